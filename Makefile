@@ -1,0 +1,48 @@
+# Two commands set everything up on a fresh machine: `make figures` and `make test`.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= python3
+PROFILE ?= quick
+JOBS ?= 2
+export OMP_NUM_THREADS := 1
+export SYMPY_GROUND_TYPES := python
+export SOURCE_DATE_EPOCH := 1700000000
+
+.PHONY: help figures test test-all verify notebooks bench lint clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+figures: $(STAMP)  ## the claims table and every figure, on embedded data (PROFILE=quick|full)
+	$(BIN)/lop claims
+	$(BIN)/lop figures --profile $(PROFILE)
+
+test: $(STAMP)  ## all tests but the slow ones; their evidence goes to .build/evidence.json
+	$(BIN)/pytest -n $(JOBS) -m "not slow" --evidence .build/evidence.json $(PYTEST)
+
+test-all: $(STAMP)  ## all tests, slow ones too
+	$(BIN)/pytest -n $(JOBS) --evidence .build/evidence.json $(PYTEST)
+
+verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json, CLAIMS.md and the README's table
+	$(BIN)/pytest -n $(JOBS) -m "claim or control" --evidence claims/evidence.json $(PYTEST)
+	$(BIN)/lop claims --write
+
+notebooks: $(STAMP)  ## execute the notebooks into notebooks/out (.ipynb and HTML)
+	$(BIN)/python -m notebooks.build
+
+bench: $(STAMP)  ## timings and scaling, as ratios measured in one run
+	$(BIN)/python -m tests.bench
+
+lint: $(STAMP)  ## ruff, mypy, codespell
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/codespell
+
+clean:  ## remove the environment, caches and generated output
+	rm -rf $(VENV) .build build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache paper_figures/out notebooks/out

@@ -1,0 +1,1 @@
+"""One file a figure: compute or load, check the caption, draw."""

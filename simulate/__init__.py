@@ -1,0 +1,1 @@
+"""The objects of `theory` in motion: descent, optimizers, quotient dynamics."""

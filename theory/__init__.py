@@ -1,0 +1,1 @@
+"""Exact mathematics of loss of plasticity: networks, partitions, manifolds, certificates."""

@@ -1,0 +1,1 @@
+"""The same checks on real networks: models, cloning, scores and the experiments."""
