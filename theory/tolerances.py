@@ -1,0 +1,37 @@
+"""One policy for every tolerance, so that no test and no certificate invents its own.
+
+Exact algebra compares with `==` and enclosures by containment; neither has a tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+def float64_identity(scale: float = 0.0) -> float:
+    """Return `64 eps (1 + scale)`: how far two float64 evaluations of one identity may lie apart."""
+    return 64 * EPS * (1 + abs(scale))
+
+
+def float32_identity(scale: float = 0.0) -> float:
+    """Return `10 √eps₃₂ (1 + scale)`; the same test belongs beside it in float64."""
+    return 10 * math.sqrt(float(np.finfo(np.float32).eps)) * (1 + abs(scale))
+
+
+def quadrature(estimate: float) -> float:
+    """Return ten times the error that the quadrature rule estimates for itself."""
+    return 10 * abs(estimate)
+
+
+def ode(rtol: float) -> float:
+    """Return a hundred times the relative tolerance given to the ODE solver."""
+    return 100 * rtol
+
+
+def monte_carlo(standard_error: float) -> float:
+    """Return five standard errors."""
+    return 5 * abs(standard_error)
