@@ -98,9 +98,7 @@ def _transcendental(name: str) -> Callable[[Any], Any]:
             return getattr(z, name)()
         if isinstance(z, sympy.Basic):
             return getattr(sympy, name)(z)
-        raise TypeError(
-            f"{name}({z!r}) is no rational number: give SymPy numbers or Arb balls for an exact {name}, or floats"
-        )
+        raise TypeError(f"{name}({z!r}) is no rational number; for an exact {name} give SymPy numbers or Arb balls")
 
     return function
 

@@ -1,6 +1,6 @@
 """Networks on directed acyclic graphs: one definition of forward, backward and gradient for every scalar.
 
-The arithmetic is that of the weights and inputs: float64, `fractions.Fraction`, SymPy expressions or Arb balls.
+The arithmetic is that of the weights and inputs: float64, `fractions.Fraction`, SymPy expressions, Arb balls.
 Units are numbered in the order in which they are first named; arrays over units use that order.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import networkx
@@ -41,8 +42,8 @@ class Level(NamedTuple):
 class Network:
     """A finite DAG with an activation on every unit that is not an input, and a weight on every edge.
 
-    Build one with `Network.from_edges` or `Network.layered`. A bias is an edge from a unit without in-edges whose
-    activation is `"one"`. Tied edges share one entry of `parameters`.
+    Build one with `Network.from_edges` or `Network.layered`. A bias is an edge from a unit without in-edges
+    whose activation is `"one"`. Tied edges share one entry of `parameters`.
 
     Attributes:
         units: Names, in the order that all arrays over units use.
@@ -89,8 +90,8 @@ class Network:
             tied: `edge -> name`; edges with one name share one parameter and must agree in weight.
 
         Raises:
-            ValueError: A weight on a missing edge, an edge without weight, an edge into an input, a cycle, a unit
-                without activation, a weight that is NaN or infinite, tied weights that differ.
+            ValueError: A weight on a missing edge, an edge without weight, an edge into an input, a cycle, a
+                unit without activation, a weight that is NaN or infinite, tied weights that differ.
         """
         weights = _matched_weights(edges, weights)
         units = tuple(dict.fromkeys([*inputs, *(u for edge in weights for u in edge), *outputs]))
@@ -118,7 +119,7 @@ class Network:
     ) -> Network:
         """Return the fully connected network with these weight matrices of shape (targets, sources).
 
-        Units are named `(layer, index)`, inputs first; with `biases`, the constant-one unit comes last as `"one"`.
+        Units are named `(layer, index)`, inputs first; with `biases`, the constant-one unit `"one"` comes last.
 
         Raises:
             ValueError: Two successive shapes do not fit.
@@ -225,7 +226,7 @@ def outputs(network: Network, x: Array) -> Array:
 
 
 def backward(network: Network, trace: Trace, loss_gradient: Array) -> Array:
-    """Return `δ(u) = ∂L/∂h(u) = [u is an output] ∂ℓ/∂h(u) + Σ_v δ(v) f'_v(z(v)) w(u→v)`, of shape (units, samples).
+    """Return `δ(u) = ∂L/∂h(u) = [u an output] ∂ℓ/∂h(u) + Σ_v δ(v) f'_v(z(v)) w(u→v)`; shape (units, samples).
 
     Args:
         network: The network.
@@ -269,11 +270,9 @@ def edge_gradient(network: Network, x: Array, loss_gradient: LossGradient | Arra
 
 
 def gradient(network: Network, x: Array, loss_gradient: LossGradient | Array) -> Array:
-    """Return `∂L/∂θ` of shape (parameters,): the sum of the edge gradients over the edges that a parameter ties."""
+    """Return `∂L/∂θ` of shape (parameters,): the sum of the edge gradients over each class of tied edges."""
     per_edge = edge_gradient(network, x, loss_gradient)
-    total = np.full(
-        len(network.parameters), per_edge.flat[0] * 0 if per_edge.size else 0, dtype=per_edge.dtype
-    )
+    total = np.full(len(network.parameters), per_edge.flat[0] * 0 if per_edge.size else 0, dtype=per_edge.dtype)
     np.add.at(total, network.tie, per_edge)
     return total
 
@@ -348,7 +347,7 @@ def _levels(end: Array, depth: Array) -> tuple[Level, ...]:
     """Group edges by the depth of `end`, and within a group by `end` itself."""
     order = np.lexsort((end, depth[end]))
     bounds = np.flatnonzero(np.diff(depth[end[order]], prepend=-1, append=-1))
-    return tuple(_level(order[a:b], end) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(_level(order[a:b], end) for a, b in pairwise(bounds))
 
 
 def _level(edges: Array, end: Array) -> Level:
@@ -375,17 +374,13 @@ def _matched_weights(
         return dict(edges)
     known, weights = list(edges), weights or {}
     repeated = (
-        [edge for edge in dict.fromkeys(known) if known.count(edge) > 1]
-        if len(set(known)) < len(known)
-        else []
+        [edge for edge in dict.fromkeys(known) if known.count(edge) > 1] if len(set(known)) < len(known) else []
     )
     if repeated:
         raise ValueError(f"edge {repeated[0]} is listed more than once; give it once, with the summed weight")
     stray = [edge for edge in weights if edge not in set(known)]
     if stray:
-        raise ValueError(
-            f"weights has an entry for {stray[0]}, which is no edge; add the edge or drop the weight"
-        )
+        raise ValueError(f"weights has an entry for {stray[0]}, which is no edge; add the edge or drop the weight")
     bare = [edge for edge in known if edge not in weights]
     if bare:
         raise ValueError(f"edge {bare[0]} has no weight; give one in `weights`")
@@ -430,7 +425,7 @@ def _activations_of(
 
 
 def _widths(matrices: Sequence[Array]) -> list[int]:
-    for k, (a, b) in enumerate(zip(matrices, matrices[1:], strict=False)):
+    for k, (a, b) in enumerate(pairwise(matrices)):
         if a.shape[0] != b.shape[1]:
             raise ValueError(
                 f"matrices[{k}] has {a.shape[0]} targets but matrices[{k + 1}] has {b.shape[1]} sources"
@@ -444,9 +439,7 @@ def _check_ends(network: Network) -> None:
         e = int(np.flatnonzero(into)[0])
         edge = (network.units[network.source[e]], network.units[network.target[e]])
         raise ValueError(f"edge {edge} arrives at an input; inputs take their values from the data")
-    bare = [
-        network.units[i] for i, f in enumerate(network.activations) if f is None and i not in network.inputs
-    ]
+    bare = [network.units[i] for i, f in enumerate(network.activations) if f is None and i not in network.inputs]
     if bare:
         raise ValueError(f"unit {bare[0]!r} has no activation")
 
