@@ -1,0 +1,57 @@
+"""Update rules as pure functions `(state, w, g) -> (state, w)`; the state before the first step is `None`.
+
+They run on float64 arrays and, where no root is taken, on exact scalars. Each is `torch.optim`'s rule of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Rule = Callable[[Any, Array, Array], tuple[Any, Array]]
+
+
+def sgd(rate: Any, *, momentum: Any = 0, decay: Any = 0) -> Rule:
+    """Return `b ← μ b + g + λ w`, `w ← w − η b`.
+
+    Args:
+        rate: `η`, a scalar or one value a parameter.
+        momentum: `μ`.
+        decay: `λ`, coupled L2.
+    """
+
+    def rule(state: Any, w: Array, g: Array) -> tuple[Any, Array]:
+        g = g + decay * w if decay else g
+        buffer = g if state is None else momentum * state + g
+        return buffer, w - rate * buffer
+
+    return rule
+
+
+def adam(
+    rate: float,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    decay: float = 0,
+    decoupled: bool = False,
+) -> Rule:
+    """Return `m ← β₁ m + (1−β₁) g`, `v ← β₂ v + (1−β₂) g²`, `w ← w − η m̂ / (√v̂ + ε)` with bias-corrected `m̂, v̂`.
+
+    With `decay` the gradient becomes `g + λ w` (Adam with coupled L2), or, `decoupled`, the weights shrink by
+    `1 − η λ` first (AdamW).
+    """
+
+    def rule(state: Any, w: Array, g: Array) -> tuple[Any, Array]:
+        step, m, v = state if state is not None else (0, 0 * w, 0 * w)
+        w, g = (w * (1 - rate * decay), g) if decoupled else (w, g + decay * w)
+        step += 1
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        scale = np.sqrt(v / (1 - betas[1] ** step)) + eps
+        return (step, m, v), w - rate * (m / (1 - betas[0] ** step)) / scale
+
+    return rule

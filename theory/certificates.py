@@ -1,0 +1,279 @@
+"""Certificates: which units are trapped, by which inequality, and for how long.
+
+A frozen unit is certified in one of three ways, from firm to weak, and the three are never mixed up:
+`sign` needs neither data nor bounds, `interval` needs a box of inputs, `observed` speaks of given samples alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import flint
+import numpy as np
+
+from theory.activations import Activation
+from theory.manifolds import (
+    Manifold,
+    cloned_manifold,
+    column_residual,
+    is_pattern_equitable,
+    row_residual,
+)
+from theory.network import Network, forward
+from theory.partitions import Partition, coarsest_equitable_partition
+
+Array = np.ndarray[Any, Any]
+INFINITY = float("inf")
+
+
+class Reason(StrEnum):
+    """What a frozen-unit certificate rests on."""
+
+    SIGN = "sign"
+    INTERVAL = "interval"
+    OBSERVED = "observed"
+
+
+@dataclass(frozen=True)
+class FrozenCertificate:
+    """Evidence that a unit's derivative is zero, so that its in-edges get no gradient.
+
+    Attributes:
+        unit: Name of the unit.
+        reason: Kind of evidence, see `Reason`.
+        inequality: The inequality that was checked, with its numbers.
+        validity: For which inputs and for which movements of the weights it holds.
+        radius: Every weight upstream of the unit, its in-edges included, may move by at most this much, all at
+            once, before the certificate ends; for `sign` the upstream weights may move without bound, and the
+            radius is infinite as long as the in-edges keep their signs; for `observed` it is zero.
+    """
+
+    unit: Hashable
+    reason: Reason
+    inequality: str
+    validity: str
+    radius: float
+
+
+@dataclass(frozen=True)
+class CloneCertificate:
+    """Evidence that a network lies on a cloned manifold, on which gradients keep it.
+
+    Attributes:
+        partition: The coarsest partition with equitable weights and equitable edge pattern.
+        blocks: Names of the units of each block with at least two.
+        row_residual, column_residual: Largest difference of block sums within a block.
+        tol: How far block sums were allowed to differ.
+        manifold: `M_C` through the network, or `None` if every block is a single unit.
+        inequality: The inequality that was checked, with its numbers.
+        validity: Which movements of the weights keep the certificate.
+    """
+
+    partition: Partition
+    blocks: tuple[tuple[Hashable, ...], ...]
+    row_residual: Any
+    column_residual: Any
+    tol: float
+    manifold: Manifold | None
+    inequality: str
+    validity: str
+
+    @property
+    def free_fraction(self) -> float:
+        """The dimension of the manifold divided by the number of parameters; 1 if nothing is trapped."""
+        if self.manifold is None:
+            return 1.0
+        return self.manifold.dimension / len(self.manifold.base)
+
+
+def certify_frozen(
+    network: Network, *, box: Array | None = None, samples: Array | None = None, nonnegative_inputs: bool = False
+) -> tuple[FrozenCertificate, ...]:
+    """Return a certificate for every unit that can be shown to be frozen, each by the firmest reason that applies.
+
+    `sign` (claim F2b): the unit is flat on `(−∞, 0]`, its inputs cannot be negative, and its in-weights are not
+    positive, so `z(v) = Σ w h ≤ 0` whatever the data and the weights upstream.
+    `interval` (claim F2c): ball arithmetic over the box and over all weights within the radius encloses `z(v)` in
+    an interval on which the activation is flat.
+    `observed` (claim F1): `f'_v(z(v)) = 0` on every given sample.
+
+    Args:
+        network: Weights are float64 or rational.
+        box: Lower and upper bounds of the inputs, shape (inputs, 2); needed for `interval`.
+        samples: Inputs of shape (inputs, samples); needed for `observed`.
+        nonnegative_inputs: Whether the data promise `x ≥ 0`, which `sign` may use.
+
+    Raises:
+        ValueError: `box` or `samples` has the wrong shape, or a lower bound exceeds its upper bound.
+    """
+    found: dict[int, FrozenCertificate] = {}
+    if samples is not None:
+        found |= _observed(network, np.asarray(samples))
+    if box is not None:
+        found |= _interval(network, _checked_box(network, np.asarray(box)))
+    found |= _sign(network, nonnegative_inputs)
+    return tuple(found[unit] for unit in sorted(found))
+
+
+def certify_cloned(network: Network, tol: float = 0) -> CloneCertificate:
+    """Return the cloned manifold that the network lies on, as the coarsest partition shows it (claims C3, C6, C11).
+
+    Args:
+        network: Weights are float64 or rational.
+        tol: How far block sums may differ and still count as equal; 0 compares exactly.
+
+    Raises:
+        ValueError: `tol` is negative; or weights are tied across positions in a way that the partition does not
+            respect, and no manifold follows.
+    """
+    partition = coarsest_equitable_partition(network, tol, pattern=True)
+    rows, columns = row_residual(network, partition), column_residual(network, partition)
+    blocks = tuple(tuple(block) for block in partition.named(network) if len(block) > 1)
+    if blocks and not is_pattern_equitable(network, partition):
+        raise ValueError("the tied weights are not spread evenly over the blocks; certify the untied network")
+    manifold = cloned_manifold(network, partition, max(rows, columns)) if blocks else None
+    inequality = f"max |Δ row sums| = {float(rows):.3g}, max |Δ column sums| = {float(columns):.3g}, tol = {tol}"
+    return CloneCertificate(partition, blocks, rows, columns, tol, manifold, inequality, _clone_validity(manifold))
+
+
+def sees_only_nonnegative(network: Network, nonnegative_inputs: bool = False) -> Array:
+    """Return, for each unit, whether all units that feed it are known to be non-negative; bool, shape (units,)."""
+    negative = np.array([not _is_nonnegative(f, nonnegative_inputs) for f in network.activations])
+    return np.bincount(network.target, weights=negative[network.source], minlength=len(network.units)) == 0
+
+
+def preactivation_balls(network: Network, box: Array, radius: float = 0) -> Array:
+    """Return Arb balls that contain `z(v)` for all inputs in the box and all weights within `radius` of theirs.
+
+    Args:
+        network: Weights are float64 or rational.
+        box: Lower and upper bounds of the inputs, shape (inputs, 2).
+        radius: Bound on the movement of every single weight.
+    """
+    balls = np.array([_widened(_ball(w), radius) for w in network.parameters], dtype=object)
+    x = np.array([_ball(low).union(_ball(high)) for low, high in box], dtype=object)
+    return forward(network.with_parameters(balls), x).z[:, 0]
+
+
+def _is_nonnegative(activation: Activation | None, nonnegative_inputs: bool) -> bool:
+    return nonnegative_inputs if activation is None else activation.range[0] >= 0
+
+
+def _dies_below_zero(activation: Activation | None) -> bool:
+    return activation is not None and any(low == -INFINITY and high >= 0 for low, high in activation.flat)
+
+
+def _sign(network: Network, nonnegative_inputs: bool) -> dict[int, FrozenCertificate]:
+    positive = np.asarray(network.weights > 0, dtype=bool)
+    some_positive = np.bincount(network.target, weights=positive, minlength=len(network.units)) > 0
+    candidates = sees_only_nonnegative(network, nonnegative_inputs) & ~some_positive & (network.depth > 0)
+    return {
+        int(v): _sign_certificate(network, int(v))
+        for v in np.flatnonzero(candidates)
+        if _dies_below_zero(network.activations[v])
+    }
+
+
+def _sign_certificate(network: Network, unit: int) -> FrozenCertificate:
+    largest = max(network.weights[network.target == unit])
+    return FrozenCertificate(
+        network.units[unit],
+        Reason.SIGN,
+        f"z = Σ w h ≤ 0: every h ≥ 0 and the largest in-weight is {float(largest):.3g} ≤ 0",
+        "every input and every weight upstream; as long as no in-weight becomes positive",
+        INFINITY,
+    )
+
+
+def _interval(network: Network, box: Array) -> dict[int, FrozenCertificate]:
+    z = preactivation_balls(network, box)
+    flat = [v for v, f in enumerate(network.activations) if f and f.flat and f.name != "one" and _is_flat(f, z[v])]
+    return {v: _interval_certificate(network, box, v, z[v]) for v in flat}
+
+
+def _interval_certificate(network: Network, box: Array, unit: int, ball: Any) -> FrozenCertificate:
+    low, high = float(ball.lower()), float(ball.upper())
+    radius = _largest_radius(network, box, unit)
+    return FrozenCertificate(
+        network.units[unit],
+        Reason.INTERVAL,
+        f"z ∈ [{low:.6g}, {high:.6g}], where the activation is flat",
+        f"inputs in the box; each upstream weight and in-weight within {radius:.3g} of its value",
+        radius,
+    )
+
+
+def _largest_radius(network: Network, box: Array, unit: int, steps: int = 40) -> float:
+    """Return a radius at which the certificate still holds, by bisection to about twelve digits."""
+    activation = network.activations[unit]
+    assert activation is not None
+
+    def holds(radius: float) -> bool:
+        return _is_flat(activation, preactivation_balls(network, box, radius)[unit])
+
+    low, high = 0.0, 1.0
+    while holds(high) and high < 2.0**60:
+        low, high = high, 2 * high
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _is_flat(activation: Activation, ball: Any) -> bool:
+    """Tell whether a flat interval certainly contains the ball; no answer counts as no."""
+    return bool(ball.is_finite()) and any(
+        (low == -INFINITY or ball >= low) and (high == INFINITY or ball <= high) for low, high in activation.flat
+    )
+
+
+def _observed(network: Network, samples: Array) -> dict[int, FrozenCertificate]:
+    z = forward(network, samples).z
+    dead = {
+        v: z[v]
+        for v, f in enumerate(network.activations)
+        if f and f.name != "one" and network.depth[v] > 0 and bool(np.all(f.slope(z[v]) == 0))
+    }
+    return {v: _observed_certificate(network, v, values) for v, values in dead.items()}
+
+
+def _observed_certificate(network: Network, unit: int, z: Array) -> FrozenCertificate:
+    return FrozenCertificate(
+        network.units[unit],
+        Reason.OBSERVED,
+        f"f'(z) = 0 on all {len(z)} samples, z ∈ [{float(min(z)):.6g}, {float(max(z)):.6g}]",
+        "these samples and these weights alone",
+        0.0,
+    )
+
+
+def _clone_validity(manifold: Manifold | None) -> str:
+    if manifold is None:
+        return "no block has two units; nothing is trapped"
+    return (
+        f"every movement within the {manifold.dimension}-dimensional manifold; "
+        f"none of the {manifold.codimension} directions normal to it"
+    )
+
+
+def _checked_box(network: Network, box: Array) -> Array:
+    if box.shape != (len(network.inputs), 2):
+        raise ValueError(f"box has shape {box.shape}; give lower and upper bounds, ({len(network.inputs)}, 2)")
+    wrong = [k for k, (low, high) in enumerate(box) if not low <= high]
+    if wrong:
+        raise ValueError(f"box[{wrong[0]}] = {box[wrong[0]].tolist()} is empty; the lower bound comes first")
+    return box
+
+
+def _ball(value: Any) -> Any:
+    """Return the ball of a float or a rational, exactly or enclosed."""
+    if hasattr(value, "numerator") and not isinstance(value, float):
+        return flint.arb(flint.fmpq(int(value.numerator), int(value.denominator)))
+    return flint.arb(float(value))
+
+
+def _widened(ball: Any, radius: float) -> Any:
+    return ball + flint.arb(0, radius) if radius else ball
