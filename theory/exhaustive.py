@@ -1,0 +1,225 @@
+"""Every small network with every partition, with free weights and unspecified activations: proofs by exhaustion.
+
+Weights, inputs and loss derivatives are generators of a polynomial ring over the rationals. Each value of an
+activation is a new generator, shared only by equal arguments of the same activation, so that two polynomials agree
+exactly if they agree for all functions `f_i` and `f_i'`: equality here is decided, not simplified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+from sympy import QQ
+from sympy.polys.matrices import DomainMatrix
+from sympy.polys.rings import ring
+
+from theory.activations import Activation
+from theory.network import Network, Trace, backward, forward, slope
+from theory.partitions import Partition, partitions_of
+
+Array = np.ndarray[Any, Any]
+EdgeList = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A DAG on units `0 … units−1` in topological order: inputs first, any of the others outputs."""
+
+    units: int
+    inputs: int
+    outputs: tuple[int, ...]
+    edges: EdgeList
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """The units that are neither input nor output."""
+        return tuple(v for v in range(self.inputs, self.units) if v not in self.outputs)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph with a partition of its units; `labels[v]` is the block of unit `v`."""
+
+    graph: Graph
+    labels: tuple[int, ...]
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The pair (block of the source, block of the target) of every edge."""
+        return tuple((self.labels[u], self.labels[v]) for u, v in self.graph.edges)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Activations, errors and edge gradients of a case, as polynomials."""
+
+    trace: Trace
+    delta: Array
+    gradient: Array
+
+
+def graphs(units: int) -> Iterator[Graph]:
+    """Yield every DAG with that many units, at least one input and at least one output.
+
+    Every DAG has a topological order, so edges from smaller to larger numbers are no restriction. Isomorphic graphs
+    recur, which costs time and loses nothing.
+    """
+    for inputs in range(1, units):
+        rest = range(inputs, units)
+        possible = [(u, v) for v in rest for u in range(v)]
+        for outputs in (c for k in range(1, len(rest) + 1) for c in combinations(rest, k)):
+            for chosen in product((False, True), repeat=len(possible)):
+                edges = tuple(e for e, keep in zip(possible, chosen, strict=True) if keep)
+                yield Graph(units, inputs, outputs, edges)
+
+
+def cases(units: int) -> Iterator[Case]:
+    """Yield every graph with every partition that leaves inputs and outputs alone and has a block of two units."""
+    for graph in graphs(units):
+        for blocks in partitions_of(graph.hidden):
+            if len(blocks) < len(graph.hidden):
+                yield Case(graph, _labels(graph, blocks))
+
+
+def equitable_basis(case: Case, *, rows: bool = True, columns: bool = True) -> Array:
+    """Return a basis of the edge weights in RE ∩ CE (or RE or CE alone): rationals of shape (dimension, edges)."""
+    constraints = _constraints(case, rows, columns)
+    edges = len(case.graph.edges)
+    if not constraints or not edges:
+        return np.array(np.eye(edges, dtype=int), dtype=object)
+    matrix = DomainMatrix([[QQ(x) for x in row] for row in constraints], (len(constraints), edges), QQ)
+    return np.array(matrix.nullspace().to_list(), dtype=object).reshape(-1, edges)
+
+
+def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation:
+    """Evaluate a case at the weights `Σ_k t_k basis[k]` with free `t`, free data and one free activation a block.
+
+    Args:
+        case: Graph and partition.
+        basis: Rationals of shape (dimension, edges).
+        dead: A unit whose activation has zero slope, to test claim F1.
+    """
+    graph = case.graph
+    names = [f"t{k}" for k in range(len(basis))]
+    names += [f"{a}{v}" for v in range(graph.units) for a in ("x", "l", "f", "d")]
+    domain, *generators = ring(names, QQ)
+    symbol = dict(zip(names, generators, strict=True))
+    weights = [sum((c * symbol[f"t{k}"] for k, c in enumerate(column)), start=domain(0)) for column in basis.T]
+    activations = _block_activations(case, symbol, domain(0), dead)
+    network = _network(graph, weights, activations)
+    x = np.array([symbol[f"x{v}"] for v in range(graph.inputs)], dtype=object)
+    trace = forward(network, x[:, None])
+    seed = np.array([symbol[f"l{v}"] for v in graph.outputs], dtype=object)
+    delta = backward(network, trace, seed[:, None])
+    local = slope(network, trace) * delta
+    return Evaluation(trace, delta, trace.h[network.source, 0] * local[network.target, 0])
+
+
+def clones_agree(values: Iterable[Any], labels: Iterable[Any]) -> bool:
+    """Tell whether the values, one a unit or an edge, are equal wherever the labels are."""
+    first: dict[Any, Any] = {}
+    return all(first.setdefault(label, value) == value for label, value in zip(labels, values, strict=True))
+
+
+def is_pattern_equitable(case: Case) -> bool:
+    """Tell by counting whether every unit of a block has as many edges to or from every other block (claim C6)."""
+    for near, far in ((1, 0), (0, 1)):
+        counts = np.zeros((case.graph.units, max(case.labels) + 1), dtype=int)
+        for edge in case.graph.edges:
+            counts[edge[near], case.labels[edge[far]]] += 1
+        if not clones_agree([tuple(row) for row in counts.tolist()], case.labels):
+            return False
+    return True
+
+
+def coset_stays_equitable(case: Case) -> bool:
+    """Tell by linear algebra whether every block constant on the edges satisfies the equations of RE ∩ CE."""
+    constraints = np.array(_constraints(case, True, True), dtype=int).reshape(-1, len(case.graph.edges))
+    indicators = [[pair == other for other in case.pairs] for pair in set(case.pairs)]
+    return not np.any(constraints @ np.array(indicators, dtype=int).reshape(-1, len(case.graph.edges)).T)
+
+
+def spans_depths(case: Case) -> bool:
+    """Tell whether a block has units of different depths, so that blocks are in no topological order."""
+    depth = [0] * case.graph.units
+    for u, v in sorted(case.graph.edges, key=lambda edge: edge[1]):
+        depth[v] = max(depth[v], depth[u] + 1)
+    return not clones_agree(depth, case.labels)
+
+
+def has_inner_edge(case: Case) -> bool:
+    """Tell whether an edge joins two units of one block."""
+    return any(a == b for a, b in case.pairs)
+
+
+def _labels(graph: Graph, blocks: list[list[int]]) -> tuple[int, ...]:
+    labels = np.arange(graph.units)
+    for block in blocks:
+        labels[block] = block[0]
+    return tuple(Partition(labels).labels.tolist())
+
+
+def _constraints(case: Case, rows: bool, columns: bool) -> list[list[int]]:
+    """Return the equations of RE and CE on edge weights: block sums at a unit minus those at its block's first."""
+    sides = [s for s, wanted in (((1, 0), rows), ((0, 1), columns)) if wanted]
+    blocks = range(max(case.labels) + 1)
+    return [
+        equation
+        for near, far in sides
+        for unit, first in _mates(case.labels)
+        for block in blocks
+        if any(equation := _difference(case, near, far, unit, first, block))
+    ]
+
+
+def _difference(case: Case, near: int, far: int, unit: int, first: int, block: int) -> list[int]:
+    return [
+        (edge[near] == unit) - (edge[near] == first) if case.labels[edge[far]] == block else 0
+        for edge in case.graph.edges
+    ]
+
+
+def _mates(labels: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return every unit that is not the first of its block, with the first."""
+    return [(v, labels.index(block)) for v, block in enumerate(labels) if labels.index(block) < v]
+
+
+def _network(graph: Graph, weights: list[Any], activations: list[Activation | None]) -> Network:
+    source, target = (np.array(ends, dtype=np.int64) for ends in (zip(*graph.edges, strict=True) or ((), ())))
+    parameters = np.empty(len(weights), dtype=object)
+    parameters[:] = weights
+    return Network(
+        units=tuple(range(graph.units)),
+        source=source,
+        target=target,
+        parameters=parameters,
+        tie=np.arange(len(weights)),
+        activations=tuple(activations),
+        inputs=tuple(range(graph.inputs)),
+        outputs=graph.outputs,
+    )
+
+
+def _block_activations(case: Case, symbol: dict[str, Any], zero: Any, dead: int | None) -> list[Activation | None]:
+    """Return one unspecified activation a block, which gives equal arguments equal generators."""
+    seen: dict[tuple[int, Any], int] = {}
+
+    def atoms(block: int, letter: str) -> Any:
+        def function(z: Array) -> Array:
+            out = np.empty(z.shape, dtype=object)
+            for i, argument in np.ndenumerate(z):
+                number = seen.setdefault((block, argument), len(seen))
+                silent = letter == "d" and dead is not None and case.labels[dead] == block
+                out[i] = zero if silent else symbol[f"{letter}{number}"]
+            return out
+
+        return function
+
+    return [
+        None if v < case.graph.inputs else Activation(f"f{b}", atoms(b, "f"), atoms(b, "d"))
+        for v, b in enumerate(case.labels)
+    ]
