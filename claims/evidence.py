@@ -1,0 +1,194 @@
+"""What a test run saw: instances and residuals counted inside tests, and the file that keeps them.
+
+A test marked `claim(id, kind, step=None)` calls `witness` once for every instance that it checked; a test
+marked `control(id)` shows that a mutated formula or a dropped hypothesis fails. `claims.pytest_plugin` gathers
+both.
+"""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+EVIDENCE = Path(__file__).with_name("evidence.json")
+
+ALGEBRA = ("symbolic", "exact")  # these have no residual at all
+EXACT = (*ALGEBRA, "enclosure")
+DECISIVE = (*EXACT, "property")
+KINDS = (*DECISIVE, "simulation", "training", "counterexample")
+CONTROL = "control"
+OUTCOMES = ("passed", "skipped", "empty", "failed")  # from best to worst: the worst of a test's cases stands
+
+PACKAGES = ("numpy", "scipy", "sympy", "python-flint", "networkx", "numba", "torch", "hypothesis", "pytest")
+
+
+class ClaimsError(ValueError):
+    """Something wrong with the ledger, the evidence or the pages made from them; the message says what to do."""
+
+
+class EvidenceError(ClaimsError):
+    """An evidence file that cannot be read, or that says something unknown."""
+
+
+@dataclass
+class Tally:
+    """Instances checked so far, and the largest residual among them."""
+
+    instances: int = 0
+    residual: float = 0.0
+
+    def add(self, residual: float, instances: int) -> None:
+        """Count `instances` more, with `residual` the largest among them."""
+        self.instances += instances
+        self.residual = max(self.residual, residual)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One test's word on one claim.
+
+    `kind` is one of `KINDS`, or `CONTROL`; `outcome` is one of `OUTCOMES`, where `empty` says that the test
+    passed without a single instance.
+    """
+
+    test: str
+    claim: str
+    kind: str
+    step: str | None = None
+    outcome: str = "passed"
+    instances: int = 0
+    residual: float = 0.0
+
+    @property
+    def fault(self) -> str:
+        """What speaks against the claim: a failure, a pass that looked at nothing, an exact check that is not."""
+        if self.outcome == "failed":
+            return "failed"
+        if self.outcome == "empty" or (self.outcome == "passed" and not self.instances and self.kind != CONTROL):
+            return "checked no instance"
+        if self.residual and self.kind in ALGEBRA:
+            return f"is marked {self.kind}, but was off by {self.residual:.1e}"
+        return ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the row speaks for its claim (or for its claim's control)."""
+        return self.outcome == "passed" and not self.fault
+
+
+_current: ContextVar[Tally | None] = ContextVar("tally of the running test", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[Tally]:
+    """Yield a fresh tally that every `witness` within the block adds to."""
+    tally = Tally()
+    token = _current.set(tally)
+    try:
+        yield tally
+    finally:
+        _current.reset(token)
+
+
+def witness(residual: SupportsFloat = 0.0, instances: int = 1) -> None:
+    """Say that `instances` instances were checked, none of them off by more than `residual`.
+
+    A symbolic or exact check leaves `residual` at 0. Outside a marked test nothing is recorded. Works in the
+    body of a hypothesis test, where a draw that `assume` rejects before the call is no instance.
+
+    Raises:
+        ValueError: `residual` is negative, infinite or not a number, or `instances` is negative.
+    """
+    size = float(residual)
+    if not 0 <= size < math.inf:
+        raise ValueError(f"residual={size!r}: allowed are finite numbers >= 0; pass abs(...) of a difference")
+    if instances < 0:
+        raise ValueError(f"instances={instances!r}: allowed are integers >= 0")
+    tally = _current.get()
+    if tally is not None:
+        tally.add(size, int(instances))
+
+
+def merge(rows: Iterable[Row]) -> list[Row]:
+    """Merge the cases of a parametrised test: instances add up, the worst outcome and residual stand."""
+    merged: dict[tuple[str, str, str, str], Row] = {}
+    for row in rows:
+        key = (row.claim, row.kind, row.step or "", row.test)
+        merged[key] = _worse(merged[key], row) if key in merged else row
+    return [merged[key] for key in sorted(merged)]
+
+
+def _worse(one: Row, other: Row) -> Row:
+    return replace(
+        one,
+        outcome=max(one.outcome, other.outcome, key=OUTCOMES.index),
+        instances=one.instances + other.instances,
+        residual=max(one.residual, other.residual),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed libraries that evidence rests on; nothing is imported."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Write `rows`, merged and sorted, and the versions; a reader sees the old file or the new, never half."""
+    lines = ",\n".join(json.dumps(_rounded(row)) for row in merge(rows))
+    tests = f"[\n{lines}\n]" if lines else "[]"
+    write_text(Path(path), f'{{\n"versions": {json.dumps(versions(), indent=1)},\n"tests": {tests}\n}}\n')
+
+
+def _rounded(row: Row) -> dict[str, Any]:
+    return asdict(row) | {"residual": float(f"{row.residual:.2e}")}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by a file holding `text`, in one step; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def read(path: Path | str = EVIDENCE) -> list[Row]:
+    """Read the rows of an evidence file.
+
+    Raises:
+        EvidenceError: The file is missing or no JSON, or a row has an unknown field, kind or outcome.
+    """
+    try:
+        tests = json.loads(Path(path).read_text(encoding="utf-8"))["tests"]
+    except FileNotFoundError:
+        raise EvidenceError(f"no evidence at {path}: run `make verify`, or name a file that exists") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise EvidenceError(f"{path} is no evidence file ({error!r}): run `make verify` to renew it") from error
+    return [_row(entry, path) for entry in tests]
+
+
+def _row(entry: dict[str, Any], path: Path | str) -> Row:
+    names = {field.name for field in fields(Row)}
+    if set(entry) != names:
+        raise EvidenceError(f"{path}: row {entry} has other fields than {', '.join(sorted(names))}")
+    row = Row(**entry)
+    _known("kind", row.kind, (*KINDS, CONTROL), path)
+    _known("outcome", row.outcome, OUTCOMES, path)
+    return row
+
+
+def _known(name: str, given: str, allowed: tuple[str, ...], path: Path | str) -> None:
+    if given not in allowed:
+        raise EvidenceError(f"{path}: {name} {given!r} is unknown; allowed are {', '.join(allowed)}")

@@ -1,0 +1,282 @@
+"""The ledger of claims: read in dependency order, and the verdict that the evidence earns for each claim."""
+
+import heapq
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from claims.evidence import CONTROL, DECISIVE, EVIDENCE, EXACT, KINDS, ClaimsError, Row, read
+
+LEDGER = Path(__file__).with_name("ledger.toml")
+
+CLAIM_KINDS = ("definition", "theorem", "lemma", "extension", "empirical", "cited")
+FIRMNESS = ("open", "verified", "proved")  # from least to most firm
+VERDICTS = ("definition", "cited", "proved", "verified", "repaired", "refuted", "open", "failing")
+
+
+class LedgerError(ClaimsError):
+    """An entry of the ledger that breaks its rules."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a proof: the name that tests mark evidence with, and what it says."""
+
+    step: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of the ledger. Texts are Markdown with LaTeX between dollar signs; titles are plain words."""
+
+    id: str
+    title: str
+    statement: str
+    source: str
+    kind: str
+    limits: str
+    hypotheses: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    proof: tuple[Step, ...] = ()
+    repair: str = ""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the proof's steps."""
+        return tuple(step.step for step in self.proof)
+
+
+Ledger = dict[str, Claim]
+
+
+def load(path: Path | str | None = None) -> Ledger:
+    """Read the ledger at `path` (default: the project's own): claims by id, each after those that it uses.
+
+    Raises:
+        LedgerError: An entry lacks a field or has an unknown one, is of unknown kind, repeats an id or the name
+            of a proof step, or uses an unknown claim or, in the end, itself.
+    """
+    path = Path(path or LEDGER)
+    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
+    claims = [_claim(entry) for entry in entries]
+    _distinct("id", [claim.id for claim in claims], str(path))
+    return _in_dependency_order({claim.id: claim for claim in claims})
+
+
+def _claim(entry: dict[str, Any]) -> Claim:
+    name = f"claim {entry.get('id', '(without id)')}"
+    _check_fields(Claim, entry, name)
+    if entry["kind"] not in CLAIM_KINDS:
+        raise LedgerError(f"{name}: kind {entry['kind']!r} is unknown; allowed are {', '.join(CLAIM_KINDS)}")
+    lists = {key: tuple(entry.get(key, ())) for key in ("hypotheses", "uses")}
+    steps = tuple(_step(step, name) for step in entry.get("proof", ()))
+    _distinct("proof step", [step.step for step in steps], name)
+    return Claim(**{**_stripped(entry), **lists, "proof": steps})
+
+
+def _step(entry: dict[str, Any], name: str) -> Step:
+    _check_fields(Step, entry, f"{name}, proof step {entry.get('step', '(without name)')}")
+    return Step(**_stripped(entry))
+
+
+def _stripped(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.strip() if isinstance(value, str) else value for key, value in entry.items()}
+
+
+def _check_fields(kind: type[Claim] | type[Step], entry: dict[str, Any], name: str) -> None:
+    defaults = {field.name: field.default for field in fields(kind)}
+    for key in sorted(entry.keys() - defaults.keys()):
+        fix = "remove it: verdicts are derived, never typed" if key == "verdict" else "rename or remove it"
+        raise LedgerError(f"{name}: field {key!r} is unknown; allowed are {', '.join(defaults)}; {fix}")
+    for key, default in defaults.items():
+        wanted = list if default == () else str
+        value = entry.get(key, wanted())
+        if not isinstance(value, wanted):
+            raise LedgerError(f"{name}: {key} is {value!r}; allowed is a {wanted.__name__}")
+        if default is MISSING and not str(value).strip():
+            raise LedgerError(f"{name}: {key} is missing or empty; every entry has to say it")
+
+
+def _distinct(what: str, names: list[str], where: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise LedgerError(f"{where}: {what} {name!r} occurs {names.count(name)} times; rename or merge")
+
+
+def _in_dependency_order(claims: Ledger) -> Ledger:
+    for claim in claims.values():
+        for used in claim.uses:
+            if used not in claims:
+                raise LedgerError(f"claim {claim.id}: uses {used!r}, {unknown_id(used, claims)}")
+    try:
+        return {name: claims[name] for name in _sorted({claim.id: claim.uses for claim in claims.values()})}
+    except CycleError as error:
+        raise LedgerError(f"claims rest on each other in a circle: {' -> '.join(error.args[1])}") from None
+
+
+def _sorted(graph: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """Yield each node after its predecessors, otherwise in the order of `graph`."""
+    rank = {name: position for position, name in enumerate(graph)}
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()
+    ready: list[tuple[int, str]] = []
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            heapq.heappush(ready, (rank[name], name))
+        name = heapq.heappop(ready)[1]
+        sorter.done(name)
+        yield name
+
+
+def unknown_id(given: str, known: Iterable[str]) -> str:
+    """Say that `given` is no claim's id, with the ids that are near, or all of them."""
+    near = get_close_matches(given, known, cutoff=0.5)
+    return f"which the ledger does not have; {'near are' if near else 'it has'} {', '.join(near or known)}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a claim stands.
+
+    `verdict` is one of `VERDICTS`. `strength`, one of `FIRMNESS`, is what the evidence earns apart from
+    counterexamples: for a repaired claim, how firm the repair is. `reasons` say why the claim stands no firmer.
+    """
+
+    id: str
+    verdict: str
+    strength: str
+    rows: tuple[Row, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of evidence that passed, without controls."""
+        passed = {row.kind for row in self.rows if row.passed}
+        return tuple(kind for kind in KINDS if kind in passed)
+
+    @property
+    def instances(self) -> int:
+        """Number of instances checked by the evidence that counts most."""
+        return sum({row.test: row.instances for row in self._supporting}.values())
+
+    @property
+    def residual(self) -> float:
+        """Largest residual in the evidence that counts most."""
+        return max((row.residual for row in self._supporting), default=0.0)
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Tests that speak against the claim."""
+        return tuple(sorted({row.test for row in self.rows if row.fault}))
+
+    @property
+    def firmness(self) -> str:
+        """How firm a claim that uses this one can be at most."""
+        if self.verdict in ("definition", "cited"):
+            return "proved"
+        return self.strength if self.verdict in ("proved", "verified", "repaired") else "open"
+
+    @property
+    def _supporting(self) -> list[Row]:
+        passed = [row for row in self.rows if row.passed]
+        decisive = [row for row in passed if row.kind in DECISIVE]
+        return decisive or [row for row in passed if row.kind in ("simulation", "training")]
+
+
+Evidence = Path | str | Iterable[Row] | None
+
+
+def verdicts(ledger: Ledger | None = None, evidence: Evidence = None) -> dict[str, Verdict]:
+    """Derive the verdict of every claim, by id, in the ledger's order.
+
+    Args:
+        ledger: Claims by id, each after those that it uses; default: the project's own.
+        evidence: The rows, or a file of them; default: the committed `claims/evidence.json`.
+
+    Raises:
+        LedgerError: A row names a claim that the ledger does not have.
+        EvidenceError: The evidence file cannot be read.
+    """
+    ledger = load() if ledger is None else ledger
+    rows = _by_claim(_rows(evidence), ledger)
+    found: dict[str, Verdict] = {}
+    for claim in ledger.values():
+        found[claim.id] = judge(claim, rows[claim.id], [found[used] for used in claim.uses])
+    return found
+
+
+def _rows(evidence: Evidence) -> Iterable[Row]:
+    return read(evidence or EVIDENCE) if isinstance(evidence, str | Path | None) else evidence
+
+
+def _by_claim(rows: Iterable[Row], ledger: Ledger) -> dict[str, tuple[Row, ...]]:
+    gathered: dict[str, tuple[Row, ...]] = dict.fromkeys(ledger, ())
+    for row in rows:
+        if row.claim not in ledger:
+            raise LedgerError(f"{row.test} is about {row.claim!r}, {unknown_id(row.claim, ledger)}")
+        gathered[row.claim] += (row,)
+    return gathered
+
+
+def judge(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> Verdict:
+    """Derive one claim's verdict from its own evidence `rows` and the verdicts of the claims that it uses."""
+    against = _against(rows, used)
+    if against:
+        return Verdict(claim.id, "failing", "open", rows, against)
+    if claim.kind == "definition":
+        return Verdict(claim.id, "definition", "proved", rows)
+    if claim.kind == "cited":
+        return _cited(claim, rows)
+    strength, reasons = _strength(claim, rows, used)
+    verdict, more = _with_counterexamples(claim, rows, strength)
+    return Verdict(claim.id, verdict, strength, rows, more + reasons)
+
+
+def _against(rows: tuple[Row, ...], used: list[Verdict]) -> tuple[str, ...]:
+    own = dict.fromkeys(f"{row.test} {row.fault}" for row in rows if row.fault)
+    return (*own, *(f"uses {one.id}, which is failing" for one in used if one.verdict == "failing"))
+
+
+def _cited(claim: Claim, rows: tuple[Row, ...]) -> Verdict:
+    if any(row.passed and row.kind in (*DECISIVE, "simulation") for row in rows):
+        return Verdict(claim.id, "cited", "proved", rows)
+    return Verdict(claim.id, "open", "open", rows, ("no numerical spot check passed",))
+
+
+def _strength(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> tuple[str, tuple[str, ...]]:
+    """Return the lesser of what the own evidence earns and what the used claims allow, and why it is no more."""
+    own, reasons = _own_strength(claim, rows)
+    weaker = [one for one in used if one.firmness != "proved"]
+    strength = min((own, *(one.firmness for one in weaker)), key=FIRMNESS.index)
+    return strength, reasons + tuple(f"uses {one.id}, which is {one.verdict}" for one in weaker)
+
+
+def _own_strength(claim: Claim, rows: tuple[Row, ...]) -> tuple[str, tuple[str, ...]]:
+    skipped = tuple(dict.fromkeys(f"{row.test} was skipped" for row in rows if row.outcome == "skipped"))
+    if not any(row.passed and row.kind in DECISIVE for row in rows):
+        return "open", ("no symbolic, exact, enclosure or property evidence passed", *skipped)
+    if not any(row.passed and row.kind == CONTROL for row in rows):
+        return "open", ("no negative control passed", *skipped)
+    if not claim.proof:
+        return "verified", ("no proof is written out", *skipped)
+    unsettled = [step for step in claim.steps if not settling(step, rows)]
+    reasons = (*(f"proof step {step} is not settled" for step in unsettled), *skipped)
+    return ("verified" if unsettled else "proved"), reasons
+
+
+def settling(step: str, rows: Iterable[Row]) -> list[Row]:
+    """Return the passing rows that settle a proof's step exactly."""
+    return [row for row in rows if row.passed and row.step == step and row.kind in EXACT]
+
+
+def _with_counterexamples(claim: Claim, rows: tuple[Row, ...], strength: str) -> tuple[str, tuple[str, ...]]:
+    if any(row.passed and row.kind == "counterexample" for row in rows):
+        return ("repaired" if claim.repair and strength != "open" else "refuted"), ()
+    if claim.repair:
+        return "open", ("a repair is written out, but no counterexample to the statement passed",)
+    return strength, ()

@@ -1,0 +1,194 @@
+"""The ledger with its verdicts: as a table for the terminal, as JSON, as `CLAIMS.md` and as the README's table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claims.evidence import CONTROL, ClaimsError, Row
+from claims.ledger import VERDICTS, Claim, Ledger, Verdict, load, settling, verdicts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PAGE = Path(__file__).with_name("CLAIMS.md")
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+MEANING = {
+    "definition": "nothing to verify",
+    "cited": "a result of others, with a numerical spot check that passed",
+    "proved": "every step of the written proof is settled by a symbolic, exact or enclosing computation",
+    "verified": "exact or property-based checks over many instances, no failure found",
+    "repaired": "false as stated, with a counterexample; the corrected statement is proved or verified",
+    "refuted": "false as stated, with a counterexample, and no repair that stands",
+    "open": "evidence may be reported, no verdict is claimed",
+    "failing": "some evidence, or a claim that it rests on, fails",
+}
+STYLES = {
+    "proved": "bold green",
+    "verified": "green",
+    "repaired": "yellow",
+    "refuted": "magenta",
+    "failing": "bold red",
+}
+Verdicts = dict[str, Verdict]
+
+
+def table(ledger: Ledger, found: Verdicts) -> Table:
+    """Return the claims as a table that fits 100 columns."""
+    from rich.table import Table
+
+    grid = Table(caption=tally(found), caption_justify="left", header_style="bold")
+    for name in ("claim", "what it says", "verdict"):
+        grid.add_column(name, no_wrap=name != "what it says")
+    grid.add_column("evidence")
+    for name in ("instances", "residual"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for claim in ledger.values():
+        verdict = found[claim.id]
+        grid.add_row(claim.id, claim.title, _label(verdict), *_numbers(verdict), style=STYLES.get(verdict.verdict))
+    return grid
+
+
+def tally(found: Verdicts) -> str:
+    """Return how many claims stand where, in one line."""
+    counts = Counter(verdict.verdict for verdict in found.values())
+    return f"{len(found)} claims: " + ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+
+
+def _label(verdict: Verdict) -> str:
+    return f"repaired, {verdict.strength}" if verdict.verdict == "repaired" else verdict.verdict
+
+
+def _numbers(verdict: Verdict) -> tuple[str, str, str]:
+    if not verdict.instances:
+        return ", ".join(verdict.kinds), "", ""
+    return ", ".join(verdict.kinds), f"{verdict.instances:,}", _size(verdict.residual)
+
+
+def _size(residual: float) -> str:
+    return f"{residual:.0e}" if residual else "0"
+
+
+def to_json(ledger: Ledger, found: Verdicts) -> str:
+    """Return a JSON list with one object a claim."""
+    entries = [_entry(claim, found[claim.id]) for claim in ledger.values()]
+    return json.dumps(entries, indent=1, ensure_ascii=False)
+
+
+def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "id": claim.id,
+        "title": claim.title,
+        "statement": claim.statement,
+        "repair": claim.repair or None,
+        "source": claim.source,
+        "kind": claim.kind,
+        "hypotheses": claim.hypotheses,
+        "verdict": verdict.verdict,
+        "strength": verdict.strength,
+        "evidence": verdict.kinds,
+        "instances": verdict.instances,
+        "residual": verdict.residual,
+        "failing": verdict.failing,
+        "reasons": verdict.reasons,
+        "limits": claim.limits,
+        "uses": claim.uses,
+    }
+
+
+def page(ledger: Ledger, found: Verdicts) -> str:
+    """Return the text of `CLAIMS.md`: the table, and a section for each claim."""
+    legend = "\n".join(f"- **{name}**: {MEANING[name]}" for name in VERDICTS)
+    sections = "\n".join(_section(claim, found[claim.id]) for claim in ledger.values())
+    return (
+        "# Claims\n\nMade by `lop claims --write` from `ledger.toml` and `evidence.json`; edits here are lost.\n\n"
+        f"{tally(found)}.\n\n{legend}\n\n{_markdown_table(ledger, found, '')}\n\n{sections}"
+    )
+
+
+def summary(ledger: Ledger, found: Verdicts) -> str:
+    """Return the README's table, whose ids lead to the sections of `claims/CLAIMS.md`."""
+    return f"{tally(found)}.\n\n{_markdown_table(ledger, found, 'claims/CLAIMS.md')}"
+
+
+def _markdown_table(ledger: Ledger, found: Verdicts, target: str) -> str:
+    rows = [("claim", "what it says", "verdict", "evidence", "instances", "largest residual")]
+    rows.append(("---", "---", "---", "---", "---:", "---:"))
+    for claim in ledger.values():
+        link = f"[{claim.id}]({target}#{claim.id.lower()})"
+        rows.append((link, claim.title, f"**{_label(found[claim.id])}**", *_numbers(found[claim.id])))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _section(claim: Claim, verdict: Verdict) -> str:
+    parts = [
+        f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id}. {claim.title}',
+        _headline(claim, verdict),
+        claim.statement,
+        f"**Repaired statement.** {claim.repair}" if claim.repair else "",
+        _bullets("Hypotheses", list(claim.hypotheses)),
+        _bullets("Proof", [_step(step.step, step.says, verdict.rows) for step in claim.proof]),
+        _bullets("Evidence", [_evidence(row) for row in verdict.rows if row.kind != CONTROL]),
+        _bullets("Negative controls", [_evidence(row) for row in verdict.rows if row.kind == CONTROL]),
+        _bullets("Why it stands no firmer", list(verdict.reasons)),
+        f"**Limits.** {claim.limits}",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _headline(claim: Claim, verdict: Verdict) -> str:
+    uses = ", ".join(f"[{used}](#{used.lower()})" for used in claim.uses)
+    parts = [f"**{_label(verdict)}**", claim.kind, claim.source, f"rests on {uses}" if uses else ""]
+    return " · ".join(part for part in dict.fromkeys(parts) if part)
+
+
+def _bullets(title: str, lines: list[str]) -> str:
+    return f"**{title}**\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
+
+
+def _step(name: str, says: str, rows: tuple[Row, ...]) -> str:
+    settled_by = ", ".join(f"`{row.test}`" for row in settling(name, rows))
+    return f"✓ *{name}*: {says} Settled by {settled_by}." if settled_by else f"· *{name}*: {says} Not settled."
+
+
+def _evidence(row: Row) -> str:
+    kind = row.kind if row.step is None else f"{row.kind}, step {row.step}"
+    seen = f", {row.instances:,} instances, residual {_size(row.residual)}" if row.instances else ""
+    return f"`{row.test}`: {row.outcome} ({kind}{seen})"
+
+
+def with_table(text: str, made: str) -> str:
+    """Return the README's `text` with `made` between the markers of the claims table.
+
+    Raises:
+        ClaimsError: The text does not have each marker once, the first before the second.
+    """
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end or text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ClaimsError(f"the README needs the lines {BEGIN} and {END} once each, in this order")
+    return f"{head}{begin}\n{made}\n{end}{tail}"
+
+
+def pages() -> dict[Path, str]:
+    """Return what each generated page should say now, by path: `CLAIMS.md`, and the README where there is one."""
+    ledger = load()
+    found = verdicts(ledger)
+    made = {PAGE: page(ledger, found)}
+    if README.exists():
+        made[README] = with_table(README.read_text(encoding="utf-8"), summary(ledger, found))
+    return made
+
+
+def differences(committed: Verdicts, derived: Verdicts) -> list[str]:
+    """Return one line for each claim on which two sets of verdicts differ."""
+    return [
+        f"{name}: committed {_label(committed[name])}, now {_label(derived[name])}"
+        + "".join(f"\n    {reason}" for reason in derived[name].reasons)
+        for name in committed
+        if _label(committed[name]) != _label(derived[name])
+    ]

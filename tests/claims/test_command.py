@@ -1,0 +1,91 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+import lop
+from claims import evidence, ledger, render
+from claims.evidence import CONTROL, Row, write
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run `lop` with arguments in this process; return its exit code, output and errors."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lop", *map(str, arguments)])
+        code = 0
+        try:
+            lop.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """Evidence in which a control of F1 failed."""
+    path = tmp_path / "broken.json"
+    write(path, [Row("t", "F1", CONTROL, None, "failed")])
+    return path
+
+
+def test_the_table_fits_100_columns(command):
+    code, out, _ = command("claims")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    for claim in ledger.load().values():
+        assert any(line.split()[1:2] == [claim.id] for line in out.splitlines()), claim.id
+
+
+def test_json_is_json(command):
+    assert [entry["id"] for entry in json.loads(command("claims", "--json")[1])] == list(ledger.load())
+
+
+def test_other_evidence_gives_other_verdicts(command, broken):
+    entries = json.loads(command("claims", "--json", "--evidence", broken)[1])
+    assert {entry["verdict"] for entry in entries if entry["id"] in ("F1", "F2a")} == {"failing"}
+
+
+def test_check_is_silent_on_the_committed_evidence(command):
+    assert command("claims", "--check", evidence.EVIDENCE)[0] == 0
+
+
+def test_check_exits_with_1_and_says_where(command, broken):
+    code, out, _ = command("claims", "--check", broken)
+    assert code == 1
+    assert "F1: committed" in out
+    assert "now failing" in out
+    assert "t failed" in out
+
+
+def test_write_writes_the_pages(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(render, "PAGE", tmp_path / "CLAIMS.md")
+    monkeypatch.setattr(render, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text(f"{render.BEGIN}\n{render.END}\n")
+    assert command("claims", "--write")[0] == 0
+    assert "## C7." in (tmp_path / "CLAIMS.md").read_text()
+    assert "claims/CLAIMS.md#c7" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("arguments", [("--evidence", "none.json"), ("--check", "none.json")])
+def test_an_error_is_one_line_and_exit_code_2(command, arguments):
+    code, out, err = command("claims", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("lop: no evidence at none.json")
+    assert err.count("\n") == 1
+
+
+def test_write_and_evidence_exclude_each_other(command, broken):
+    code, _, err = command("claims", "--write", "--evidence", broken)
+    assert code == 2
+    assert "leave --evidence out" in err
+
+
+def test_starting_up_imports_no_numerics():
+    heavy = "{'torch', 'numpy', 'sympy', 'scipy', 'matplotlib', 'flint', 'rich.table'} & set(sys.modules)"
+    code = f"import sys, lop, claims.ledger; print(sorted({heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

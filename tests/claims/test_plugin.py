@@ -1,0 +1,204 @@
+import pytest
+
+from claims.evidence import Row, read
+
+HEAD = """
+import pytest
+from claims.evidence import witness
+
+claim, control = pytest.mark.claim, pytest.mark.control
+"""
+INI = """
+[pytest]
+markers =
+    claim(id, kind, step=None): evidence
+    control(id): negative control
+    gpu: needs a GPU
+"""
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """Run a test file in a fresh process; return the result and the rows written (None if none were)."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makeini(INI)
+    path = pytester.path / "out" / "evidence.json"
+
+    def run(body, *options):
+        pytester.makepyfile(test_it=HEAD + body)
+        options = ("-p", "claims.pytest_plugin", "-p", "no:cacheprovider", "--evidence", str(path), *options)
+        result = pytester.runpytest_subprocess(*options)
+        return result, read(path) if path.exists() else None
+
+    return run
+
+
+MIXED = """
+from hypothesis import assume, given, settings, strategies as st
+
+@claim("F1", "exact", step="all-dags")
+@claim("C1", "property")
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_cases(k):
+    witness(instances=k)
+
+@claim("F1", "property")
+@settings(max_examples=20, database=None, derandomize=True)
+@given(st.integers())
+def test_drawn(k):
+    assume(k % 2 == 0)
+    witness(residual=1e-16)
+
+@control("F1")
+def test_control():
+    with pytest.raises(AssertionError):
+        assert 1 == 2
+
+def test_other():
+    witness()
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_marked_tests_become_rows(run, workers):
+    result, rows = run(MIXED, *workers)
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines(["evidence: 4 rows written to *evidence.json"])
+    assert rows == [
+        Row("test_it.py::test_cases", "C1", "property", None, "passed", 6),
+        Row("test_it.py::test_control", "F1", "control", None, "passed", 0),
+        Row("test_it.py::test_cases", "F1", "exact", "all-dags", "passed", 6),
+        Row("test_it.py::test_drawn", "F1", "property", None, "passed", 20, 1e-16),
+    ]
+
+
+OUTCOMES = """
+@claim("F1", "property")
+def test_empty(): pass
+
+@claim("F1", "property")
+def test_failed():
+    witness()
+    assert False
+
+@claim("F1", "property")
+def test_skipped(): pytest.skip("why")
+
+@claim("F1", "property")
+@pytest.mark.skip(reason="why")
+def test_never(): witness()
+
+@claim("F1", "property")
+@pytest.mark.xfail
+def test_xfailed():
+    witness()
+    assert False
+
+@claim("F1", "property")
+@pytest.mark.xfail(strict=False)
+def test_xpassed(): witness()
+
+@pytest.fixture
+def broken(): raise OSError
+
+@claim("F1", "property")
+def test_setup(broken): witness()
+
+@pytest.fixture
+def leaky():
+    yield
+    raise OSError
+
+@claim("F1", "property")
+def test_teardown(leaky): witness()
+
+@control("F1")
+def test_control(): assert False
+
+@claim("F1", "property")
+@pytest.mark.gpu
+@pytest.mark.skip(reason="no GPU")
+def test_gpu(): witness()
+"""
+
+
+def test_only_a_pass_with_instances_is_a_pass(run):
+    _, rows = run(OUTCOMES)
+    assert {row.test.partition("_it.py::test_")[2]: row.outcome for row in rows} == {
+        "empty": "empty",
+        "failed": "failed",
+        "skipped": "skipped",
+        "never": "skipped",
+        "xfailed": "skipped",
+        "xpassed": "skipped",
+        "setup": "failed",
+        "teardown": "failed",
+        "control": "failed",
+    }
+    assert next(row.instances for row in rows if row.test.endswith("teardown")) == 1
+
+
+@pytest.mark.parametrize(
+    ("mark", "complaint"),
+    [
+        ('claim("F11", "exact")', "*test_it.py::test_x is marked with 'F11'*near are F1*"),
+        ('claim("zzz", "exact")', "*'zzz', which the ledger does not have; it has D1, D2*"),
+        ('claim("F1", "guess")', "*test_it.py::test_x: kind 'guess' is unknown; allowed are symbolic*"),
+        (
+            'claim("F1", "exact", step="al-dags")',
+            "*claim F1 has no proof step 'al-dags'; allowed are all-dags, general",
+        ),
+        ('claim("K1", "exact", step="a")', "*claim K1 has no proof step 'a'; it has no proof written out"),
+        ('claim("F1")', "*test_it.py::test_x: claim*allowed are id, kind, step"),
+        ('claim("F1", "exact", steps="general")', "*allowed are id, kind, step"),
+        ('control("F1", "exact")', "*test_it.py::test_x: control*allowed are id"),
+        ('control("F0")', "*marked with 'F0'*"),
+    ],
+)
+def test_a_wrong_mark_stops_the_run(run, mark, complaint):
+    result, rows = run(f"@{mark}\ndef test_x(): witness()")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {complaint}"])
+    assert rows is None
+
+
+def test_a_wrong_mark_stops_a_parallel_run_too(run):
+    result, rows = run('@claim("F11", "exact")\ndef test_x(): witness()', "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *'F11'*near are F1*"])
+    assert rows is None
+
+
+def test_a_wrong_mark_on_a_deselected_test_stops_the_run(run):
+    result, _ = run('@claim("F11", "exact")\ndef test_x(): witness()\ndef test_y(): pass', "-k", "test_y")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+FIRST = '@claim("F1", "exact")\ndef test_a(): witness()\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        (FIRST + "def test_b(): raise KeyboardInterrupt", ()),
+        (FIRST + "def test_b(): assert False\ndef test_c(): pass", ("-x",)),
+        (FIRST + "def test_b(): pytest.exit('enough')", ()),
+        (FIRST + "import os\ndef test_b(): os._exit(1)", ("-n", "1", "--max-worker-restart=1")),
+        (FIRST, ("--collect-only",)),
+        ("def test_unmarked(): witness()", ()),
+        ("import nothing_of_that_name", ()),
+    ],
+    ids=["interrupt", "fail-fast", "exit", "crash", "collect-only", "unmarked", "import-error"],
+)
+def test_a_run_that_was_cut_short_or_saw_nothing_writes_nothing(run, body, options):
+    result, rows = run(body, *options)
+    assert rows is None
+    assert "written to" not in result.stdout.str()
+
+
+def test_without_the_option_nothing_is_written(pytester):
+    pytester.makeini(INI)
+    pytester.makepyfile(HEAD + FIRST)
+    result = pytester.runpytest_subprocess("-p", "claims.pytest_plugin", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    assert not list(pytester.path.rglob("*.json"))
