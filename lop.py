@@ -1,5 +1,6 @@
 """The command line: `lop claims` and `lop figures`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -90,6 +91,8 @@ def main() -> None:
     except ClaimsError as error:
         print(f"lop: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

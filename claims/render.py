@@ -39,14 +39,17 @@ Verdicts = dict[str, Verdict]
 
 def table(ledger: Ledger, found: Verdicts) -> Table:
     """Return the claims as a table that fits 100 columns."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    grid = Table(caption=tally(found), caption_justify="left", header_style="bold")
-    for name in ("claim", "what it says", "verdict"):
-        grid.add_column(name, no_wrap=name != "what it says")
-    grid.add_column("evidence")
-    for name in ("instances", "residual"):
-        grid.add_column(name, justify="right", no_wrap=True)
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold")
+    grid.caption, grid.caption_justify = tally(found), "left"
+    grid.add_column("claim", no_wrap=True)
+    grid.add_column("what it says", min_width=40)
+    grid.add_column("verdict", max_width=10)
+    grid.add_column("evidence", max_width=15)
+    grid.add_column("instances", justify="right", no_wrap=True)
+    grid.add_column("residual", justify="right", no_wrap=True)
     for claim in ledger.values():
         verdict = found[claim.id]
         grid.add_row(claim.id, claim.title, _label(verdict), *_numbers(verdict), style=STYLES.get(verdict.verdict))

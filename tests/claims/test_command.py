@@ -37,6 +37,7 @@ def test_the_table_fits_100_columns(command):
     code, out, _ = command("claims")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 100
+    assert out.splitlines()[0].split()[-3:] == ["evidence", "instances", "residual"]
     for claim in ledger.load().values():
         assert any(line.split()[1:2] == [claim.id] for line in out.splitlines()), claim.id
 
@@ -89,3 +90,10 @@ def test_starting_up_imports_no_numerics():
     heavy = "{'torch', 'numpy', 'sympy', 'scipy', 'matplotlib', 'flint', 'rich.table'} & set(sys.modules)"
     code = f"import sys, lop, claims.ledger; print(sorted({heavy}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_reader_that_stops_early_sees_no_traceback():
+    code = "import sys, lop; sys.argv = ['lop', 'claims', '--json']; lop.main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
