@@ -26,13 +26,13 @@ figures: $(STAMP)  ## the claims table and every figure, on embedded data (PROFI
 	$(BIN)/lop figures --profile $(PROFILE)
 
 test: $(STAMP)  ## all tests but the slow ones; their evidence goes to .build/evidence.json
-	$(BIN)/pytest -n $(JOBS) -m "not slow" --evidence .build/evidence.json $(PYTEST)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --evidence .build/evidence.json $(PYTEST)
 
 test-all: $(STAMP)  ## all tests, slow ones too
-	$(BIN)/pytest -n $(JOBS) --evidence .build/evidence.json $(PYTEST)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --evidence .build/evidence.json $(PYTEST)
 
 verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json, CLAIMS.md and the README's table
-	$(BIN)/pytest -n $(JOBS) -m "claim or control" --evidence claims/evidence.json $(PYTEST)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "claim or control" --evidence claims/evidence.json $(PYTEST)
 	$(BIN)/lop claims --write
 
 notebooks: $(STAMP)  ## execute the notebooks into notebooks/out (.ipynb and HTML)

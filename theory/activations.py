@@ -16,7 +16,7 @@ import sympy
 
 INFINITY = math.inf
 Array = np.ndarray[Any, Any]
-Scaling = Literal["positive", "sign"]
+Scaling = Literal["positive", "sign", "linear"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Activation:
         slope: `z -> f'(z)`, likewise; at a kink the derivative that torch.autograd uses.
         kinks: Points where `f` is continuous but `f'` is not.
         scaling: The scales `s` with `f(s z) = s f(z)`: `"positive"` (all `s > 0`), `"sign"` (`s = ±1`),
-            `None` (only `s = 1`).
+            `"linear"` (all `s ≠ 0`), `None` (only `s = 1`).
         flat: Closed intervals on which `f' = 0`: a unit whose pre-activation stays there is frozen.
         range: Infimum and supremum of `f` over the reals.
     """
@@ -177,7 +177,7 @@ def named() -> dict[str, Activation]:
     tanh, erf, sin = _transcendental("tanh"), _transcendental("erf"), _transcendental("sin")
     exp, cos = _transcendental("exp"), _transcendental("cos")
     activations = (
-        Activation("linear", lambda z: np.asarray(z) + 0, _on(np.ones_like, _one), scaling="positive"),
+        Activation("linear", lambda z: np.asarray(z) + 0, _on(np.ones_like, _one), scaling="linear"),
         Activation(
             "one",
             _on(np.ones_like, _one),

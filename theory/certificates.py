@@ -207,7 +207,7 @@ def _interval_certificate(network: Network, box: Array, unit: int, ball: Any) ->
 
 
 def _largest_radius(network: Network, box: Array, unit: int, steps: int = 40) -> float:
-    """Return a radius at which the certificate still holds, by bisection to about twelve digits."""
+    """Return a radius at which the certificate still holds, by bisection; Arb radii carry about nine digits."""
     activation = network.activations[unit]
     assert activation is not None
 

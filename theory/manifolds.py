@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from theory.activations import Scaling
 from theory.network import Network
 from theory.partitions import Partition, check_partition
 from theory.tolerances import float64_identity
@@ -197,11 +198,17 @@ def scales_of(network: Network, partition: Partition, scales: Array | None) -> A
     for i, s in enumerate(scales):
         activation = network.activations[i]
         kind = activation.scaling if activation else None
-        allowed = s == 1 or (kind == "positive" and s > 0) or (kind == "sign" and s * s == 1)
-        if not allowed:
+        if not _allows(kind, s):
             name = activation.name if activation else "an input"
             raise ValueError(f"scale {s} of unit {network.units[i]!r} is not allowed for {name}")
     return scales
+
+
+def _allows(kind: Scaling | None, s: Any) -> bool:
+    """Tell whether `f(s z) = s f(z)` for activations of that kind."""
+    if kind == "positive":
+        return bool(s > 0)
+    return bool(s == 1 or (kind == "sign" and s * s == 1) or (kind == "linear" and s != 0))
 
 
 def _spread(units: Array, block: Array, values: Array, partition: Partition) -> Any:

@@ -399,10 +399,9 @@ def _tie(weights: dict[Edge, Any], tied: Mapping[Edge, Hashable]) -> tuple[Array
         if key not in slot:
             slot[key] = len(parameters)
             parameters.append(weight)
-        if parameters[slot[key]] != weight:
-            raise ValueError(
-                f"edge {edge} is tied to {tied[edge]!r} but has weight {weight}, not {parameters[slot[key]]}"
-            )
+        elif parameters[slot[key]] != weight:
+            known = parameters[slot[key]]
+            raise ValueError(f"edge {edge} is tied to {tied[edge]!r} but has weight {weight}, not {known}")
         tie[e] = slot[key]
     return tie, parameters
 

@@ -1,0 +1,169 @@
+"""Hypothesis strategies whose draws lie in the class that a theorem speaks of, by construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from theory.activations import get
+from theory.exhaustive import Case, Graph, equitable_basis
+from theory.network import Network
+from theory.partitions import Partition
+
+Array = np.ndarray[Any, Any]
+
+EXACT = ("relu", "leaky_relu", "linear", "square", "cube", "hardtanh")
+PIECEWISE = (
+    "relu",
+    "leaky_relu",
+    "linear",
+    "hardtanh",
+)  # powers square the length of rationals at every layer and step
+POSITIVE = ("relu", "leaky_relu", "linear")
+ODD = ("hardtanh", "linear")
+
+rationals = st.fractions(min_value=-2, max_value=2, max_denominator=6)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A network, a partition that its weights make equitable, and scales of its units."""
+
+    network: Network
+    partition: Partition
+    scales: Array
+
+
+def vectors(size: int) -> st.SearchStrategy[Array]:
+    """Draw exact vectors of that size."""
+    return st.lists(rationals, min_size=size, max_size=size).map(exact)
+
+
+def matrices(rows: int, columns: int) -> st.SearchStrategy[Array]:
+    """Draw exact matrices of that shape."""
+    return vectors(rows * columns).map(lambda v: v.reshape(rows, columns))
+
+
+def exact(values: Any) -> Array:
+    """Return an object array of Fractions."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = [Fraction(int(v.numerator), int(v.denominator)) for v in values]
+    return out
+
+
+@st.composite
+def dags(draw: st.DrawFn, *, activation: str | None = None, max_units: int = 7) -> Network:
+    """Draw a DAG with skip connections, rational weights and exact activations; the last unit is the output."""
+    units = draw(st.integers(3, max_units))
+    pairs = [(u, v) for v in range(1, units) for u in range(v)]
+    kept = draw(st.lists(st.sampled_from(pairs), unique=True, min_size=2))
+    edges = {edge: draw(rationals) for edge in sorted({*kept, (units - 2, units - 1)})}
+    named = {v for edge in edges for v in edge if v != 0} | {units - 1}
+    kinds = {v: activation or draw(st.sampled_from(EXACT)) for v in sorted(named)}
+    return Network.from_edges(edges, kinds, [0], [units - 1])
+
+
+@st.composite
+def equitable_cases(draw: st.DrawFn, *, rows: bool = True, columns: bool = True, max_units: int = 9) -> Drawn:
+    """Draw a DAG, any partition of its hidden units, and weights from the whole space RE ∩ CE (or RE, or CE).
+
+    Blocks may span depths and hold inner edges: the weights are a random rational combination of a basis of the
+    solutions of the equations, so every draw is valid and none is filtered away.
+    """
+    units = draw(st.integers(5, max_units))
+    pairs = [(u, v) for v in range(1, units) for u in range(v)]
+    edges = tuple(e for e in pairs if draw(st.booleans()))
+    graph = Graph(units, 1, (units - 1,), edges)
+    labels = (0, *(draw(st.integers(1, 2 + units // 4)) for _ in graph.hidden), units)
+    case = Case(graph, tuple(Partition(np.array(labels)).labels.tolist()))
+    basis = equitable_basis(case, rows=rows, columns=columns)
+    weights = exact([0] * len(edges)) + sum(
+        (draw(rationals) * exact(b) for b in basis), start=exact([0] * len(edges))
+    )
+    kinds = {label: draw(st.sampled_from(EXACT)) for label in sorted(set(case.labels))}
+    return Drawn(_network(case, weights, kinds), Partition(np.array(case.labels)), np.ones(units, dtype=np.int64))
+
+
+@st.composite
+def clones(draw: st.DrawFn, *, scaling: str | None = None, constant: bool = False) -> Drawn:
+    """Draw a network on its cloned manifold: equitable edges and weights that are equitable without being constant.
+
+    Blocks of sizes 1 to 4 on a DAG of blocks with skip connections. Between blocks of sizes `m` and `n`, with `g`
+    their common divisor, unit `u` feeds `v` if `v − u mod g` lies in a drawn set: every such pattern is equitable.
+    Each residue carries a constant plus a matrix whose rows and columns sum to zero.
+
+    Args:
+        scaling: `"positive"` or `"sign"` draws scales from that group and turns weights into `s_v w / s_u`-type
+            solutions of the scaled equations; the pattern is then complete.
+        constant: Leave out the part that sums to zero.
+    """
+    count = draw(st.integers(3, 5))
+    sizes = [1, *(draw(st.integers(1, 4)) for _ in range(count - 2)), 1]
+    sizes[1] = max(sizes[1], 3)
+    owner = [b for b, n in enumerate(sizes) for _ in range(n)]
+    blocks = [[v for v, b in enumerate(owner) if b == block] for block in range(count)]
+    joined = {(b, b + 1) for b in range(count - 1)} | {
+        (a, b) for b in range(count) for a in range(b - 1) if draw(st.booleans())
+    }
+    pool = {"positive": POSITIVE, "sign": ODD, None: PIECEWISE}[scaling]
+    kinds = {b: draw(st.sampled_from(pool)) for b in range(count)}
+    scales = exact([draw(_scale(scaling)) if 0 < b < count - 1 else 1 for b in owner])
+    edges: dict[tuple[int, int], Fraction] = {}
+    for a, b in sorted(joined):
+        edges |= _scaled_pair(draw, blocks[a], blocks[b], scales, constant, complete=scaling is not None)
+    named = {v: kinds[b] for v, b in enumerate(owner) if b > 0}
+    network = Network.from_edges(edges, named, [0], [len(owner) - 1])
+    order = [int(u) for u in network.units]
+    return Drawn(network, Partition(np.array(owner)[order]), scales[order])
+
+
+def _scale(scaling: str | None) -> st.SearchStrategy[Fraction]:
+    choices = {"positive": [1, Fraction(1, 2), 2, 3], "sign": [1, -1], None: [1]}[scaling]
+    return st.sampled_from([Fraction(c) for c in choices])
+
+
+def _scaled_pair(
+    draw: st.DrawFn, sources: list[int], targets: list[int], s: Array, constant: bool, *, complete: bool
+) -> dict[tuple[int, int], Fraction]:
+    """Draw `w(u→v) = c s_u s_v / norm + n(u,v)` with `Σ_u n s_u = 0 = Σ_v n s_v`."""
+    g = gcd(len(sources), len(targets))
+    residues = range(g) if complete else draw(st.lists(st.integers(0, g - 1), unique=True, min_size=1))
+    edges: dict[tuple[int, int], Fraction] = {}
+    common = draw(rationals)
+    for r in residues:
+        c = common if complete else draw(rationals)
+        for a in range(g):
+            us, vs = sources[a::g], targets[(a + r) % g :: g]
+            piece = _outer(s[us], s[vs], c) if constant else _outer(s[us], s[vs], c) + _null(draw, s[us], s[vs])
+            edges |= {(u, v): piece[i, j] for i, u in enumerate(us) for j, v in enumerate(vs)}
+    return edges
+
+
+def _outer(su: Array, sv: Array, c: Fraction) -> Array:
+    return c * np.outer(su, sv)
+
+
+def _null(draw: st.DrawFn, su: Array, sv: Array) -> Array:
+    """Draw a matrix with `su @ N = 0` and `N @ sv = 0`."""
+    x = draw(matrices(len(su), len(sv)))
+    x = x - np.outer(su, su @ x) / (su @ su)
+    return np.asarray(x - np.outer(x @ sv, sv) / (sv @ sv))
+
+
+def _network(case: Case, weights: Array, kinds: dict[int, str]) -> Network:
+    source, target = (np.array([e[k] for e in case.graph.edges], dtype=np.int64) for k in (0, 1))
+    return Network(
+        units=tuple(range(case.graph.units)),
+        source=source,
+        target=target,
+        parameters=weights,
+        tie=np.arange(len(weights)),
+        activations=tuple(None if v == 0 else get(kinds[b]) for v, b in enumerate(case.labels)),
+        inputs=(0,),
+        outputs=case.graph.outputs,
+    )

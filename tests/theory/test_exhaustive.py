@@ -1,0 +1,141 @@
+"""Proof by exhaustion: every DAG with up to five units and every partition, weights and activations left free."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+
+from claims.evidence import witness
+from theory import exhaustive as ex
+
+UNITS = (3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found of one case."""
+
+    activations_agree: bool
+    errors_agree: bool
+    gradients_agree: bool
+    equitable_pattern: bool
+    coset_equitable: bool
+    irregular: bool
+
+
+def facts_of(case: ex.Case, **drop: bool) -> Facts:
+    evaluation = ex.evaluate(case, ex.equitable_basis(case, **drop))
+    return Facts(
+        ex.clones_agree(evaluation.trace.h[:, 0], case.labels),
+        ex.clones_agree(evaluation.delta[:, 0], case.labels),
+        ex.clones_agree(evaluation.gradient, case.pairs),
+        ex.is_pattern_equitable(case),
+        ex.coset_stays_equitable(case),
+        ex.spans_depths(case) or ex.has_inner_edge(case),
+    )
+
+
+def connected_cases(units: int) -> Iterator[ex.Case]:
+    return (case for case in ex.cases(units) if case.graph.edges)
+
+
+@cache
+def all_facts() -> tuple[Facts, ...]:
+    return tuple(facts_of(case) for units in UNITS for case in connected_cases(units))
+
+
+@pytest.mark.claim("C1", "symbolic", step="all-dags")
+def test_row_equitable_weights_give_equal_activations_on_every_small_dag():
+    assert all(facts.activations_agree for facts in all_facts())
+    witness(instances=len(all_facts()))
+
+
+@pytest.mark.claim("C2", "symbolic", step="all-dags")
+def test_equitable_weights_give_equal_errors_and_block_constant_gradients_on_every_small_dag():
+    assert all(facts.errors_agree and facts.gradients_agree for facts in all_facts())
+    witness(instances=len(all_facts()))
+
+
+@pytest.mark.claim("C5", "symbolic", step="all-dags")
+def test_blocks_that_span_depths_or_hold_edges_are_no_exception():
+    irregular = [facts for facts in all_facts() if facts.irregular]
+    assert all(f.activations_agree and f.errors_agree and f.gradients_agree for f in irregular)
+    witness(instances=len(irregular))
+
+
+@pytest.mark.claim("C6", "exact", step="pattern-iff")
+def test_the_coset_is_equitable_exactly_if_the_edge_pattern_is():
+    assert all(facts.equitable_pattern == facts.coset_equitable for facts in all_facts())
+    witness(instances=len(all_facts()))
+
+
+@pytest.mark.claim("C3", "symbolic", step="coset-in-RE-CE")
+def test_the_coset_stays_equitable_where_the_pattern_is():
+    patterned = [facts for facts in all_facts() if facts.equitable_pattern]
+    assert all(facts.coset_equitable for facts in patterned)
+    witness(instances=len(patterned))
+
+
+@pytest.mark.claim("C3", "symbolic", step="gradient-tangent")
+def test_the_gradient_is_tangent_to_the_coset():
+    patterned = [facts for facts in all_facts() if facts.equitable_pattern]
+    assert all(facts.gradients_agree for facts in patterned)
+    witness(instances=len(patterned))
+
+
+@pytest.mark.claim("C6", "symbolic")
+def test_an_equitable_pattern_leaves_no_inner_edges_and_no_block_that_spans_depths():
+    assert not any(facts.irregular for facts in all_facts() if facts.equitable_pattern)
+    witness(instances=sum(facts.equitable_pattern for facts in all_facts()))
+
+
+@pytest.mark.claim("F1", "symbolic", step="all-dags")
+def test_zero_slope_gives_zero_gradient_on_every_small_dag():
+    for units in UNITS:
+        for graph in ex.graphs(units):
+            for dead in graph.hidden if graph.edges else ():
+                case = ex.Case(graph, tuple(range(units)))
+                gradient = ex.evaluate(case, ex.equitable_basis(case), dead=dead).gradient
+                assert all(g == 0 for g, (_, v) in zip(gradient, graph.edges, strict=True) if v == dead)
+                witness()
+
+
+@pytest.mark.control("F1")
+def test_a_live_unit_has_a_gradient():
+    graph = ex.Graph(3, 1, (2,), ((0, 1), (1, 2)))
+    case = ex.Case(graph, (0, 1, 2))
+    assert all(g != 0 for g in ex.evaluate(case, ex.equitable_basis(case)).gradient)
+
+
+@pytest.mark.control("C1")
+@pytest.mark.control("C5")
+def test_columns_alone_do_not_give_equal_activations():
+    assert not all(facts_of(case, rows=False).activations_agree for case in connected_cases(4))
+
+
+@pytest.mark.control("C2")
+@pytest.mark.control("C3")
+@pytest.mark.control("C5")
+def test_rows_alone_do_not_give_equal_errors_nor_block_constant_gradients():
+    found = [facts_of(case, columns=False) for case in connected_cases(4)]
+    assert all(facts.activations_agree for facts in found)
+    assert not all(facts.errors_agree for facts in found)
+    assert not all(facts.gradients_agree for facts in found)
+
+
+@pytest.mark.control("C6")
+def test_an_uneven_pattern_breaks_the_equations():
+    uneven = [facts for facts in all_facts() if not facts.equitable_pattern]
+    assert uneven
+    assert not any(facts.coset_equitable for facts in uneven)
+
+
+def test_the_number_of_cases_is_that_of_a_direct_count():
+    """Graphs with `a` inputs: every set of edges into the rest, times every non-empty set of outputs among it."""
+    for units in (2, 3, 4):
+        expected = sum(
+            2 ** (a * (units - a) + (units - a) * (units - a - 1) // 2) * (2 ** (units - a) - 1)
+            for a in range(1, units)
+        )
+        assert sum(1 for _ in ex.graphs(units)) == expected
