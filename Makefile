@@ -32,7 +32,7 @@ test-all: $(STAMP)  ## all tests, slow ones too
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --evidence .build/evidence.json $(PYTEST)
 
 verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json, CLAIMS.md and the README's table
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "claim or control" --evidence claims/evidence.json $(PYTEST)
+	HYPOTHESIS_PROFILE=ci $(BIN)/pytest -n $(JOBS) --dist loadfile -m "claim or control" --evidence claims/evidence.json $(PYTEST)
 	$(BIN)/lop claims --write
 
 notebooks: $(STAMP)  ## execute the notebooks into notebooks/out (.ipynb and HTML)

@@ -18,6 +18,13 @@ hypothesis.settings.register_profile("dev", max_examples=25, deadline=None, supp
 hypothesis.settings.register_profile(
     "ci", max_examples=100, deadline=None, suppress_health_check=slow_machine, derandomize=True
 )
+hypothesis.settings.register_profile(  # for runs that are meant to fail: a few draws, and no time spent on shrinking
+    "mutated",
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=slow_machine,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 

@@ -60,6 +60,7 @@ class Evaluation:
     trace: Trace
     delta: Array
     gradient: Array
+    generators: tuple[Any, ...]
 
 
 def graphs(units: int) -> Iterator[Graph]:
@@ -116,7 +117,7 @@ def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation
     seed = np.array([symbol[f"l{v}"] for v in graph.outputs], dtype=object)
     delta = backward(network, trace, seed[:, None])
     local = slope(network, trace) * delta
-    return Evaluation(trace, delta, trace.h[network.source, 0] * local[network.target, 0])
+    return Evaluation(trace, delta, trace.h[network.source, 0] * local[network.target, 0], tuple(generators))
 
 
 def clones_agree(values: Iterable[Any], labels: Iterable[Any]) -> bool:
@@ -141,6 +142,33 @@ def coset_stays_equitable(case: Case) -> bool:
     constraints = np.array(_constraints(case, True, True), dtype=int).reshape(-1, len(case.graph.edges))
     indicators = [[pair == other for other in case.pairs] for pair in set(case.pairs)]
     return not np.any(constraints @ np.array(indicators, dtype=int).reshape(-1, len(case.graph.edges)).T)
+
+
+def coset_dimension(case: Case) -> int:
+    """Return the rank of the indicators of the connected pairs of blocks on the edges (claim C4)."""
+    indicators = [[QQ(pair == other) for other in case.pairs] for pair in set(case.pairs)]
+    return int(DomainMatrix(indicators, (len(indicators), len(case.pairs)), QQ).rank())
+
+
+def weights_behind(case: Case, evaluation: Evaluation, unit: int) -> set[int]:
+    """Return the edges whose weights occur in `z(unit)`, within the arguments of activations too.
+
+    The case has to be evaluated with one generator `t_k` an edge, that is with singleton blocks.
+    """
+    found: set[int] = set()
+    for monomial in evaluation.trace.z[unit, 0] or ():
+        used = {str(g) for g, power in zip(evaluation.generators, monomial, strict=True) if power}
+        found |= {int(name[1:]) for name in used if name[0] == "t"}
+        for u in range(case.graph.units):
+            if str(evaluation.trace.h[u, 0]) in used and u >= case.graph.inputs:
+                found |= weights_behind(case, evaluation, u)
+    return found
+
+
+def edges_upstream(case: Case, unit: int) -> set[int]:
+    """Return the edges into the unit and into its ancestors."""
+    into = {k for k, (_, v) in enumerate(case.graph.edges) if v == unit}
+    return into.union(*(edges_upstream(case, case.graph.edges[k][0]) for k in into))
 
 
 def spans_depths(case: Case) -> bool:

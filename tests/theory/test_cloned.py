@@ -167,7 +167,7 @@ def test_noise_leaves_the_coset(drawn, seed):
     assert manifold.distance(drawn.network.parameters.astype(float) + noise) > 1e-6
 
 
-@pytest.mark.claim("C4", "symbolic", step="independence")
+@pytest.mark.claim("C4", "exact")
 @given(clones())
 def test_the_dimension_is_the_number_of_connected_block_pairs(drawn):
     """Indicators of distinct pairs have disjoint supports, so their Gram matrix is diagonal and not singular."""

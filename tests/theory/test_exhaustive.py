@@ -22,6 +22,7 @@ class Facts:
     equitable_pattern: bool
     coset_equitable: bool
     irregular: bool
+    independent: bool
 
 
 def facts_of(case: ex.Case, **drop: bool) -> Facts:
@@ -33,6 +34,7 @@ def facts_of(case: ex.Case, **drop: bool) -> Facts:
         ex.is_pattern_equitable(case),
         ex.coset_stays_equitable(case),
         ex.spans_depths(case) or ex.has_inner_edge(case),
+        ex.coset_dimension(case) == len(set(case.pairs)),
     )
 
 
@@ -84,21 +86,60 @@ def test_the_gradient_is_tangent_to_the_coset():
     witness(instances=len(patterned))
 
 
-@pytest.mark.claim("C6", "symbolic")
+@pytest.mark.claim("C5", "exact")
+@pytest.mark.claim("C6", "exact")
 def test_an_equitable_pattern_leaves_no_inner_edges_and_no_block_that_spans_depths():
     assert not any(facts.irregular for facts in all_facts() if facts.equitable_pattern)
     witness(instances=sum(facts.equitable_pattern for facts in all_facts()))
 
 
+@pytest.mark.claim("C4", "exact", step="independence")
+def test_the_dimension_is_the_number_of_connected_pairs_on_every_small_dag():
+    patterned = [facts for facts in all_facts() if facts.equitable_pattern]
+    assert all(facts.independent for facts in patterned)
+    witness(instances=len(patterned))
+
+
+@dataclass(frozen=True)
+class DeadUnit:
+    """What was found of one unit with zero slope."""
+
+    gradient_vanishes: bool
+    depends_upstream_only: bool
+
+
+@cache
+def all_dead_units() -> tuple[DeadUnit, ...]:
+    return tuple(
+        dead_unit(ex.Case(graph, tuple(range(units))), unit)
+        for units in UNITS
+        for graph in ex.graphs(units)
+        if graph.edges
+        for unit in graph.hidden
+    )
+
+
+def dead_unit(case: ex.Case, unit: int) -> DeadUnit:
+    evaluation = ex.evaluate(case, ex.equitable_basis(case), dead=unit)
+    into = [k for k, (_, v) in enumerate(case.graph.edges) if v == unit]
+    return DeadUnit(
+        all(evaluation.gradient[k] == 0 for k in into),
+        ex.weights_behind(case, evaluation, unit) <= ex.edges_upstream(case, unit),
+    )
+
+
 @pytest.mark.claim("F1", "symbolic", step="all-dags")
+@pytest.mark.claim("F2a", "symbolic", step="zero-gradient")
+@pytest.mark.claim("F2", "symbolic", step="repair")
 def test_zero_slope_gives_zero_gradient_on_every_small_dag():
-    for units in UNITS:
-        for graph in ex.graphs(units):
-            for dead in graph.hidden if graph.edges else ():
-                case = ex.Case(graph, tuple(range(units)))
-                gradient = ex.evaluate(case, ex.equitable_basis(case), dead=dead).gradient
-                assert all(g == 0 for g, (_, v) in zip(gradient, graph.edges, strict=True) if v == dead)
-                witness()
+    assert all(unit.gradient_vanishes for unit in all_dead_units())
+    witness(instances=len(all_dead_units()))
+
+
+@pytest.mark.claim("F2a", "symbolic", step="upstream")
+def test_a_preactivation_holds_the_weights_of_its_ancestors_only_on_every_small_dag():
+    assert all(unit.depends_upstream_only for unit in all_dead_units())
+    witness(instances=len(all_dead_units()))
 
 
 @pytest.mark.control("F1")
