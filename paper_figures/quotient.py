@@ -1,0 +1,141 @@
+"""The losses of a clone and of its base trained at the quotient's rates (claim C7), on scikit-learn's digits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from paper_figures import captions, style
+from paper_figures.captions import Statement
+from paper_figures.results import RESULTS, Profile, code_of, remembered
+from torch_experiments import cloning, e01_cloning, models
+from torch_experiments import quotient as dynamics
+
+Array = np.ndarray[Any, Any]
+
+NAME = "quotient"
+TITLE = "a clone learns like its base at rescaled rates; at equal rates the two part"
+SAME, APART = 1e-9, 1e-2
+
+
+@dataclass(frozen=True)
+class Config:
+    """What determines the curves: the network, the copies of a unit, plain SGD in float64."""
+
+    width: int = 128
+    depth: int = 5
+    factor: int = 2
+    lr: float = 0.1
+    batch: int = 128
+    steps: int = 600
+    seed: int = 0
+
+
+CONFIGS: Mapping[Profile, Config] = {"quick": Config(), "full": Config(steps=3000)}
+
+
+def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
+    """Return the loss of every batch before its step, columns `clone`, `rescaled` and `equal`."""
+    return measure(CONFIGS[profile], results)
+
+
+def measure(config: Config, results: Path) -> pa.Table:
+    """Return the curves of `config`, from `results` where they are."""
+    task = e01_cloning.load_task(e01_cloning.Config(dtype="float64"))
+    about = {
+        "experiment": "figure_quotient",
+        "data": task.fingerprint,
+        "code": code_of(dynamics, cloning, models),
+        **asdict(config),
+    }
+    return remembered(results, about, lambda: _curves(config, task))
+
+
+def check(data: pa.Table) -> None:
+    """Check that the clone coincides with the base at rescaled rates, and not at equal ones.
+
+    Raises:
+        CaptionError: It is not so.
+    """
+    captions.verify(NAME, statements(data))
+
+
+def caption(data: pa.Table) -> str:
+    """Return the caption."""
+    introduction = (
+        f"Quotient dynamics. Top: training loss over {data.num_rows} steps of SGD on batches of 8×8 digits, "
+        "float64, of a network whose hidden units are all doubled (clone), and of the network with one unit in "
+        "place of two (base), started at the same function and given the same batches. Bottom: relative "
+        "difference of the losses of base and clone."
+    )
+    return captions.join(introduction, statements(data))
+
+
+def statements(data: pa.Table) -> list[Statement]:
+    """Return what the caption claims."""
+    same, apart = relative_difference(data, "rescaled").max(), relative_difference(data, "equal").max()
+    learnt = data["clone"].to_numpy()
+    return [
+        Statement(
+            "With rates multiplied by n_j/n_i (block sizes of source and target) the base repeats the clone "
+            f"step by step: the losses differ by at most {same:.0e}, relatively, which is rounding.",
+            bool(same <= SAME),
+        ),
+        Statement(
+            f"With the clone's own rates it does not: they differ by up to {apart:.1f}.", bool(apart >= APART)
+        ),
+        Statement(
+            f"Both learn: the loss falls from {learnt[0]:.2f} to {learnt[-1]:.2g}.", bool(learnt[-1] < learnt[0])
+        ),
+    ]
+
+
+def relative_difference(data: pa.Table, base: str) -> Array:
+    """Return `|base − clone| / clone` at every step."""
+    clone = data["clone"].to_numpy()
+    return np.abs(data[base].to_numpy() - clone) / clone
+
+
+def draw(data: pa.Table) -> Figure:
+    """Return two panels, losses and relative differences."""
+    figure = Figure(figsize=(style.WIDTH, 3.2))
+    losses, differences = figure.subplots(2, 1, sharex=True)
+    losses.plot(data["clone"], color=style.SKY, linewidth=3.5, label="clone")
+    losses.plot(data["rescaled"], color=style.BLACK, linewidth=0.7, label="base, rescaled rates")
+    losses.plot(data["equal"], color=style.VERMILION, linewidth=0.7, label="base, equal rates")
+    differences.semilogy(_floored(relative_difference(data, "rescaled")), color=style.BLACK, linewidth=0.7)
+    differences.semilogy(_floored(relative_difference(data, "equal")), color=style.VERMILION, linewidth=0.7)
+    losses.legend(loc="upper right")
+    losses.set_ylabel("loss of the batch")
+    differences.set(xlabel="step", ylabel="relative difference", ylim=(3e-17, 30))
+    return figure
+
+
+def _floored(difference: Array) -> Array:
+    """Return differences with zeros raised to the unit roundoff, so that a logarithmic axis shows them."""
+    return np.maximum(difference, np.finfo(np.float64).eps / 2)
+
+
+def _curves(config: Config, task: e01_cloning.Task) -> pa.Table:
+    inputs = task.train.x[0].numel()
+    base = models.mlp(
+        inputs, task.classes, width=config.width, depth=config.depth, seed=config.seed, dtype=torch.float64
+    )
+    batches = _batches(config, task)
+    rescaled, clone = dynamics.loss_curves(base, batches, factor=config.factor, lr=config.lr)
+    equal, _ = dynamics.loss_curves(base, batches, factor=config.factor, lr=config.lr, rates="uniform")
+    return pa.table({"clone": clone.numpy(), "rescaled": rescaled.numpy(), "equal": equal.numpy()})
+
+
+def _batches(config: Config, task: e01_cloning.Task) -> list[tuple[Tensor, Tensor]]:
+    order = torch.Generator().manual_seed(config.seed)
+    chosen = [torch.randint(len(task.train.y), (config.batch,), generator=order) for _ in range(config.steps)]
+    return [(task.train.x[index], task.train.y[index]) for index in chosen]

@@ -1,0 +1,32 @@
+"""Finished results: what took more than seconds is computed once and read afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from torch_experiments import records
+
+Profile = Literal["quick", "full"]
+RESULTS = Path("results/local")
+
+
+def remembered(folder: Path, config: Mapping[str, Any], compute: Callable[[], pa.Table]) -> pa.Table:
+    """Return the table recorded for `config` below `folder`; compute and record it if there is none."""
+    record = records.find(folder, config)
+    if record is None:
+        record = records.Record(config, compute(), records.environment())
+        records.save(folder, record)
+    return record.table
+
+
+def code_of(*modules: ModuleType) -> str:
+    """Return a hash of the source of these modules, so that a record does not outlive the code that made it."""
+    text = "".join(inspect.getsource(module) for module in modules)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

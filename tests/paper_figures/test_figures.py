@@ -1,0 +1,257 @@
+"""Every figure: its caption holds on a small configuration and is refused on corrupted data; it has its axes."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from paper_figures import cloning, frozen, optimizers, partitions, quotient, refinement, registry, style
+from paper_figures.captions import CaptionError
+from torch_experiments import e01_cloning
+
+RULES = (
+    *optimizers.LINEAR,
+    *optimizers.ELEMENTWISE,
+    *optimizers.DECAYING,
+    *optimizers.NEGATIVE,
+    "Adam, coupled L2",
+)
+
+
+class Case(NamedTuple):
+    """A figure, its data on a small configuration, and ways to make its caption untrue."""
+
+    figure: ModuleType
+    data: Callable[[Path], Any]
+    corruptions: dict[str, Callable[[Any], Any]]
+    axes: list[str]
+
+
+def replaced(table: pa.Table, column: str, edit: Callable[[dict[str, Any]], Any]) -> pa.Table:
+    values = [edit(row) for row in table.to_pylist()]
+    return table.set_column(table.column_names.index(column), column, pa.array(values))
+
+
+def small_cloning(results):
+    config = e01_cloning.Config(width=16, depth=2, base_epochs=3, epochs=3, log_every=3, probe=100)
+    return e01_cloning.run(config, results)
+
+
+def small_refinement(results):
+    """Return measured partitions with the times of a quiet machine: those of a busy one are no matter of a test."""
+    data = refinement.measure(refinement.Config((1_000, 10_000, 40_000, 160_000), repetitions=1), results)
+    assert min(data.table["seconds"].to_pylist()) > 0
+    return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-7 * row["weights"]))(data)
+
+
+def score(regime, value):
+    def edit(row):
+        return value if row["regime"] == regime and row["metric"].endswith("_score") else row["value"]
+
+    return lambda table: replaced(table, "value", edit)
+
+
+def swapped_networks(table):
+    other = {"clone": "base", "base": "clone"}
+    return replaced(
+        table,
+        "network",
+        lambda row: row["network"] if row["metric"].endswith("_score") else other[row["network"]],
+    )
+
+
+def rising(row):
+    return row["value"] + row["epoch"] if row["metric"] == "train_loss" else row["value"]
+
+
+def in_column(column, value):
+    return lambda table: replaced(table, column, lambda row: value)
+
+
+def of_rule(rule, value):
+    def edited(table):
+        for column in ("coset", "equations"):
+            table = replaced(table, column, lambda row, c=column: value if row["rule"] == rule else row[c])
+        return table
+
+    return edited
+
+
+def first(**changes):
+    return lambda data: (dataclasses.replace(data[0], **changes), *data[1:])
+
+
+def everywhere(**changes):
+    return lambda data: tuple(dataclasses.replace(finding, **changes) for finding in data)
+
+
+def run_changed(side, **changes):
+    return lambda data: dataclasses.replace(data, **{side: dataclasses.replace(getattr(data, side), **changes)})
+
+
+def nudged(data):
+    moved = data.persistent.incoming.copy()
+    moved[-1, 0] += 1e-12
+    return run_changed("persistent", incoming=moved)(data)
+
+
+def early_move(data):
+    moved = data.revived.incoming.copy()
+    moved[3, 1] += 1e-12
+    return run_changed("revived", incoming=moved)(data)
+
+
+def with_table(edit):
+    return lambda data: dataclasses.replace(data, table=edit(data.table))
+
+
+def quadratic(table):
+    return replaced(table, "seconds", lambda row: 1e-9 * row["weights"] ** 2)
+
+
+CASES = {
+    "cloning": Case(
+        cloning,
+        small_cloning,
+        {
+            "SGD leaves": score("sgd", 0.999),
+            "dropout stays": score("dropout", 1.0),
+            "a score is missing": score("adam", float("nan")),
+            "clone and base are swapped": swapped_networks,
+            "the loss rises": lambda table: replaced(table, "value", rising),
+        },
+        ["1 − score", "", "training loss", "", "effective rank", ""],
+    ),
+    "quotient": Case(
+        quotient,
+        lambda results: quotient.measure(quotient.Config(width=16, depth=2, lr=0.3, steps=120), results),
+        {
+            "rescaled rates part": lambda table: replaced(
+                table, "rescaled", lambda row: row["rescaled"] * (1 + 1e-8)
+            ),
+            "equal rates coincide": lambda table: replaced(table, "equal", lambda row: row["clone"]),
+            "nothing is learnt": lambda table: in_column("rescaled", 2.0)(in_column("clone", 2.0)(table)),
+            "a loss is missing": in_column("rescaled", float("nan")),
+        },
+        ["loss of the batch", "relative difference"],
+    ),
+    "partitions": Case(
+        partitions,
+        lambda results: partitions.compute("quick", results),
+        {
+            "signals differ": first(equal=False),
+            "a kept block has uneven edges": first(even=False),
+            "all stay": everywhere(stays=True),
+            "none stays": everywhere(stays=False),
+        },
+        [""] * 6,
+    ),
+    "optimizers": Case(
+        optimizers,
+        lambda results: optimizers.measure(optimizers.Config(steps=30, rules=RULES), results),
+        {
+            "SGD leaves": of_rule("SGD", 0.1),
+            "SGD drifts": of_rule("SGD", 1e-9),
+            "Adam keeps scaled copies": of_rule("Adam", 1e-16),
+            "AdamW parts copies": of_rule("AdamW", 0.1),
+            "coupled L2 keeps all": of_rule("Adam, coupled L2", 1e-16),
+            "noise stays": of_rule("SGD, gradient noise", 1e-16),
+        },
+        ["", ""],
+    ),
+    "frozen": Case(
+        frozen,
+        lambda results: frozen.compute("quick", results),
+        {
+            "never revived": lambda data: dataclasses.replace(data, revived=data.persistent),
+            "revived all the same": lambda data: dataclasses.replace(data, persistent=data.revived),
+            "a frozen weight moves by one bit or so": nudged,
+            "a weight moves before the revival": early_move,
+            "alive at the start": lambda data: run_changed("revived", z=data.revived.z + 1)(data),
+            "nothing trains": lambda data: run_changed("persistent", upstream=0 * data.persistent.upstream)(data),
+        },
+        ["pre-activation of $v$", "", "movement of weights", ""],
+    ),
+    "refinement": Case(
+        refinement,
+        small_refinement,
+        {
+            "a copy is missed": with_table(lambda table: replaced(table, "blocks", lambda row: row["blocks"] + 1)),
+            "the cost is quadratic": with_table(quadratic),
+            "a time is missing": with_table(in_column("seconds", float("nan"))),
+        },
+        ["seconds"],
+    ),
+}
+CORRUPTIONS = [(name, reason) for name, case in CASES.items() for reason in case.corruptions]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Return the data of a figure, computed once a module."""
+    folder = tmp_path_factory.mktemp("results")
+    known = {"folder": folder}
+
+    def of(name):
+        if name not in known:
+            known[name] = CASES[name].data(folder)
+        return known[name]
+
+    return of
+
+
+def test_every_figure_has_a_case():
+    assert set(CASES) == set(registry.FIGURES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_caption_holds_and_the_figure_has_its_axes(name, data):
+    figure, found = CASES[name].figure, data(name)
+    figure.check(found)
+    assert name == figure.NAME
+    with style.context():
+        picture = figure.draw(found)
+    assert [axis.get_ylabel() for axis in picture.axes] == CASES[name].axes
+    assert picture.get_figwidth() == style.WIDTH
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_caption_consists_of_the_statements_that_are_checked(name, data):
+    figure, found = CASES[name].figure, data(name)
+    text = figure.caption(found)
+    assert all(statement.text in text for statement in figure.statements(found))
+    assert len(figure.statements(found)) >= 3
+
+
+@pytest.mark.parametrize(("name", "reason"), CORRUPTIONS)
+def test_an_untrue_caption_is_refused(name, reason, data):
+    case = CASES[name]
+    with pytest.raises(CaptionError, match=f"figure '{name}': the caption is not true"):
+        case.figure.check(case.corruptions[reason](data(name)))
+
+
+@pytest.mark.parametrize("name", ["cloning", "quotient", "optimizers", "refinement"])
+def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
+    found = data(name)
+    for owner, function in (
+        (e01_cloning, "run_cell"),
+        (quotient, "_curves"),
+        (optimizers.measured, "table"),
+        (refinement, "_times"),
+    ):
+        monkeypatch.setattr(owner, function, lambda *_, **__: pytest.fail("computed again"))
+    again = CASES[name].data(data("folder"))
+    assert getattr(again, "table", again) == getattr(found, "table", found)
+
+
+def test_band_has_one_row_a_seed(data):
+    table = data("cloning")
+    epochs, values = cloning.band(table, "sgd", "clone", "train_loss")
+    assert epochs.tolist() == [0, 3]
+    assert values.shape == (3, 2)
+    assert np.isfinite(values).all()
