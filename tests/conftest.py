@@ -20,7 +20,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile(  # for runs that are meant to fail: a few draws, and no time spent on shrinking
     "mutated",
-    max_examples=5,
+    max_examples=25,
     deadline=None,
     suppress_health_check=slow_machine,
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],

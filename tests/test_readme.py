@@ -1,0 +1,20 @@
+"""The README keeps its word: its code runs and its tables are current."""
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_in_the_readme_prints_what_its_comments_say(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    dead, cloned = capsys.readouterr().out.splitlines()
+    assert "every h ≥ 0 and the largest in-weight is -1 ≤ 0" in dead
+    assert cloned == "(('a', 'b'),)"
+
+
+def test_the_commands_in_the_readme_exist():
+    targets = set(re.findall(r"\bmake ([a-z-]+)", README))
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    assert {t for t in targets if not re.search(rf"^{t}:", makefile, flags=re.MULTILINE)} <= {"alone"}
