@@ -18,7 +18,7 @@ hypothesis.settings.register_profile("dev", max_examples=25, deadline=None, supp
 hypothesis.settings.register_profile(
     "ci", max_examples=100, deadline=None, suppress_health_check=slow_machine, derandomize=True
 )
-hypothesis.settings.register_profile(  # for runs that are meant to fail: a few draws, and no time spent on shrinking
+hypothesis.settings.register_profile(  # for runs that are meant to fail: no time spent on shrinking
     "mutated",
     max_examples=25,
     deadline=None,
