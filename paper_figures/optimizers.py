@@ -46,7 +46,7 @@ class Config:
     rules: tuple[str, ...] = ()
 
 
-CONFIGS: Mapping[Profile, Config] = {"quick": Config(), "full": Config(steps=1000)}
+CONFIGS: Mapping[Profile, Config] = {"quick": Config(), "full": Config(factor=5)}
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
@@ -82,7 +82,7 @@ def caption(data: pa.Table) -> str:
     steps = max(data["step"].to_pylist())
     introduction = (
         f"Relative distance from the cloned manifold after {steps} steps on fresh random data (float64, two hidden "
-        "layers, three copies of a unit). Columns: identical copies; equitable weights that are not constant on "
+        "layers, several copies of a unit). Columns: identical copies; equitable weights that are not constant on "
         "blocks; copies with positive scales (ReLU); copies with signs (tanh). "
         "✓ at most 1e-12 at the end; ✗ at least 1e-3 within 30 steps; ⚠ between: rounding that grows, or a slow "
         "departure; ○ the copies stay copies, but the weights move to another manifold of the same kind."
