@@ -39,7 +39,7 @@ class Config:
     seed: int = 0
 
 
-CONFIGS: Mapping[Profile, Config] = {"quick": Config(), "full": Config(steps=3000)}
+CONFIGS: Mapping[Profile, Config] = {"quick": Config(), "full": Config(steps=1200)}
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
