@@ -18,7 +18,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch_experiments.models import ACTIVATIONS, choose
 
 Mode = Literal["equal", "equitable"]
+Norm = TypeVar("Norm", nn.BatchNorm1d, nn.LayerNorm)
 SPREADS: Mapping[str, float] = {"equal": 0.0, "equitable": 1.0}
 
 
@@ -47,6 +48,11 @@ class Profile:
         Q[torch.arange(len(self.block)), self.block] = self.scale
         Q = Q / Q.norm(dim=0)
         return Q if like is None else Q.to(like)
+
+    def square_norm(self) -> Tensor:
+        """Return ``Σ s_u²`` over the block of each unit, shape ``[units]``."""
+        square = self.scale.square()
+        return torch.zeros_like(square).index_add(0, self.block, square)[self.block]
 
 
 class Residual(NamedTuple):
@@ -87,7 +93,7 @@ def profiles(
     Inputs and outputs are blocks of their own; every hidden unit is cloned ``factor`` times.
     """
     layers = [layer for _, layer in linears(model)]
-    hidden = [profile(l.out_features, factor, scales=scales, generator=generator) for l in layers[:-1]]
+    hidden = [profile(layer.out_features, factor, scales=scales, generator=generator) for layer in layers[:-1]]
     return [profile(layers[0].in_features), *hidden, profile(layers[-1].out_features)]
 
 
@@ -120,8 +126,9 @@ def expand(
 ) -> nn.Sequential:
     """Return ``model`` with its units copied and scaled as ``profiles`` say.
 
-    Between blocks ``j → i`` the weights are ``w_ij s_i s_jᵀ / ‖s_j‖² + P`` with a random ``P``, ``P s_j = 0`` and
-    ``s_iᵀ P = 0``, whose entries have about ``spread`` times the rms of the first term; biases are ``s_v b_i``.
+    Between blocks ``j → i`` the weights are ``w_ij s_i s_jᵀ / ‖s_j‖² + P``. The random ``P`` has ``P s_j = 0`` and
+    ``s_iᵀ P = 0``; it is projected Gaussian noise of ``spread`` times the rms of the first term. Biases are
+    ``s_v b_i``.
     The function is that of ``model`` when every module between two Linear layers is equivariant under the
     scales: any activation for 1, odd ones for ±1, positively homogeneous ones for ``s > 0``; BatchNorm for all
     of them (up to its ``eps``), LayerNorm for 1 only.
@@ -145,17 +152,19 @@ def residuals(
 ) -> list[Residual]:
     """Return, for every Linear layer, its distance to RE, to CE, and to the coset of ``start``.
 
-    With ``W`` the weights and the bias column: ``‖(I − Q_iQ_iᵀ) W Q_j‖ / ‖W Q_j‖``, ``‖(I − Q_jQ_jᵀ) WᵀQ_i‖ / ‖WᵀQ_i‖`` and
-    ``‖D − Q_iQ_iᵀ D Q_jQ_jᵀ‖ / ‖W‖`` with ``D = W − W₀``; without ``start`` (a state dict), ``W₀ = 0``, so the last one is
-    the distance to the block-constant weights themselves. All are computed in float64.
+    With ``W`` the weights and the bias column, ``W₀`` those of ``start`` (a state dict) and ``D = W − W₀``:
+
+    - ``rows = ‖(I − Q_iQ_iᵀ) W Q_j‖ / ‖W Q_j‖``,
+    - ``columns = ‖(I − Q_jQ_jᵀ) WᵀQ_i‖ / ‖WᵀQ_i‖``,
+    - ``coset = ‖D − Q_iQ_iᵀ D Q_jQ_jᵀ‖ / max(‖W‖, ‖W₀‖)``.
+
+    Without ``start``, ``W₀ = 0``: the distance to the block-constant weights themselves. All in float64.
     """
     pairs = zip(linears(model), profiles[:-1], profiles[1:], strict=True)
     return [_residual(name, layer, source, target, start) for (name, layer), source, target in pairs]
 
 
-def cloned_residual(
-    model: nn.Module, factor: int, start: Mapping[str, Tensor] | None = None
-) -> list[Residual]:
+def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] | None = None) -> list[Residual]:
     """Return `residuals` of a network that `clone` made with ``factor`` (all scales one).
 
     Raises:
@@ -193,14 +202,103 @@ def widen(
 
 
 @widen.register
-def _(
+def _widen_linear(
     module: nn.Linear, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
 ) -> nn.Module:
-    W = module.weight.detach()
+    base = module.weight.detach()
+    out_scale, in_scale, square_norm = (t.to(base) for t in (target.scale, source.scale, source.square_norm()))
+    W = out_scale[:, None] * base[target.block][:, source.block] * in_scale / square_norm
+    if spread:
+        W = W + _equitable_noise(W, source, target, spread * float(W.square().mean().sqrt()), generator)
+    wide = nn.utils.skip_init(
+        nn.Linear, W.shape[1], W.shape[0], bias=module.bias is not None, dtype=W.dtype, device=W.device
+    )
+    wide.weight.data.copy_(W)
+    if module.bias is not None:
+        wide.bias.data.copy_(out_scale * module.bias.detach()[target.block])
+    return wide
+
+
+@widen.register
+def _widen_batch_norm(
+    module: nn.BatchNorm1d, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
+) -> nn.Module:
+    powers = {"weight": target.scale.abs(), "running_var": target.scale.square()}
+    wide = _copied(module, target, powers)
+    wide.num_features = len(target.block)
+    return wide
+
+
+@widen.register
+def _widen_layer_norm(
+    module: nn.LayerNorm, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
+) -> nn.Module:
+    if len(module.normalized_shape) != 1:
+        raise TypeError(
+            f"model: LayerNorm over {module.normalized_shape}; supported is LayerNorm over one feature axis"
+        )
+    wide = _copied(module, target, {"weight": target.scale.abs()})
+    wide.normalized_shape = (len(target.block),)
+    return wide
+
+
+def _widen_elementwise(
+    module: nn.Module, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
+) -> nn.Module:
+    return copy.deepcopy(module)
+
+
+for _kind in (*ACTIVATIONS.values(), nn.Dropout, nn.Flatten):
+    widen.register(_kind, _widen_elementwise)
+
+
+def _copied(module: Norm, target: Profile, scales: Mapping[str, Tensor]) -> Norm:
+    """Copy a norm with its per-feature tensors repeated, each times its own scale (else ``s_v``)."""
+    wide = copy.deepcopy(module)
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        if value.ndim:
+            getattr(wide, name).data = value.detach()[target.block] * scales.get(name, target.scale).to(value)
+    return wide
+
+
+def _equitable_noise(
+    W: Tensor, source: Profile, target: Profile, size: float, generator: torch.Generator | None
+) -> Tensor:
+    E = size * torch.randn(W.shape, generator=generator, dtype=torch.float64)
+    Qi, Qj = target.basis(), source.basis()
+    E = E - Qi @ (Qi.T @ E)
+    return (E - (E @ Qj) @ Qj.T).to(W)
+
+
+def _residual(
+    name: str, layer: nn.Linear, source: Profile, target: Profile, start: Mapping[str, Tensor] | None
+) -> Residual:
+    W = _with_bias(layer.weight, layer.bias)
+    W0 = torch.zeros_like(W) if start is None else _with_bias(*_at(start, name))
     Qi, Qj = target.basis(W), source.basis(W)
-    ni, nj = (torch.linalg.vector_norm(_sums(p)) / p.scale.new_ones(()) for p in ())  # placeholder
-    return module
+    Qj = torch.block_diag(Qj, torch.eye(W.shape[1] - len(Qj)).to(Qj))
+    rows, columns, D = W @ Qj, W.T @ Qi, W - W0
+    return Residual(
+        name,
+        _ratio(rows - Qi @ (Qi.T @ rows), rows),
+        _ratio(columns - Qj @ (Qj.T @ columns), columns),
+        _ratio(D - Qi @ (Qi.T @ D @ Qj) @ Qj.T, max(W, W0, key=Tensor.norm)),
+    )
+
+
+def _at(start: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor | None]:
+    return start[f"{name}.weight"], start.get(f"{name}.bias")
+
+
+def _with_bias(weight: Tensor, bias: Tensor | None) -> Tensor:
+    columns = weight.detach().double()
+    return columns if bias is None else torch.cat([columns, bias.detach().double()[:, None]], dim=1)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    """Return ``‖part‖ / ‖whole‖``, 0 when both vanish."""
+    return float(part.norm() / whole.norm().clamp_min(torch.finfo(whole.dtype).tiny))
 
 
 def _supported() -> str:
-    return ", ".join(sorted(kind.__name__ for kind in widen.registry if kind not in (object, nn.Module)))
+    return ", ".join(sorted(kind.__name__ for kind in widen.registry if kind is not object))

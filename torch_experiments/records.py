@@ -1,0 +1,123 @@
+"""One small file a run: a parquet table of numbers whose schema metadata say what produced them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+METADATA = b"lop"
+PACKAGES = ("torch", "numpy", "scikit-learn", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run.
+
+    Attributes:
+        config: everything that determines the numbers, as JSON values.
+        table: the numbers, one row a measurement.
+        environment: versions and device, which are reported and do not enter the key.
+    """
+
+    config: Mapping[str, Any]
+    table: pa.Table
+    environment: Mapping[str, Any]
+
+
+def key(config: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that depend on the content of ``config`` only, not on the order of its keys.
+
+    Raises:
+        TypeError: for a value that JSON does not have.
+        ValueError: for a nan or an infinity.
+    """
+    return hashlib.sha256(_canonical(config).encode()).hexdigest()[:16]
+
+
+def path(folder: str | Path, config: Mapping[str, Any]) -> Path:
+    """Return where the record of ``config`` belongs: another content, another file."""
+    return Path(folder) / f"{config.get('experiment', 'run')}-{key(config)}.parquet"
+
+
+def save(folder: str | Path, record: Record) -> Path:
+    """Write ``record`` below ``folder`` at once (a temporary file, then a rename) and return its path.
+
+    A reader sees the whole file or none. A second run of the same config replaces the first one; another
+    config has another path.
+    """
+    target = path(folder, record.config)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    about = json.dumps({"config": record.config, "environment": record.environment}, allow_nan=False)
+    table = record.table.replace_schema_metadata({METADATA: about.encode()})
+    with _replacing(target) as partial:
+        pq.write_table(table, partial)
+    return target
+
+
+def load(file: str | Path) -> Record:
+    """Return the record in ``file``.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is not a record of this project.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"file: no record at {file}")
+    try:
+        table = pq.read_table(file)
+        about = json.loads((table.schema.metadata or {})[METADATA])
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise ValueError(f"file: {file} is no record of this project ({error!r})") from error
+    return Record(about["config"], table.replace_schema_metadata(None), about["environment"])
+
+
+def find(folder: str | Path, config: Mapping[str, Any]) -> Record | None:
+    """Return the finished record of exactly this ``config``, or None.
+
+    Raises:
+        ValueError: when the file at its path holds another config.
+    """
+    target = path(folder, config)
+    if not target.exists():
+        return None
+    record = load(target)
+    if _canonical(record.config) != _canonical(config):
+        raise ValueError(f"folder: {target} holds another config; move it away")
+    return record
+
+
+def environment(device: str = "cpu", **more: Any) -> dict[str, Any]:
+    """Return the versions of Python and of the packages that make the numbers, the platform and ``device``."""
+    versions = {package: version(package) for package in PACKAGES}
+    return (
+        {"python": platform.python_version(), "platform": platform.platform(), "device": device} | versions | more
+    )
+
+
+def _canonical(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, allow_nan=False)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that becomes it on success and vanishes otherwise."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".tmp")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
