@@ -98,12 +98,10 @@ def find(folder: str | Path, config: Mapping[str, Any]) -> Record | None:
     return record
 
 
-def environment(device: str = "cpu", **more: Any) -> dict[str, Any]:
+def environment(device: str = "cpu") -> dict[str, Any]:
     """Return the versions of Python and of the packages that make the numbers, the platform and ``device``."""
     versions = {package: version(package) for package in PACKAGES}
-    return (
-        {"python": platform.python_version(), "platform": platform.platform(), "device": device} | versions | more
-    )
+    return {"python": platform.python_version(), "platform": platform.platform(), "device": device} | versions
 
 
 def _canonical(config: Mapping[str, Any]) -> str:
