@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SYMPY_GROUND_TYPES", "python")
 os.environ["MPLBACKEND"] = "Agg"
 
-pytest_plugins = ["claims.pytest_plugin", "pytester"]
+pytest_plugins = ["pytester"]
 
 slow_machine = [hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=slow_machine)
