@@ -66,7 +66,7 @@ class Config:
     activation: str = "relu"
     factor: int = 2
     base_epochs: int = 20
-    epochs: int = 40
+    epochs: int = 30
     log_every: int = 10
     batch: int = 128
     lr: float = 0.01

@@ -347,3 +347,7 @@ def _step(model: nn.Module, optimizers: Sequence[Optimizer], edit: Edit, generat
 def _worst(model: nn.Module, axes: Sequence[Profile], start: Mapping[str, Tensor]) -> dict[str, float]:
     found = residuals(model, axes, start)
     return {"equations": max(max(r.rows, r.columns) for r in found), "coset": max(r.coset for r in found)}
+
+
+if __name__ == "__main__":
+    print(markdown(table(progress=True)))
