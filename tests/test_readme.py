@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from torch_experiments import optimizer_table
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -12,6 +14,17 @@ def test_the_python_in_the_readme_prints_what_its_comments_say(capsys):
     dead, cloned = capsys.readouterr().out.splitlines()
     assert "every h ≥ 0 and the largest in-weight is -1 ≤ 0" in dead
     assert cloned == "(('a', 'b'),)"
+
+
+def test_the_optimizer_table_has_every_rule_and_the_verdicts_of_theory():
+    table = README.split("<!-- optimizers:begin -->")[1].split("<!-- optimizers:end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    assert [row[0] for row in rows] == [rule.name for rule in optimizer_table.rules()]
+    signs = {row[0]: [cell[0] for cell in row[1:]] for row in rows}
+    assert signs["SGD"] == ["✓"] * 4
+    assert signs["Adam"] == ["✓", "✓", "✗", "✓"]
+    assert signs["Adam, coupled L2"] == ["✓", "✗", "✗", "✓"]
+    assert signs["SGD, gradient noise"] == ["✗"] * 4
 
 
 def test_the_commands_in_the_readme_exist():
