@@ -112,15 +112,14 @@ def statements(data: pa.Table) -> list[Statement]:
 
 def draw(data: pa.Table) -> Figure:
     """Return three rows (score, loss, rank) of two columns (kept, left)."""
-    figure = Figure(figsize=(style.WIDTH, 4.3))
+    figure = Figure(figsize=(style.WIDTH, 4.5))
     axes = figure.subplots(3, 2, sharex=True, sharey="row")
     for column, regimes in zip(axes.T, (TRAPPED, ESCAPING), strict=True):
         for regime in regimes:
             _draw_regime(column, data, regime)
-    axes[0, 0].legend(handles=_handles(TRAPPED), loc="lower right")
-    axes[1, 1].legend(handles=_handles(ESCAPING), loc="lower left")
     _label(axes)
     _explain_lines(figure)
+    _explain_colours(figure)
     return figure
 
 
@@ -184,6 +183,12 @@ def _label(axes: Array) -> None:
         axis.set_title(title)
     for axis in axes[2]:
         axis.set_xlabel("epochs after cloning")
+
+
+def _explain_colours(figure: Figure) -> None:
+    """Name the regimes below the panels, those of the left column on the left."""
+    handles = [*_handles(TRAPPED), *_handles(ESCAPING)]
+    figure.legend(handles=handles, loc="outside lower right", ncols=2, columnspacing=7.5, borderaxespad=0.2)
 
 
 def _handles(regimes: Mapping[str, str]) -> list[Line2D]:
