@@ -22,6 +22,7 @@ hypothesis.settings.register_profile(  # for runs that are meant to fail: no tim
     "mutated",
     max_examples=25,
     deadline=None,
+    derandomize=True,
     suppress_health_check=slow_machine,
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )

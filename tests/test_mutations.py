@@ -23,10 +23,10 @@ MUTATIONS = {
         {"C1", "C2", "C3", "C5", "C7", "C9"},
         {"C4"},
     ),
-    "the backward sum drops the slope": (
+    "the backward sum takes the edge's number for the slope": (
         "theory/network.py",
         "w[edges, None] * (slopes[target] * delta[target])",
-        "w[edges, None] * (target[:, None] * delta[target])",
+        "w[edges, None] * (edges[:, None] * delta[target])",
         "tests/theory/test_cloned.py",
         {"C2", "C3", "C5", "C7"},
         {"C1", "C4"},

@@ -86,6 +86,17 @@ def test_equitable_weights_clone_errors_and_gradients(drawn, data):
     witness()
 
 
+@pytest.mark.claim("C2", "exact")
+@given(clones(), st.data())
+def test_planted_clones_have_equal_errors_and_gradients(drawn, data):
+    x = data.draw(matrices(1, 2))
+    trace = forward(drawn.network, x)
+    seed = goal(2, drawn.network).gradient(trace.h[list(drawn.network.outputs)])
+    assert equal_in_blocks(backward(drawn.network, trace, seed), drawn.partition.labels)
+    assert equal_in_blocks(edge_gradient(drawn.network, x, seed), pairs_of(drawn))
+    witness()
+
+
 @pytest.mark.control("C1")
 @pytest.mark.control("C2")
 def test_weights_outside_the_equations_separate_clones():
