@@ -14,8 +14,8 @@ Array = np.ndarray[Any, Any]
 Rule = Callable[[Any, Array, Array], tuple[Any, Array]]
 
 
-def sgd(rate: Any, *, momentum: Any = 0, decay: Any = 0) -> Rule:
-    """Return `b ← μ b + g + λ w`, `w ← w − η b`.
+def sgd(rate: Any, *, momentum: Any = 0, decay: Any = 0, nesterov: bool = False) -> Rule:
+    """Return `b ← μ b + g + λ w`, `w ← w − η b`, or with `nesterov` `w ← w − η (g + λ w + μ b)`.
 
     Args:
         rate: `η`, a scalar or one value a parameter.
@@ -26,7 +26,7 @@ def sgd(rate: Any, *, momentum: Any = 0, decay: Any = 0) -> Rule:
     def rule(state: Any, w: Array, g: Array) -> tuple[Any, Array]:
         g = g + decay * w if decay else g
         buffer = g if state is None else momentum * state + g
-        return buffer, w - rate * buffer
+        return buffer, w - rate * (g + momentum * buffer if nesterov else buffer)
 
     return rule
 

@@ -6,13 +6,15 @@ A frozen unit is certified in one of three ways, from firm to weak, and the thre
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import flint
 import numpy as np
+import sympy
 
 from theory.activations import Activation
 from theory.manifolds import (
@@ -67,7 +69,8 @@ class CloneCertificate:
         blocks: Names of the units of each block with at least two.
         row_residual, column_residual: Largest difference of block sums within a block.
         tol: How far block sums were allowed to differ.
-        manifold: `M_C` through the network, or `None` if every block is a single unit.
+        manifold: `M_C` through the network, or `None` if every block is a single unit, or if block sums spread
+            further than `tol` within a block.
         inequality: The inequality that was checked, with its numbers.
         validity: Which movements of the weights keep the certificate.
     """
@@ -96,8 +99,8 @@ def certify_frozen(
 
     `sign` (claim F2b): the unit is flat on `(−∞, 0]`, its inputs cannot be negative, and its in-weights are not
     positive, so `z(v) = Σ w h ≤ 0` whatever the data and the weights upstream.
-    `interval` (claim F2c): ball arithmetic over the box and over all weights within the radius encloses `z(v)` in
-    an interval on which the activation is flat.
+    `interval` (claim F2c): balls over the box and all weights within the radius enclose `z(v)` where the
+    activation is flat; about real arithmetic, which a float forward pass follows up to rounding.
     `observed` (claim F1): `f'_v(z(v)) = 0` on every given sample.
 
     Args:
@@ -107,7 +110,8 @@ def certify_frozen(
         nonnegative_inputs: Whether the data promise `x ≥ 0`, which `sign` may use.
 
     Raises:
-        ValueError: `box` or `samples` has the wrong shape, or a lower bound exceeds its upper bound.
+        ValueError: `box` or `samples` has the wrong shape, a lower bound exceeds its upper bound, or a sample is
+            missing, NaN or infinite.
     """
     found: dict[int, FrozenCertificate] = {}
     if samples is not None:
@@ -115,7 +119,17 @@ def certify_frozen(
     if box is not None:
         found |= _interval(network, _checked_box(network, np.asarray(box)))
     found |= _sign(network, nonnegative_inputs)
-    return tuple(found[unit] for unit in sorted(found))
+    return tuple(_with_ties(network, unit, found[unit]) for unit in sorted(found))
+
+
+def _with_ties(network: Network, unit: int, certificate: FrozenCertificate) -> FrozenCertificate:
+    """Say so if a weight into the unit is shared with another unit, through which it goes on learning."""
+    into = network.target == unit
+    if not np.isin(network.tie[~into], network.tie[into]).any():
+        return certificate
+    return replace(
+        certificate, validity=certificate.validity + "; weights shared with other units still learn there"
+    )
 
 
 def certify_cloned(network: Network, tol: float = 0) -> CloneCertificate:
@@ -134,9 +148,13 @@ def certify_cloned(network: Network, tol: float = 0) -> CloneCertificate:
     blocks = tuple(tuple(block) for block in partition.named(network) if len(block) > 1)
     if blocks and not is_pattern_equitable(network, partition):
         raise ValueError("the tied weights are not spread evenly over the blocks; certify the untied network")
-    manifold = cloned_manifold(network, partition, max(rows, columns)) if blocks else None
+    spread = max(rows, columns)
+    on_manifold = bool(blocks) and (tol == 0 or spread <= tol)
+    manifold = cloned_manifold(network, partition, spread) if on_manifold else None
     inequality = f"max |Δ row sums| = {float(rows):.3g}, max |Δ column sums| = {float(columns):.3g}, tol = {tol}"
-    return CloneCertificate(partition, blocks, rows, columns, tol, manifold, inequality, _clone_validity(manifold))
+    return CloneCertificate(
+        partition, blocks, rows, columns, tol, manifold, inequality, _clone_validity(blocks, manifold)
+    )
 
 
 def sees_only_nonnegative(network: Network, nonnegative_inputs: bool = False) -> Array:
@@ -167,7 +185,7 @@ def _dies_below_zero(activation: Activation | None) -> bool:
 
 
 def _sign(network: Network, nonnegative_inputs: bool) -> dict[int, FrozenCertificate]:
-    positive = np.asarray(network.weights > 0, dtype=bool)
+    positive = ~np.asarray(network.weights <= 0, dtype=bool)
     some_positive = np.bincount(network.target, weights=positive, minlength=len(network.units)) > 0
     candidates = sees_only_nonnegative(network, nonnegative_inputs) & ~some_positive & (network.depth > 0)
     return {
@@ -190,7 +208,9 @@ def _sign_certificate(network: Network, unit: int) -> FrozenCertificate:
 
 def _interval(network: Network, box: Array) -> dict[int, FrozenCertificate]:
     z = preactivation_balls(network, box)
-    flat = [v for v, f in enumerate(network.activations) if f and f.flat and f.name != "one" and _is_flat(f, z[v])]
+    flat = [
+        v for v, f in enumerate(network.activations) if f and f.flat and network.depth[v] > 0 and _is_flat(f, z[v])
+    ]
     return {v: _interval_certificate(network, box, v, z[v]) for v in flat}
 
 
@@ -201,7 +221,7 @@ def _interval_certificate(network: Network, box: Array, unit: int, ball: Any) ->
         network.units[unit],
         Reason.INTERVAL,
         f"z ∈ [{low:.6g}, {high:.6g}], where the activation is flat",
-        f"inputs in the box; each upstream weight and in-weight within {radius:.3g} of its value",
+        f"inputs in the box; each upstream weight and in-weight within {radius!r} of its value",
         radius,
     )
 
@@ -231,6 +251,8 @@ def _is_flat(activation: Activation, ball: Any) -> bool:
 
 
 def _observed(network: Network, samples: Array) -> dict[int, FrozenCertificate]:
+    if samples.size == 0 or (samples.dtype != object and not np.isfinite(samples).all()):
+        raise ValueError("samples are empty or hold NaN or infinity; give at least one, all of them finite")
     z = forward(network, samples).z
     dead = {
         v: z[v]
@@ -250,9 +272,11 @@ def _observed_certificate(network: Network, unit: int, z: Array) -> FrozenCertif
     )
 
 
-def _clone_validity(manifold: Manifold | None) -> str:
-    if manifold is None:
+def _clone_validity(blocks: tuple[tuple[Hashable, ...], ...], manifold: Manifold | None) -> str:
+    if not blocks:
         return "no block has two units; nothing is trapped"
+    if manifold is None:
+        return "none: steps of tol link block sums that lie further apart than tol; choose a smaller tol"
     return (
         f"every movement within the {manifold.dimension}-dimensional manifold; "
         f"none of the {manifold.codimension} directions normal to it"
@@ -270,9 +294,11 @@ def _checked_box(network: Network, box: Array) -> Array:
 
 def _ball(value: Any) -> Any:
     """Return the ball of a float or a rational, exactly or enclosed."""
-    if hasattr(value, "numerator") and not isinstance(value, float):
+    if isinstance(value, (float, np.floating)):
+        return flint.arb(float(value))
+    if isinstance(value, (numbers.Rational, sympy.Rational)):
         return flint.arb(flint.fmpq(int(value.numerator), int(value.denominator)))
-    return flint.arb(float(value))
+    raise TypeError(f"{value!r} is neither a float nor a rational number; certificates take no other scalars")
 
 
 def _widened(ball: Any, radius: float) -> Any:

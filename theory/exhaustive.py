@@ -86,6 +86,20 @@ def cases(units: int) -> Iterator[Case]:
                 yield Case(graph, _labels(graph, blocks))
 
 
+def block_to_block_cases() -> Iterator[Case]:
+    """Yield every case on six units with one input, one output and two blocks of two, side by side or interleaved.
+
+    These are the smallest with edges between two blocks of several units.
+    """
+    possible = [(u, v) for v in range(1, 6) for u in range(v)]
+    for labels in ((0, 1, 1, 2, 2, 3), (0, 1, 2, 1, 2, 3), (0, 1, 2, 2, 1, 3)):
+        for chosen in product((False, True), repeat=len(possible)):
+            edges = tuple(e for e, keep in zip(possible, chosen, strict=True) if keep)
+            case = Case(Graph(6, 1, (5,), edges), labels)
+            if edges and is_pattern_equitable(case):
+                yield case
+
+
 def equitable_basis(case: Case, *, rows: bool = True, columns: bool = True) -> Array:
     """Return a basis of the edge weights in RE ∩ CE (or RE or CE alone): rationals of shape (dimension, edges)."""
     constraints = _constraints(case, rows, columns)
@@ -247,7 +261,5 @@ def _block_activations(case: Case, symbol: dict[str, Any], zero: Any, dead: int 
 
         return function
 
-    return [
-        None if v < case.graph.inputs else Activation(f"f{b}", atoms(b, "f"), atoms(b, "d"))
-        for v, b in enumerate(case.labels)
-    ]
+    functions = {b: Activation(f"f{b}", atoms(b, "f"), atoms(b, "d")) for b in set(case.labels)}
+    return [None if v < case.graph.inputs else functions[b] for v, b in enumerate(case.labels)]

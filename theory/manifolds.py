@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,20 @@ def column_residual(network: Network, partition: Partition, scales: Array | None
 
 
 def is_row_equitable(network: Network, partition: Partition, tol: float = 0, scales: Array | None = None) -> bool:
-    """Tell whether every unit of a block receives the same block sums (RE), up to `tol`; JL25, section 2."""
+    """Tell whether every unit of a block receives the same block sums (RE), up to `tol`; JL25, section 2.
+
+    Sums of floats are rounded, so give floats a tolerance.
+    """
     return bool(row_residual(network, partition, scales) <= tol)
 
 
 def is_column_equitable(
     network: Network, partition: Partition, tol: float = 0, scales: Array | None = None
 ) -> bool:
-    """Tell whether every unit of a block sends the same block sums (CE), up to `tol`; JL25, section 2."""
+    """Tell whether every unit of a block sends the same block sums (CE), up to `tol`; JL25, section 2.
+
+    Sums of floats are rounded, so give floats a tolerance.
+    """
     return bool(column_residual(network, partition, scales) <= tol)
 
 
@@ -61,9 +68,11 @@ def is_pattern_equitable(network: Network, partition: Partition, scales: Array |
     s = scales_of(network, partition, scales)
     group = _group_parameters(network, partition, s)[network.tie]
     source_block, target_block = partition.labels[network.source], partition.labels[network.target]
-    into = _spread(network.target, _pairs(source_block, group), s[network.source] ** 2, partition)
-    out_of = _spread(network.source, _pairs(target_block, group), s[network.target] ** 2, partition)
-    tol = 0 if s.dtype != np.float64 else float64_identity(len(s) * float(np.max(s**2)))
+    squares = np.array([Fraction(v) ** 2 for v in s.tolist()], dtype=object)
+    # Float scales such as 0.1 are rounded; relative to the smallest square no other block can hide a difference.
+    tol = float64_identity() * min(squares) * len(s) if s.dtype == np.float64 else 0
+    into = _spread(network.target, _pairs(source_block, group), squares[network.source], partition)
+    out_of = _spread(network.source, _pairs(target_block, group), squares[network.target], partition)
     return bool(into <= tol) and bool(out_of <= tol)
 
 
@@ -140,7 +149,7 @@ def cloned_manifold(
     Args:
         network: Its weights have to be in RE ∩ CE for the partition.
         partition: Blocks; inputs and outputs alone.
-        tol: How far block sums may differ; 0 compares exactly.
+        tol: How far block sums may differ; 0 for rational weights, a few rounding errors for floats.
         scales: Scalars of shape (units,), one on inputs and outputs, from the group of each unit's activation.
 
     Raises:
@@ -193,6 +202,8 @@ def scales_of(network: Network, partition: Partition, scales: Array | None) -> A
     if scales is None:
         return np.ones(len(network.units), dtype=np.int64)
     scales = np.asarray(scales)
+    if len(scales) != len(network.units):
+        raise ValueError(f"scales has length {len(scales)}; the network has {len(network.units)} units")
     if len(network.parameters) < len(network.tie):
         raise ValueError("scales cannot be combined with tied weights; untie the network first")
     for i, s in enumerate(scales):

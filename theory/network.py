@@ -66,6 +66,7 @@ class Network:
 
     def __post_init__(self) -> None:
         _check_ends(self)
+        _check_activations(self)
         _check_finite(self)
         object.__setattr__(self, "_depth", _depths(self))
 
@@ -94,6 +95,8 @@ class Network:
                 unit without activation, a weight that is NaN or infinite, tied weights that differ.
         """
         weights = _matched_weights(edges, weights)
+        _check_distinct("inputs", inputs)
+        _check_distinct("outputs", outputs)
         units = tuple(dict.fromkeys([*inputs, *(u for edge in weights for u in edge), *outputs]))
         index = {u: i for i, u in enumerate(units)}
         tie, parameters = _tie(weights, tied or {})
@@ -122,7 +125,7 @@ class Network:
         Units are named `(layer, index)`, inputs first; with `biases`, the constant-one unit `"one"` comes last.
 
         Raises:
-            ValueError: Two successive shapes do not fit.
+            ValueError: Two successive shapes do not fit, or the biases do not.
         """
         matrices = [np.asarray(m) for m in matrices]
         widths = _widths(matrices)
@@ -135,6 +138,7 @@ class Network:
         kinds = [None, *[get(activation)] * (depth - 1), get(output)]
         functions = [kind for kind, width in zip(kinds, widths, strict=True) for _ in range(width)]
         if biases is not None:
+            _check_biases(biases, widths)
             hidden = np.arange(widths[0], first[-1])
             source.append(np.full(len(hidden), first[-1]))
             target.append(hidden)
@@ -146,7 +150,7 @@ class Network:
             units=tuple(units),
             source=np.concatenate(source).astype(np.int64),
             target=np.concatenate(target).astype(np.int64),
-            parameters=np.concatenate(weight),
+            parameters=as_scalars(np.concatenate(weight)),
             tie=np.arange(edges),
             activations=tuple(functions),
             inputs=tuple(range(widths[0])),
@@ -191,7 +195,13 @@ class Network:
         return tuple((f, names == name) for name, f in kinds.items())
 
     def with_parameters(self, parameters: Array) -> Network:
-        """Return the same graph with other parameters, of shape (parameters,)."""
+        """Return the same graph with other parameters, of shape (parameters,).
+
+        Raises:
+            ValueError: Their number differs, or one is NaN or infinite.
+        """
+        if len(parameters) != len(self.parameters):
+            raise ValueError(f"parameters has length {len(parameters)}; the network has {len(self.parameters)}")
         return replace(self, parameters=as_scalars(parameters))
 
 
@@ -329,6 +339,8 @@ def slices(starts: Array, ends: Array) -> Array:
 def as_scalars(values: Any) -> Array:
     """Return a float64 array of real numbers, or an object array of exact scalars."""
     array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
+    if array.dtype.kind not in "biufO":
+        raise ValueError(f"weights of type {array.dtype} are no real numbers; give floats or exact scalars")
     if array.dtype != object:
         return array.astype(np.float64)
     if all(isinstance(v, (float, int, np.number)) for v in array.flat):
@@ -373,18 +385,26 @@ def _matched_weights(
             raise ValueError("weights are given twice: in the mapping `edges` and in `weights`; drop one")
         return dict(edges)
     known, weights = list(edges), weights or {}
+    distinct = set(known)
     repeated = (
-        [edge for edge in dict.fromkeys(known) if known.count(edge) > 1] if len(set(known)) < len(known) else []
+        [edge for edge in dict.fromkeys(known) if known.count(edge) > 1] if len(distinct) < len(known) else []
     )
     if repeated:
         raise ValueError(f"edge {repeated[0]} is listed more than once; give it once, with the summed weight")
-    stray = [edge for edge in weights if edge not in set(known)]
+    stray = [edge for edge in weights if edge not in distinct]
     if stray:
         raise ValueError(f"weights has an entry for {stray[0]}, which is no edge; add the edge or drop the weight")
     bare = [edge for edge in known if edge not in weights]
     if bare:
         raise ValueError(f"edge {bare[0]} has no weight; give one in `weights`")
     return {edge: weights[edge] for edge in known}
+
+
+def _check_distinct(name: str, units: Sequence[Unit]) -> None:
+    if isinstance(units, str) or not units:
+        raise ValueError(f"{name} = {units!r}; give a list with at least one unit")
+    if len(set(units)) < len(units):
+        raise ValueError(f"{name} = {list(units)} repeats a unit")
 
 
 def _tie(weights: dict[Edge, Any], tied: Mapping[Edge, Hashable]) -> tuple[Array, list[Any]]:
@@ -413,14 +433,16 @@ def _activations_of(
 ) -> tuple[Activation | None, ...]:
     if not isinstance(activations, Mapping):
         one = get(activations)
-        return tuple(None if u in set(inputs) else one for u in units)
-    stray = [u for u in activations if u not in set(units)]
+        given = set(inputs)
+        return tuple(None if u in given else one for u in units)
+    known, given = set(units), set(inputs)
+    stray = [u for u in activations if u not in known]
     if stray:
         raise ValueError(f"activations names {stray[0]!r}, which is no unit of the network")
-    missing = [u for u in units if u not in activations and u not in set(inputs)]
+    missing = [u for u in units if u not in activations and u not in given]
     if missing:
         raise ValueError(f"unit {missing[0]!r} has no activation; add it to `activations` or to `inputs`")
-    return tuple(None if u in set(inputs) else get(activations[u]) for u in units)
+    return tuple(None if u in given else get(activations[u]) for u in units)
 
 
 def _widths(matrices: Sequence[Array]) -> list[int]:
@@ -432,13 +454,29 @@ def _widths(matrices: Sequence[Array]) -> list[int]:
     return [matrices[0].shape[1], *(m.shape[0] for m in matrices)]
 
 
+def _check_biases(biases: Sequence[Array], widths: list[int]) -> None:
+    found = [len(b) for b in biases]
+    if found != widths[1:]:
+        raise ValueError(f"biases have lengths {found}; the layers have {widths[1:]} units")
+
+
+def _check_activations(network: Network) -> None:
+    by_name: dict[str, Activation] = {}
+    for f in network.activations:
+        if f is not None and by_name.setdefault(f.name, f) != f:
+            raise ValueError(
+                f"two activations are named {f.name!r}; units of one name are taken for equal, so rename one"
+            )
+
+
 def _check_ends(network: Network) -> None:
     into = np.isin(network.target, np.array(network.inputs, dtype=np.int64))
     if into.any():
         e = int(np.flatnonzero(into)[0])
         edge = (network.units[network.source[e]], network.units[network.target[e]])
         raise ValueError(f"edge {edge} arrives at an input; inputs take their values from the data")
-    bare = [network.units[i] for i, f in enumerate(network.activations) if f is None and i not in network.inputs]
+    inputs = set(network.inputs)
+    bare = [network.units[i] for i, f in enumerate(network.activations) if f is None and i not in inputs]
     if bare:
         raise ValueError(f"unit {bare[0]!r} has no activation")
 
@@ -460,10 +498,12 @@ def _finite(parameters: Array) -> Array:
 
 def _is_finite(scalar: Any) -> bool:
     """Tell whether a scalar is finite; a symbolic one counts as finite unless SymPy knows better."""
+    if scalar is None or isinstance(scalar, (str, bytes, complex)):
+        return False
     verdict = getattr(scalar, "is_finite", True)
     if callable(verdict):
         return bool(verdict())
-    if isinstance(scalar, float):
+    if isinstance(scalar, (float, np.floating)):
         return bool(np.isfinite(scalar))
     return verdict is not False
 

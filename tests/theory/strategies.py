@@ -27,6 +27,7 @@ PIECEWISE = (
 POSITIVE = ("relu", "leaky_relu", "linear")
 ODD = ("hardtanh", "linear")
 
+nonzero = st.sampled_from([Fraction(p, q) for p in (-2, -1, 1, 2, 3) for q in (1, 2, 3)])
 rationals = st.fractions(min_value=-2, max_value=2, max_denominator=6)
 
 
@@ -37,6 +38,15 @@ class Drawn:
     network: Network
     partition: Partition
     scales: Array
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether no block of several units both receives and sends a weight that is not zero."""
+        used = [
+            set(ends[self.network.weights != 0].tolist()) for ends in (self.network.source, self.network.target)
+        ]
+        blocks = (set(block.tolist()) for block in self.partition.blocks() if len(block) > 1)
+        return not any(block & used[0] and block & used[1] for block in blocks)
 
 
 def vectors(size: int) -> st.SearchStrategy[Array]:
@@ -75,15 +85,16 @@ def equitable_cases(draw: st.DrawFn, *, rows: bool = True, columns: bool = True,
     Blocks may span depths and hold inner edges: the weights are a random rational combination of a basis of the
     solutions of the equations, so every draw is valid and none is filtered away.
     """
-    units = draw(st.integers(5, max_units))
+    units = draw(st.integers(6, max_units))
     pairs = [(u, v) for v in range(1, units) for u in range(v)]
-    edges = tuple(e for e in pairs if draw(st.booleans()))
-    graph = Graph(units, 1, (units - 1,), edges)
-    labels = (0, *(draw(st.integers(1, 2 + units // 4)) for _ in graph.hidden), units)
+    missing = draw(st.sets(st.sampled_from(pairs), max_size=units // 2))
+    graph = Graph(units, 1, (units - 1,), tuple(e for e in pairs if e not in missing))
+    edges = graph.edges
+    labels = (0, *(draw(st.integers(1, 2)) for _ in graph.hidden), units)
     case = Case(graph, tuple(Partition(np.array(labels)).labels.tolist()))
     basis = equitable_basis(case, rows=rows, columns=columns)
     weights = exact([0] * len(edges)) + sum(
-        (draw(rationals) * exact(b) for b in basis), start=exact([0] * len(edges))
+        (draw(nonzero) * exact(b) for b in basis), start=exact([0] * len(edges))
     )
     kinds = {label: draw(st.sampled_from(EXACT)) for label in sorted(set(case.labels))}
     return Drawn(_network(case, weights, kinds), Partition(np.array(case.labels)), np.ones(units, dtype=np.int64))
@@ -105,6 +116,7 @@ def clones(draw: st.DrawFn, *, scaling: str | None = None, constant: bool = Fals
     count = draw(st.integers(3, 5))
     sizes = [1, *(draw(st.integers(1, 4)) for _ in range(count - 2)), 1]
     sizes[1] = max(sizes[1], 3)
+    sizes[2] = draw(st.sampled_from([sizes[2], sizes[1]])) if count > 3 else 1
     owner = [b for b, n in enumerate(sizes) for _ in range(n)]
     blocks = [[v for v, b in enumerate(owner) if b == block] for block in range(count)]
     joined = {(b, b + 1) for b in range(count - 1)} | {
@@ -134,9 +146,9 @@ def _scaled_pair(
     g = gcd(len(sources), len(targets))
     residues = range(g) if complete else draw(st.lists(st.integers(0, g - 1), unique=True, min_size=1))
     edges: dict[tuple[int, int], Fraction] = {}
-    common = draw(rationals)
+    common = abs(draw(nonzero))
     for r in residues:
-        c = common if complete else draw(rationals)
+        c = common if complete else abs(draw(nonzero))
         for a in range(g):
             us, vs = sources[a::g], targets[(a + r) % g :: g]
             piece = _outer(s[us], s[vs], c) if constant else _outer(s[us], s[vs], c) + _null(draw, s[us], s[vs])

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import pytest
+import sympy
 
 from claims.evidence import witness
 from theory import exhaustive as ex
 
-UNITS = (3, 4, 5)
+UNITS = (2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,21 @@ def connected_cases(units: int) -> Iterator[ex.Case]:
 
 @cache
 def all_facts() -> tuple[Facts, ...]:
-    return tuple(facts_of(case) for units in UNITS for case in connected_cases(units))
+    return tuple(facts_of(case) for units in UNITS for case in connected_cases(units)) + block_facts()
+
+
+@cache
+def block_facts() -> tuple[Facts, ...]:
+    return tuple(facts_of(case) for case in ex.block_to_block_cases())
 
 
 @pytest.mark.claim("C1", "symbolic", step="all-dags")
 def test_row_equitable_weights_give_equal_activations_on_every_small_dag():
-    assert all(facts.activations_agree for facts in all_facts())
-    witness(instances=len(all_facts()))
+    """On the general solution of RE, columns left free."""
+    for case in (case for units in UNITS for case in connected_cases(units)):
+        trace = ex.evaluate(case, ex.equitable_basis(case, columns=False)).trace
+        assert ex.clones_agree(trace.h[:, 0], case.labels)
+        witness()
 
 
 @pytest.mark.claim("C2", "symbolic", step="all-dags")
@@ -115,7 +124,7 @@ def all_dead_units() -> tuple[DeadUnit, ...]:
         for units in UNITS
         for graph in ex.graphs(units)
         if graph.edges
-        for unit in graph.hidden
+        for unit in range(graph.inputs, units)
     )
 
 
@@ -170,6 +179,26 @@ def test_an_uneven_pattern_breaks_the_equations():
     uneven = [facts for facts in all_facts() if not facts.equitable_pattern]
     assert uneven
     assert not any(facts.coset_equitable for facts in uneven)
+
+
+@pytest.mark.claim("C3", "symbolic", step="gradient-tangent")
+def test_the_gradient_is_tangent_between_blocks_of_two():
+    assert len(block_facts()) > 200
+    assert all(facts.gradients_agree and facts.coset_equitable and facts.independent for facts in block_facts())
+    witness(instances=len(block_facts()))
+
+
+@pytest.mark.claim("C3", "symbolic", step="coset-in-RE-CE")
+@pytest.mark.claim("C6", "symbolic", step="pattern-iff")
+def test_a_block_constant_sums_to_itself_times_the_number_of_edges():
+    """A constant `c` on the `d` edges from a block adds `c d` to the row sum, equal for all units iff `d` is."""
+    k = sympy.Symbol("k", integer=True)
+    d = sympy.Symbol("d", integer=True, nonnegative=True)
+    c = sympy.Symbol("c", nonzero=True)
+    assert sympy.Sum(c, (k, 1, d)).doit() == c * d
+    other = sympy.Symbol("e", integer=True, nonnegative=True)
+    assert sympy.solve(sympy.Eq(c * d, c * other), d) == [other]
+    witness()
 
 
 def test_the_number_of_cases_is_that_of_a_direct_count():

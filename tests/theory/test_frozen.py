@@ -84,7 +84,7 @@ def test_a_skip_connection_revives_a_dead_unit_and_the_trajectory_leaves():
 
 @pytest.mark.claim("F2", "exact")
 def test_no_smaller_network_leaves_on_its_own():
-    """Of all graphs x, a, v, y with a path from x through v, only those with x→a→v→y and a→y revive `v`."""
+    """With one output: of all graphs x, a, v, y that hold x→a→v→y, only those with a→y revive `v`."""
     optional = [("x", "v"), ("a", "y"), ("x", "y")]
     for weights in product((-1, 1), repeat=3):
         base = dict(zip(CHAIN, weights, strict=True))
@@ -187,7 +187,8 @@ def test_with_zero_gradient_and_state_every_rule_keeps_the_sign():
     shrink = sympy.Symbol("q", positive=True)  # 1 − η λ = q/(1+q) lies in (0, 1) for q > 0
     decay = (1 - shrink / (1 + shrink)) / eta
     zero = np.array([sympy.Integer(0)], dtype=object)
-    rules = [sgd(eta), sgd(eta, momentum=sympy.Symbol("mu", positive=True)), sgd(eta, decay=decay)]
+    mu = sympy.Symbol("mu", positive=True)
+    rules = [sgd(eta), sgd(eta, momentum=mu), sgd(eta, momentum=mu, nesterov=True), sgd(eta, decay=decay)]
     for rule in rules:
         state, after = rule(None, w, zero)
         assert sympy.simplify(after[0]).is_nonpositive
@@ -369,6 +370,12 @@ def test_each_certificate_says_why_and_for_how_long():
     assert [(c.unit, c.reason, c.radius) for c in observed] == [("v", Reason.OBSERVED, 0.0)]
     assert "z ∈ [-2, -1]" in observed[0].inequality
     assert certify_frozen(chain(), samples=exact([-1])[None]) == ()
+
+
+def test_samples_that_are_not_finite_give_no_certificate():
+    network = Network.layered([np.ones((1, 1))], "relu", output="relu")
+    with pytest.raises(ValueError, match="samples are empty or hold NaN"):
+        certify_frozen(network, samples=np.array([[np.nan]]))
 
 
 @pytest.mark.parametrize(

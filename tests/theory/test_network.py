@@ -91,7 +91,7 @@ def _torch_dag(network, theta, x):
     return h[network.outputs[0]]
 
 
-@given(dags(activation="cube", max_units=5), st.data())
+@given(dags(activation="sin", max_units=5), st.data())
 def test_gradient_is_the_limit_of_central_differences(network, data):
     network, x = as_floats(network), data.draw(vectors(1)).astype(float)
     criterion = SquaredError(np.ones((1, 1)))
@@ -156,6 +156,11 @@ def test_several_outputs_and_outputs_with_out_edges():
     assert gradient(network, np.array([1.0]), np.array([1.0, 1.0])).tolist() == [4.0, 2.0]
 
 
+def test_integer_matrices_become_floats():
+    network = Network.layered([np.array([[1]]), np.array([[1]])], "tanh")
+    assert outputs(network, np.array([1.0]))[0, 0] == np.tanh(1.0)
+
+
 def test_a_bias_is_an_edge_from_a_constant_one_unit():
     network = Network.from_edges(
         {("1", "y"): Fraction(1, 3), ("x", "y"): 1}, {"1": "one", "y": "linear"}, ["x"], ["y"]
@@ -189,6 +194,17 @@ BAD = {
     ),
     "has 3 targets but": lambda: Network.layered([np.ones((3, 2)), np.ones((1, 4))], "relu"),
     r"give \(2, samples\)": lambda: outputs(Network.layered([np.ones((3, 2))], "relu"), np.ones((3, 1))),
+    "biases have lengths": lambda: Network.layered([np.ones((3, 2))], "relu", biases=[np.ones(2)]),
+    "two activations are named 'f'": lambda: Network.from_edges(
+        {("x", "a"): 1.0, ("a", "y"): 1.0}, {"a": unspecified("f"), "y": unspecified("f")}, ["x"], ["y"]
+    ),
+    "no real numbers": lambda: Network.layered([np.ones((1, 1)) * 1j], "relu"),
+    "is 1; weights must be finite": lambda: Network.from_edges({("x", "y"): "1"}, "relu", ["x"], ["y"]),
+    "at least one unit": lambda: Network.from_edges({("x", "y"): 1.0}, "relu", ["x"], []),
+    "repeats a unit": lambda: Network.from_edges({("x", "y"): 1.0}, "relu", ["x"], ["y", "y"]),
+    "has length 2; the network has 6": lambda: Network.layered([np.ones((3, 2))], "relu").with_parameters(
+        np.ones(2)
+    ),
     "is no rational number": lambda: outputs(
         Network.from_edges({("x", "y"): Fraction(1)}, "tanh", ["x"], ["y"]), exact([1])
     ),
