@@ -91,6 +91,9 @@ def main() -> None:
     except ClaimsError as error:
         print(f"lop: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("lop: interrupted; finished results are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

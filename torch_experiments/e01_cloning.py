@@ -86,6 +86,9 @@ class Config:
         choose("dtype", self.dtype, DTYPES)
         for regime in self.regimes:
             choose("regimes", regime, dict.fromkeys(REGIMES))
+        for name in ("seeds", "regimes"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: is empty; give at least one")
         for name in ("epochs", "log_every", "batch", "probe"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
@@ -407,6 +410,13 @@ def _seeded(seed: int, device: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    import sys
+
     import tyro
 
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"e01_cloning: {error}")
+    except KeyboardInterrupt:
+        sys.exit("e01_cloning: interrupted; finished cells are kept, the same command goes on")
