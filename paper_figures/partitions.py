@@ -114,8 +114,8 @@ def statements(data: tuple[Finding, ...]) -> list[Statement]:
             any(kept) and all(finding.even for finding in data if finding.stays),
         ),
         Statement(
-            f"In {_letters([not k for k in kept])}, marked ✗, it has not, and descent parts them: equal signals at "
-            "one point are no trap.",
+            f"In {_letters([not k for k in kept])}, marked ✗, it has not, and descent parts them: equal signals "
+            "now do not mean equal signals after a step.",
             not all(kept) and not any(finding.even for finding in data if not finding.stays),
         ),
     ]
