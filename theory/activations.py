@@ -29,7 +29,7 @@ Number = float | int | Fraction
 
 @dataclass(frozen=True)
 class Strip:
-    """A proof that `f` is analytic: `|f(x + iy)| ≤ offset + growth |x|` for `|y| ≤ width`, real on the real line."""
+    """Where `f` is analytic, with `|f(x + iy)| ≤ offset + growth |x|` for `|y| ≤ width`; real on the real line."""
 
     width: Fraction
     offset: Fraction
@@ -126,7 +126,8 @@ AnyActivation = str | Activation | Callable[[Array], Array]
 
 
 def get(activation: AnyActivation) -> Activation:
-    """Return the activation of that name; an `Activation` is returned as it is, a callable without kinks is wrapped.
+    """Return the activation of that name; an `Activation` is returned as it is, a callable without kinks is
+    wrapped.
 
     Raises:
         ValueError: The name is unknown; the message lists the names that are near.
@@ -184,8 +185,8 @@ def from_callable(
         out = np.asarray(function(np.asarray(z, dtype=np.float64)))
         if np.iscomplexobj(out) or out.shape not in ((), np.shape(z)):
             raise ValueError(
-                f"the activation {label!r} returned {out.dtype} of shape {out.shape} for float64 of shape {np.shape(z)}; "
-                "give a real function that acts on each element"
+                f"the activation {label!r} returned {out.dtype} of shape {out.shape} for float64 of shape "
+                f"{np.shape(z)}; give a real function that acts on each element"
             )
         return np.broadcast_to(out.astype(np.float64), np.shape(z))
 
@@ -333,7 +334,8 @@ def _preimage(interval: tuple[float, float], a: float, b: float) -> tuple[float,
 def standardise(phi: AnyActivation) -> Activation:
     """Return `(φ − E φ)/√Var φ`, which has mean 0 and variance 1 under the standard Gaussian.
 
-    On Arb balls the moments are enclosures; on SymPy expressions they are exact where the dual kernel is elementary.
+    On Arb balls the moments are enclosures; on SymPy expressions they are exact where the dual kernel is
+    elementary.
 
     Raises:
         ValueError: `φ` is constant, or not square integrable under the Gaussian.
@@ -382,7 +384,9 @@ def _moments_like(phi: Activation, z: Any) -> tuple[Any, Any]:
         at_zero, at_one = (sympy.simplify(phi.kernel.formula(sympy.Integer(k))) for k in (0, 1))
         sign = int(np.sign(moments(phi).mean)) if at_zero != 0 else 0
         return sign * root(at_zero), root(at_one - at_zero)
-    raise TypeError(f"the moments of {phi.name!r} are not known exactly as {type(z).__name__}; use floats or Arb balls")
+    raise TypeError(
+        f"the moments of {phi.name!r} are not known exactly as {type(z).__name__}; use floats or Arb balls"
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -433,6 +437,6 @@ def check_not_constant(phi: Activation, given: Moments) -> None:
     """
     if given.variance <= (64 * EPS) ** 2 * given.square:
         raise ValueError(
-            f"the activation {phi.name!r} is constant (variance {given.variance:.3g} at mean {given.mean:.3g}), so it cannot be "
-            "standardised; use standardised=False, or an activation that varies"
+            f"the activation {phi.name!r} is constant (variance {given.variance:.3g} at mean {given.mean:.3g}), so "
+            "it cannot be standardised; use standardised=False, or an activation that varies"
         )

@@ -14,13 +14,14 @@ from scipy import special
 from theory.activations import INFINITY, Activation, Strip, polynomial
 from theory.closed_forms import ArcCosine, ErrorFunction, GaussianUnit, Gelu, Sine
 from theory.pieces import Part, Pieces, Reciprocal, Term, normal_cdf, normal_pdf
-from theory.scalars import Array, is_ball, like, on, pi_like, root, transcendental
+from theory.scalars import Array, is_ball, like, on, pi_like, power, root, transcendental
 
 Q = Fraction
-ZERO, ONE = Q(0), Q(1)
+ZERO, ONE, LEAK = Q(0), Q(1), Q(1, 100)
 SELU_ALPHA = Q("1.6732632423543772848170429916717")  # Klambauer et al. 2017
 SELU_SCALE = Q("1.0507009873554804934193349852946")
 GELU_CUBIC = Q("0.044715")  # Hendrycks and Gimpel 2016
+GELU_LINEAR = math.sqrt(2 / math.pi)
 REALS, LEFT = ((-INFINITY, INFINITY),), ((-INFINITY, 0.0),)
 
 _exp, _log, _tanh = transcendental("exp"), transcendental("log"), transcendental("tanh")
@@ -29,17 +30,25 @@ _erf, _sin, _cos = transcendental("erf"), transcendental("sin"), transcendental(
 
 def catalogue() -> tuple[Activation, ...]:
     """Return every activation that has a name."""
-    return (*_polynomials(), *_ramps(), *_exponential_units(), *_kinked(), *_sigmoids(), *_smooth_ramps(), *_waves())
+    return (
+        *_polynomials(),
+        *_ramps(),
+        *_exponential_units(),
+        *_kinked(),
+        *_sigmoids(),
+        *_smooth_ramps(),
+        *_waves(),
+    )
 
 
-def leaky_relu(slope: Fraction = Q(1, 100)) -> Activation:
+def leaky_relu(slope: Fraction = LEAK) -> Activation:
     """Return `z` above zero and `slope · z` below; the name tells any slope but 1/100."""
 
     def exact_slope(z: Any) -> Any:
         return like(slope, z) + (1 - like(slope, z)) * _step(z)
 
     return Activation(
-        f"leaky_relu({slope})" if slope != Q(1, 100) else "leaky_relu",
+        f"leaky_relu({slope})" if slope != LEAK else "leaky_relu",
         on(
             lambda z: np.where(z > 0, z, float(slope) * z),
             lambda z: like(slope, z) * z + (1 - like(slope, z)) * _relu(z),
@@ -85,7 +94,9 @@ def _polynomials() -> tuple[Activation, ...]:
     return (
         replace(linear, value=lambda z: np.asarray(z) + 0, slope=on(np.ones_like, _one)),
         replace(one, value=on(np.ones_like, _one), slope=on(np.zeros_like, lambda z: z * 0)),
-        replace(square, value=lambda z: np.asarray(z) * z, slope=lambda z: 2 * np.asarray(z), range=(0.0, INFINITY)),
+        replace(
+            square, value=lambda z: np.asarray(z) * z, slope=lambda z: 2 * np.asarray(z), range=(0.0, INFINITY)
+        ),
         replace(cube, value=lambda z: np.asarray(z) * z * z, slope=lambda z: 3 * np.asarray(z) * z),
     )
 
@@ -209,14 +220,15 @@ def _kinked() -> tuple[Activation, ...]:
 def _sigmoids() -> tuple[Activation, ...]:
     """Return the smooth activations with two plateaus.
 
-    Strips: `|tanh(x + iy)|² = (sinh² x + sin² y)/(sinh² x + cos² y) ≤ tan² y` if `|y| ≥ π/4`, and `tan(5/4) < 4`; `|1 + e^{−z}|` is at
-    least 1 or `|sin y|`, and `sin(5/2) > 1/2`; `|erf(x + iy)| ≤ 1 + (2/√π) |y| e^{y²} < 18` for `|y| ≤ 3/2`, integrating upwards from `x`.
+    Strips: `|tanh(x + iy)|² = (sinh² x + sin² y)/(sinh² x + cos² y) ≤ tan² y` if `|y| ≥ π/4`, and `tan(5/4) < 4`;
+    `|1 + e^{−z}|` is at least 1 or `|sin y|`, and `sin(5/2) > 1/2`; `|erf(x + iy)| ≤ 1 + (2/√π) |y| e^{y²} < 18`
+    for `|y| ≤ 3/2`, integrating upwards from `x`.
     """
     return (
         Activation(
             "tanh",
             on(np.tanh, _tanh),
-            on(lambda z: 1 - np.tanh(z) ** 2, lambda z: 1 - _tanh(z) ** 2),
+            on(lambda z: 1 - np.tanh(z) ** 2, lambda z: 1 - power(_tanh(z), 2)),
             scaling="sign",
             range=(-1.0, 1.0),
             symmetry="odd",
@@ -248,10 +260,11 @@ def _sigmoids() -> tuple[Activation, ...]:
 def _smooth_ramps() -> tuple[Activation, ...]:
     """Return the smooth relatives of ReLU.
 
-    Strips: GELU is `z Φ(z)` with `|Φ(x + iy)| ≤ 1 + |y| e^{y²/2}/√(2π) < 7` for `|y| ≤ 2`. Its tanh form is `z σ(w)`,
-    `w = √(8/π) (z + 0.044715 z³)`; for `|y| ≤ 9/10`, `|Re w| < log 2` forces `|x| < 1/2` and so `|Im w| < π/2`, hence
-    `|1 + e^{−w}| ≥ 1/2` in every case. `|σ| ≤ 2` as for the sigmoid. For `|y| ≤ 3/2 < π/2`, `u = 1 + eᶻ` has `Re u ≥ 1`, so that
-    `|log u| ≤ log(1 + eˣ) + π/2 ≤ |x| + 5/2` (softplus), and mish is `z (1 − 2/(u² + 1))` with `|u² + 1| = |u − i||u + i| ≥ 1`.
+    Strips: GELU is `z Φ(z)` with `|Φ(x + iy)| ≤ 1 + |y| e^{y²/2}/√(2π) < 7` for `|y| ≤ 2`. Its tanh form is `z
+    σ(w)`, `w = √(8/π) (z + 0.044715 z³)`; for `|y| ≤ 9/10`, `|Re w| < log 2` forces `|x| < 1/2` and so `|Im w| <
+    π/2`, hence `|1 + e^{−w}| ≥ 1/2` in every case. `|σ| ≤ 2` as for the sigmoid. For `|y| ≤ 3/2 < π/2`, `u = 1 +
+    eᶻ` has `Re u ≥ 1`, so that `|log u| ≤ log(1 + eˣ) + π/2 ≤ |x| + 5/2` (softplus), and mish is `z (1 − 2/(u² +
+    1))` with `|u² + 1| = |u − i||u + i| ≥ 1`.
     """
     return (
         Activation(
@@ -268,7 +281,7 @@ def _smooth_ramps() -> tuple[Activation, ...]:
         ),
         Activation(
             "gelu_tanh",
-            on(_gelu_tanh, lambda z: z * _sigmoid(_gelu_argument(z))),
+            on(_gelu_tanh, lambda z: z * (1 + _tanh(_gelu_argument(z))) / 2),
             on(_gelu_tanh_slope, _exact_gelu_tanh_slope),
             range=(-0.17004075, INFINITY),
             tails="half-vanishing",
@@ -296,7 +309,7 @@ def _smooth_ramps() -> tuple[Activation, ...]:
         Activation(
             "mish",
             on(lambda z: z * np.tanh(np.logaddexp(0.0, z)), lambda z: z * _mish_gate(z)),
-            on(_mish_slope, lambda z: _mish_gate(z) + z * _sigmoid(z) * (1 - _mish_gate(z) ** 2)),
+            on(_mish_slope, lambda z: _mish_gate(z) + z * _sigmoid(z) * (1 - power(_mish_gate(z), 2))),
             range=(-0.30884340, INFINITY),
             tails="half-vanishing",
             strip=Strip(Q(3, 2), Q(9, 2), Q(3)),
@@ -305,7 +318,7 @@ def _smooth_ramps() -> tuple[Activation, ...]:
 
 
 def _waves() -> tuple[Activation, ...]:
-    """Return sine, cosine and the Gaussian `exp(−z²/2)`; in the strip `|y| ≤ 2` they are below cosh 2 < 4 and e² < 8."""
+    """Return sine, cosine and the Gaussian `exp(−z²/2)`; for `|y| ≤ 2` they are below cosh 2 < 4 and e² < 8."""
     return (
         Activation(
             "sin",
@@ -395,26 +408,28 @@ def _sigmoid(z: Any) -> Any:
 
 
 def _mish_gate(z: Any) -> Any:
-    return 1 - 2 / ((1 + _exp(z)) ** 2 + 1)
+    return 1 - 2 / (power(1 + _exp(z), 2) + 1)
 
 
 def _gelu_argument(z: Any) -> Any:
-    return root(8 / pi_like(z)) * (z + like(GELU_CUBIC, z) * z**3)
+    return root(2 / pi_like(z)) * (z + like(GELU_CUBIC, z) * power(z, 3))
 
 
 def _exact_gelu_tanh_slope(z: Any) -> Any:
-    gate = _sigmoid(_gelu_argument(z))
-    return gate + z * gate * (1 - gate) * root(8 / pi_like(z)) * (1 + 3 * like(GELU_CUBIC, z) * z**2)
+    gate = _tanh(_gelu_argument(z))
+    inner = root(2 / pi_like(z)) * (1 + 3 * like(GELU_CUBIC, z) * z * z)
+    return (1 + gate + z * (1 - power(gate, 2)) * inner) / 2
 
 
 def _gelu_tanh(z: Array) -> Array:
-    return np.asarray(z * special.expit(math.sqrt(8 / math.pi) * (z + float(GELU_CUBIC) * z**3)))
+    return np.asarray(z / 2 * (1 + np.tanh(z * (GELU_LINEAR + GELU_LINEAR * float(GELU_CUBIC) * (z * z)))))
 
 
 def _gelu_tanh_slope(z: Array) -> Array:
-    argument = math.sqrt(8 / math.pi) * (z + float(GELU_CUBIC) * z**3)
-    inner = math.sqrt(8 / math.pi) * (1 + 3 * float(GELU_CUBIC) * z**2)
-    return np.asarray(special.expit(argument) * (1 + z * special.expit(-argument) * inner))
+    square = z * z
+    gate = np.tanh(z * (GELU_LINEAR + GELU_LINEAR * float(GELU_CUBIC) * square))
+    inner = GELU_LINEAR * (1 + 3 * float(GELU_CUBIC) * square)
+    return np.asarray((1 + gate + z * (1 - gate * gate) * inner) / 2)
 
 
 def _mish_slope(z: Array) -> Array:
@@ -424,5 +439,3 @@ def _mish_slope(z: Array) -> Array:
 
 def _hard_swish_slope(z: Array) -> Array:
     return np.asarray(np.where(z <= -3, 0.0, np.where(z < 3, z / 3 + 0.5, 1.0)))
-
-

@@ -10,7 +10,8 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, factorial
+from functools import cached_property
+from math import comb, factorial, perm
 from typing import Any
 
 import numba
@@ -36,6 +37,10 @@ class ClosedForm(ABC):
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
         """Return the kernel of `φ(a z + b)`, or `None` if it is not of the same family."""
+        return None
+
+    def derivative(self, order: int) -> ClosedForm | None:
+        """Return the kernel of `φ⁽ᵐ⁾` between its knots, or `None` if it is not of the same family."""
         return None
 
 
@@ -68,6 +73,15 @@ class ArcCosine(ClosedForm):
         size = abs(a) ** self.degree
         return ArcCosine(self.degree, right * size, left * size) if b == 0 else None
 
+    def derivative(self, order: int) -> ClosedForm | None:
+        """Return the kernel of `φ⁽ᵐ⁾` for `m` up to the degree."""
+        falling = perm(self.degree, order)
+        return (
+            ArcCosine(self.degree - order, self.right * falling, self.left * (-1) ** order * falling)
+            if falling
+            else None
+        )
+
 
 @register_jitable
 def orthant_mass(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
@@ -90,16 +104,16 @@ def orthant_squares(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
 ORTHANT_MOMENTS = (orthant_mass, orthant_product, orthant_squares)
 
 
-@numba.njit(cache=True)
-def _fill_step(rho, angle, same, opposite, shift, scale, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def _fill_step(rho, angle, same, opposite, shift, scale, out):
     for i in range(rho.size):
         mass = orthant_mass(rho[i], 0.0, angle[i], math.pi)
         other = orthant_mass(-rho[i], 0.0, math.pi - angle[i], math.pi)
         out[i] = (same * mass + opposite * other - shift) * scale
 
 
-@numba.njit(cache=True)
-def _fill_ramp(rho, angle, same, opposite, shift, scale, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def _fill_ramp(rho, angle, same, opposite, shift, scale, out):
     for i in range(rho.size):
         sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
         product = orthant_product(rho[i], sine, angle[i], math.pi)
@@ -107,8 +121,8 @@ def _fill_ramp(rho, angle, same, opposite, shift, scale, out):  # type: ignore[n
         out[i] = (same * product + opposite * other - shift) * scale
 
 
-@numba.njit(cache=True)
-def _fill_parabola(rho, angle, same, opposite, shift, scale, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def _fill_parabola(rho, angle, same, opposite, shift, scale, out):
     for i in range(rho.size):
         sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
         squares = orthant_squares(rho[i], sine, angle[i], math.pi)
@@ -142,14 +156,19 @@ class Sine(ClosedForm):
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
         square, sign = float(self.a**2), 1 if self.cosine else -1
-        np.exp(square * (rho - 1), out=out)
-        out += sign * math.cos(float(2 * self.b)) * np.exp(-square * (1 + rho))
-        out -= 2 * shift
-        out *= scale / 2
+        near = np.exp(square * rho - square)
+        far = math.exp(-2 * square) / near if square < 300 else np.exp(-square * rho - square)
+        _combine(near, far, sign * math.cos(2 * self.b), shift, scale, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
         return Sine(self.a * a, self.a * b + self.b, self.cosine)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _combine(near, far, phase, shift, scale, out):
+    for i in range(out.size):
+        out[i] = ((near[i] + phase * far[i]) / 2 - shift) * scale
 
 
 @dataclass(frozen=True)
@@ -204,8 +223,8 @@ class GaussianUnit(ClosedForm):
         return GaussianUnit(self.a * a, self.a * b + self.b)
 
 
-@numba.njit(cache=True)
-def _fill_gaussian(rho, square, shift, scale, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def _fill_gaussian(rho, square, shift, scale, out):
     for i in range(rho.size):
         product = square * rho[i]
         out[i] = (1 / math.sqrt((1 + square - product) * (1 + square + product)) - shift) * scale
@@ -230,8 +249,8 @@ def gelu_kernel(rho: Any, root: Any, angle: Any, pi: Any) -> Any:
     return rho / 4 + (rho * angle + 1 / root) / (2 * pi)
 
 
-@numba.njit(cache=True)
-def _fill_gelu(rho, angle, shift, scale, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def _fill_gelu(rho, angle, shift, scale, out):
     for i in range(rho.size):
         root = math.sqrt((2 - rho[i]) * (2 + rho[i]))
         out[i] = (gelu_kernel(rho[i], root, angle[i], math.pi) - shift) * scale
@@ -250,21 +269,27 @@ class Polynomial(ClosedForm):
             value = value * rho + like(share, rho)
         return value
 
-    @property
+    @cached_property
     def shares(self) -> tuple[Fraction, ...]:
         """The coefficients `c_k² = b_k²/k!` of `K`; `b_k = Σ_j a_{k+2j} (k+2j)!/(2ʲ j!)`."""
         a = self.coefficients
         means = [
-            sum((a[i] * Fraction(factorial(i), 2 ** ((i - k) // 2) * factorial((i - k) // 2)) for i in range(k, len(a), 2)), ZERO)
+            sum(
+                (
+                    a[i] * Fraction(factorial(i), 2 ** ((i - k) // 2) * factorial((i - k) // 2))
+                    for i in range(k, len(a), 2)
+                ),
+                ZERO,
+            )
             for k in range(len(a))
         ]
         return tuple(mean**2 / factorial(k) for k, mean in enumerate(means))
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
-        constant, *others = self.shares
-        shares = [float((constant - Fraction(shift)) * Fraction(scale)), *(float(s) * scale for s in others)]
-        _fill_polynomial(rho, np.array(shares), out)
+        shares = np.array(self.shares, dtype=np.float64)
+        shares[0] -= shift
+        _fill_polynomial(rho, scale * shares, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
@@ -275,10 +300,10 @@ class Polynomial(ClosedForm):
         )
 
 
-@numba.njit(cache=True)
-def _fill_polynomial(rho, shares, out):  # type: ignore[no-untyped-def]
-    for i in range(rho.size):
-        value = 0.0
-        for k in range(shares.size - 1, -1, -1):
-            value = value * rho[i] + shares[k]
-        out[i] = value
+@numba.njit(cache=True, error_model="numpy")
+def _fill_polynomial(rho, shares, out):
+    out[:] = shares[-1]
+    for k in range(shares.size - 2, -1, -1):
+        share = shares[k]
+        for i in range(rho.size):
+            out[i] = out[i] * rho[i] + share

@@ -4,7 +4,8 @@
 
 - `expectation` gives `E g(Z)`,
 - `semigroup` gives `P_ρ f(x) = E f(ρ x + √(1−ρ²) Z)`, with panels that follow both the Gaussian and the kinks,
-- `correlated` gives `E f(X) f(Y) = E f(X) P_ρ f(X)`, with further panels where a kink leaves a layer of width `√(1−ρ²)`.
+- `correlated` gives `E f(X) f(Y) = E f(X) P_ρ f(X)`, with further panels where a kink leaves a layer of width
+  `√(1−ρ²)`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import legendre
-
 
 Array = np.ndarray[Any, Any]
 Function = Callable[[Array], Array]
@@ -81,8 +81,8 @@ def resolve(function: Function, kinks: Sequence[float] = (), tail: float = 1e-18
         if low.size > MOST:
             break
     raise ValueError(
-        f"{_name(function)} is not resolved by {MOST} panels on [−{reach:g}, {reach:g}]: it oscillates too fast, or "
-        "jumps where no kink is given; pass its kinks, or use a closed form"
+        f"{_name(function)} is not resolved by {MOST} panels on [−{reach:g}, {reach:g}]: it oscillates too fast, "
+        "or jumps where no kink is given; pass its kinks, or use a closed form"
     )
 
 

@@ -1,8 +1,8 @@
 """Piecewise exponential polynomials, and what the Gaussian does to them, in ball arithmetic.
 
 Between its knots such a function is a sum of terms `p(z) e^{rz + q}`, `p` a polynomial, and of reciprocals
-`c / (p + q z)^m`. ReLU and its relatives, ELU, SELU, hard tanh, hard swish, |z|, the step and every polynomial are of
-this kind without reciprocals, softsign with one. Without reciprocals the class is closed under the
+`c / (p + q z)^m`. ReLU and its relatives, ELU, SELU, hard tanh, hard swish, |z|, the step and every polynomial are
+of this kind without reciprocals, softsign with one. Without reciprocals the class is closed under the
 Ornstein-Uhlenbeck semigroup `P_ρ f(x) = E f(ρ x + √(1−ρ²) Z)` up to the normal distribution function, which is what
 makes kinked activations certifiable.
 """
@@ -20,7 +20,7 @@ import flint
 import numpy as np
 import sympy
 
-from theory.scalars import Array, is_ball, like, pi_like, root, transcendental
+from theory.scalars import Array, is_ball, like, pi_like, power, root, transcendental
 
 ONE, ZERO = Fraction(1), Fraction(0)
 _exp = transcendental("exp")
@@ -38,13 +38,12 @@ class Term:
         """Return the value at one exact scalar."""
         value = z * 0
         for coefficient in reversed(self.polynomial):
-            value = value * z + like(coefficient, z)
-        return value * self.exponential(z)
+            value = value * z + like(coefficient, z) if coefficient else value * z
+        return value * self.exponential(z) if self.rate or self.shift else value
 
     def exponential(self, z: Any) -> Any:
         """Return `exp(rate · z + shift)`."""
-        flat = not self.rate and not self.shift
-        return like(ONE, z) if flat else _exp(like(self.rate, z) * z + like(self.shift, z))
+        return _exp(like(self.rate, z) * z + like(self.shift, z)) if self.rate or self.shift else z * 0 + 1
 
     def derivative(self) -> Term:
         """Return `(p' + rate · p) exp(rate · z + shift)`."""
@@ -56,7 +55,8 @@ class Term:
         """Return the term at `a z + b`."""
         powers = range(len(self.polynomial))
         shifted = [
-            sum((self.polynomial[i] * comb(i, j) * a**j * b ** (i - j) for i in powers if i >= j), ZERO) for j in powers
+            sum((self.polynomial[i] * comb(i, j) * a**j * b ** (i - j) for i in powers if i >= j), ZERO)
+            for j in powers
         ]
         return Term(tuple(shifted), self.rate * a, self.shift + self.rate * b)
 
@@ -80,7 +80,7 @@ class Reciprocal:
 
     def __call__(self, z: Any) -> Any:
         """Return the value at one exact scalar."""
-        return like(self.c, z) / (like(self.p, z) + like(self.q, z) * z) ** self.power
+        return like(self.c, z) / power(like(self.p, z) + like(self.q, z) * z, self.power)
 
     def derivative(self) -> Reciprocal:
         """Return `−power · q · c / (p + q z)^{power + 1}`."""
@@ -109,7 +109,7 @@ class Pieces:
     at: tuple[int, ...] = ()
 
     @cached_property
-    def intervals(self) -> tuple[tuple[Fraction | None, Fraction | None, Part], ...]:
+    def intervals(self) -> tuple[tuple[Any, Any, Part], ...]:
         """Lower end, upper end and sum of each piece; `None` stands for an infinite end."""
         ends = (None, *self.knots, None)
         return tuple(zip(ends, ends[1:], self.parts, strict=False))
@@ -230,34 +230,40 @@ def normal_pdf(z: Any) -> Any:
 def smoothed(pieces: Pieces, mean: Any, deviation: Any) -> Any:
     """Return `E f(Y)` for `Y ~ N(mean, deviation²)`, as a ball.
 
-    Each term is shifted by completing the square, `E p(Y) e^{rY + q} = e^{rμ + r²s²/2 + q} E p(Y + r s²)`, and the moments of a
-    truncated Gaussian follow by integration by parts.
+    Each term is shifted by completing the square, `E p(Y) e^{rY + q} = e^{rμ + r²s²/2 + q} E p(Y + r s²)`, and the
+    moments of a truncated Gaussian follow by integration by parts.
 
     Args:
         pieces: A function without reciprocals.
         mean: A real or complex ball.
         deviation: A positive ball.
+
+    Raises:
+        ValueError: There is a reciprocal.
     """
     value = mean * 0
     for lower, upper, part in pieces.intervals:
         for term in part:
+            if isinstance(term, Reciprocal):
+                raise ValueError(f"{term} has no elementary Gaussian expectation; use its surrogate")
             if any(term.polynomial):
                 value = value + _smoothed_term(term, lower, upper, mean, deviation)
     return value
 
 
-def _smoothed_term(term: Any, lower: Fraction | None, upper: Fraction | None, mean: Any, s: Any) -> Any:
-    rate, front = like(term.rate, s), term.exponential(mean)
+def _smoothed_term(term: Term, lower: Fraction | None, upper: Fraction | None, mean: Any, s: Any) -> Any:
+    front = term.exponential(mean)
     if term.rate:
-        mean, front = mean + rate * s * s, front * (rate * rate * s * s / 2).exp()
+        pull = like(term.rate, s) * s
+        mean, front = mean + pull * s, front * (pull * pull / 2).exp()
     alpha = None if lower is None else (like(lower, s) - mean) / s
     beta = None if upper is None else (like(upper, s) - mean) / s
     moments = truncated_moments(alpha, beta, len(term.polynomial), mean)
     value = mean * 0
     for j, coefficient in enumerate(term.polynomial):
         if coefficient:
-            power = sum((comb(j, i) * mean ** (j - i) * s**i * moments[i] for i in range(j + 1)), mean * 0)
-            value = value + like(coefficient, s) * power
+            terms = (comb(j, i) * power(mean, j - i) * power(s, i) * moments[i] for i in range(j + 1))
+            value = value + like(coefficient, s) * sum(terms, mean * 0)
     return front * value
 
 
@@ -285,14 +291,38 @@ def _mass(alpha: Any, beta: Any, scalar: Any) -> Any:
     return normal_cdf(-alpha) if beta is None else normal_cdf(beta) - normal_cdf(alpha)
 
 
-def squared(pieces: Pieces) -> Pieces:
-    """Return `f²` for a function without reciprocals."""
-    parts = tuple(tuple(s.times(t) for s in part for t in part) for part in pieces.parts)  # type: ignore[arg-type, union-attr]
-    return replace(pieces, parts=parts)
+def product(f: Pieces, g: Pieces) -> Pieces:
+    """Return `f g` for functions without reciprocals."""
+    knots = tuple(sorted({*f.knots, *g.knots}))
+    marks = [*knots, None]
+    parts = tuple(_part_product(_part_below(f, mark), _part_below(g, mark)) for mark in marks)
+    return Pieces(knots, parts)
 
 
-def outside(pieces: Pieces, reach: Fraction) -> Pieces:
+def _part_below(f: Pieces, mark: Fraction | None) -> Part:
+    """Return the piece of `f` whose interval ends at or contains the left neighbourhood of `mark`."""
+    return f.parts[len(f.knots) if mark is None else sum(knot < mark for knot in f.knots)]
+
+
+def _part_product(one: Part, other: Part) -> Part:
+    return tuple(s.times(t) for s in one for t in other)  # type: ignore[union-attr, arg-type]
+
+
+def in_balls(f: Pieces) -> Pieces:
+    """Return the function with balls for all constants but zeros, so that an integrand need not convert them."""
+
+    def ball(constant: Any) -> Any:
+        return like(constant, flint.arb(0)) if constant else 0
+
+    def converted(term: Any) -> Any:
+        if isinstance(term, Reciprocal):
+            return Reciprocal(ball(term.c), ball(term.p), ball(term.q), term.power)
+        return Term(tuple(ball(c) for c in term.polynomial), ball(term.rate), ball(term.shift))
+
+    parts = tuple(tuple(converted(term) for term in part) for part in f.parts)
+    return Pieces(tuple(like(knot, flint.arb(0)) for knot in f.knots), parts, f.sides)
+
+
+def outside(f: Pieces, reach: Fraction) -> Pieces:
     """Return `f(z) 1{|z| > reach}`, for `reach` beyond every knot."""
-    middle = ((),) * (len(pieces.knots) + 1)
-    knots = (-reach, *pieces.knots, reach)
-    return Pieces(knots, (pieces.parts[0], *middle, pieces.parts[-1]), (-1, *pieces.sides, 1))
+    return Pieces((-reach, reach), (f.parts[0], (), f.parts[-1]))

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import sympy
-from sympy import Rational, asin, diff, exp, factorial, pi, sqrt
+from sympy import Expr, Rational, asin, diff, exp, factorial, pi, sqrt
 
 from theory.closed_forms import ArcCosine, ClosedForm, ErrorFunction, GaussianUnit, Gelu, Polynomial, Sine
 
-Expr = sympy.Expr
 rho = sympy.Symbol("rho", real=True)
 x, y, z = sympy.symbols("x y z", real=True)
 density = exp(-(x**2 - 2 * rho * x * y + y**2) / (2 * (1 - rho**2))) / (2 * pi * sqrt(1 - rho**2))
@@ -61,8 +60,8 @@ def derive(kernel: ClosedForm) -> Derivation:
 def expectation(polynomial: Expr, curvature: Expr | int, rate: Expr | int = 0) -> Expr:
     """Return `E f(X) f(Y)` for `f(z) = polynomial(z) exp(−curvature z²/2 + rate z)`.
 
-    From `E exp(uX + vY − α(X² + Y²)/2) = det(I + αΣ)^{−1/2} exp(½ wᵀ Σ (I + αΣ)^{−1} w)`, `w = (u, v)`, by differentiating in `u`
-    and `v`.
+    From `E exp(uX + vY − α(X² + Y²)/2) = det(I + αΣ)^{−1/2} exp(½ wᵀ Σ (I + αΣ)^{−1} w)`, `w = (u, v)`, by
+    differentiating in `u` and `v`.
     """
     return pair_expectation((polynomial, rate), (polynomial, rate), curvature)
 

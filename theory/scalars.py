@@ -60,8 +60,10 @@ def is_ball(z: Any) -> bool:
     return isinstance(z, (flint.arb, flint.acb))
 
 
-def like(constant: Fraction | int, z: Any) -> Any:
-    """Return a rational constant as a scalar that combines with `z` and keeps its exactness."""
+def like(constant: Any, z: Any) -> Any:
+    """Return a rational constant as a scalar that combines with `z` and stays exact; a ball stays as it is."""
+    if isinstance(constant, flint.arb):
+        return constant
     if is_ball(z):
         return flint.arb(flint.fmpq(constant.numerator, constant.denominator))
     return sympy.Rational(constant.numerator, constant.denominator) if isinstance(z, sympy.Basic) else constant
@@ -75,6 +77,14 @@ def pi_like(z: Any) -> Any:
 def root(z: Any) -> Any:
     """Return the square root of a ball or of a SymPy expression."""
     return z.sqrt() if is_ball(z) else sympy.sqrt(z)
+
+
+def power(z: Any, n: int) -> Any:
+    """Return `zⁿ` for an integer `n ≥ 0` by multiplication: FLINT's `ball ** 2` is NaN on a ball around 0."""
+    value, square = z * 0 + 1, z
+    while n:
+        value, square, n = (value * square if n % 2 else value), square * square, n // 2
+    return value
 
 
 def rational(number: float | int | Fraction) -> Fraction:
