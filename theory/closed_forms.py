@@ -156,8 +156,8 @@ class Sine(ClosedForm):
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
         square, sign = float(self.a**2), 1 if self.cosine else -1
-        near = np.exp(square * rho - square)
-        far = math.exp(-2 * square) / near if square < 300 else np.exp(-square * rho - square)
+        near = np.exp(square * (rho - 1))
+        far = math.exp(-2 * square) / near if square < 300 else np.exp(-square * (rho + 1))
         _combine(near, far, sign * math.cos(2 * self.b), shift, scale, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:

@@ -43,9 +43,9 @@ from theory.scalars import like, power
 from theory.tolerances import float64_identity
 
 GUARD = 32
-CENTRE, PER_BIT = Fraction(12, 5), Fraction(9, 32)  # of exponential sums: 18 exponentials for 64 bits
+CENTRE, PER_BIT = Fraction(12, 5), (0.28, 0.4, 0.6, 0.9)  # of exponential sums; 18 exponentials for 64 bits
 
-LARGEST_DEGREE = 2048
+LARGEST_DEGREE = 1024
 SLACK = float64_identity()
 
 
@@ -67,7 +67,7 @@ def dual_kernel_enclosure(phi: AnyActivation, rho: Any, prec: int = 64, *, stand
         phi: A named activation, or one made from those by `modulate`, `standardise`, `polynomial` or `hermite`.
         rho: One correlation in [−1, 1]: an integer, a float (taken as the rational that it is; beyond ±1 by at most
             64 eps it counts as ±1), a `Fraction`, a rational of SymPy or FLINT, or a ball.
-        prec: Bits that are aimed at: radii are near `2^−prec`, softsign's near `2^{−3 prec/4}`.
+        prec: Bits that are aimed at: radii are near XX `2^{−0.7 prec}`.
         standardised: Whether to centre and scale the activation.
 
     Raises:
@@ -252,33 +252,37 @@ class Surrogate:
 @lru_cache(maxsize=512)
 @guarded
 def surrogate(f: Pieces, prec: int) -> Surrogate:
-    """Return `f` itself, or `f` with every reciprocal as a sum of exponentials."""
+    """Return `f` itself, or `f` with every reciprocal as a sum of exponentials: enough that `δ < 2^{−0.7 prec}`."""
     reach = math.ceil(max([2 * math.sqrt(prec * math.log(2)) + 1, *(float(abs(knot)) + 1 for knot in f.knots)]))
-    g = replace(
-        f,
-        parts=tuple(
-            tuple(s for t in part for s in _without_reciprocal(t, math.ceil(PER_BIT * prec), prec))
-            for part in f.parts
-        ),
-    )
+    for count in (math.ceil(share * prec) for share in PER_BIT):
+        g = _without_reciprocals(f, count, prec)
+        distance = _distance(f, g, reach)
+        if distance < arb(2) ** (-0.7 * prec):
+            break
     zero, one, tails = arb(0), arb(1), outside(g, Fraction(reach))
     return Surrogate(
         pieces=g,
         balls=in_balls(g),
         norm=smoothed(product(g, g), zero, one).sqrt(),
-        distance=_distance(f, g, reach),
+        distance=distance,
         beyond=smoothed(product(tails, tails), zero, one).nonnegative_part().sqrt(),
         reach=reach,
     )
 
 
-def _without_reciprocal(term: Term | Reciprocal, count: int, prec: int) -> tuple[Term, ...]:
+def _without_reciprocals(f: Pieces, count: int, prec: int) -> Pieces:
+    parts = (tuple(s for t in part for s in _exponentials(t, count, prec)) for part in f.parts)
+    return replace(f, parts=tuple(parts))
+
+
+def _exponentials(term: Term | Reciprocal, count: int, prec: int) -> tuple[Term, ...]:
     if isinstance(term, Term):
         return (term,)
     if term.power != 1:
         raise ValueError(f"{term} has no surrogate; only first powers of reciprocals have")
     return tuple(
-        Term((term.c * weight,), -rate * term.q, -rate * term.p) for weight, rate in exponential_sum(count, prec)
+        Term((term.c * weight,), -rate * term.q, -rate * term.p)
+        for weight, rate in exponential_sum(count, prec + 8 * count)
     )
 
 
@@ -349,7 +353,7 @@ class StripSeries:
 @lru_cache(maxsize=512)
 @guarded
 def strip_series(phi: Activation, prec: int) -> StripSeries:
-    """Return the Hermite series, doubling `n` until the remainder is below `2^−prec E f²` or `n` is 2048."""
+    """Return the Hermite series, doubling `n` until the remainder is below `2^−prec E f²` or `n` is 1024."""
     degree = 32
     while True:
         coefficients, square = hermite_balls(phi, degree, prec)

@@ -15,19 +15,13 @@ from typing import Any
 
 import numba
 import numpy as np
+from flint import arb
 
 from theory import gaussian
-from theory.activations import (
-    Activation,
-    AnyActivation,
-    Moments,
-    check_not_constant,
-    get,
-    moments,
-    resolved,
-)
+from theory.activations import Activation, AnyActivation, check_not_constant, get, moments, resolved
+from theory.closed_forms import ClosedForm
 from theory.derivatives import Derivative, derivative
-from theory.enclosures import dual_kernel_enclosure
+from theory.enclosures import closed_form_balls, dual_kernel_enclosure
 from theory.hermite import hermite_coefficients
 from theory.tolerances import float64_identity
 
@@ -159,32 +153,27 @@ def evaluator(phi: Activation, standardised: bool) -> Evaluator:
     """
     if phi.origin:
         return evaluator(phi.origin, True)
+    if phi.kernel:
+        low, zero, one = closed_form_balls(phi.kernel)
+        if not standardised or one < 100 * (one - zero):
+            return _closed(phi.kernel, (low, zero, one), standardised)
     if standardised:
         check_not_constant(phi, moments(phi))
-    if phi.kernel:
-        return _closed(phi, standardised)
-    series = interpolant(phi)
-    given = moments(phi)
+    series, given = interpolant(phi), moments(phi)
     shift, scale = (0.0, 1.0) if standardised else (given.mean**2, given.variance)
-    ends = tuple(shift + scale * end for end in (series.at_minus_one, 0.0, 1.0))
 
     def fill(rho: Array, out: Array) -> None:
-        t = np.arcsin(rho)
-        chebyshev_sum(t, 2 / math.pi, series.coefficients, shift, scale, out)
+        chebyshev_sum(np.arcsin(rho), 2 / math.pi, series.coefficients, shift, scale, out)
 
-    return Evaluator(fill, ends)  # type: ignore[arg-type]
+    return Evaluator(fill, (shift + scale * series.at_minus_one, shift, shift + scale))
 
 
-def _closed(phi: Activation, standardised: bool) -> Evaluator:
-    from theory.enclosures import closed_form_balls
-
-    assert phi.kernel is not None
-    kernel = phi.kernel
-    low, zero, one = closed_form_balls(kernel)
-    shift, scale = (zero, 1 / (one - zero)) if standardised else (zero * 0, one * 0 + 1)
-    ends = tuple(float(((end - shift) * scale).mid()) for end in (low, zero, one))
+def _closed(kernel: ClosedForm, ends: tuple[arb, arb, arb], standardised: bool) -> Evaluator:
+    low, zero, one = ends
+    shift, scale = (zero, 1 / (one - zero)) if standardised else (arb(0), arb(1))
+    at = [float(((end - shift) * scale).mid()) for end in (low, zero, one)]
     offset, factor = float(shift.mid()), float(scale.mid())
-    return Evaluator(lambda rho, out: kernel.fill(rho, out, offset, factor), ends)  # type: ignore[arg-type]
+    return Evaluator(lambda rho, out: kernel.fill(rho, out, offset, factor), (at[0], at[1], at[2]))
 
 
 @dataclass(frozen=True)
@@ -216,8 +205,11 @@ def chebyshev_series(node: Callable[[float], float], known: dict[float, float], 
 
     Args:
         node: The function, for `0 < θ < π`.
-        known: Its values at the first and the last node, by place: `{0.0: …, 1.0: …}`.
+        known: Its values at `θ = 0` and `θ = π`, as `{0.0: …, 1.0: …}`; the others are added.
         parity: 1 or −1 if the value at `π − θ` is that at `θ` times this, else 0.
+
+    Raises:
+        ValueError: 1024 polynomials are not enough.
     """
     for degree in DEGREES:
         for j in range(degree + 1):
@@ -231,9 +223,12 @@ def chebyshev_series(node: Callable[[float], float], known: dict[float, float], 
         coefficients[[0, -1]] /= 2
         size = np.abs(coefficients).max()
         if np.abs(coefficients[-degree // 8 :]).max() <= 1e-14 * size:
-            break
-    kept = np.flatnonzero(np.abs(coefficients) > 1e-17 * size)
-    return coefficients[: kept[-1] + 1] if kept.size else coefficients[:1]
+            kept = np.flatnonzero(np.abs(coefficients) > 1e-17 * size)
+            return coefficients[: kept[-1] + 1] if kept.size else coefficients[:1]
+    raise ValueError(
+        f"the kernel is not resolved by {DEGREES[-1]} Chebyshev polynomials: the activation has a kink that is not "
+        "given, or kinks that almost coincide with each other or with mirror images"
+    )
 
 
 def _standardised(phi: Activation) -> gaussian.Resolved:
@@ -243,9 +238,12 @@ def _standardised(phi: Activation) -> gaussian.Resolved:
 
 
 def _variance(phi: Activation) -> float:
-    given: Moments = moments(phi)
-    check_not_constant(phi, given)
-    return given.variance
+    if phi.kernel:
+        _, zero, one = closed_form_balls(phi.kernel)
+        if one < 100 * (one - zero):
+            return float((one - zero).mid())
+    check_not_constant(phi, moments(phi))
+    return moments(phi).variance
 
 
 def _evaluated(of: Evaluator, rho: Array, shape: tuple[int, ...]) -> Any:

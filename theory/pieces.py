@@ -288,7 +288,10 @@ def truncated_moments(alpha: Any, beta: Any, count: int, scalar: Any) -> list[An
 def _mass(alpha: Any, beta: Any, scalar: Any) -> Any:
     if alpha is None:
         return scalar * 0 + 1 if beta is None else normal_cdf(beta)
-    return normal_cdf(-alpha) if beta is None else normal_cdf(beta) - normal_cdf(alpha)
+    if beta is None:
+        return normal_cdf(-alpha)
+    right_of_zero = (alpha.real if isinstance(alpha, flint.acb) else alpha) > 0
+    return normal_cdf(-alpha) - normal_cdf(-beta) if right_of_zero else normal_cdf(beta) - normal_cdf(alpha)
 
 
 def product(f: Pieces, g: Pieces) -> Pieces:
