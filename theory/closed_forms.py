@@ -14,14 +14,19 @@ from functools import cached_property
 from math import comb, factorial, perm
 from typing import Any
 
-import numba
 import numpy as np
-from numba.extending import register_jitable
 
 from theory.scalars import Array, is_ball, like, pi_like, root, transcendental
 
 ONE, ZERO = Fraction(1), Fraction(0)
 _exp, _asin, _acos = transcendental("exp"), transcendental("asin"), transcendental("acos")
+
+
+def loops() -> Any:
+    """Return `theory.loops`, which takes a moment to import."""
+    from theory import loops
+
+    return loops
 
 
 class ClosedForm(ABC):
@@ -65,7 +70,7 @@ class ArcCosine(ClosedForm):
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
         same, opposite = float(self.right**2 + self.left**2), float(2 * self.right * self.left)
-        _FILL_ARC_COSINE[self.degree](rho, np.arccos(rho), same, opposite, shift, scale, out)
+        loops().fill_arc_cosine[self.degree](rho, np.arccos(rho), same, opposite, shift, scale, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
         """Return the kernel of `φ(a z)`."""
@@ -83,54 +88,22 @@ class ArcCosine(ClosedForm):
         )
 
 
-@register_jitable
 def orthant_mass(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
     """Return `J₀(ρ) = P(X > 0, Y > 0) = (π − θ)/(2π)` with `θ = arccos ρ`."""
     return (pi - angle) / (2 * pi)
 
 
-@register_jitable
 def orthant_product(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
     """Return `J₁(ρ) = E X₊ Y₊ = (sin θ + (π − θ) cos θ)/(2π)`."""
     return (sine + (pi - angle) * rho) / (2 * pi)
 
 
-@register_jitable
 def orthant_squares(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
     """Return `J₂(ρ) = E X₊² Y₊² = (3 sin θ cos θ + (π − θ)(1 + 2 cos² θ))/(2π)`."""
     return (3 * sine * rho + (pi - angle) * (1 + 2 * rho * rho)) / (2 * pi)
 
 
 ORTHANT_MOMENTS = (orthant_mass, orthant_product, orthant_squares)
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _fill_step(rho, angle, same, opposite, shift, scale, out):
-    for i in range(rho.size):
-        mass = orthant_mass(rho[i], 0.0, angle[i], math.pi)
-        other = orthant_mass(-rho[i], 0.0, math.pi - angle[i], math.pi)
-        out[i] = (same * mass + opposite * other - shift) * scale
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _fill_ramp(rho, angle, same, opposite, shift, scale, out):
-    for i in range(rho.size):
-        sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
-        product = orthant_product(rho[i], sine, angle[i], math.pi)
-        other = orthant_product(-rho[i], sine, math.pi - angle[i], math.pi)
-        out[i] = (same * product + opposite * other - shift) * scale
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _fill_parabola(rho, angle, same, opposite, shift, scale, out):
-    for i in range(rho.size):
-        sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
-        squares = orthant_squares(rho[i], sine, angle[i], math.pi)
-        other = orthant_squares(-rho[i], sine, math.pi - angle[i], math.pi)
-        out[i] = (same * squares + opposite * other - shift) * scale
-
-
-_FILL_ARC_COSINE = (_fill_step, _fill_ramp, _fill_parabola)
 
 
 @dataclass(frozen=True)
@@ -158,17 +131,11 @@ class Sine(ClosedForm):
         square, sign = float(self.a**2), 1 if self.cosine else -1
         near = np.exp(square * (rho - 1))
         far = math.exp(-2 * square) / near if square < 300 else np.exp(-square * (rho + 1))
-        _combine(near, far, sign * math.cos(2 * self.b), shift, scale, out)
+        loops().fill_waves(near, far, sign * math.cos(2 * self.b), shift, scale, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
         return Sine(self.a * a, self.a * b + self.b, self.cosine)
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _combine(near, far, phase, shift, scale, out):
-    for i in range(out.size):
-        out[i] = ((near[i] + phase * far[i]) / 2 - shift) * scale
 
 
 @dataclass(frozen=True)
@@ -213,7 +180,7 @@ class GaussianUnit(ClosedForm):
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
-        _fill_gaussian(rho, float(self.a**2), shift, scale, out)
+        loops().fill_gaussian(rho, float(self.a**2), shift, scale, out)
         if self.b:
             bump = np.exp(-float(self.b**2) / (float(1 + self.a**2) + float(self.a**2) * rho))
             out[:] = (out / scale + shift) * bump * scale - shift * scale
@@ -221,13 +188,6 @@ class GaussianUnit(ClosedForm):
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
         return GaussianUnit(self.a * a, self.a * b + self.b)
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _fill_gaussian(rho, square, shift, scale, out):
-    for i in range(rho.size):
-        product = square * rho[i]
-        out[i] = (1 / math.sqrt((1 + square - product) * (1 + square + product)) - shift) * scale
 
 
 @dataclass(frozen=True)
@@ -240,20 +200,12 @@ class Gelu(ClosedForm):
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
-        _fill_gelu(rho, np.arcsin(rho / 2), shift, scale, out)
+        loops().fill_gelu(rho, np.arcsin(rho / 2), shift, scale, out)
 
 
-@register_jitable
 def gelu_kernel(rho: Any, root: Any, angle: Any, pi: Any) -> Any:
     """Return `ρ/4 + (ρ arcsin(ρ/2) + 1/√(4 − ρ²))/(2π)` from `root = √(4 − ρ²)` and `angle = arcsin(ρ/2)`."""
     return rho / 4 + (rho * angle + 1 / root) / (2 * pi)
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _fill_gelu(rho, angle, shift, scale, out):
-    for i in range(rho.size):
-        root = math.sqrt((2 - rho[i]) * (2 + rho[i]))
-        out[i] = (gelu_kernel(rho[i], root, angle[i], math.pi) - shift) * scale
 
 
 @dataclass(frozen=True)
@@ -289,7 +241,7 @@ class Polynomial(ClosedForm):
         """Write `(K(ρ) − shift) · scale`."""
         shares = np.array(self.shares, dtype=np.float64)
         shares[0] -= shift
-        _fill_polynomial(rho, scale * shares, out)
+        loops().fill_polynomial(rho, scale * shares, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
@@ -298,12 +250,3 @@ class Polynomial(ClosedForm):
         return Polynomial(
             tuple(sum((c[i] * comb(i, j) * a**j * b ** (i - j) for i in powers if i >= j), ZERO) for j in powers)
         )
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _fill_polynomial(rho, shares, out):
-    out[:] = shares[-1]
-    for k in range(shares.size - 2, -1, -1):
-        share = shares[k]
-        for i in range(rho.size):
-            out[i] = out[i] * rho[i] + share

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 from flint import arb
 
@@ -23,6 +22,7 @@ from theory.closed_forms import ClosedForm
 from theory.derivatives import Derivative, derivative
 from theory.enclosures import closed_form_balls, dual_kernel_enclosure
 from theory.hermite import hermite_coefficients
+from theory.loops import chebyshev_sum, pin
 from theory.tolerances import float64_identity
 
 __all__ = [
@@ -252,37 +252,8 @@ def _evaluated(of: Evaluator, rho: Array, shape: tuple[int, ...]) -> Any:
         for start in range(0, rho.size, BLOCK):
             block = slice(start, start + BLOCK)
             of.fill(rho[block], out[block])
-            _pin(rho[block], out[block], *of.ends)
+            pin(rho[block], out[block], *of.ends)
     return float(out[0]) if shape == () else out.reshape(shape)
-
-
-@numba.njit(cache=True)
-def _pin(rho, out, at_minus_one, at_zero, at_one):
-    for i in range(rho.size):
-        value = at_zero if rho[i] == 0 else out[i]
-        value = at_one if rho[i] == 1 else value
-        out[i] = at_minus_one if rho[i] == -1 else value
-
-
-@numba.njit(cache=True, fastmath={"contract"})
-def chebyshev_sum(t, unit, coefficients, shift, scale, out):
-    """Write `shift + scale · Σ_n coefficients[n] T_n(unit · t)` into `out`, by Clenshaw's recurrence."""
-    width, even = 64, coefficients.size % 2
-    high, low, double = np.empty(width), np.empty(width), np.empty(width)
-    for start in range(0, t.size, width):
-        count = min(width, t.size - start)
-        for j in range(count):
-            high[j], low[j], double[j] = 0.0, 0.0, 2 * unit * t[start + j]
-        for n in range(coefficients.size - 1, 1, -2):
-            c, d = coefficients[n], coefficients[n - 1]
-            for j in range(count):
-                low[j] = double[j] * high[j] - low[j] + c
-                high[j] = double[j] * low[j] - high[j] + d
-        last = 0.0 if even else coefficients[1]
-        for j in range(count):
-            if not even:
-                high[j], low[j] = double[j] * high[j] - low[j] + last, high[j]
-            out[start + j] = shift + scale * (coefficients[0] + double[j] / 2 * high[j] - low[j])
 
 
 def _point_masses(of: Derivative, rho: Array) -> Array:
