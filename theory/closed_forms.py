@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from theory.scalars import Array, is_ball, like, pi_like, root, transcendental
+from theory.scalars import Array, like, pi_like, root_of_product, transcendental
 
 ONE, ZERO = Fraction(1), Fraction(0)
 _exp, _asin, _acos = transcendental("exp"), transcendental("asin"), transcendental("acos")
@@ -62,7 +62,7 @@ class ArcCosine(ClosedForm):
 
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
-        sine = root(1 - rho) * root(1 + rho) if not is_ball(rho) else ((1 - rho) * (1 + rho)).sqrt()
+        sine = root_of_product(1 - rho, 1 + rho)
         angle, pi, J = _acos(rho), pi_like(rho), ORTHANT_MOMENTS[self.degree]
         same, opposite = like(self.right**2 + self.left**2, rho), like(2 * self.right * self.left, rho)
         return same * J(rho, sine, angle, pi) + opposite * J(-rho, sine, pi - angle, pi)
@@ -175,7 +175,7 @@ class GaussianUnit(ClosedForm):
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
         spread, product = like(1 + self.a**2, rho), like(self.a**2, rho) * rho
-        size = 1 / root((spread - product) * (spread + product))
+        size = 1 / root_of_product(spread - product, spread + product)
         return size * _exp(-like(self.b**2, rho) / (spread + product)) if self.b else size
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
@@ -196,7 +196,7 @@ class Gelu(ClosedForm):
 
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
-        return gelu_kernel(rho, root((2 - rho) * (2 + rho)), _asin(rho / 2), pi_like(rho))
+        return gelu_kernel(rho, root_of_product(2 - rho, 2 + rho), _asin(rho / 2), pi_like(rho))
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""

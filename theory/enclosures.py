@@ -67,7 +67,8 @@ def dual_kernel_enclosure(phi: AnyActivation, rho: Any, prec: int = 64, *, stand
         phi: A named activation, or one made from those by `modulate`, `standardise`, `polynomial` or `hermite`.
         rho: One correlation in [−1, 1]: an integer, a float (taken as the rational that it is; beyond ±1 by at most
             64 eps it counts as ±1), a `Fraction`, a rational of SymPy or FLINT, or a ball.
-        prec: Bits that are aimed at: radii are near XX `2^{−0.7 prec}`.
+        prec: Bits that are aimed at: radii are near `2^−prec`, softsign's near `2^{−0.7 prec}`; larger where
+            `φ(a z + b)` is so steep that 1024 Hermite coefficients do not exhaust it.
         standardised: Whether to centre and scale the activation.
 
     Raises:

@@ -16,7 +16,9 @@ from theory.closed_forms import ArcCosine, ClosedForm, ErrorFunction, GaussianUn
 
 rho = sympy.Symbol("rho", real=True)
 x, y, z = sympy.symbols("x y z", real=True)
-density = exp(-(x**2 - 2 * rho * x * y + y**2) / (2 * (1 - rho**2))) / (2 * pi * sqrt(1 - rho**2))
+density = exp(-(x**2 - 2 * rho * x * y + y**2) / (2 * (1 - rho) * (1 + rho))) / (
+    2 * pi * sqrt(1 - rho) * sqrt(1 + rho)
+)
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,14 @@ def pair_expectation(f: tuple[Expr, Expr | int], g: tuple[Expr, Expr | int], cur
     u, v = sympy.symbols("u v", real=True)
     spread, product = 1 + curvature, curvature * rho
     determinant = (spread - product) * (spread + product)
+    size = sqrt(spread - product) * sqrt(spread + product)
     quadratic = ((spread - curvature * rho**2) * (u**2 + v**2) + 2 * rho * u * v) / (2 * determinant)
     generating = exp(quadratic)
     value = sympy.S.Zero
     for (i,), c in sympy.Poly(f[0], z).terms():
         for (j,), d in sympy.Poly(g[0], z).terms():
             value += c * d * diff(generating, u, i, v, j).subs({u: f[1], v: g[1]})
-    return sympy.together(value) / sqrt(determinant)
+    return sympy.together(value) / size
 
 
 def expectation_of_one(polynomial: Expr, curvature: Expr | int) -> Expr:
@@ -145,9 +148,9 @@ class Tower:
         Raises:
             ValueError: The expression is of another form.
         """
+        kappa = _singularity(expression)
         for n in range(1, 5):
-            kappa = _singularity(expression)
-            R = sympy.simplify(expression * sqrt(kappa**2 - rho**2) ** (2 * n - 1))
+            R = sympy.simplify(expression * (sqrt(kappa - rho) * sqrt(kappa + rho)) ** (2 * n - 1))
             if R.is_polynomial(rho):
                 return cls(kappa, sympy.S.Zero, sympy.S.Zero, R, n)
         raise ValueError(f"{expression} is no polynomial over an odd power of √(κ² − ρ²)")

@@ -79,6 +79,11 @@ def root(z: Any) -> Any:
     return z.sqrt() if is_ball(z) else sympy.sqrt(z)
 
 
+def root_of_product(a: Any, b: Any) -> Any:
+    """Return `√(a b)` for `a, b ≥ 0`: in one root of balls, in two of SymPy expressions, which simplify better."""
+    return (a * b).sqrt() if is_ball(a) else sympy.sqrt(a) * sympy.sqrt(b)
+
+
 def power(z: Any, n: int) -> Any:
     """Return `zⁿ` for an integer `n ≥ 0` by multiplication: FLINT's `ball ** 2` is NaN on a ball around 0."""
     value, square = z * 0 + 1, z
