@@ -152,7 +152,7 @@ def _enclosed(phi: Activation, rho: arb, prec: int) -> arb:
     small = rho.is_exact() or (abs(rho) < 1 and rho.rad() <= arb(2) ** (-prec))
     if small:
         return _at(phi, rho, prec)
-    low, high = (arb(end) for end in (rho.lower(), rho.upper()))
+    low, high = arb(rho.lower()).max(arb(-1)), arb(rho.upper()).min(arb(1))
     odd = _part(phi, low, -1, prec).union(_part(phi, high, -1, prec))
     even = _part(phi, low, 1, prec).union(_part(phi, high, 1, prec))
     return odd + (even.union(_at(phi, arb(0), prec)) if rho.contains(0) else even)

@@ -31,7 +31,21 @@ MADE = (
     standardise("hardtanh"),
 )
 EVERY = (*(get(name) for name in ALL), *MADE)
-RATIONAL = ("linear", "one", "square", "cube", "relu", "leaky_relu", "relu2", "abs", "step", "sign", "hardtanh", "softsign", "hard_swish")
+RATIONAL = (
+    "linear",
+    "one",
+    "square",
+    "cube",
+    "relu",
+    "leaky_relu",
+    "relu2",
+    "abs",
+    "step",
+    "sign",
+    "hardtanh",
+    "softsign",
+    "hard_swish",
+)
 STRIPS = tuple(name for name in ALL if get(name).strip)
 floats = st.floats(-8, 8)
 
@@ -219,7 +233,9 @@ def test_modulation_acts_inside(a, b, z):
     for name in ("tanh", "relu", "hard_swish", "softsign", "cube"):
         phi, inner = modulate(name, a, b), np.array([float(a) * z + float(b)])
         assert phi.value(np.array([z]))[0] == pytest.approx(get(name).value(inner)[0], abs=1e-12, rel=1e-12)
-        assert phi.slope(np.array([z]))[0] == pytest.approx(float(a) * get(name).slope(inner)[0], abs=1e-12, rel=1e-12)
+        assert phi.slope(np.array([z]))[0] == pytest.approx(
+            float(a) * get(name).slope(inner)[0], abs=1e-12, rel=1e-12
+        )
 
 
 @given(z=st.fractions(-4, 4, max_denominator=7))
@@ -240,7 +256,9 @@ def test_standardised_has_mean_zero_and_variance_one(name):
 def test_standardised_is_exact_on_symbols_where_the_kernel_is_elementary():
     z = sympy.Symbol("z", real=True)
     value = standardise("relu").value(np.array([z], dtype=object))[0]
-    expected = (sympy.Max(z, 0) - 1 / sympy.sqrt(2 * sympy.pi)) / sympy.sqrt(sympy.Rational(1, 2) - 1 / (2 * sympy.pi))
+    expected = (sympy.Max(z, 0) - 1 / sympy.sqrt(2 * sympy.pi)) / sympy.sqrt(
+        sympy.Rational(1, 2) - 1 / (2 * sympy.pi)
+    )
     assert sympy.simplify(value - expected) == 0
     with pytest.raises(TypeError, match="not known exactly as Fraction"):
         standardise("tanh").value(np.array([Fraction(1, 2)], dtype=object))

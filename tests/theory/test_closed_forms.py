@@ -79,7 +79,10 @@ def test_derivatives_of_the_formula_are_expectations_of_derivatives(kernel):
 
 @pytest.mark.control("K1")
 def test_a_mutated_formula_is_not_what_prices_theorem_gives():
-    for kernel, other in ((ErrorFunction(), ErrorFunction(Q(2))), (ArcCosine(1, ONE, ZERO), ArcCosine(1, ONE, Q(1, 9)))):
+    for kernel, other in (
+        (ErrorFunction(), ErrorFunction(Q(2))),
+        (ArcCosine(1, ONE, ZERO), ArcCosine(1, ONE, Q(1, 9))),
+    ):
         assert not is_zero(kernel.formula(rho) - derive(other).kernel, kernel)
     assert derive(Gelu()).kernel.subs(rho, 1) != Gelu().formula(rho).subs(rho, 1) + Rational(1, 10**9)
 
@@ -91,7 +94,10 @@ def test_unknown_families_have_no_derivation():
 
 def test_elementary_expectations_are_integrals_against_the_density():
     """The generating function that all derivations rest on, at rational points, against numerical integration."""
-    for f, g, curvature, r in (((x**2, 1), (x, -1), 1, Rational(1, 3)), ((2 - x**2, 0), (1 + x, 0), 2, Rational(-4, 5))):
+    for f, g, curvature, r in (
+        ((x**2, 1), (x, -1), 1, Rational(1, 3)),
+        ((2 - x**2, 0), (1 + x, 0), 2, Rational(-4, 5)),
+    ):
         z = sympy.Symbol("z", real=True)
         exact = pair_expectation((f[0].subs(x, z), f[1]), (g[0].subs(x, z), g[1]), curvature).subs(rho, r)
         bump = [p.subs(x, v) * sympy.exp(-curvature * v**2 / 2 + s * v) for (p, s), v in ((f, x), (g, y))]
@@ -110,7 +116,9 @@ def test_blocks_agree_with_balls(kernel):
         assert abs(ball - found) <= 1e-14 * (1 + abs(ball))
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "relu2", "abs", "sign", "sin", "cos", "erf", "gaussian", "cube"])
+@pytest.mark.parametrize(
+    "name", ["relu", "leaky_relu", "relu2", "abs", "sign", "sin", "cos", "erf", "gaussian", "cube"]
+)
 @pytest.mark.parametrize("a", [Q(2), Q(-1, 3)])
 def test_modulated_closed_forms_are_those_of_the_modulated_activation(name, a):
     """The closed form of φ(a z) against one derived anew from quadrature, which knows nothing of it."""
