@@ -1,0 +1,252 @@
+"""Dual kernels `K(ρ) = E φ(X) φ(Y)` in closed form, each formula written once for floats, balls and symbols.
+
+`theory.price` derives every one of them anew: it differentiates by Price's theorem until the expectation is
+elementary, and the tests hold the formulas below against that derivation.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import comb, factorial, perm
+from typing import Any
+
+import numpy as np
+
+from theory.scalars import Array, like, pi_like, root_of_product, transcendental
+
+ONE, ZERO = Fraction(1), Fraction(0)
+_exp, _asin, _acos = transcendental("exp"), transcendental("asin"), transcendental("acos")
+
+
+def loops() -> Any:
+    """Return `theory.loops`, which takes a moment to import."""
+    from theory import loops
+
+    return loops
+
+
+class ClosedForm(ABC):
+    """A dual kernel that is elementary."""
+
+    @abstractmethod
+    def formula(self, rho: Any) -> Any:
+        """Return `K(ρ)` for a ball or a SymPy expression."""
+
+    @abstractmethod
+    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
+        """Write `(K(ρ) − shift) · scale` for a block of float64 correlations into `out`."""
+
+    def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
+        """Return the kernel of `φ(a z + b)`, or `None` if it is not of the same family."""
+        return None
+
+    def derivative(self, order: int) -> ClosedForm | None:
+        """Return the kernel of `φ⁽ᵐ⁾` between its knots, or `None` if it is not of the same family."""
+        return None
+
+
+@dataclass(frozen=True)
+class ArcCosine(ClosedForm):
+    """`φ(z) = right · zᵐ` for `z > 0` and `left · (−z)ᵐ` for `z < 0`, `m = degree ≤ 2`.
+
+    `K(ρ) = (right² + left²) J_m(ρ) + 2 right left J_m(−ρ)`, `J_m(ρ) = E X₊ᵐ Y₊ᵐ`. Source: Cho and Saul 2009.
+    """
+
+    degree: int
+    right: Fraction
+    left: Fraction
+
+    def formula(self, rho: Any) -> Any:
+        """Return `K(ρ)`."""
+        sine = root_of_product(1 - rho, 1 + rho)
+        angle, pi, J = _acos(rho), pi_like(rho), ORTHANT_MOMENTS[self.degree]
+        same, opposite = like(self.right**2 + self.left**2, rho), like(2 * self.right * self.left, rho)
+        return same * J(rho, sine, angle, pi) + opposite * J(-rho, sine, pi - angle, pi)
+
+    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
+        """Write `(K(ρ) − shift) · scale`."""
+        same, opposite = float(self.right**2 + self.left**2), float(2 * self.right * self.left)
+        loops().fill_arc_cosine[self.degree](rho, np.arccos(rho), same, opposite, shift, scale, out)
+
+    def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
+        """Return the kernel of `φ(a z)`."""
+        right, left = (self.right, self.left) if a > 0 else (self.left, self.right)
+        size = abs(a) ** self.degree
+        return ArcCosine(self.degree, right * size, left * size) if b == 0 else None
+
+    def derivative(self, order: int) -> ClosedForm | None:
+        """Return the kernel of `φ⁽ᵐ⁾` for `m` up to the degree."""
+        falling = perm(self.degree, order)
+        return (
+            ArcCosine(self.degree - order, self.right * falling, self.left * (-1) ** order * falling)
+            if falling
+            else None
+        )
+
+
+def orthant_mass(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
+    """Return `J₀(ρ) = P(X > 0, Y > 0) = (π − θ)/(2π)` with `θ = arccos ρ`."""
+    return (pi - angle) / (2 * pi)
+
+
+def orthant_product(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
+    """Return `J₁(ρ) = E X₊ Y₊ = (sin θ + (π − θ) cos θ)/(2π)`."""
+    return (sine + (pi - angle) * rho) / (2 * pi)
+
+
+def orthant_squares(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
+    """Return `J₂(ρ) = E X₊² Y₊² = (3 sin θ cos θ + (π − θ)(1 + 2 cos² θ))/(2π)`."""
+    return (3 * sine * rho + (pi - angle) * (1 + 2 * rho * rho)) / (2 * pi)
+
+
+ORTHANT_MOMENTS = (orthant_mass, orthant_product, orthant_squares)
+
+
+@dataclass(frozen=True)
+class Sine(ClosedForm):
+    """`φ(z) = sin(a z + b)`, or `cos(a z + b)`.
+
+    `K(ρ) = ½ (e^{−a²(1−ρ)} ∓ cos(2b) e^{−a²(1+ρ)})`, with − for the sine and + for the cosine.
+    """
+
+    a: Fraction = ONE
+    b: Fraction = ZERO
+    cosine: bool = False
+
+    def formula(self, rho: Any) -> Any:
+        """Return `K(ρ)`."""
+        square = like(self.a**2, rho)
+        return (_exp(-square * (1 - rho)) + self._phase(rho) * _exp(-square * (1 + rho))) / 2
+
+    def _phase(self, rho: Any) -> Any:
+        cosine = transcendental("cos")(like(2 * self.b, rho))
+        return cosine if self.cosine else -cosine
+
+    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
+        """Write `(K(ρ) − shift) · scale`."""
+        square, sign = float(self.a**2), 1 if self.cosine else -1
+        near = np.exp(square * (rho - 1))
+        far = math.exp(-2 * square) / near if square < 300 else np.exp(-square * (rho + 1))
+        loops().fill_waves(near, far, sign * math.cos(2 * self.b), shift, scale, out)
+
+    def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
+        """Return the kernel of `φ(a z + b)`."""
+        return Sine(self.a * a, self.a * b + self.b, self.cosine)
+
+
+@dataclass(frozen=True)
+class ErrorFunction(ClosedForm):
+    """`φ(z) = erf(a z)`: `K(ρ) = (2/π) arcsin(2a²ρ / (1 + 2a²))`. Source: Williams 1997."""
+
+    a: Fraction = ONE
+
+    def formula(self, rho: Any) -> Any:
+        """Return `K(ρ)`."""
+        return 2 * _asin(like(self._ratio, rho) * rho) / pi_like(rho)
+
+    @property
+    def _ratio(self) -> Fraction:
+        return 2 * self.a**2 / (1 + 2 * self.a**2)
+
+    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
+        """Write `(K(ρ) − shift) · scale`."""
+        np.multiply(rho, float(self._ratio), out=out)
+        np.arcsin(out, out=out)
+        out *= 2 * scale / math.pi
+        if shift:
+            out -= shift * scale
+
+    def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
+        """Return the kernel of `erf(a z)`."""
+        return ErrorFunction(self.a * a) if b == 0 else None
+
+
+@dataclass(frozen=True)
+class GaussianUnit(ClosedForm):
+    """`φ(z) = exp(−(a z + b)²/2)`: `K(ρ) = exp(−b²/(1 + a² + a²ρ)) / √((1 + a²)² − a⁴ρ²)`."""
+
+    a: Fraction = ONE
+    b: Fraction = ZERO
+
+    def formula(self, rho: Any) -> Any:
+        """Return `K(ρ)`."""
+        spread, product = like(1 + self.a**2, rho), like(self.a**2, rho) * rho
+        size = 1 / root_of_product(spread - product, spread + product)
+        return size * _exp(-like(self.b**2, rho) / (spread + product)) if self.b else size
+
+    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
+        """Write `(K(ρ) − shift) · scale`."""
+        loops().fill_gaussian(rho, float(self.a**2), shift, scale, out)
+        if self.b:
+            bump = np.exp(-float(self.b**2) / (float(1 + self.a**2) + float(self.a**2) * rho))
+            out[:] = (out / scale + shift) * bump * scale - shift * scale
+
+    def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
+        """Return the kernel of `φ(a z + b)`."""
+        return GaussianUnit(self.a * a, self.a * b + self.b)
+
+
+@dataclass(frozen=True)
+class Gelu(ClosedForm):
+    """`φ(z) = z Φ(z)`; the formula is that of `gelu_kernel`. Source: Tsuchida et al. 2021."""
+
+    def formula(self, rho: Any) -> Any:
+        """Return `K(ρ)`."""
+        return gelu_kernel(rho, root_of_product(2 - rho, 2 + rho), _asin(rho / 2), pi_like(rho))
+
+    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
+        """Write `(K(ρ) − shift) · scale`."""
+        loops().fill_gelu(rho, np.arcsin(rho / 2), shift, scale, out)
+
+
+def gelu_kernel(rho: Any, root: Any, angle: Any, pi: Any) -> Any:
+    """Return `ρ/4 + (ρ arcsin(ρ/2) + 1/√(4 − ρ²))/(2π)` from `root = √(4 − ρ²)` and `angle = arcsin(ρ/2)`."""
+    return rho / 4 + (rho * angle + 1 / root) / (2 * pi)
+
+
+@dataclass(frozen=True)
+class Polynomial(ClosedForm):
+    """`φ(z) = Σ_j coefficients[j] zʲ`: `K(ρ) = Σ_k b_k² ρᵏ / k!` with `b_k = E φ⁽ᵏ⁾(Z)`, a rational."""
+
+    coefficients: tuple[Fraction, ...]
+
+    def formula(self, rho: Any) -> Any:
+        """Return `K(ρ)`."""
+        value = rho * 0
+        for share in reversed(self.shares):
+            value = value * rho + like(share, rho)
+        return value
+
+    @cached_property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The coefficients `c_k² = b_k²/k!` of `K`; `b_k = Σ_j a_{k+2j} (k+2j)!/(2ʲ j!)`."""
+        a = self.coefficients
+        means = [
+            sum(
+                (
+                    a[i] * Fraction(factorial(i), 2 ** ((i - k) // 2) * factorial((i - k) // 2))
+                    for i in range(k, len(a), 2)
+                ),
+                ZERO,
+            )
+            for k in range(len(a))
+        ]
+        return tuple(mean**2 / factorial(k) for k, mean in enumerate(means))
+
+    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
+        """Write `(K(ρ) − shift) · scale`."""
+        shares = np.array(self.shares, dtype=np.float64)
+        shares[0] -= shift
+        loops().fill_polynomial(rho, scale * shares, out)
+
+    def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
+        """Return the kernel of `φ(a z + b)`."""
+        c = self.coefficients
+        powers = range(len(c))
+        return Polynomial(
+            tuple(sum((c[i] * comb(i, j) * a**j * b ** (i - j) for i in powers if i >= j), ZERO) for j in powers)
+        )

@@ -1,0 +1,312 @@
+"""The dual kernel `K(ρ) = E φ(X) φ(Y)` of an activation, for a million correlations as well as for one.
+
+Elementary kernels are evaluated as they stand (`theory.closed_forms`). Every other one is interpolated once, in
+`t = (2/π) arcsin ρ`: as a function of the angle the kernel is smooth up to both ends also for kinked activations.
+The node values come from quadrature split at the kinks (`theory.gaussian`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import flint
+import numpy as np
+from flint import arb
+
+from theory import gaussian
+from theory.activations import Activation, AnyActivation, check_not_constant, get, moments, resolved
+from theory.closed_forms import ClosedForm
+from theory.derivatives import Derivative, derivative
+from theory.enclosures import PRECISION, closed_form_balls, dual_kernel_enclosure, nearest
+from theory.hermite import hermite_coefficients
+from theory.loops import chebyshev_sum, pin
+from theory.tolerances import float64_identity
+
+__all__ = [
+    "dual_kernel",
+    "dual_kernel_derivative",
+    "dual_kernel_enclosure",
+    "hermite_coefficients",
+    "report",
+]
+
+Array = np.ndarray[Any, Any]
+Fill = Callable[[Array, Array], None]
+
+BLOCK = 12288
+DEGREES = (16, 32, 64, 128, 256, 512, 1024)
+SLACK = float64_identity()
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """What is left of an activation once its kernel is known.
+
+    Attributes:
+        fill: Writes the kernel at a block of float64 correlations into a second array.
+        ends: Its exact values at −1, 0 and 1, in float64.
+    """
+
+    fill: Fill
+    ends: tuple[float, float, float]
+
+
+def dual_kernel(phi: AnyActivation, rho: Any, *, standardised: bool = True) -> Any:
+    """Return `K(ρ) = E φ(X) φ(Y)` for standard Gaussians `X, Y` with correlation `ρ`.
+
+    With `standardised`, `φ` is replaced by `(φ − E φ)/√Var φ`, so that `K(0) = 0` and `K(1) = 1`, both exactly. The
+    absolute error is at most 1e-12, up to and at `ρ = ±1`; `tests/theory/test_kernels.py` holds it against
+    enclosures.
+
+    Args:
+        phi: An activation, its name, or a callable without kinks (`from_callable` takes kinks).
+        rho: Correlations in [−1, 1], of any shape; beyond by at most 64 eps they count as ±1.
+        standardised: Whether to centre and scale the activation.
+
+    Returns:
+        float64 of the shape of `rho`; a float for a scalar.
+
+    Raises:
+        TypeError: `rho` is complex.
+        ValueError: A correlation is NaN or beyond ±1; `phi` is unknown, not square integrable under the Gaussian,
+            or constant and to be standardised.
+
+    Source: JL25, section 5 (K1); Cho and Saul 2009 and Williams 1997 for the first closed forms.
+    """
+    correlations = checked_correlations(rho)
+    return _evaluated(evaluator(get(phi), standardised), correlations, np.shape(rho))
+
+
+def dual_kernel_derivative(phi: AnyActivation, rho: Any, order: int = 1, *, standardised: bool = True) -> Any:
+    """Return `K⁽ᵐ⁾(ρ) = E φ⁽ᵐ⁾(X) φ⁽ᵐ⁾(Y)`, Price's theorem read as a program.
+
+    Where `φ⁽ᵐ⁻¹⁾` jumps, `φ⁽ᵐ⁾ = g + Σ_j J_j δ(z − κ_j)` and the point masses add
+    `2 Σ_j J_j γ(κ_j) P_ρ g(κ_j) + Σ_ij J_i J_j p(κ_i, κ_j; ρ)`, infinite at `|ρ| = 1` where `p` is.
+
+    Args:
+        phi: An activation, its name, or a callable without kinks.
+        rho: Correlations in [−1, 1], of any shape.
+        order: `m ≥ 0`. A callable has order 1 at most; a kinked activation has one order more than continuous
+            derivatives, plus one.
+        standardised: Whether to centre and scale the activation.
+
+    Returns:
+        float64 of the shape of `rho`; a float for a scalar.
+
+    Raises:
+        TypeError: `rho` is complex.
+        ValueError: As `dual_kernel`; or the order is negative, or too high for this activation.
+
+    Source: Price 1958.
+    """
+    if not isinstance(order, (int, np.integer)) or order < 0:
+        raise ValueError(f"order is {order!r}; allowed are integers order ≥ 0")
+    if order == 0:
+        return dual_kernel(phi, rho, standardised=standardised)
+    phi = get(phi)
+    correlations = checked_correlations(rho)
+    of = derivative(phi, int(order))
+    value = _evaluated(evaluator(of.regular, False), correlations, correlations.shape)
+    if of.jumps:
+        value = value + _point_masses(of, correlations)
+    value = value / (_variance(phi) if standardised else 1.0)
+    return float(value[0]) if np.ndim(rho) == 0 else value.reshape(np.shape(rho))
+
+
+def checked_correlations(rho: Any) -> Array:
+    """Return correlations as a contiguous float64 array of one axis, clipped to [−1, 1].
+
+    Raises:
+        TypeError: They are complex.
+        ValueError: One is NaN, or beyond ±1 by more than 64 eps.
+    """
+    given = np.asarray(rho)
+    if np.iscomplexobj(given):
+        raise TypeError(
+            "rho is complex; correlations are real numbers in [−1, 1]: pass rho.real if it is what you mean"
+        )
+    flat = np.ascontiguousarray(given, dtype=np.float64).ravel()
+    if not flat.size:
+        return flat
+    low, high = float(flat.min()), float(flat.max())
+    if low >= -1 and high <= 1:
+        return flat
+    if math.isnan(low):
+        raise ValueError("rho contains NaN; a constant feature has no correlation: drop it first")
+    if low < -1 - SLACK or high > 1 + SLACK:
+        worst = low if -low > high else high
+        raise ValueError(
+            f"rho contains {worst!r}; allowed are correlations in [−1, 1] (up to {SLACK:.1e} for rounding)"
+        )
+    return np.clip(flat, -1.0, 1.0)
+
+
+@lru_cache(maxsize=512)
+def evaluator(phi: Activation, standardised: bool) -> Evaluator:
+    """Return the kernel of an activation, ready for arrays; built once and kept.
+
+    Raises:
+        ValueError: The activation is not square integrable under the Gaussian, or constant and to be standardised.
+    """
+    if phi.origin:
+        return evaluator(phi.origin, True)
+    if phi.kernel:
+        low, zero, one = closed_form_balls(phi.kernel)
+        if not standardised or one < 100 * (one - zero):
+            return _closed(phi.kernel, (low, zero, one), standardised)
+    if standardised:
+        check_not_constant(phi, moments(phi))
+    series, given = interpolant(phi), moments(phi)
+    shift, scale = (0.0, 1.0) if standardised else (given.mean**2, given.variance)
+
+    def fill(rho: Array, out: Array) -> None:
+        chebyshev_sum(np.arcsin(rho), 2 / math.pi, series.coefficients, shift, scale, out)
+
+    return Evaluator(fill, (shift + scale * series.at_minus_one, shift, shift + scale))
+
+
+def _closed(kernel: ClosedForm, ends: tuple[arb, arb, arb], standardised: bool) -> Evaluator:
+    low, zero, one = ends
+    with flint.ctx.workprec(PRECISION):
+        shift, scale = (zero, 1 / (one - zero)) if standardised else (arb(0), arb(1))
+        at = [nearest((end - shift) * scale) for end in (low, zero, one)]
+        offset, factor = nearest(shift), nearest(scale)
+    return Evaluator(lambda rho, out: kernel.fill(rho, out, offset, factor), (at[0], at[1], at[2]))
+
+
+@dataclass(frozen=True)
+class Interpolant:
+    """`K(ρ) = Σ_n coefficients[n] T_n((2/π) arcsin ρ)` of the standardised activation, and `K(−1)`."""
+
+    coefficients: Array
+    at_minus_one: float
+
+
+@lru_cache(maxsize=512)
+def interpolant(phi: Activation) -> Interpolant:
+    """Return the kernel of the standardised activation as a Chebyshev series in `t = (2/π) arcsin ρ`.
+
+    Raises:
+        ValueError: The activation is not square integrable under the Gaussian, or not resolved.
+    """
+    f, parity = _standardised(phi), {"odd": -1, "even": 1}.get(phi.symmetry or "", 0)
+    at_minus_one = float(parity) or gaussian.reflected(f)
+    series = chebyshev_series(lambda theta: gaussian.correlated(f, theta), {0.0: 1.0, 1.0: at_minus_one}, parity)
+    return Interpolant(series, at_minus_one)
+
+
+def chebyshev_series(node: Callable[[float], float], known: dict[float, float], parity: int = 0) -> Array:
+    """Return the coefficients of a function of the angle `θ ∈ [0, π]` in `T_n(1 − 2θ/π)`.
+
+    The degree is doubled, keeping all values, until the last eighth of the coefficients is below 1e-14 of the
+    largest.
+
+    Args:
+        node: The function, for `0 < θ < π`.
+        known: Its values at `θ = 0` and `θ = π`, as `{0.0: …, 1.0: …}`; the others are added.
+        parity: 1 or −1 if the value at `π − θ` is that at `θ` times this, else 0.
+
+    Raises:
+        ValueError: 1024 polynomials are not enough.
+    """
+    for degree in DEGREES:
+        for j in range(degree + 1):
+            place = j / degree
+            if place not in known:
+                mirrored = parity and 1 - place in known
+                theta = math.pi * (1 - math.cos(math.pi * place)) / 2
+                known[place] = parity * known[1 - place] if mirrored else node(theta)
+        values = [known[j / degree] for j in range(degree + 1)]
+        coefficients = np.fft.rfft([*values, *values[-2:0:-1]]).real / degree
+        coefficients[[0, -1]] /= 2
+        size = np.abs(coefficients).max()
+        if np.abs(coefficients[-degree // 8 :]).max() <= 1e-14 * size:
+            kept = np.flatnonzero(np.abs(coefficients) > 1e-17 * size)
+            return coefficients[: kept[-1] + 1] if kept.size else coefficients[:1]
+    raise ValueError(
+        f"the kernel is not resolved by {DEGREES[-1]} Chebyshev polynomials: the activation has a kink that is not "
+        "given, or kinks that almost coincide with each other or with mirror images"
+    )
+
+
+def _standardised(phi: Activation) -> gaussian.Resolved:
+    given, f = moments(phi), resolved(phi)
+    deviation = math.sqrt(given.variance) or 1.0
+    return gaussian.Resolved(lambda z: (phi.value(z) - given.mean) / deviation, f.edges, f.kinks)
+
+
+def _variance(phi: Activation) -> float:
+    if phi.kernel:
+        _, zero, one = closed_form_balls(phi.kernel)
+        if one < 100 * (one - zero):
+            with flint.ctx.workprec(PRECISION):
+                return nearest(one - zero)
+    check_not_constant(phi, moments(phi))
+    return moments(phi).variance
+
+
+def _evaluated(of: Evaluator, rho: Array, shape: tuple[int, ...]) -> Any:
+    out = np.empty_like(rho)
+    with np.errstate(under="ignore"):
+        for start in range(0, rho.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            of.fill(rho[block], out[block])
+            pin(rho[block], out[block], *of.ends)
+    return float(out[0]) if shape == () else out.reshape(shape)
+
+
+def _point_masses(of: Derivative, rho: Array) -> Array:
+    """Return what point masses of `φ⁽ᵐ⁾` add to the regular part of `K⁽ᵐ⁾`."""
+    value = np.zeros_like(rho)
+    for knot, jump in of.jumps:
+        value += sum(jump * leap * pair_density(knot, other, rho) for other, leap in of.jumps)
+        if of.regular.range != (0.0, 0.0):
+            value += 2 * jump * float(gaussian.density(np.array(knot))) * _conditional_mean(of.regular, knot, rho)
+    return value
+
+
+def pair_density(x: float, y: float, rho: Array) -> Array:
+    """Return the density of two standard Gaussians at `(x, y)`; at `|ρ| = 1` its limit, 0 or infinity."""
+    r, same = np.abs(rho), np.where(rho < 0, -y, y)
+    square, gap = (1 - r) * (1 + r), (x - same) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponent = np.where(gap == 0, 0.0, gap / (2 * square)) + x * same / (1 + r)
+        inside = np.exp(-exponent) / (2 * math.pi * np.sqrt(square))
+    return np.asarray(np.where(square > 0, inside, np.where(gap == 0, np.inf, 0.0)))
+
+
+def _conditional_mean(g: Activation, x: float, rho: Array) -> Array:
+    """Return `P_ρ g(x) = E[g(Y) | X = x]` for an array of correlations, by interpolation in the angle."""
+    f, out = resolved(g), np.empty_like(rho)
+    limit = replace(g.pieces, at=(0,) * len(g.pieces.knots)).floats() if g.pieces else g.value
+    known = {place: float(limit(np.array(sign * x))) for place, sign in ((0.0, 1.0), (1.0, -1.0))}
+
+    def node(theta: float) -> float:
+        return float(gaussian.semigroup(f, np.array([x]), math.cos(theta), math.sin(theta))[0])
+
+    chebyshev_sum(np.arcsin(rho), 2 / math.pi, chebyshev_series(node, known), 0.0, 1.0, out)
+    return out
+
+
+def report(phi: AnyActivation, rho: float, *, certify: bool = False, prec: int = 64) -> str:
+    """Return what `lop kernel NAME --rho RHO [--certify]` prints.
+
+    Raises:
+        TypeError, ValueError: As `dual_kernel` and `dual_kernel_enclosure`.
+    """
+    phi = get(phi)
+    given = moments(phi)
+    lines = [
+        f"K({rho:g}) = {dual_kernel(phi, rho):.16g}  standardised {phi.name}",
+        f"E φ(X)φ(Y) = {dual_kernel(phi, rho, standardised=False):.16g}",
+        f"E φ = {given.mean:.12g}, Var φ = {given.variance:.12g}, E φ'² = {given.slope_square:.12g}, "
+        f"c₁²/Var φ = {given.linear_share:.12g}",
+    ]
+    if certify:
+        ball = dual_kernel_enclosure(phi, rho, prec)
+        lines.append(f"certified: K({rho:g}) ∈ [{ball.mid().str(20, radius=False)} ± {float(ball.rad()):.1e}]")
+    return "\n".join(lines)

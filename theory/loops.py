@@ -1,0 +1,113 @@
+"""The inner loops of kernel evaluation, compiled by numba: one pass over a block, nothing allocated but the result.
+
+Each writes `(K(ρ) − shift) · scale`. The formulas are those of `theory.closed_forms`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from theory import closed_forms
+
+orthant_mass = numba.njit(closed_forms.orthant_mass)
+orthant_product = numba.njit(closed_forms.orthant_product)
+orthant_squares = numba.njit(closed_forms.orthant_squares)
+gelu_kernel = numba.njit(closed_forms.gelu_kernel, error_model="numpy")
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fill_step(rho, angle, same, opposite, shift, scale, out):
+    """Write an arc-cosine kernel of degree 0."""
+    for i in range(rho.size):
+        mass = orthant_mass(rho[i], 0.0, angle[i], math.pi)
+        other = orthant_mass(-rho[i], 0.0, math.pi - angle[i], math.pi)
+        out[i] = (same * mass + opposite * other - shift) * scale
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fill_ramp(rho, angle, same, opposite, shift, scale, out):
+    """Write an arc-cosine kernel of degree 1."""
+    for i in range(rho.size):
+        sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
+        product = orthant_product(rho[i], sine, angle[i], math.pi)
+        other = orthant_product(-rho[i], sine, math.pi - angle[i], math.pi)
+        out[i] = (same * product + opposite * other - shift) * scale
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fill_parabola(rho, angle, same, opposite, shift, scale, out):
+    """Write an arc-cosine kernel of degree 2."""
+    for i in range(rho.size):
+        sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
+        squares = orthant_squares(rho[i], sine, angle[i], math.pi)
+        other = orthant_squares(-rho[i], sine, math.pi - angle[i], math.pi)
+        out[i] = (same * squares + opposite * other - shift) * scale
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fill_waves(near, far, phase, shift, scale, out):
+    """Write `½ (near + phase · far)`, the kernel of a sine or cosine."""
+    for i in range(out.size):
+        out[i] = ((near[i] + phase * far[i]) / 2 - shift) * scale
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fill_gaussian(rho, square, shift, scale, out):
+    """Write the kernel of `exp(−a² z²/2)`, with `square = a²`."""
+    for i in range(rho.size):
+        product = square * rho[i]
+        out[i] = (1 / math.sqrt((1 + square - product) * (1 + square + product)) - shift) * scale
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fill_gelu(rho, angle, shift, scale, out):
+    """Write the kernel of GELU."""
+    for i in range(rho.size):
+        root = math.sqrt((2 - rho[i]) * (2 + rho[i]))
+        out[i] = (gelu_kernel(rho[i], root, angle[i], math.pi) - shift) * scale
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fill_polynomial(rho, shares, out):
+    """Write `Σ_k shares[k] ρᵏ`, shifted and scaled beforehand, by Horner's rule."""
+    out[:] = shares[-1]
+    for k in range(shares.size - 2, -1, -1):
+        share = shares[k]
+        for i in range(rho.size):
+            out[i] = out[i] * rho[i] + share
+
+
+fill_arc_cosine = (fill_step, fill_ramp, fill_parabola)
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def chebyshev_sum(t, unit, coefficients, shift, scale, out):
+    """Write `shift + scale · Σ_n coefficients[n] T_n(unit · t)` into `out`, by Clenshaw's recurrence."""
+    width, even = 64, coefficients.size % 2
+    high, low, double = np.empty(width), np.empty(width), np.empty(width)
+    for start in range(0, t.size, width):
+        count = min(width, t.size - start)
+        for j in range(count):
+            high[j], low[j], double[j] = 0.0, 0.0, 2 * unit * t[start + j]
+        for n in range(coefficients.size - 1, 1, -2):
+            c, d = coefficients[n], coefficients[n - 1]
+            for j in range(count):
+                low[j] = double[j] * high[j] - low[j] + c
+                high[j] = double[j] * low[j] - high[j] + d
+        last = 0.0 if even else coefficients[1]
+        for j in range(count):
+            if not even:
+                high[j], low[j] = double[j] * high[j] - low[j] + last, high[j]
+            out[start + j] = shift + scale * (coefficients[0] + double[j] / 2 * high[j] - low[j])
+
+
+@numba.njit(cache=True)
+def pin(rho, out, at_minus_one, at_zero, at_one):
+    """Write the exact values at −1, 0 and 1."""
+    for i in range(rho.size):
+        value = at_zero if rho[i] == 0 else out[i]
+        value = at_one if rho[i] == 1 else value
+        out[i] = at_minus_one if rho[i] == -1 else value

@@ -1,0 +1,104 @@
+"""One definition, many arithmetics: elementwise functions on float64 arrays and on exact scalars.
+
+Exact scalars are `fractions.Fraction`, SymPy expressions and the balls `flint.arb` and `flint.acb`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import flint
+import numpy as np
+import sympy
+
+Array = np.ndarray[Any, Any]
+
+
+def elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
+    """Return `function` of one exact scalar, lifted to object arrays of them."""
+
+    def lifted(z: Array) -> Array:
+        return np.asarray(np.frompyfunc(function, 1, 1)(np.asarray(z, dtype=object)), dtype=object)
+
+    return lifted
+
+
+def on(floats: Callable[[Array], Array], exact: Callable[[Any], Any]) -> Callable[[Array], Array]:
+    """Return a function that uses `floats` on float arrays and `exact` on each scalar of any other array."""
+    lifted = elementwise(exact)
+
+    def function(z: Array) -> Array:
+        z = np.asarray(z)
+        return lifted(z) if z.dtype == object else np.asarray(floats(z))
+
+    return function
+
+
+def transcendental(name: str) -> Callable[[Any], Any]:
+    """Return the function of that name (`"exp"`, `"tanh"`, …) on one SymPy expression or one ball.
+
+    Raises:
+        TypeError: The scalar is rational: its image is not.
+    """
+
+    def function(z: Any) -> Any:
+        if is_ball(z):
+            return getattr(z, name)()
+        if isinstance(z, sympy.Basic):
+            return getattr(sympy, name)(z)
+        raise TypeError(
+            f"{name}({z!r}) is no rational number: give SymPy numbers or Arb balls for an exact {name}, or floats"
+        )
+
+    return function
+
+
+def is_ball(z: Any) -> bool:
+    """Tell whether a scalar is a real or complex Arb ball."""
+    return isinstance(z, (flint.arb, flint.acb))
+
+
+def like(constant: Any, z: Any) -> Any:
+    """Return a rational constant as a scalar that combines with `z` and stays exact; a ball stays as it is."""
+    if isinstance(constant, flint.arb):
+        return constant
+    if is_ball(z):
+        return flint.arb(flint.fmpq(constant.numerator, constant.denominator))
+    return sympy.Rational(constant.numerator, constant.denominator) if isinstance(z, sympy.Basic) else constant
+
+
+def pi_like(z: Any) -> Any:
+    """Return π as a ball or as a symbol, whichever `z` is."""
+    return flint.arb.pi() if is_ball(z) else sympy.pi
+
+
+def root(z: Any) -> Any:
+    """Return the square root of a ball or of a SymPy expression."""
+    return z.sqrt() if is_ball(z) else sympy.sqrt(z)
+
+
+def root_of_product(a: Any, b: Any) -> Any:
+    """Return `√(a b)` for `a, b ≥ 0`: in one root of balls, in two of SymPy expressions, which simplify better."""
+    return (a * b).sqrt() if is_ball(a) else sympy.sqrt(a) * sympy.sqrt(b)
+
+
+def power(z: Any, n: int) -> Any:
+    """Return `zⁿ` for an integer `n ≥ 0` by multiplication: FLINT's `ball ** 2` is NaN on a ball around 0."""
+    value, square = z * 0 + 1, z
+    while n:
+        value, square, n = (value * square if n % 2 else value), square * square, n // 2
+    return value
+
+
+def rational(number: float | int | Fraction) -> Fraction:
+    """Return a finite real number as the rational that it is.
+
+    Raises:
+        ValueError: It is infinite, NaN or no real number.
+    """
+    try:
+        return Fraction(number)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{number!r} is no finite real number") from None
