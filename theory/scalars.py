@@ -1,4 +1,4 @@
-"""One definition, many arithmetics: elementwise functions on float64 arrays and on exact scalars.
+"""One definition for every kind of number: elementwise functions on float64 arrays and on exact scalars.
 
 Exact scalars are `fractions.Fraction`, SymPy expressions and the balls `flint.arb` and `flint.acb`.
 """
