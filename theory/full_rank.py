@@ -28,10 +28,12 @@ ROUNDING = float64_identity(1)
 
 
 def polynomial_rank_limit(rank: int, degree: int) -> int:
-    """Return `Σ_{k=1}^{m} C(r + k − 1, k)`, the highest rank of `K_φ(C)` for a polynomial of degree `m`.
+    """Return the highest rank of `K_φ(C)` for a polynomial `φ` of degree `m`: `N_m + N_{m−1}`, and `r` for `m = 1`.
 
-    `C^{∘k}` is the Gram matrix of all monomials of degree `k` in `r` variables. The polynomial is standardised;
-    without centring the constant adds one.
+    `C^{∘k}` is the Gram matrix of the `N_k = C(r + k − 1, k)` monomials of degree `k` in `r` variables, at points
+    of the unit sphere. There `|a|² = 1` turns a monomial of degree `k − 2` into a sum of those of degree `k`: now
+    only the highest even and the highest odd degree count, and `Σ_{k≤m} N_k` is not attained beyond `m = 2`.
+    The polynomial is standardised; without centring a constant adds one for `m = 1`, and nothing after.
 
     Args:
         rank: `r ≥ 1`, the rank of `C`.
@@ -43,7 +45,12 @@ def polynomial_rank_limit(rank: int, degree: int) -> int:
     for name, value in (("rank", rank), ("degree", degree)):
         if value < 1:
             raise ValueError(f"{name} is {value!r}; allowed are integers ≥ 1")
-    return math.comb(rank + degree, degree) - 1
+    return monomials(rank, degree) + (monomials(rank, degree - 1) if degree > 1 else 0)
+
+
+def monomials(variables: int, degree: int) -> int:
+    """Return `N_k = C(r + k − 1, k)`, how many monomials of degree `k` there are in `r` variables."""
+    return math.comb(variables + degree - 1, degree)
 
 
 def least_eigenvalue_bound(C: Any, phi: AnyActivation, degree: int = 400) -> float:

@@ -20,6 +20,7 @@ from theory.full_rank import (
     kernel_matrix,
     least_eigenvalue,
     least_eigenvalue_bound,
+    monomials,
     polynomial_rank_limit,
     rational_gram,
 )
@@ -88,22 +89,18 @@ def test_entrywise_powers_are_gram_matrices_of_monomials(r, k):
     witness()
 
 
-@pytest.mark.claim("R4", "symbolic", step="count")
-def test_the_binomials_add_up():
-    """`(r + m choose m) − (r + m − 1 choose m − 1) = (r + m − 1 choose m)`; `(r + 1 choose 1) − 1 = r`."""
-    r, m = sympy.symbols("r m", integer=True, positive=True)
-    C = sympy.binomial
-    step = sympy.combsimp(
-        (C(r + m, m) - C(r + m - 1, m - 1)).rewrite(sympy.gamma) / C(r + m - 1, m).rewrite(sympy.gamma)
-    )
-    assert sympy.simplify(step) == 1
-    assert sympy.expand_func(C(r + 1, 1)) - 1 == r
-    assert all(
-        polynomial_rank_limit(a, b) == sum(math.comb(a + k - 1, k) for k in range(1, b + 1))
-        for a in range(1, 8)
-        for b in range(1, 8)
-    )
-    witness(instances=2)
+@pytest.mark.claim("R4", "symbolic", step="sphere")
+@pytest.mark.parametrize(("r", "k"), [(r, k) for r in range(1, 5) for k in range(1, 4)])
+def test_on_the_sphere_monomials_are_sums_of_those_two_degrees_higher(r, k):
+    """`a^α |a|² = Σ_j a^{α + 2 e_j}`: on `|a| = 1` monomials of degree `k − 2` are sums of those of degree `k`."""
+    a = sympy.symbols(f"a1:{r + 1}")
+    for alpha in product(range(k + 1), repeat=r):
+        monomial = math.prod(x**e for x, e in zip(a, alpha, strict=True))
+        higher = sum(monomial * x**2 for x in a)
+        assert sympy.expand(monomial * sum(x**2 for x in a) - higher) == 0
+        degrees = {sum(powers) for powers in sympy.Poly(higher, *a).monoms()}
+        assert degrees == {sum(alpha) + 2}
+    witness()
 
 
 @pytest.mark.claim("R4", "enclosure")
@@ -128,14 +125,29 @@ def test_polynomials_do_not_pass_their_limit(C, weights):
     witness()
 
 
+def sphere(count: int, dimension: int) -> list[list[Fraction]]:
+    """Return rational points of the unit sphere in general position."""
+    t = np.vectorize(F)(np.random.default_rng(0).integers(-9, 10, (count, dimension - 1)), 4)
+    squares = (t * t).sum(axis=1) if dimension > 1 else np.full(count, F(0))
+    return [[*(2 * x / (1 + s) for x in row), (1 - s) / (1 + s)] for row, s in zip(t, squares, strict=True)]
+
+
 @pytest.mark.claim("R4", "exact")
-@pytest.mark.parametrize(("rank", "degree"), [(1, 3), (2, 1), (2, 2), (2, 3), (3, 2)])
-def test_generic_vectors_attain_the_limit(rank, degree):
+@pytest.mark.parametrize(("rank", "degree"), [(2, 1), (2, 2), (2, 3), (2, 4), (3, 2), (3, 3), (4, 2)])
+def test_points_in_general_position_attain_the_limit(rank, degree):
+    """Which is below the sum over all degrees from the third degree on."""
     limit = polynomial_rank_limit(rank, degree)
-    V = np.vectorize(F)(np.random.default_rng(0).integers(-9, 10, (limit + 3, rank)), 1)
-    C = V @ V.T
+    C = np.array(rational_gram(sphere(limit + 3, rank)))
     assert exact_rank(sum(C**k for k in range(1, degree + 1))) == limit
+    assert (limit < sum(monomials(rank, k) for k in range(1, degree + 1))) == (degree > 2)
     witness()
+
+
+@pytest.mark.control("R4")
+def test_without_unit_diagonal_the_limit_is_passed():
+    V = np.vectorize(F)(np.random.default_rng(0).integers(-9, 10, (25, 3)), 1)
+    C = V @ V.T
+    assert exact_rank(C + C**2 + C**3) == sum(monomials(3, k) for k in (1, 2, 3)) > polynomial_rank_limit(3, 3)
 
 
 @pytest.mark.control("R4")
