@@ -222,7 +222,7 @@ CASES = {
         recovery,
         lambda results: recovery.compute("quick", results),
         {
-            "an eigenvalue is zero": scaled("predicted", "gelu", 0.0),
+            "an eigenvalue is zero": scaled("predicted", "gelu", 1e-9),
             "samples disagree": scaled("sampled", "relu", 1.5),
             "a rank is missed": lambda data: dataclasses.replace(data, ranks=data.ranks - 1),
             "the rank was full before": lambda data: dataclasses.replace(data, before=data.before + 1),
