@@ -63,16 +63,14 @@ print("ReLU   ", ranks(dual_kernel("relu", C)))
 
 # %% [markdown]
 # They are ordered from the left to the right (claim R8). The hard rank jumps from 10 to 50, while the others rise
-# little: full rank alone says nothing about how many directions can be *used*.
+# far less: full rank says little about how many directions can be *used*.
 #
 # JL25's Theorem 3.1 is about the second, the rank of order 2: no activation lowers it. We can say by how much it
-# must rise. Given $c_1^2$, the worst activation has all the rest of its weight on one Hermite polynomial, the second
-# or the third (claim R2):
+# must rise. Given $c_1^2$, the worst activation has all the rest of its weight on one Hermite polynomial, the
+# second or the third (claim R2):
 
 # %%
-print(
-    f"gain of ReLU {gain(C, 'relu'):.4f}, of any activation with its c1² at least {rank_gain_bound(C, 'relu'):.4f}"
-)
+print(f"gain of ReLU {gain(C, 'relu'):.4f}, the least with its c1² {rank_gain_bound(C, 'relu'):.4f}")
 
 # %%
 Image(registry.png(rank_gain, rank_gain.compute("quick")), width=700)
@@ -112,10 +110,8 @@ Image(registry.png(recovery, recovery.compute("quick")), width=700)
 # about 8 (claim R3).
 
 # %%
-raw = dual_kernel("relu", np.eye(50), standardised=False) * 2
-print(
-    f"{renyi2_rank(np.eye(50)):.1f} -> {renyi2_rank(raw):.1f} raw, {renyi2_rank(dual_kernel('relu', np.eye(50))):.1f} centred"
-)
+raw, centred = 2 * dual_kernel("relu", np.eye(50), standardised=False), dual_kernel("relu", np.eye(50))
+print(*(f"{renyi2_rank(matrix):.1f}" for matrix in (np.eye(50), raw, centred)))
 
 # %%
 Image(registry.png(modulation, modulation.compute("quick")), width=700)
