@@ -94,7 +94,7 @@ def fixed_points(phi: AnyActivation, *, normalisation: Normalisation = "standard
     """Return all fixed points of the correlation map in [−1, 1], ascending.
 
     There is 1; there is `c*` in [0, 1) if the slope at 1 exceeds 1, found to about 1e-12; there is −1 if the
-    activation is odd. A negative one inside (−1, 0) is impossible: `K(−r) + r ≥ c₀² + r (1 − Σ_{k odd} c_k²)`.
+    activation is odd (standardised: up to a constant). A negative one inside (−1, 0) is impossible: `K(−r) + r ≥ c₀² + r (1 − Σ_{k odd} c_k²)`.
 
     Raises:
         ValueError: The map is the identity (a linear activation), or as `correlation_map`.
@@ -107,7 +107,7 @@ def fixed_points(phi: AnyActivation, *, normalisation: Normalisation = "standard
         points.append(FixedPoint(inner, _slope(phi, inner, normalisation)))
     elif abs(correlation_map(phi, 0.0, normalisation=normalisation)) < CRITICAL:
         raise ValueError(f"the activation {phi.name!r} is linear: it keeps every correlation")
-    if phi.symmetry == "odd":
+    if correlation_map(phi, -1.0, normalisation=normalisation) <= -1 + CRITICAL:
         points.append(FixedPoint(-1.0, slope))
     return tuple(sorted(points, key=lambda point: point.value))
 
@@ -116,15 +116,15 @@ def limit(phi: AnyActivation, rho: float, *, normalisation: Normalisation = "sta
     """Return where the correlations that start at `ρ` end.
 
     All starts in (−1, 1) end at one point; 1 stays; −1 stays if the activation is odd, goes to 1 at once if it is
-    even, and with the others if it is neither.
+    even (standardised: up to a constant), and with the others if it is neither.
 
     Raises:
         ValueError: `ρ` is no correlation; or as `fixed_points`.
     """
     points, phi = fixed_points(phi, normalisation=normalisation), get(phi)
     after = correlation_map(phi, rho, normalisation=normalisation)
-    if abs(rho) == 1 and abs(after) == 1:
-        return float(after)
+    if abs(rho) == 1 and abs(after) >= 1 - CRITICAL:
+        return float(round(after))
     return next(point.value for point in points if point.attracts and point.value >= 0)
 
 
