@@ -115,7 +115,7 @@ def gain_expansion(phi: AnyActivation, eps: Any, n: int) -> GainExpansion:
 def _shortfall(phi: AnyActivation, eps: Array, n: int, alpha: float) -> Array:
     """Return how far below the prediction the gain may be; infinite where the bound on `R` is of no use."""
     near = near_identity(phi, eps)
-    after = near.prediction - near.error
+    after = np.asarray(near.prediction - near.error)
     remainder, share = (1 + alpha) * eps - after, 1 - 1 / n
     with np.errstate(divide="ignore", invalid="ignore"):
         curved = -alpha * share * eps * np.log1p(-(1 + alpha) * share * eps)
