@@ -160,13 +160,15 @@ def test_smooth_kernels_agree_with_a_tensor_product_of_trapezoids(name):
         assert abs(dual_kernel(name, rho, standardised=False) - oracle) <= 1e-13
 
 
-def test_the_report_names_value_moments_and_ball():
-    text = report("gelu", 0.5, certify=True)
+def test_the_report_names_moments_values_and_balls():
+    text = report("gelu", 0.5, Fraction(-1, 3), certify=True)
     assert "K(0.5) = 0.42736873420218" in text
-    assert "certified" in text
+    assert "K(-1/3) = -0.2" in text
+    assert text.count("certified") == 2
     assert "certified" not in report("gelu", 0.5)
-    ball = arb(text.split("[")[1].split(" ±")[0], text.split("± ")[1].rstrip("]"))
-    assert ball.overlaps(dual_kernel_enclosure("gelu", 0.5))
+    for rho, line in zip((0.5, Fraction(-1, 3)), text.splitlines()[2::2], strict=True):
+        printed = arb(line.split("∈ ")[1].split(", cert")[0].replace("±", "+/-"))
+        assert printed.contains(dual_kernel_enclosure("gelu", rho))
 
 
 @pytest.mark.parametrize(
