@@ -23,10 +23,10 @@ CHUNK = 2**20
 
 @dataclass(frozen=True)
 class WidthSample:
-    """Correlations of two inputs' pre-activations in random networks.
+    """Correlations of two inputs in random networks.
 
     Attributes:
-        correlations: Shape (runs, depth + 1); layer 0 has the correlation of the inputs.
+        correlations: Of the activations of each layer, shape (runs, depth + 1); layer 0 has that of the inputs.
     """
 
     correlations: Array
@@ -57,7 +57,7 @@ def random_networks(
     normalisation: Normalisation = "standardised",
     seed: int = 0,
 ) -> WidthSample:
-    """Return correlations `Q₁₂/√(Q₁₁ Q₂₂)` of two inputs in `runs` independent random networks.
+    """Return the cosines `Q₁₂/√(Q₁₁ Q₂₂)` between two inputs' activations in `runs` independent random networks.
 
     Each layer applies `φ`, standardised or divided by `√E φ²`, and weights i.i.d. `N(0, 1/width)`; there are no
     biases, and nothing is normalised by the data.
