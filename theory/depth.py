@@ -175,7 +175,9 @@ def critical_law(phi: AnyActivation, depth: Any) -> Any:
     """
     slope, kink = slope_at_one(phi, "raw"), kink_coefficient(phi, standardised=False)
     if abs(slope - 1) > CRITICAL or kink == 0:
-        raise ValueError(f"the raw map of {get(phi).name!r} has slope {slope:.3g} at 1 and kink coefficient {kink:.3g}")
+        raise ValueError(
+            f"the raw map of {get(phi).name!r} has slope {slope:.3g} at 1 and kink coefficient {kink:.3g}"
+        )
     return 4 / (kink * np.asarray(depth, dtype=np.float64)) ** 2
 
 
@@ -239,4 +241,3 @@ __all__ = [
     "limit",
     "slope_at_one",
 ]
-

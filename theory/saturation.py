@@ -95,7 +95,10 @@ def maps(phi: AnyActivation, a: Any, b: Any, delta: float) -> Map:
     """
     phi = get(phi)
     gain, shift = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    frozen, bends = frozen_fraction(phi, gain, shift, delta), _bends(phi, float((REACH * gain + np.abs(shift)).max()))
+    frozen, bends = (
+        frozen_fraction(phi, gain, shift, delta),
+        _bends(phi, float((REACH * gain + np.abs(shift)).max())),
+    )
     blocks = [
         _moments(phi, gain.ravel()[i : i + CELLS], shift.ravel()[i : i + CELLS], bends)
         for i in range(0, gain.size, CELLS)
@@ -150,13 +153,13 @@ def escape_bound(phi: AnyActivation, a: Any, delta: float) -> Array:
 def rescaled_softsign(t: float) -> tuple[float, float, float]:
     """Return strength and two quantiles of the slope of `softsign(a (z + t))`, divided by its standard deviation.
 
-    With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`: the variance is that of the nearly
-    linear part, `1/(a t²)²`, while `E f'²` is that of the spike at `−t`, `(2/3) a γ(t)`: what `z < −t` adds to the former
-is below `4 γ(t)/t`, and what `−t < z < −t/2` adds, of order `γ(t)/a + γ(t/2)/(a t)²`. So `α → ∞` and yet `f' → 1` in
-probability.
+        With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`: the variance is that of the nearly
+        linear part, `1/(a t²)²`, while `E f'²` is that of the spike at `−t`, `(2/3) a γ(t)`: what `z < −t` adds to the former
+    is below `4 γ(t)/t`, and what `−t < z < −t/2` adds, of order `γ(t)/a + γ(t/2)/(a t)²`. So `α → ∞` and yet `f' → 1` in
+    probability.
 
-    Returns:
-        `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.
+        Returns:
+            `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.
     """
     a = float(gaussian.density(np.array(t))) ** -0.4
     phi = get("softsign")

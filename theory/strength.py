@@ -115,7 +115,9 @@ def checked(eps: Any) -> Any:
     """
     given = np.asarray(eps, dtype=np.float64)
     if not ((given >= 0) & (given <= 1)).all():
-        raise ValueError(f"eps is {eps!r}; allowed are numbers in [0, 1], so that correlations 1 − ε are not negative")
+        raise ValueError(
+            f"eps is {eps!r}; allowed are numbers in [0, 1], so that correlations 1 − ε are not negative"
+        )
     return given if given.ndim else float(given)
 
 
@@ -179,7 +181,9 @@ def _largest_term(term: Term | Reciprocal, low: float, high: float) -> float:
     degree = max(j for j, c in enumerate(term.polynomial) if c)
     if top == INFINITY or (degree and reach == INFINITY):
         return INFINITY
-    return sum(abs(float(c)) * reach**j for j, c in enumerate(term.polynomial) if c) * math.exp(top + float(term.shift))
+    return sum(abs(float(c)) * reach**j for j, c in enumerate(term.polynomial) if c) * math.exp(
+        top + float(term.shift)
+    )
 
 
 def _density(z: float) -> float:

@@ -59,7 +59,9 @@ def test_drawing_pairs_is_drawing_weights(name, normalisation):
     """Mean and spread agree with those of networks whose weights are drawn one by one."""
     runs = 500
     slow = with_weights(name, 0.5, 4, 32, runs, normalisation, seed=1)
-    fast = random_networks(name, 0.5, 4, width=32, runs=runs, normalisation=normalisation, seed=2).correlations[:, -1]
+    fast = random_networks(name, 0.5, 4, width=32, runs=runs, normalisation=normalisation, seed=2).correlations[
+        :, -1
+    ]
     error = math.hypot(slow.std(), fast.std()) / math.sqrt(runs)
     assert abs(slow.mean() - fast.mean()) <= monte_carlo(error)
     assert abs(math.log(slow.std() / fast.std())) <= monte_carlo(1 / math.sqrt(runs))
