@@ -24,8 +24,8 @@ NAME = "depth"
 TITLE = "correlations with depth: centred they end at 0, raw ReLU at 1, raw GELU in between"
 
 START, DEPTH, DEEP = 0.95, 40, 3000
-BIAS = 60.0
-CENTRED = {"tanh": "tanh", "gelu": "GELU", "relu": "ReLU", "relu2": "ReLU²"}
+BIAS = 20.0
+CENTRED = {"tanh": "tanh", "silu": "SiLU", "relu": "ReLU", "abs": "|z|"}
 RAW = {"relu": "ReLU", "gelu": "GELU", "elu": "ELU", "tanh": "tanh", "sigmoid": "sigmoid"}
 COLOURS = {
     "relu": style.BLUE,
@@ -33,8 +33,8 @@ COLOURS = {
     "tanh": style.GREEN,
     "elu": style.PURPLE,
     "sigmoid": style.ORANGE,
-    "relu2": style.BLACK,
-    "abs": style.VERMILION,
+    "silu": style.SKY,
+    "abs": style.BLACK,
 }
 LAWS = {"relu": "ReLU", "abs": "|z|"}
 
@@ -89,7 +89,14 @@ def _curve(name: str, normalisation: Normalisation, config: Config) -> Curve:
         correlation_flow(name, START, DEPTH, normalisation=normalisation),
         limit(name, START, normalisation=normalisation),
         random_networks(
-            name, START, DEPTH, width=config.width, runs=config.runs, normalisation=normalisation, seed=1
+            name,
+            START,
+            DEPTH,
+            width=config.width,
+            runs=config.runs,
+            normalisation=normalisation,
+            keep_norm=True,
+            seed=1,
         ),
     )
 
@@ -108,8 +115,9 @@ def caption(data: Data) -> str:
     introduction = (
         f"Correlation of two inputs, {START} at the start, with depth. Lines: the dual kernel iterated, infinite "
         f"width; dots: mean and standard deviation over {data.config.runs} random networks of width "
-        f"{data.config.width}. Top left: standardised activations; top right: as they are (cosine). Bottom: distance "
-        "from 1 of raw ReLU and |z| from ρ = 0, with the asymptotic law 4/(k l)² dashed."
+        f"{data.config.width} with activations kept at unit norm. Top left: standardised activations; top right: "
+        "as they are (cosine). Bottom: distance from 1 of raw ReLU and |z| from ρ = 0, with the asymptotic law "
+        "4/(k l)² dashed."
     )
     return captions.join(introduction, statements(data))
 
@@ -120,7 +128,7 @@ def statements(data: Data) -> list[Statement]:
     shares = {name: moments(name).linear_share for name in data.centred}
     slowest = max(last, key=lambda name: last[name])
     inner = ", ".join(f"{RAW[name]} {data.raw[name].end:.3f}" for name in ("gelu", "elu"))
-    misses = [abs(curve.flow[-1] - curve.end) for name, curve in data.raw.items() if name != "relu"]
+    nearer = [bool((np.diff(np.abs(curve.flow - curve.end)) <= 0).all()) for curve in data.raw.values()]
     layers = np.arange(1, DEEP + 1)
     law = max(abs(data.distances[name][-1] / critical_law(name, DEEP) - 1) for name in LAWS)
     above = max((data.distances[name] / critical_bound(name, 0.0, layers)).max() for name in LAWS)
@@ -134,21 +142,21 @@ def statements(data: Data) -> list[Statement]:
             and all(curve.end == 0 for curve in data.centred.values()),
         ),
         Statement(
-            f"As they are, ReLU and sigmoid go to 1, tanh (odd) to 0, and others to a fixed point in between: {inner}; "
-            f"the curves but ReLU's are within {max(misses):.2f} of their ends.",
+            "As they are, ReLU and sigmoid go to 1, tanh (odd) to 0, and others to a fixed point in between: "
+            f"{inner}; every layer brings every one of them nearer.",
             data.raw["relu"].end == data.raw["sigmoid"].end == 1
             and data.raw["tanh"].end == 0
             and all(0.5 < data.raw[name].end < 0.8 for name in ("gelu", "elu"))
-            and max(misses) < 0.25,
+            and all(nearer),
         ),
         Statement(
-            f"At layer {DEEP} the distances are within {100 * law:.1f} % of the law (9π²/2)/(μ l)², μ = 1 for ReLU and "
-            "2 for |z|, and never above the bound (1 + k l/2)^−2.",
+            f"At layer {DEEP} the distances are within {100 * law:.1f} % of the law (9π²/2)/(μ l)², μ = 1 for "
+            "ReLU and 2 for |z|, and never above the bound (1 + k l/2)^−2.",
             bool(law < 0.02 and above <= 1 + 1e-9),
         ),
         Statement(
-            f"Networks stay with the recursion: their means are within {off:.1f} standard errors plus {BIAS:.0f} over the "
-            f"width; single networks vary by up to {spread:.2f}.",
+            f"Networks stay with the recursion: their means are within {off:.1f} standard errors plus {BIAS:.0f} "
+            f"over the width; single networks vary by up to {spread:.2f}.",
             bool(off <= 5),
         ),
     ]
@@ -173,7 +181,7 @@ def draw(data: Data) -> Figure:
     for name, label in LAWS.items():
         axes["law"].loglog(layers, data.distances[name], color=COLOURS[name], label=f"raw {label}")
         axes["law"].loglog(
-            layers[3:], critical_law(name, layers[3:]), color=COLOURS[name], linestyle="--", linewidth=0.7
+            layers[9:], critical_law(name, layers[9:]), color=COLOURS[name], linestyle="--", linewidth=0.7
         )
     axes["law"].set(xlabel="layer $l$", ylabel=r"$1 - \rho_l$", xlim=(1, DEEP))
     axes["law"].legend(loc="lower left")

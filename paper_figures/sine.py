@@ -85,8 +85,8 @@ def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (
         f"Strength without saturation. Top: sin({SHOWN:g} z) and tanh(a z) of equal strength α = "
-        f"{sine_strength(SHOWN):.0f} (a = {data.gain:.0f}). Bottom: frozen fraction, the probability of a slope below "
-        f"{DELTA}, against α along sin(s z), tanh(a z) and ReLU(z + b)."
+        f"{sine_strength(SHOWN):.0f} (a = {data.gain:.0f}). Bottom: frozen fraction, the probability of a slope "
+        f"below {DELTA}, against α along sin(s z), tanh(a z) and ReLU(z + b)."
     )
     return captions.join(introduction, statements(data))
 

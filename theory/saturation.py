@@ -1,8 +1,9 @@
 """Strong nonlinearities: when does `α → ∞` freeze a unit, and when does it not?
 
-`f(z) = sin(s z)` has `α = s² coth s² − 1 → ∞` and slopes that grow almost everywhere. Under `f(z) = φ(a z + b)` with
-bounded `E f²` it is different: where `φ'` is integrable (plateaus on both sides), or `w φ'(w) → 0` on one side and
-`|φ| → ∞` on the other, `α → ∞` leaves `f' → 0` in probability as the only way out of every compact set of `(a, b)`.
+`f(z) = sin(s z)` has `α = s² coth s² − 1 → ∞` and slopes that grow almost everywhere. Under `f(z) = φ(a z + b)`
+with bounded `E f²` it is different: where `φ'` is integrable (plateaus on both sides), or `w φ'(w) → 0` on one side
+and `|φ| → ∞` on the other, `α → ∞` leaves `f' → 0` in probability as the only way out of every compact set of
+`(a, b)`.
 """
 
 from __future__ import annotations
@@ -153,13 +154,13 @@ def escape_bound(phi: AnyActivation, a: Any, delta: float) -> Array:
 def rescaled_softsign(t: float) -> tuple[float, float, float]:
     """Return strength and two quantiles of the slope of `softsign(a (z + t))`, divided by its standard deviation.
 
-        With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`: the variance is that of the nearly
-        linear part, `1/(a t²)²`, while `E f'²` is that of the spike at `−t`, `(2/3) a γ(t)`: what `z < −t` adds to the former
-    is below `4 γ(t)/t`, and what `−t < z < −t/2` adds, of order `γ(t)/a + γ(t/2)/(a t)²`. So `α → ∞` and yet `f' → 1` in
-    probability.
+    With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`. The variance is that of the nearly
+    linear part, `1/(a t²)²`: what `z < −t` adds is below `4 γ(t)/t`, and what `−t < z < −t/2` adds is of order
+    `γ(t)/a + γ(t/2)/(a t)²`. But `E f'²` is at least that of the spike at `−t`, about `(2/3) a γ(t)`. So `α → ∞`, and
+    yet `f' → 1` in probability.
 
-        Returns:
-            `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.
+    Returns:
+        `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.
     """
     a = float(gaussian.density(np.array(t))) ** -0.4
     phi = get("softsign")

@@ -43,6 +43,27 @@ def test_wide_networks_follow_the_recursion(name, normalisation):
 
 @pytest.mark.claim("R5", "simulation")
 @pytest.mark.parametrize(("name", "normalisation"), CASES)
+def test_deep_networks_follow_the_recursion_if_norms_are_kept(name, normalisation):
+    width, depth = 1024, 30
+    sample = random_networks(name, 0.9, depth, width=width, runs=100, normalisation=normalisation, keep_norm=True)
+    flow = correlation_flow(name, 0.9, depth, normalisation=normalisation)
+    off = np.abs(sample.mean - flow)
+    assert (off <= monte_carlo(1) * sample.standard_error + 20 / width).all()
+    assert sample.spread.max() < 5 / math.sqrt(width)
+    witness(residual=float(off.max()), instances=100)
+
+
+def test_without_kept_norms_raw_gelu_wanders_off():
+    """Its variance map repels 1, so that plain networks end anywhere between dead and linear."""
+    plain, kept = (
+        random_networks("gelu", 0.95, 60, width=1000, runs=40, normalisation="raw", keep_norm=keep).spread[-1]
+        for keep in (False, True)
+    )
+    assert plain > 2 * kept
+
+
+@pytest.mark.claim("R5", "simulation")
+@pytest.mark.parametrize(("name", "normalisation"), CASES)
 def test_fluctuations_fall_like_one_over_the_root_of_the_width(name, normalisation):
     widths = np.array([64, 256, 1024])
     spreads = [
@@ -101,3 +122,5 @@ def test_bad_input_is_refused():
         random_networks("relu", 1.5, 3, width=10, runs=2)
     with pytest.raises(ValueError, match="allowed are integers ≥ 1"):
         random_networks("relu", 0.5, 3, width=0, runs=2)
+    with pytest.raises(ValueError, match="'relu2' diverges within 60 layers"):
+        random_networks("relu2", 0.5, 60, width=10, runs=20)

@@ -272,7 +272,7 @@ def test_bad_input_is_refused():
         correlation_map(polynomial((0,)), 0.5, normalisation="raw")
     with pytest.raises(ValueError, match="no fixed point below 1"):
         fixed_point_enclosure("relu")
-    with pytest.raises(ValueError, match="slope 1.18 at 1 and kink coefficient 0"):
+    with pytest.raises(ValueError, match=r"slope 1\.18 at 1 and kink coefficient 0"):
         critical_law("tanh", 3)
     with pytest.raises(ValueError, match="not one slope"):
         critical_bound("selu", 0.5, 3)

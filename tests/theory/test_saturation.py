@@ -79,7 +79,7 @@ def test_plateaus_have_integrable_slopes_of_one_sign_that_vanish(name):
 @pytest.mark.claim("R7", "symbolic", step="members")
 @pytest.mark.parametrize("name", HALF)
 def test_half_vanishing_ones_are_flat_on_the_left_and_unbounded_on_the_right(name):
-    value, slope = on_the_side(name, -1)
+    _, slope = on_the_side(name, -1)
     if name == "gelu":  # |Φ(−w) − w γ(w)| ≤ Φ(−w) + w γ(w), and Φ(−w) ≤ γ(w)/w
         pdf = sympy.exp(-(w**2) / 2) / sympy.sqrt(2 * sympy.pi)
         assert sympy.simplify(sympy.diff(pdf / w - sympy.erfc(w / sympy.sqrt(2)) / 2, w) + pdf / w**2) == 0
@@ -123,7 +123,7 @@ def test_far_on_the_flat_side_the_gain_is_outweighed():
     witness(instances=2)
 
 
-# ------------------------------------------------------------------------------------------------- the counterexample
+# ----------------------------------------------------------------------------------------------- the counterexample
 
 
 @pytest.mark.claim("R7", "counterexample")
