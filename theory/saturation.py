@@ -156,8 +156,8 @@ def rescaled_softsign(t: float) -> tuple[float, float, float]:
 
     With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`. The variance is that of the nearly
     linear part, `1/(a t²)²`: what `z < −t` adds is below `4 γ(t)/t`, and what `−t < z < −t/2` adds is of order
-    `γ(t)/a + γ(t/2)/(a t)²`. But `E f'²` is at least that of the spike at `−t`, about `(2/3) a γ(t)`. So `α → ∞`, and
-    yet `f' → 1` in probability.
+    `γ(t)/a + γ(t/2)/(a t)²`. But `E f'²` is at least that of the spike at `−t`, about `(2/3) a γ(t)`. So `α → ∞`,
+    and yet `f' → 1` in probability.
 
     Returns:
         `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.

@@ -76,8 +76,12 @@ def test_powers_are_convex_and_negative_starts_rise():
     gap = r - r ** (2 * m + 1)  # of an odd degree, by induction as the step `contraction`
     assert gap.subs(m, 0) == 0
     assert sympy.simplify(gap.subs(m, m + 1) - gap - r ** (2 * m + 1) * (1 - r) * (1 + r)) == 0
-    assert sympy.expand((1 + r) - 1 - r) == 0  # degree 0: c₀² (1 + r) ≥ c₀²
-    witness(instances=5)
+    shares = sympy.symbols("c0:6", nonnegative=True)  # c_k², with sum 1
+    rise = sum(c * (-r) ** k for k, c in enumerate(shares)) + r * sum(shares)
+    terms = [c * (r**k + r if k % 2 == 0 else r - r**k) for k, c in enumerate(shares)]
+    assert sympy.expand(rise - sum(terms)) == 0
+    assert terms[0] == shares[0] * (1 + r)  # ≥ c₀²
+    witness(instances=6)
 
 
 @pytest.mark.claim("R5", "symbolic", step="power-law")
