@@ -64,8 +64,8 @@ Image(registry.png(depth, depth.compute("quick")), width=480)
 # %% [markdown]
 # ## How fast near 1? The strength of a nonlinearity
 #
-# $1 - K(1 - \epsilon)/K(1) = (1 + \alpha) \epsilon - k \epsilon^{3/2} + \ldots$, where $k$ weighs the kinks. The raw
-# $\alpha$ says nothing about rank, the centred one does. The error bound of the expansion is proved:
+# $1 - K(1 - \epsilon)/K(1) = (1 + \alpha) \epsilon - k \epsilon^{3/2} + \ldots$, where $k$ weighs the kinks. The
+# raw $\alpha$ says nothing about rank, the centred one does. The error bound of the expansion is proved:
 
 # %%
 for name in ("relu", "sigmoid", "gelu"):

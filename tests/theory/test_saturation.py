@@ -220,6 +220,31 @@ def test_where_the_strength_is_large_most_slopes_are_small(name):
     witness(instances=int((found.strength > 10).sum()))
 
 
+@pytest.mark.claim("R7", "property")
+@pytest.mark.parametrize("name", ["relu", "elu", "selu"])
+@given(gain=st.floats(-1, 6), t=st.floats(0.1, 12), level=st.floats(-3, 1))
+def test_far_on_the_flat_side_slopes_are_small(name, gain, t, level):
+    """`P(|f'| ≥ δ) ≤ P(Z ≥ t/2)` once `(2/t) sup |w φ'(w)|` over `w ≤ −a t/2` is below `δ`."""
+    a, delta = 10**gain, 10**level
+    grid = -a * t / 2 - np.linspace(0, 60, 2001)
+    outer = 2 / t * np.abs(grid * get(name).slope(grid)).max()
+    live = 1 - frozen_fraction(name, a, -a * t, delta)
+    if outer < delta:
+        assert live <= 0.5 * math.erfc(t / 2 / math.sqrt(2)) + 1e-12
+    witness(instances=int(outer < delta))
+
+
+@pytest.mark.claim("R7", "property")
+@pytest.mark.parametrize("name", LIVE)
+def test_on_a_compact_set_of_gains_and_shifts_the_strength_is_bounded(name):
+    """What excludes the compact case: over `[1/2, 8] × [−8, 8]` it stays below 60, and rises at the far end."""
+    a, b = np.meshgrid(np.linspace(0.5, 8, 31), np.linspace(-8, 8, 33))
+    inside = maps(name, a, np.maximum(b, -7 * a), 0.1).strength
+    assert np.isfinite(inside).all()
+    assert inside.max() < 60
+    witness(instances=inside.size)
+
+
 @pytest.mark.parametrize("name", LIVE)
 @given(gain=st.floats(-1, 1.3), t=st.floats(-3, 3))
 def test_maps_agree_with_the_moments_of_a_modulated_activation(name, gain, t):
