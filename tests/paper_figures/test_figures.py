@@ -14,9 +14,12 @@ from paper_figures import (
     cloning,
     depth,
     frozen,
+    modulation,
     optimizers,
     partitions,
     quotient,
+    rank_gain,
+    recovery,
     refinement,
     registry,
     saturation,
@@ -117,6 +120,14 @@ def early_move(data):
     moved = data.revived.incoming.copy()
     moved[3, 1] += 1e-12
     return run_changed("revived", incoming=moved)(data)
+
+
+def scaled(field, name, factor):
+    def edited(data):
+        entries = getattr(data, field)
+        return dataclasses.replace(data, **{field: {**entries, name: entries[name] * factor}})
+
+    return edited
 
 
 def with_table(edit):
@@ -222,6 +233,38 @@ CASES = {
         },
         ["seconds"],
     ),
+    "rank_gain": Case(
+        rank_gain,
+        lambda results: rank_gain.compute("quick", results),
+        {
+            "one gain is below the bound": scaled("gains", "tanh", 0.99),
+            "rank is lost": lambda data: scaled("bounds", "relu", 0.5)(scaled("gains", "relu", 0.6)(data)),
+            "the extremal one is off": lambda data: dataclasses.replace(data, extremal=data.extremal * (1 + 1e-9)),
+            "a named one is below": scaled("at_share", "relu", 0.8),
+        },
+        ["gain − 1", "gain"],
+    ),
+    "recovery": Case(
+        recovery,
+        lambda results: recovery.compute("quick", results),
+        {
+            "an eigenvalue is zero": scaled("predicted", "gelu", 1e-9),
+            "samples disagree": scaled("sampled", "relu", 1.5),
+            "a rank is missed": lambda data: dataclasses.replace(data, ranks=data.ranks - 1),
+            "the rank was full before": lambda data: dataclasses.replace(data, before=data.before + 1),
+        },
+        ["eigenvalue", "rank"],
+    ),
+    "modulation": Case(
+        modulation,
+        lambda results: modulation.compute("quick", results),
+        {
+            "centred rank is lost": run_changed("shifts", centred=np.linspace(9, 5, len(modulation.SHIFTS))),
+            "raw rank is kept": run_changed("shifts", raw=np.full(len(modulation.SHIFTS), 20.0)),
+            "samples disagree": run_changed("scales", sampled=np.full(len(modulation.SCALES), 20.0)),
+        },
+        ["rank of order 2", ""],
+    ),
     "depth": Case(
         depth,
         lambda results: depth.measure(depth.Config(width=300, runs=8)),
@@ -305,7 +348,7 @@ def test_the_caption_holds_and_the_figure_has_its_axes(name, data):
     with style.context():
         picture = figure.draw(found)
     assert [axis.get_ylabel() for axis in picture.axes] == CASES[name].axes
-    assert picture.get_figwidth() == style.WIDTH
+    assert picture.get_figwidth() in (style.WIDTH, style.PAGE)
 
 
 @pytest.mark.parametrize("name", CASES)
