@@ -33,6 +33,10 @@ FIGURES = (
     "rank_gain",
     "recovery",
     "modulation",
+    "depth",
+    "shannon",
+    "saturation",
+    "sine",
 )
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files

@@ -1,8 +1,8 @@
 """Correlations in random networks of finite width, drawn exactly, against the map at infinite width.
 
-Given the activations `h` of two inputs, a layer with weights i.i.d. `N(0, 1/width)` makes `width` independent pairs of
-pre-activations that are Gaussian with covariance `Q = h hᵀ/width`, a 2×2 matrix. So a layer costs `width` numbers, not
-`width²`: the pairs are drawn, never the weights.
+Given the activations `h` of two inputs, a layer with weights i.i.d. `N(0, 1/width)` makes `width` independent pairs
+of pre-activations that are Gaussian with covariance `Q = h hᵀ/width`, a 2×2 matrix. So a layer costs `width`
+numbers, not `width²`: the pairs are drawn, never the weights.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ CHUNK = 2**20
 
 @dataclass(frozen=True)
 class WidthSample:
-    """Correlations of two inputs' pre-activations in random networks.
+    """Correlations of two inputs in random networks.
 
     Attributes:
-        correlations: Shape (runs, depth + 1); layer 0 has the correlation of the inputs.
+        correlations: Of the activations of each layer, shape (runs, depth + 1); layer 0 has that of the inputs.
     """
 
     correlations: Array
@@ -55,12 +55,14 @@ def random_networks(
     width: int,
     runs: int,
     normalisation: Normalisation = "standardised",
+    keep_norm: bool = False,
     seed: int = 0,
 ) -> WidthSample:
-    """Return correlations `Q₁₂/√(Q₁₁ Q₂₂)` of two inputs in `runs` independent random networks.
+    """Return the cosines `Q₁₂/√(Q₁₁ Q₂₂)` between two inputs' activations in `runs` independent random networks.
 
     Each layer applies `φ`, standardised or divided by `√E φ²`, and weights i.i.d. `N(0, 1/width)`; there are no
-    biases, and nothing is normalised by the data.
+    biases. The recursion takes pre-activations of unit variance for granted; in a plain network the variance
+    drifts, for GELU away from 1, and `keep_norm` prevents that.
 
     Args:
         phi: An activation, its name, or a callable.
@@ -69,10 +71,12 @@ def random_networks(
         width: Units a layer.
         runs: Number of networks.
         normalisation: As in `theory.depth`.
+        keep_norm: Whether each input's activations are divided by their root mean square in every layer (RMSNorm).
         seed: Of the generator.
 
     Raises:
-        ValueError: `rho` is no correlation, or a number is not positive.
+        ValueError: `rho` is no correlation; a number is not positive; or the variance leaves float64's range, as it
+            may for activations that grow faster than linearly (ReLU²).
     """
     if not -1 <= rho <= 1:
         raise ValueError(f"rho is {rho!r}; allowed are correlations in [−1, 1]")
@@ -81,9 +85,13 @@ def random_networks(
     generator, layer = np.random.default_rng(seed), _layer(phi, normalisation)
     block = max(1, CHUNK // width)
     parts = [
-        _walk(layer, rho, depth, width, min(block, runs - start), generator) for start in range(0, runs, block)
+        _walk(layer, rho, depth, (min(block, runs - start), 2, width), keep_norm, generator)
+        for start in range(0, runs, block)
     ]
-    return WidthSample(np.concatenate(parts))
+    sample = WidthSample(np.concatenate(parts))
+    if not np.isfinite(sample.correlations).all():
+        raise ValueError(f"the variance of {get(phi).name!r} diverges within {depth} layers: give fewer")
+    return sample
 
 
 def _layer(phi: AnyActivation, normalisation: Normalisation) -> Any:
@@ -94,13 +102,19 @@ def _layer(phi: AnyActivation, normalisation: Normalisation) -> Any:
     return lambda z: phi.value(z) / size
 
 
-def _walk(layer: Any, rho: float, depth: int, width: int, runs: int, generator: np.random.Generator) -> Array:
-    Q = np.broadcast_to(np.array([[1.0, rho], [rho, 1.0]]), (runs, 2, 2))
-    found = [np.full(runs, rho)]
+def _walk(
+    layer: Any, rho: float, depth: int, shape: tuple[int, int, int], keep_norm: bool, generator: np.random.Generator
+) -> Array:
+    Q = np.broadcast_to(np.array([[1.0, rho], [rho, 1.0]]), (shape[0], 2, 2))
+    found = [Q[:, 0, 1]]
     for _ in range(depth):
-        h = layer(_pairs(Q, generator.standard_normal((runs, 2, width))))
-        Q = h @ h.transpose(0, 2, 1) / width
-        found.append(Q[:, 0, 1] / np.sqrt(Q[:, 0, 0] * Q[:, 1, 1]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            h = layer(_pairs(Q, generator.standard_normal(shape)))
+            Q = h @ h.transpose(0, 2, 1) / shape[2]
+            norms = np.sqrt(np.diagonal(Q, axis1=1, axis2=2))
+            cosines = Q / norms[:, :, None] / norms[:, None, :]
+        found.append(cosines[:, 0, 1])
+        Q = cosines if keep_norm else Q
     return np.stack(found, axis=1)
 
 

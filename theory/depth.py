@@ -2,8 +2,8 @@
 
 Standardised, `|K(ρ)| ≤ (c₁² + (1 − c₁²)|ρ|) |ρ|`: every correlation inside (−1, 1) is lost. As the activation is
 (`"raw"`), the map `E φ(X) φ(Y)/E φ²` is convex and increasing on [0, 1] with the fixed point 1, so that the slope
-there, `E φ'²/E φ²`, decides: up to 1 it attracts everything, beyond 1 there is exactly one fixed point `c*` below 1,
-and that one attracts (Poole et al. 2016, Schoenholz et al. 2017; here for any activation and all starts).
+there, `E φ'²/E φ²`, decides: up to 1 it attracts everything, beyond 1 there is exactly one fixed point `c*` below
+1, and that one attracts (Poole et al. 2016, Schoenholz et al. 2017; here for any activation and all starts).
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class FixedPoint:
 
 
 def correlation_map(phi: AnyActivation, rho: Any, *, normalisation: Normalisation = "standardised") -> Any:
-    """Return the correlation after one layer: `K(ρ)` standardised, or `E φ(X) φ(Y)/E φ²` of the activation as it is.
+    """Return the correlation after one layer: `K(ρ)` standardised, or `E φ(X) φ(Y)/E φ²` of the activation as it
+    is.
 
     The latter is the cosine of the angle between two layers' activations.
 
@@ -94,7 +95,8 @@ def fixed_points(phi: AnyActivation, *, normalisation: Normalisation = "standard
     """Return all fixed points of the correlation map in [−1, 1], ascending.
 
     There is 1; there is `c*` in [0, 1) if the slope at 1 exceeds 1, found to about 1e-12; there is −1 if the
-    activation is odd (standardised: up to a constant). A negative one inside (−1, 0) is impossible: `K(−r) + r ≥ c₀² + r (1 − Σ_{k odd} c_k²)`.
+    activation is odd (standardised: up to a constant). A negative one inside (−1, 0) is impossible:
+    `K(−r) + r ≥ c₀² + r (1 − Σ_{k odd} c_k²)`.
 
     Raises:
         ValueError: The map is the identity (a linear activation), or as `correlation_map`.
@@ -145,8 +147,8 @@ def slope_at_one(phi: AnyActivation, normalisation: Normalisation = "standardise
 def fixed_point_enclosure(phi: AnyActivation, radius: float = 1e-12, prec: int = 64) -> arb:
     """Return a ball that contains the one fixed point of the raw map in [0, 1).
 
-    `K(ρ) − ρ K(1)` is convex with a zero at 1, so that a positive value at `l` and a negative one at `h > l` enclose
-    its only other zero; both signs are those of balls.
+    `K(ρ) − ρ K(1)` is convex with a zero at 1, so that a positive value at `l` and a negative one at `h > l`
+    enclose its only other zero; both signs are those of balls.
 
     Raises:
         ValueError: The float fixed point is not below 1, or the signs are not certain: raise `radius` or `prec`.
@@ -175,7 +177,9 @@ def critical_law(phi: AnyActivation, depth: Any) -> Any:
     """
     slope, kink = slope_at_one(phi, "raw"), kink_coefficient(phi, standardised=False)
     if abs(slope - 1) > CRITICAL or kink == 0:
-        raise ValueError(f"the raw map of {get(phi).name!r} has slope {slope:.3g} at 1 and kink coefficient {kink:.3g}")
+        raise ValueError(
+            f"the raw map of {get(phi).name!r} has slope {slope:.3g} at 1 and kink coefficient {kink:.3g}"
+        )
     return 4 / (kink * np.asarray(depth, dtype=np.float64)) ** 2
 
 
@@ -239,4 +243,3 @@ __all__ = [
     "limit",
     "slope_at_one",
 ]
-

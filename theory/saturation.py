@@ -1,8 +1,9 @@
 """Strong nonlinearities: when does `α → ∞` freeze a unit, and when does it not?
 
-`f(z) = sin(s z)` has `α = s² coth s² − 1 → ∞` and slopes that grow almost everywhere. Under `f(z) = φ(a z + b)` with
-bounded `E f²` it is different: where `φ'` is integrable (plateaus on both sides), or `w φ'(w) → 0` on one side and
-`|φ| → ∞` on the other, `α → ∞` leaves `f' → 0` in probability as the only way out of every compact set of `(a, b)`.
+`f(z) = sin(s z)` has `α = s² coth s² − 1 → ∞` and slopes that grow almost everywhere. Under `f(z) = φ(a z + b)`
+with bounded `E f²` it is different: where `φ'` is integrable (plateaus on both sides), or `w φ'(w) → 0` on one side
+and `|φ| → ∞` on the other, `α → ∞` leaves `f' → 0` in probability as the only way out of every compact set of
+`(a, b)`.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Map:
     square: Array
 
 
-def maps(phi: AnyActivation, a: Any, b: Any, delta: float, knots: Any = None) -> Map:
+def maps(phi: AnyActivation, a: Any, b: Any, delta: float) -> Map:
     """Return frozen fraction, strength and size of `φ(a z + b)` over gains and shifts.
 
     Quadrature on panels in `z`, further split at `a z + b = w` for the kinks and a few `w` where `φ` bends.
@@ -89,14 +90,16 @@ def maps(phi: AnyActivation, a: Any, b: Any, delta: float, knots: Any = None) ->
         a: Gains, positive, broadcast against `b`.
         b: Shifts; for the strength of relu `b/a ≥ −8`.
         delta: A slope below this counts as frozen.
-        knots: Where `φ` bends, if not around 0 on the scale of 1.
 
     Raises:
         ValueError: A gain is not positive, `delta` is not, or the frozen fraction of `φ` is not known.
     """
     phi = get(phi)
     gain, shift = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    frozen, bends = frozen_fraction(phi, gain, shift, delta), _bends(phi) if knots is None else np.asarray(knots)
+    frozen, bends = (
+        frozen_fraction(phi, gain, shift, delta),
+        _bends(phi, float((REACH * gain + np.abs(shift)).max())),
+    )
     blocks = [
         _moments(phi, gain.ravel()[i : i + CELLS], shift.ravel()[i : i + CELLS], bends)
         for i in range(0, gain.size, CELLS)
@@ -151,18 +154,17 @@ def escape_bound(phi: AnyActivation, a: Any, delta: float) -> Array:
 def rescaled_softsign(t: float) -> tuple[float, float, float]:
     """Return strength and two quantiles of the slope of `softsign(a (z + t))`, divided by its standard deviation.
 
-    With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`: the variance is that of the nearly
-    linear part, `1/(a t²)²`, while `E f'²` is that of the spike at `−t`, `(2/3) a γ(t)`: what `z < −t` adds to the former
-is below `4 γ(t)/t`, and what `−t < z < −t/2` adds, of order `γ(t)/a + γ(t/2)/(a t)²`. So `α → ∞` and yet `f' → 1` in
-probability.
+    With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`. The variance is that of the nearly
+    linear part, `1/(a t²)²`: what `z < −t` adds is below `4 γ(t)/t`, and what `−t < z < −t/2` adds is of order
+    `γ(t)/a + γ(t/2)/(a t)²`. But `E f'²` is at least that of the spike at `−t`, about `(2/3) a γ(t)`. So `α → ∞`,
+    and yet `f' → 1` in probability.
 
     Returns:
         `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.
     """
     a = float(gaussian.density(np.array(t))) ** -0.4
-    ladder = 2.0 ** np.arange(-2, math.ceil(math.log2(a * (t + REACH))) + 1)
-    phi, knots = get("softsign"), np.concatenate([-ladder, [0.0], ladder])
-    slope_square, variance, _ = _moments(phi, np.array([a]), np.array([a * t]), knots)
+    phi = get("softsign")
+    slope_square, variance, _ = _moments(phi, np.array([a]), np.array([a * t]), _bends(phi, a * (t + REACH)))
     quantiles = a * phi.slope(a * (np.array([1.0, -1.0]) + t)) / math.sqrt(variance[0])
     return float(slope_square[0] / variance[0] - 1), float(quantiles[0]), float(quantiles[1])
 
@@ -172,8 +174,11 @@ def steep_sine(s: float) -> Activation:
     return modulate("sin", s)
 
 
-def _bends(phi: Activation) -> Array:
+def _bends(phi: Activation, reach: float) -> Array:
+    """Return where to split: dense near 0, doubling up to `reach` for softsign, whose tails are powers."""
     ladder = np.array([0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 40])
+    if phi.name == "softsign":
+        ladder = np.concatenate([ladder, 2.0 ** np.arange(6, max(6, math.ceil(math.log2(reach))) + 1)])
     return np.unique([*-ladder, 0.0, *ladder, *phi.breaks])
 
 

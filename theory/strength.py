@@ -39,8 +39,9 @@ class NearIdentity:
 def near_identity(phi: AnyActivation, eps: Any, *, standardised: bool = True) -> NearIdentity:
     """Return `(1 + α) ε − k ε^{3/2}` and a bound on its distance from `1 − K(1−ε)/K(1)`.
 
-    `K''` is `E g(X) g(Y) + 2 Σ_j J_j γ(κ_j) P_ρ g(κ_j) + Σ_ij J_i J_j p(κ_i, κ_j; ρ)`, where `φ'' = g + Σ_j J_j δ(z −
-    κ_j)`; integrated twice from 1, the diagonal of the last sum gives `k` (`kink_coefficient`), and the rest at most
+    `K''` is `E g(X) g(Y) + 2 Σ_j J_j γ(κ_j) P_ρ g(κ_j) + Σ_ij J_i J_j p(κ_i, κ_j; ρ)`, where
+    `φ'' = g + Σ_j J_j δ(z − κ_j)`; integrated twice from 1, the diagonal of the last sum gives `k`
+    (`kink_coefficient`), and the rest at most
 
         error · E φ² = ½ ε² (E g² + 2 G Σ_j |J_j| γ(κ_j) + Σ_{i≠j} |J_i J_j| e^{−1/2}/(√2 π |κ_i − κ_j|))
                        + (4/15) ε^{5/2} Σ_j J_j² γ(κ_j) max(½, κ_j²)/√(2π),     G = sup |g|.
@@ -51,8 +52,8 @@ def near_identity(phi: AnyActivation, eps: Any, *, standardised: bool = True) ->
         standardised: Whether to centre the activation first.
 
     Raises:
-        ValueError: An `ε` is outside [0, 1]; `φ` jumps, or has kinks and an unbounded second derivative; or only its
-            first derivative is known (`bracket` needs no more).
+        ValueError: An `ε` is outside [0, 1]; `φ` jumps, or has kinks and an unbounded second derivative; or only
+            its first derivative is known (`bracket` needs no more).
     """
     phi, eps = get(phi), checked(eps)
     of, size = _second(phi), _size(phi, standardised)
@@ -93,11 +94,12 @@ def bracket(phi: AnyActivation, eps: Any, *, standardised: bool = True) -> tuple
 def strength_enclosure(phi: AnyActivation, prec: int = 64) -> tuple[arb, arb]:
     """Return balls that contain `α = E φ'²/E φ² − 1` of the activation as it is, and of the centred one.
 
-    The slope of an activation that is analytic in a strip of width `w` is analytic in half of it, where it is at most
-    the bound on `φ` over `w/2` (Cauchy).
+    The slope of an activation that is analytic in a strip of width `w` is analytic in half of it, where it is at
+    most the bound on `φ` over `w/2` (Cauchy).
 
     Raises:
-        ValueError: Nothing is known of the activation, or of its slope (softsign), that could be proved; or it jumps.
+        ValueError: Nothing is known of the activation, or of its slope (softsign), that could be proved; or it
+            jumps.
     """
     phi = _origin(get(phi))
     if derivative(phi, 1).jumps:
@@ -115,7 +117,9 @@ def checked(eps: Any) -> Any:
     """
     given = np.asarray(eps, dtype=np.float64)
     if not ((given >= 0) & (given <= 1)).all():
-        raise ValueError(f"eps is {eps!r}; allowed are numbers in [0, 1], so that correlations 1 − ε are not negative")
+        raise ValueError(
+            f"eps is {eps!r}; allowed are numbers in [0, 1], so that correlations 1 − ε are not negative"
+        )
     return given if given.ndim else float(given)
 
 
@@ -179,7 +183,9 @@ def _largest_term(term: Term | Reciprocal, low: float, high: float) -> float:
     degree = max(j for j, c in enumerate(term.polynomial) if c)
     if top == INFINITY or (degree and reach == INFINITY):
         return INFINITY
-    return sum(abs(float(c)) * reach**j for j, c in enumerate(term.polynomial) if c) * math.exp(top + float(term.shift))
+    return sum(abs(float(c)) * reach**j for j, c in enumerate(term.polynomial) if c) * math.exp(
+        top + float(term.shift)
+    )
 
 
 def _density(z: float) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from paper_figures import (
     cloning,
+    depth,
     frozen,
     modulation,
     optimizers,
@@ -21,6 +22,9 @@ from paper_figures import (
     recovery,
     refinement,
     registry,
+    saturation,
+    shannon,
+    sine,
     style,
 )
 from paper_figures.captions import CaptionError
@@ -128,6 +132,28 @@ def scaled(field, name, factor):
 
 def with_table(edit):
     return lambda data: dataclasses.replace(data, table=edit(data.table))
+
+
+def in_curves(side, name, **changes):
+    def edit(data):
+        curves = getattr(data, side)
+        return dataclasses.replace(data, **{side: {**curves, name: dataclasses.replace(curves[name], **changes)}})
+
+    return edit
+
+
+def gains(edit):
+    return lambda data: dataclasses.replace(
+        data, curves={name: dataclasses.replace(curve, **edit(curve)) for name, curve in data.curves.items()}
+    )
+
+
+def in_maps(name, edit):
+    def changed(data):
+        found = data.maps[name]
+        return dataclasses.replace(data, maps={**data.maps, name: dataclasses.replace(found, **edit(found))})
+
+    return changed
 
 
 def quadratic(table):
@@ -238,6 +264,59 @@ CASES = {
             "samples disagree": run_changed("scales", sampled=np.full(len(modulation.SCALES), 20.0)),
         },
         ["rank of order 2", ""],
+    ),
+    "depth": Case(
+        depth,
+        lambda results: depth.measure(depth.Config(width=300, runs=8)),
+        {
+            "one activation ends elsewhere": in_curves("raw", "gelu", end=1.0),
+            "a curve turns back": in_curves("raw", "elu", flow=np.linspace(0.5, 0.95, 41)),
+            "correlations do not fall": in_curves("centred", "tanh", flow=np.full(41, 0.95)),
+            "the law has another constant": lambda data: dataclasses.replace(
+                data, distances={name: 1.1 * distance for name, distance in data.distances.items()}
+            ),
+            "networks leave the recursion": in_curves("centred", "relu", flow=np.linspace(0.95, 0, 41)),
+        },
+        ["correlation", "", r"$1 - \rho_l$"],
+    ),
+    "shannon": Case(
+        shannon,
+        lambda results: shannon.compute("quick"),
+        {
+            "a gain is above its bound": gains(lambda curve: {"gain": 1.01 * curve.gain}),
+            "a gain is negative": gains(lambda curve: {"gain": -curve.gain}),
+            "the published form is exact": gains(
+                lambda curve: {"near": dataclasses.replace(curve.near, published=curve.gain)}
+            ),
+            "the corrected form is not": gains(
+                lambda curve: {"near": dataclasses.replace(curve.near, prediction=curve.near.published)}
+            ),
+        },
+        ["$G$", "relative error"],
+    ),
+    "saturation": Case(
+        saturation,
+        lambda results: saturation.measure(25),
+        {
+            "strong units are alive": in_maps("tanh", lambda found: {"frozen": 1 - found.frozen}),
+            "none is strong": in_maps("selu", lambda found: {"strength": 0 * found.strength}),
+            "frozen units are strong": in_maps("sigmoid", lambda found: {"strength": found.strength + 20}),
+            "gain matters for ReLU": in_maps(
+                "relu", lambda found: {"strength": found.strength * np.linspace(1, 1.01, 25)}
+            ),
+        },
+        ["ReLU\n$-b/a$", "", "SELU\n$-b/a$", "", "tanh\n$-b/a$", "", "sigmoid\n$-b/a$", "", "", ""],
+    ),
+    "sine": Case(
+        sine,
+        lambda results: sine.measure(40),
+        {
+            "the sine freezes": lambda data: dataclasses.replace(data, sine=data.tanh),
+            "the bound is crossed": lambda data: dataclasses.replace(data, bound=data.bound / 3),
+            "tanh stays alive": lambda data: dataclasses.replace(data, tanh=data.sine),
+            "ReLU stays alive": lambda data: dataclasses.replace(data, relu=data.sine),
+        },
+        ["$f(z)$", "frozen fraction"],
     ),
 }
 CORRUPTIONS = [(name, reason) for name, case in CASES.items() for reason in case.corruptions]

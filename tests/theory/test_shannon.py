@@ -145,5 +145,5 @@ def test_bad_input_is_refused():
         shannon_gain_enclosure("relu", Fraction(2), 3)
     with pytest.raises(ValueError, match="nothing to expand"):
         gain_expansion("relu", 0.0, 3)
-    with pytest.raises(ValueError, match="n is 2.5"):
+    with pytest.raises(ValueError, match=r"n is 2\.5"):
         gain_expansion("relu", 0.1, 2.5)

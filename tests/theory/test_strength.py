@@ -54,7 +54,8 @@ def true_gap(phi, eps, standardised):
 
 @pytest.mark.claim("R6", "symbolic", step="convexity")
 def test_each_power_lies_between_its_tangent_and_its_chord():
-    """`kε(1−ε)^{k−1} ≤ 1 − (1−ε)ᵏ ≤ kε` for all `k ≥ 1`, by induction: each step adds a term that is no less than 0.
+    """`kε(1−ε)^{k−1} ≤ 1 − (1−ε)ᵏ ≤ kε` for all `k ≥ 1`, by induction: each step adds a term that is no less than
+    0.
 
     With `r = 1 − ε`, the lower gap `u_k = 1 − rᵏ − k ε r^{k−1}` has `u_{k+1} − u_k = k ε² r^{k−1}`, the upper one
     `v_k = k ε − 1 + rᵏ` has `v_{k+1} − v_k = ε (1 − rᵏ)`.
@@ -83,7 +84,7 @@ def test_the_second_order_gap_of_each_power_is_at_most_half_its_curvature():
 
 @pytest.mark.claim("R6", "symbolic", step="kinks")
 def test_point_masses_of_the_second_derivative_give_a_root_and_bounded_rests():
-    """The formula of `K''`, its diagonal near 1 with the rest bounded, the rest of the sum, and both integrations."""
+    """The formula of `K''`, its diagonal near 1, the rest bounded, and both integrations."""
     assert sympy.simplify((sympy.diff(density, rho) - sympy.diff(density, x, y)) / density) == 0
     witness()
 
@@ -141,7 +142,6 @@ def test_the_coefficient_of_relu_is_that_of_its_closed_kernel():
 
 @pytest.mark.claim("R6", "symbolic", step="centring")
 def test_the_centred_strength_is_a_mean_of_degrees_and_the_raw_one_has_a_larger_denominator():
-    k, c = sympy.symbols("k c", positive=True)
     share = sympy.Symbol("c_k2", nonnegative=True)
     degree = sympy.Symbol("j", integer=True, nonnegative=True) + 1  # any k ≥ 1
     assert ((degree - 1) * share).is_nonnegative
@@ -255,7 +255,7 @@ def test_shapes_and_standardised_activations():
     once, twice = near_identity("relu", eps), near_identity(standardise("relu"), eps, standardised=False)
     np.testing.assert_allclose(once.prediction, twice.prediction)
     assert isinstance(near_identity("tanh", 0.1).prediction, float)
-    assert PER_KINK == pytest.approx(2 / (3 * math.sqrt(math.pi)))
+    assert pytest.approx(2 / (3 * math.sqrt(math.pi))) == PER_KINK
 
 
 @pytest.mark.parametrize("name", ["step", "sign"])
