@@ -43,8 +43,8 @@ class Disturbance:
     """What moves clones apart, beside where they start.
 
     Attributes:
-        sigma, decay: Gradient noise `σ₀ λᵗ ‖g‖`, per entry or per vector as `convention` says; `g` is the gradient of
-            the whole network.
+        sigma, decay: Gradient noise `σ₀ λᵗ ‖g‖`, per entry or per vector as `convention` says; `g` is the gradient
+            of the whole network.
         convention: `"entry"` is JL25's code, `√d` times stronger than `"vector"`.
         dropout: Probability with which a clone is silent for a sample; the others are scaled up.
         batch: Samples a step, drawn with replacement; all of them if `None`.
@@ -158,7 +158,7 @@ def measured_distances(
     epsilon: Array,
     alpha: Array,
     steps: int,
-    disturbance: Disturbance = Disturbance(),  # noqa: B008  (frozen)
+    disturbance: Disturbance = Disturbance(),
     rng: np.random.Generator | None = None,
 ) -> Array:
     """Return the distance from the manifold after each step of descent of the perturbed clones.

@@ -147,7 +147,7 @@ def measure_escape_time(
 
 
 def per_entry(sigma: float, decay: float = 1.0) -> Noise:
-    """Return noise `N(0, (σ₀ λᵗ ‖g‖)²)` on each entry of the gradient, as in JL25's code: `σ √d` times its length."""
+    """Return noise `N(0, (σ₀ λᵗ ‖g‖)²)` on each entry of the gradient, as in JL25's code: `√d` times `σ`."""
     _check_noise(sigma, decay)
 
     def noisy(step: int, g: Array, rng: np.random.Generator) -> Array:
@@ -200,7 +200,9 @@ def _checked_start(manifold: Manifold, start: Array, goal: float, rate: float, l
     delta = manifold.project_normal(np.asarray(start, dtype=np.float64))
     size = float(np.linalg.norm(delta))
     if not 0 < size < goal:
-        raise ValueError(f"start has a normal part of length {size:.3g}; allowed are lengths between 0 and {goal:.3g}")
+        raise ValueError(
+            f"start has a normal part of length {size:.3g}; allowed are lengths between 0 and {goal:.3g}"
+        )
     return delta
 
 

@@ -31,11 +31,11 @@ class Stability:
     """The type of a manifold at one point, and what shows it.
 
     Attributes:
-        kind: `"stable"` (`q > 0` on all normal directions), `"unstable"` (`q < 0`), `"saddle"` (both signs occur), or
+        kind: `"stable"` (`q > 0` on all normal directions), `"unstable"` (`q < 0`), `"saddle"` (both signs), or
             `"degenerate"`.
         lowest, highest: The smallest and the largest eigenvalue on the normal space.
         ascent, descent: Normal unit vectors of shape (parameters,) at which `q` is `highest` and `lowest`.
-        noise: What rounding may do to `q` of a unit vector; eigenvalues below it count as zero. 0 for exact weights.
+        noise: What rounding may do to `q` of a unit vector; smaller eigenvalues count as zero. 0 for exact weights.
         inertia: How many eigenvalues are positive, negative and zero; `None` where only the ends were computed.
         certified: Whether `kind` follows from signs beyond `noise`. A saddle needs two vectors; anything else all
             eigenvalues, so that it is not certified by the ends alone.
@@ -221,6 +221,6 @@ def _check_on(network: Network, manifold: Manifold) -> None:
     tol = 0 if network.parameters.dtype == object else float64_identity(float(np.abs(network.parameters).max()))
     if not manifold.contains(network.parameters, tol):
         raise ValueError(
-            f"the network is at distance {manifold.distance(network.parameters):.3g} from the manifold; its type is "
-            "defined at points of the manifold: project the parameters first"
+            f"the network is at distance {manifold.distance(network.parameters):.3g} from the manifold; its type "
+            "is defined at points of the manifold: project the parameters first"
         )

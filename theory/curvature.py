@@ -110,7 +110,9 @@ class Curvature:
         return np.asarray(dlocal)
 
 
-def _per_unit(edges: Array, starts: Array, ends: Array, one: tuple[Array, Array], other: tuple[Array, Array]) -> Array:
+def _per_unit(
+    edges: Array, starts: Array, ends: Array, one: tuple[Array, Array], other: tuple[Array, Array]
+) -> Array:
     """Return `Σ v a + w b` over the edges of each unit of a level, for `one = (v, a)`, `other = (w, b)`."""
     (v, a), (w, b) = one, other
     if v.dtype == w.dtype == a.dtype == b.dtype == np.float64:

@@ -39,7 +39,7 @@ def test_products_with_squares_are_exact(A, B, x, v):
 
     def along(t: Fraction) -> Fraction:
         moved = net.with_parameters(net.parameters + t * v)
-        return (gradient(moved, x[:, None], goal.gradient) @ v)
+        return gradient(moved, x[:, None], goal.gradient) @ v
 
     # d/dt of a polynomial of degree 5 in t, at 0, from values at ±1, ±2, ±3
     c = {1: Fraction(3, 4), 2: Fraction(-3, 20), 3: Fraction(1, 60)}
