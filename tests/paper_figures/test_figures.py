@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paper_figures import cloning, frozen, optimizers, partitions, quotient, refinement, registry, style
+from paper_figures import cloning, frozen, kernels, optimizers, partitions, quotient, refinement, registry, style
 from paper_figures.captions import CaptionError
 from torch_experiments import e01_cloning
 
@@ -110,6 +110,17 @@ def with_table(edit):
     return lambda data: dataclasses.replace(data, table=edit(data.table))
 
 
+def curve_changed(**edits):
+    """Edit arrays of the first curve."""
+
+    def edited(data):
+        first, *others = data.curves
+        changed = {name: edit(getattr(first, name)) for name, edit in edits.items()}
+        return dataclasses.replace(data, curves=(dataclasses.replace(first, **changed), *others))
+
+    return edited
+
+
 def quadratic(table):
     return replaced(table, "seconds", lambda row: 1e-9 * row["weights"] ** 2)
 
@@ -186,6 +197,20 @@ CASES = {
             "a time is missing": with_table(in_column("seconds", float("nan"))),
         },
         ["seconds"],
+    ),
+    "kernels": Case(
+        kernels,
+        lambda results: kernels.measure(3),
+        {
+            "a ball is wide": curve_changed(radii=lambda radii: radii + 1e-11),
+            "float64 is off": curve_changed(gaps=lambda gaps: gaps + 1e-11),
+            "float64 is not a number": curve_changed(gaps=lambda gaps: gaps * np.nan),
+            "not 1 at 1": curve_changed(K=lambda K: K * (1 - 1e-9)),
+            "beyond the diagonal": curve_changed(K=lambda K: np.sign(K) * np.abs(K) ** 0.5),
+            "concave": curve_changed(K=lambda K: np.sin(np.pi * np.linspace(-1, 1, K.size) / 2)),
+            "a curve is missing": lambda data: dataclasses.replace(data, curves=data.curves[1:]),
+        },
+        [r"$K_\phi(\rho)$", ""],
     ),
 }
 CORRUPTIONS = [(name, reason) for name, case in CASES.items() for reason in case.corruptions]
