@@ -30,6 +30,7 @@ FIGURES = (
     "optimizers",
     "frozen",
     "refinement",
+    "kernels",
     "rank_gain",
     "recovery",
     "modulation",

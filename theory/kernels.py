@@ -156,12 +156,13 @@ def _real(rho: Any) -> tuple[Array, float]:
         given = np.asarray(rho)
     except ValueError:
         raise TypeError("rho is ragged; give correlations in an array or in lists of equal length") from None
-    if np.iscomplexobj(given) or any(isinstance(r, complex) for r in given.flat if given.dtype == object):
+    objects = list(given.flat) if given.dtype == object else []
+    if np.iscomplexobj(given) or any(isinstance(r, complex) for r in objects):
         raise TypeError(
             "rho is complex; correlations are real numbers in [−1, 1]: pass rho.real if it is what you mean"
         )
     try:
-        if given.dtype.kind not in "biufO" or any(r is None for r in given.flat if given.dtype == object):
+        if given.dtype.kind not in "biufO" or None in objects:
             raise TypeError
         flat = np.ascontiguousarray(given, dtype=np.float64).ravel()
     except (TypeError, ValueError):

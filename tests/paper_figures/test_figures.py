@@ -14,6 +14,7 @@ from paper_figures import (
     cloning,
     depth,
     frozen,
+    kernels,
     modulation,
     optimizers,
     partitions,
@@ -154,6 +155,17 @@ def in_maps(name, edit):
         return dataclasses.replace(data, maps={**data.maps, name: dataclasses.replace(found, **edit(found))})
 
     return changed
+
+
+def curve_changed(**edits):
+    """Edit arrays of the first curve."""
+
+    def edited(data):
+        first, *others = data.curves
+        changed = {name: edit(getattr(first, name)) for name, edit in edits.items()}
+        return dataclasses.replace(data, curves=(dataclasses.replace(first, **changed), *others))
+
+    return edited
 
 
 def quadratic(table):
@@ -317,6 +329,20 @@ CASES = {
             "ReLU stays alive": lambda data: dataclasses.replace(data, relu=data.sine),
         },
         ["$f(z)$", "frozen fraction"],
+    ),
+    "kernels": Case(
+        kernels,
+        lambda results: kernels.measure(3),
+        {
+            "a ball is wide": curve_changed(radii=lambda radii: radii + 1e-11),
+            "float64 is off": curve_changed(gaps=lambda gaps: gaps + 1e-11),
+            "float64 is not a number": curve_changed(gaps=lambda gaps: gaps * np.nan),
+            "not 1 at 1": curve_changed(K=lambda K: K * (1 - 1e-9)),
+            "beyond the diagonal": curve_changed(K=lambda K: np.sign(K) * np.abs(K) ** 0.5),
+            "concave": curve_changed(K=lambda K: np.sin(np.pi * np.linspace(-1, 1, K.size) / 2)),
+            "a curve is missing": lambda data: dataclasses.replace(data, curves=data.curves[1:]),
+        },
+        [r"$K_\phi(\rho)$", ""],
     ),
 }
 CORRUPTIONS = [(name, reason) for name, case in CASES.items() for reason in case.corruptions]
