@@ -93,7 +93,7 @@ def normal_basis(manifold: Manifold) -> Array:
     """
     exact = manifold.base.dtype == object
     one = Fraction(1) if exact else 1.0
-    columns = [_unit(manifold, p, one) for p in np.flatnonzero(manifold.group < 0)]
+    columns = [_unit(manifold, int(p), one) for p in np.flatnonzero(manifold.group < 0)]
     for k in range(manifold.dimension):
         members = np.flatnonzero(manifold.group == k)
         columns += _contrasts(manifold, members, one)
