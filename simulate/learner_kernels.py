@@ -18,49 +18,86 @@ from simulate.randomness import normal, uniform
 
 Array = np.ndarray[Any, Any]
 compiled = njit(nogil=True, cache=True, error_model="numpy")
+WIDE = 16  # units from which on the loop over units is the inner one, for vectors
 
 
 @compiled
 def advance(state: State, segment: Segment, s: Settings) -> float:
-    """Take one step a sample and return the sum of `(ŷ − y)²`, each taken before its step."""
+    """Take one step a sample and return the sum of `(ŷ − y)²`, each taken before its step; inputs are bits."""
     hidden, bits = len(state.mean), segment.inputs.shape[1]
-    A = state.weights[:-1].reshape(bits + 2, hidden)
+    w, clock, counts = state.weights, state.clock, state.counts
+    A = w[:-1].reshape(bits + 2, hidden)
+    ones, many = _ones(segment.inputs)
     plain = not (s.adam or s.momentum or s.l2 or s.decay or s.pull or s.linear)
-    h, delta, g = np.empty(hidden), np.empty(hidden), np.zeros(len(state.weights))
-    total = 0.0
+    noisy = s.shrink > 0 or s.noise > 0
+    h, delta, scratch, g = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.zeros(len(w))
+    c1, c2 = np.empty(len(w)), np.empty(len(w))
+    rates = (s.rate, s.momentum, s.beta2, s.eps, s.l2, s.pull, s.rate * s.decay)
+    total, mature = 0.0, 0
     for pattern in segment.order:
-        x = segment.inputs[pattern]
-        error = _forward(A, state.weights[-1], x, h, s.linear) - segment.targets[pattern]
+        on = ones[pattern, : many[pattern]]
+        error = _forward(A, w[-1], on, h, s.linear) - segment.targets[pattern]
         total += error * error
+        clock[0] += 1
         for k in range(hidden):
             delta[k] = 2 * error * A[bits + 1, k] if s.linear or h[k] > 0 else 0.0
-        state.clock[0] += 1
+            counts[k] += 1
+        counts[hidden] += 1
         if plain:
-            _descend_plainly(state, A, x, h, delta, error, s.rate)
+            _descend_plainly(A, w, on, h, delta, 2 * error, s.rate)
         else:
-            _gradient(g, x, h, delta, error, s.linear)
-            _descend(state, g, s)
-        if s.shrink or s.noise:
-            _shrink_and_perturb(state, s)
+            _gradient(g, A, on, h, delta, 0.0 if s.linear else 2 * error)
+            if s.adam:
+                _look_up(s.correction1, counts, c1)
+                _look_up(s.correction2, counts, c2)
+                _adam(w, g, state.anchor, state.first, state.second, c1, c2, rates)
+            else:
+                _momentum(w, g, state.anchor, state.first, s.rate, s.momentum, s.l2, s.pull, s.rate * s.decay)
+        if noisy:
+            _shrink_and_perturb(w, state.random, 1 - s.shrink, s.noise)
         if s.resets == 1:
-            _continual_backprop(state, A, h, s)
+            mature = _age(state.age, state.mean, h, s.smoothing, s.maturity)
+            _update_utility(A, h, state.mean, state.age, state.utility, s.correction, s.smoothing, s.utility, scratch)
+            state.budget[0] += s.replacement * mature
+            if state.budget[0] >= 1:
+                _replace(state, A, mature, s)
         elif s.resets == 2:
-            _redo(state, A, h, s)
-        elif s.resets == 3 and state.clock[0] % s.period == 0:
-            _escape(state, A, segment.recent, s)
+            for k in range(hidden):
+                state.activity[k] += abs(h[k])
+            if clock[0] % s.period == 0:
+                _redo(state, A, s.dormant)
+        elif s.resets == 3 and clock[0] % s.period == 0:
+            _escape(state, A, segment.recent, s.tolerance)
     return total
 
 
 @compiled
-def _forward(A: Array, c: float, x: Array, h: Array, linear: bool) -> float:
-    """Write the activations to `h` and return `ŷ`."""
-    bits, hidden = len(x), len(h)
-    for k in range(hidden):
-        h[k] = A[bits, k]
-    for i in range(bits):
-        if x[i] != 0:
+def _ones(inputs: Array) -> tuple[Array, Array]:
+    """Return for every pattern which bits are 1 (patterns, bits), and how many (patterns,)."""
+    ones, many = np.zeros(inputs.shape, dtype=np.int64), np.zeros(len(inputs), dtype=np.int64)
+    for p in range(len(inputs)):
+        for i in range(inputs.shape[1]):
+            if inputs[p, i] != 0:
+                ones[p, many[p]] = i
+                many[p] += 1
+    return ones, many
+
+
+@compiled
+def _forward(A: Array, c: float, on: Array, h: Array, linear: bool) -> float:
+    """Write the activations to `h` and return `ŷ`. Either order of the loops adds the same terms in the same order."""
+    hidden, bits = len(h), len(A) - 2
+    if hidden < WIDE:
+        for k in range(hidden):
+            z = A[bits, k]
+            for i in on:
+                z += A[i, k]
+            h[k] = z
+    else:
+        h[:] = A[bits]
+        for i in on:
             for k in range(hidden):
-                h[k] += A[i, k] * x[i]
+                h[k] += A[i, k]
     out = c
     for k in range(hidden):
         h[k] = h[k] if linear or h[k] > 0 else 0.0
@@ -69,27 +106,31 @@ def _forward(A: Array, c: float, x: Array, h: Array, linear: bool) -> float:
 
 
 @compiled
-def _descend_plainly(state: State, A: Array, x: Array, h: Array, delta: Array, error: float, rate: float) -> None:
+def _descend_plainly(A: Array, w: Array, on: Array, h: Array, delta: Array, out: float, rate: float) -> None:
     """Take a step of plain SGD, leaving out what has no gradient."""
-    bits, hidden = len(x), len(h)
-    state.counts[:] += 1
-    for i in range(bits):
-        if x[i] != 0:
+    hidden, bits = len(h), len(A) - 2
+    if hidden < WIDE:
+        for k in range(hidden):
+            if delta[k] != 0:
+                for i in on:
+                    A[i, k] -= rate * delta[k]
+    else:
+        for i in on:
             for k in range(hidden):
-                A[i, k] -= rate * delta[k] * x[i]
+                A[i, k] -= rate * delta[k]
     for k in range(hidden):
         A[bits, k] -= rate * delta[k]
-        A[bits + 1, k] -= rate * 2 * error * h[k]
-    state.weights[-1] -= rate * 2 * error
+        A[bits + 1, k] -= rate * (out * h[k])
+    w[-1] -= rate * out
 
 
 @compiled
-def _gradient(g: Array, x: Array, h: Array, delta: Array, error: float, linear: bool) -> None:
-    bits, hidden = len(x), len(h)
-    G, out = g[:-1].reshape(bits + 2, hidden), 0.0 if linear else 2 * error
-    for i in range(bits):
-        for k in range(hidden):
-            G[i, k] = x[i] * delta[k]
+def _gradient(g: Array, A: Array, on: Array, h: Array, delta: Array, out: float) -> None:
+    hidden, bits = len(h), len(A) - 2
+    G = g[:-1].reshape(bits + 2, hidden)
+    G[:bits] = 0.0
+    for i in on:
+        G[i] = delta
     for k in range(hidden):
         G[bits, k] = delta[k]
         G[bits + 1, k] = out * h[k]
@@ -97,39 +138,59 @@ def _gradient(g: Array, x: Array, h: Array, delta: Array, error: float, linear: 
 
 
 @compiled
-def _descend(state: State, g: Array, s: Settings) -> None:
-    w, hidden = state.weights, len(state.mean)
-    state.counts[:] += 1
+def _momentum(
+    w: Array, g: Array, anchor: Array, first: Array, rate: float, mu: float, l2: float, pull: float, shrink: float
+) -> None:
     for j in range(len(w)):
-        slope = g[j] + s.l2 * w[j] + s.pull * (w[j] - state.anchor[j])
-        kept = w[j] * (1 - s.rate * s.decay)
-        if s.adam:
-            count = state.counts[j % hidden if j < len(w) - 1 else hidden]
-            state.first[j] = s.momentum * state.first[j] + (1 - s.momentum) * slope
-            state.second[j] = s.beta2 * state.second[j] + (1 - s.beta2) * slope * slope
-            scale = sqrt(state.second[j] / s.correction2[min(count, len(s.correction2) - 1)]) + s.eps
-            slope = state.first[j] / s.correction1[min(count, len(s.correction1) - 1)] / scale
-        else:
-            slope = state.first[j] = s.momentum * state.first[j] + slope
-        w[j] = kept - s.rate * slope
+        first[j] = mu * first[j] + (g[j] + l2 * w[j] + pull * (w[j] - anchor[j]))
+        w[j] = w[j] * (1 - shrink) - rate * first[j]
 
 
 @compiled
-def _shrink_and_perturb(state: State, s: Settings) -> None:
-    for j in range(len(state.weights)):
-        drawn = normal(state.random) if s.noise else 0.0
-        state.weights[j] = (1 - s.shrink) * state.weights[j] + s.noise * drawn
+def _adam(
+    w: Array, g: Array, anchor: Array, first: Array, second: Array, c1: Array, c2: Array, rates: tuple[float, ...]
+) -> None:
+    """Take a step of Adam; `c1, c2` (parameters,) are `1 − βᵗ`."""
+    rate, beta1, beta2, eps, l2, pull, shrink = rates
+    for j in range(len(w)):
+        slope = g[j] + l2 * w[j] + pull * (w[j] - anchor[j])
+        first[j] = beta1 * first[j] + (1 - beta1) * slope
+        second[j] = beta2 * second[j] + (1 - beta2) * slope * slope
+        w[j] = w[j] * (1 - shrink) - rate * (first[j] / c1[j]) / (np.sqrt(second[j] / c2[j]) + eps)
 
 
 @compiled
-def _continual_backprop(state: State, A: Array, h: Array, s: Settings) -> None:
+def _look_up(table: Array, counts: Array, found: Array) -> None:
+    """Write to `found` (parameters,) the table's entry for the count of each parameter's unit."""
+    hidden, last = len(counts) - 1, len(table) - 1
+    for k in range(hidden):
+        found[k] = table[min(counts[k], last)]
+    for j in range(hidden, len(found) - 1):
+        found[j] = found[j - hidden]
+    found[-1] = table[min(counts[hidden], last)]
+
+
+@compiled
+def _shrink_and_perturb(w: Array, random: Array, kept: float, noise: float) -> None:
+    for j in range(len(w)):
+        drawn = normal(random) if noise else 0.0
+        w[j] = kept * w[j] + noise * drawn
+
+
+@compiled
+def _age(age: Array, mean: Array, h: Array, smoothing: float, maturity: int) -> int:
+    """Make the units a step older, update their mean activations, and return how many are mature."""
     mature = 0
     for k in range(len(h)):
-        state.age[k] += 1
-        mature += state.age[k] > s.maturity
-        state.mean[k] = s.smoothing * state.mean[k] + (1 - s.smoothing) * h[k]
-    _update_utility(state, A, h, s)
-    state.budget[0] += s.replacement * mature
+        age[k] += 1
+        mature += age[k] > maturity
+        mean[k] = smoothing * mean[k] + (1 - smoothing) * h[k]
+    return mature
+
+
+@compiled
+def _replace(state: State, A: Array, mature: int, s: Settings) -> None:
+    """Re-draw the units of least utility while replacements are due; their mean output passes to `c`."""
     while state.budget[0] >= 1 and mature > 0:
         k = _least_useful(state, s)
         state.weights[-1] += A[-1, k] * state.mean[k] / s.correction[min(state.age[k], len(s.correction) - 1)]
@@ -139,27 +200,50 @@ def _continual_backprop(state: State, A: Array, h: Array, s: Settings) -> None:
 
 
 @compiled
-def _update_utility(state: State, A: Array, h: Array, s: Settings) -> None:
-    bits, hidden = len(A) - 2, len(h)
-    size = np.zeros(hidden)
-    if s.utility == 2 or s.utility == 4:
+def _update_utility(
+    A: Array,
+    h: Array,
+    mean: Array,
+    age: Array,
+    utility: Array,
+    correction: Array,
+    smoothing: float,
+    kind: int,
+    size: Array,
+) -> None:
+    """Update the running utilities; `kind` is the place in `UTILITIES`, and `size` is overwritten."""
+    bits, last = len(A) - 2, len(correction) - 1
+    if kind == 2 or kind == 4:
+        _sizes(A, size)
+    for k in range(len(h)):
+        v = abs(A[bits + 1, k])
+        new = v
+        if kind == 0:
+            new = abs(h[k]) * v
+        elif kind == 4:
+            new = 1 / (size[k] / bits)
+        elif kind != 3:
+            new = abs(h[k] - mean[k] / correction[min(age[k], last)]) * v
+            if kind == 2:
+                new /= size[k] / bits
+        utility[k] = smoothing * utility[k] + (1 - smoothing) * new
+
+
+@compiled
+def _sizes(A: Array, size: Array) -> None:
+    """Write `Σ_i |W_ik|` to `size`."""
+    bits, hidden = len(A) - 2, len(size)
+    if hidden < WIDE:
+        for k in range(hidden):
+            total = 0.0
+            for i in range(bits):
+                total += abs(A[i, k])
+            size[k] = total
+    else:
+        size[:] = 0.0
         for i in range(bits):
             for k in range(hidden):
                 size[k] += abs(A[i, k])
-    for k in range(hidden):
-        v = abs(A[bits + 1, k])
-        moved = abs(h[k] - state.mean[k] / s.correction[min(state.age[k], len(s.correction) - 1)])
-        if s.utility == 0:
-            new = abs(h[k]) * v
-        elif s.utility == 1:
-            new = moved * v
-        elif s.utility == 2:
-            new = moved * v / (size[k] / bits)
-        elif s.utility == 3:
-            new = v
-        else:
-            new = 1 / (size[k] / bits)
-        state.utility[k] = s.smoothing * state.utility[k] + (1 - s.smoothing) * new
 
 
 @compiled
@@ -175,29 +259,26 @@ def _least_useful(state: State, s: Settings) -> int:
 
 
 @compiled
-def _redo(state: State, A: Array, h: Array, s: Settings) -> None:
-    for k in range(len(h)):
-        state.activity[k] += abs(h[k])
-    if state.clock[0] % s.period == 0:
-        limit = s.dormant * state.activity.mean()
-        dormant = state.activity <= limit
-        for k in range(len(h)):
-            if dormant[k]:
-                _renew(state, A, k)
-        state.activity[:] = 0
+def _redo(state: State, A: Array, dormant: float) -> None:
+    gone = state.activity <= dormant * state.activity.mean()
+    for k in range(len(gone)):
+        if gone[k]:
+            _renew(state, A, k)
+    state.activity[:] = 0
 
 
 @compiled
-def _escape(state: State, A: Array, recent: Array, s: Settings) -> None:
+def _escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
     """Hand the outgoing weights of replaceable units to the others and re-draw the units."""
     hidden = len(state.mean)
     H = np.empty((hidden + 1, len(recent)))
     h = np.empty(hidden)
+    ones, many = _ones(recent)
     for n in range(len(recent)):
-        _forward(A, 0.0, recent[n], h, False)
+        _forward(A, 0.0, ones[n, : many[n]], h, False)
         H[0, n] = 1.0
         H[1:, n] = h
-    order, R, size, kept = _pivoted(H, s.tolerance)
+    order, R, size, kept = _pivoted(H, tolerance)
     share = np.empty(kept)
     for k in range(hidden):
         if not np.any(order[:kept] == k + 1):
