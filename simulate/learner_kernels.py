@@ -57,7 +57,9 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
             _shrink_and_perturb(w, state.random, 1 - s.shrink, s.noise)
         if s.resets == 1:
             mature = _age(state.age, state.mean, h, s.smoothing, s.maturity)
-            _update_utility(A, h, state.mean, state.age, state.utility, s.correction, s.smoothing, s.utility, scratch)
+            _update_utility(
+                A, h, state.mean, state.age, state.utility, s.correction, s.smoothing, s.utility, scratch
+            )
             state.budget[0] += s.replacement * mature
             if state.budget[0] >= 1:
                 _replace(state, A, mature, s)

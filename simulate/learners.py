@@ -95,10 +95,23 @@ class Learner:
     def __post_init__(self) -> None:
         for name, allowed in (("rule", RULES), ("resets", RESETS), ("utility", UTILITIES)):
             choose(name, getattr(self, name), allowed)
-        for name in ("rate", "eps", "l2", "decay", "pull", "shrink", "noise", "replacement", "dormant", "tolerance"):
+        for name in (
+            "rate",
+            "eps",
+            "l2",
+            "decay",
+            "pull",
+            "shrink",
+            "noise",
+            "replacement",
+            "dormant",
+            "tolerance",
+        ):
             _require(name, getattr(self, name), 0 <= getattr(self, name) < inf, "it has to be finite, 0 or more")
         for name in ("momentum", "beta2", "smoothing"):
-            _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1 - 1e-6, "it has to be in [0, 1 − 1e-6]")
+            _require(
+                name, getattr(self, name), 0 <= getattr(self, name) <= 1 - 1e-6, "it has to be in [0, 1 − 1e-6]"
+            )
         for name in ("shrink", "replacement"):
             _require(name, getattr(self, name), getattr(self, name) <= 1, "it has to be at most 1")
         for name in ("period", "memory"):

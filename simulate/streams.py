@@ -39,7 +39,7 @@ class Stream:
     hold: int = 10_000
     units: int = 100
     beta: float = 0.7
-    threshold: Threshold = "paper"
+    threshold: Threshold = "code"
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", get_args(Kind)), ("threshold", get_args(Threshold))):
