@@ -97,13 +97,14 @@ def utility(state: State, h: Array, correction: Array, s: Settings) -> Array:
     """
     W, _, v, _ = unpack(state.weights, len(h))
     moved, size = np.abs(h - state.mean / correction), np.abs(W).mean(axis=0)
-    return {
-        "contribution": np.abs(h) * np.abs(v),
-        "zero-contribution": moved * np.abs(v),
-        "adaptable-contribution": moved * np.abs(v) / size,
-        "weight": np.abs(v),
-        "adaptation": 1 / size,
-    }[UTILITIES[s.utility]]
+    formulas = {
+        "contribution": lambda: np.abs(h) * np.abs(v),
+        "zero-contribution": lambda: moved * np.abs(v),
+        "adaptable-contribution": lambda: moved * np.abs(v) / size,
+        "weight": lambda: np.abs(v),
+        "adaptation": lambda: 1 / size,
+    }
+    return formulas[UTILITIES[s.utility]]()
 
 
 def redo(state: State, h: Array, recent: Array, s: Settings) -> None:

@@ -99,8 +99,10 @@ def _cosines(a: Array) -> Array:
 
 
 def _exp_entropy(weight: Array) -> float:
-    p = weight[weight > 0] / weight.sum() if weight.sum() > 0 else weight[:0]
-    return float(np.exp(-np.sum(p * np.log(p)))) if len(p) else 0.0
+    if weight.sum() == 0:
+        return 0.0
+    p = weight / weight.sum()
+    return float(np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))))
 
 
 def _ratio(numerator: float, denominator: float) -> float:
