@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from simulate import learner_kernels, learners
 from simulate.learners import Learner, Segment, Settings, State
@@ -35,6 +36,14 @@ PROBES = 512
 BETWEEN_SAVES = 5.0  # seconds
 AT_ONCE = 200_000  # steps that a thread takes in one go
 BATCHES = ("recent", "uniform")
+SHOWN = (
+    "recent_roy_vetterli_rank",
+    "uniform_roy_vetterli_rank",
+    "uniform_dead_fraction",
+    "uniform_duplicate_fraction",
+    "weight_norm",
+    "renewed",
+)
 
 
 @dataclass(frozen=True)
@@ -198,6 +207,15 @@ def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, 
     return found | norms | {"renewed": float(state.clock[1])}
 
 
+def summary(result: Result, title: str = "") -> Table:
+    """Return a table of the loss and some metrics: means and standard errors over seeds, first bin and last tenth."""
+    table = Table("", "first bin", "last tenth", title=title)
+    for name in ("loss", *SHOWN):
+        values = result.loss if name == "loss" else result.metrics[name]
+        table.add_row(name.replace("_", " "), _mean(values[:, 0]), _mean(result.end(name)))
+    return table
+
+
 def key(config: Config) -> str:
     """Return 16 hex digits that depend on the config alone."""
     return sha256(json.dumps(config.about(), sort_keys=True).encode()).hexdigest()[:16]
@@ -226,6 +244,11 @@ def environment() -> dict[str, str]:
     """Return the versions that make the numbers."""
     versions = {package: version(package) for package in ("numpy", "numba")}
     return {"python": platform.python_version(), "platform": platform.platform()} | versions
+
+
+def _mean(values: Array) -> str:
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return f"{np.mean(values):.3g} ± {error:.2g}" if np.isfinite(error) else f"{np.mean(values):.3g}"
 
 
 def _completed(
