@@ -1,4 +1,4 @@
-"""Runs of slowly changing regression: seeds side by side, losses in bins, metrics on the fly, resumed where they were.
+"""Runs of slowly changing regression: seeds side by side, losses in bins, metrics on the fly, resumed exactly.
 
 A run is determined by its `Config` to the last bit: each seed is computed by itself, whatever runs beside it.
 """
@@ -13,7 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -64,7 +65,7 @@ class Config:
     steps: int = 1_000_000
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     bin: int = 20_000
-    stream: Stream = Stream()
+    stream: Stream = field(default_factory=Stream)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))
@@ -198,7 +199,7 @@ def world(config: Config, seed: int) -> World:
 def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, float]:
     """Return the metrics after that many steps."""
     slow = seen.slow[(steps - 1) // config.stream.hold][None]
-    found = {}
+    found: dict[str, float] = {}
     for batch, x in zip(BATCHES, (patterns(config.stream, slow), seen.probe), strict=True):
         a = learners.activations(state.weights, config.units, x, linear=config.settings.linear)
         found |= {f"{batch}_{name}": value for name, value in unit_metrics(a).items()}
@@ -208,7 +209,7 @@ def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, 
 
 
 def summary(result: Result, title: str = "") -> Table:
-    """Return a table of the loss and some metrics: means and standard errors over seeds, first bin and last tenth."""
+    """Return a table of loss and metrics in the first bin and the last tenth: mean ± standard error over seeds."""
     table = Table("", "first bin", "last tenth", title=title)
     for name in ("loss", *SHOWN):
         values = result.loss if name == "loss" else result.metrics[name]
@@ -276,8 +277,8 @@ def _completed(
 def _together(
     config: Config, worlds: list[World], current: Progressing, bins: range, pool: ThreadPoolExecutor
 ) -> Progressing:
-    jobs = zip(config.seeds, worlds, current.states, strict=True)
-    found = pool.map(lambda job: advanced(config, *job, bins, learner_kernels.advance), jobs)
+    move = partial(advanced, config, bins=bins, advance=learner_kernels.advance)
+    found = pool.map(move, config.seeds, worlds, current.states)
     for loss, metrics, rows in zip(current.loss, current.metrics, found, strict=True):
         for number, (mean, values) in zip(bins, rows, strict=True):
             loss[number], metrics[number] = mean, values
@@ -362,7 +363,7 @@ def _write(target: Path, arrays: Mapping[str, Array]) -> None:
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
         os.chmod(name, 0o644)
         os.replace(name, target)
     finally:

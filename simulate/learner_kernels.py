@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from simulate.learner_reference import NEARLY
 from simulate.learners import Segment, Settings, State
 from simulate.randomness import normal, uniform
 
@@ -87,7 +86,7 @@ def _ones(inputs: Array) -> tuple[Array, Array]:
 
 @compiled
 def _forward(A: Array, c: float, on: Array, h: Array, linear: bool) -> float:
-    """Write the activations to `h` and return `ŷ`. Either order of the loops adds the same terms in the same order."""
+    """Write the activations to `h` and return `ŷ`; both orders of the loops add alike."""
     hidden, bits = len(h), len(A) - 2
     if hidden < WIDE:
         for k in range(hidden):
@@ -271,74 +270,39 @@ def _redo(state: State, A: Array, dormant: float) -> None:
 
 @compiled
 def _escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
-    """Hand the outgoing weights of replaceable units to the others and re-draw the units."""
-    hidden = len(state.mean)
-    H = np.empty((hidden + 1, len(recent)))
-    h = np.empty(hidden)
+    """Re-draw dead units, and copies after their outgoing weight has passed to the first of their kind."""
+    hidden, samples = len(state.mean), len(recent)
+    H, size, model = np.empty((hidden, samples)), np.zeros(hidden), np.zeros(hidden, dtype=np.bool_)
     ones, many = _ones(recent)
-    for n in range(len(recent)):
+    h = np.empty(hidden)
+    for n in range(samples):
         _forward(A, 0.0, ones[n, : many[n]], h, False)
-        H[0, n] = 1.0
-        H[1:, n] = h
-    order, R, size, kept = _pivoted(H, tolerance)
-    share = np.empty(kept)
+        H[:, n] = h
+        size += h * h
     for k in range(hidden):
-        if not np.any(order[:kept] == k + 1):
-            _solve(R, order, R[:, k + 1], share)
-            v = A[-1, k] * size[k + 1]
-            state.weights[-1] += v * share[0] / size[0]
-            for j in range(1, kept):
-                A[-1, order[j] - 1] += v * share[j] / size[order[j]]
+        j, a = _original(H, size, model, k, tolerance)
+        if j >= 0:
+            A[-1, j] += a * A[-1, k]
+        if j >= 0 or size[k] == 0:
             _renew(state, A, k)
+        else:
+            model[k] = True
 
 
 @compiled
-def _solve(R: Array, order: Array, right: Array, share: Array) -> None:
-    """Write to `share` the solution of the triangular system `R[:kept, order[:kept]] a = right[:kept]`."""
-    for j in range(len(share) - 1, -1, -1):
-        rest = right[j]
-        for i in range(j + 1, len(share)):
-            rest -= R[j, order[i]] * share[i]
-        share[j] = rest / R[j, order[j]]
-
-
-@compiled
-def _pivoted(H: Array, tolerance: float) -> Any:
-    """Orthogonalise the rows of `H`, the first row first, then always that with the largest relative residual.
-
-    Rows are scaled to unit length, and made orthogonal to each new direction twice, against rounding.
-
-    Returns:
-        order, of choice; R, of which column r expands row r in the directions; sizes of rows; how many were chosen.
-    """
-    rows = len(H)
-    order, R, size = np.full(rows, -1), np.zeros((rows, rows)), np.empty(rows)
-    chosen = np.zeros(rows, dtype=np.bool_)
-    for r in range(rows):
-        size[r] = sqrt((H[r] * H[r]).sum())
-        if size[r] > 0:
-            H[r] /= size[r]
-    kept = 0
-    while kept < rows:
-        rest = np.zeros(rows)
-        for r in range(rows):
-            if not chosen[r]:
-                rest[r] = sqrt((H[r] * H[r]).sum())
-        if kept > 0 and rest.max() <= tolerance:
-            break
-        pivot = 0 if kept == 0 else np.argmax(rest >= NEARLY * rest.max())
-        H[pivot] /= rest[pivot]
-        R[kept, pivot] = rest[pivot]
-        chosen[pivot] = True
-        for r in range(rows):
-            if not chosen[r]:
-                for _ in range(2):
-                    along = (H[r] * H[pivot]).sum()
-                    R[kept, r] += along
-                    H[r] -= along * H[pivot]
-        order[kept] = pivot
-        kept += 1
-    return order, R, size, kept
+def _original(H: Array, size: Array, model: Array, k: int, tolerance: float) -> tuple[int, float]:
+    """Return the first model that unit `k` is a multiple of, and the factor; −1 if there is none."""
+    for j in range(k):
+        if model[j] and size[k] > 0:
+            along, rest = 0.0, 0.0
+            for n in range(H.shape[1]):
+                along += H[j, n] * H[k, n]
+            a = along / size[j]
+            for n in range(H.shape[1]):
+                rest += (H[k, n] - a * H[j, n]) ** 2
+            if rest <= tolerance**2 * size[k]:
+                return j, a
+    return -1, 0.0
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""The learners of `simulate.learners` in NumPy, one formula after the other: slow, and what the fast ones must equal.
+"""The learners of `simulate.learners` in NumPy, formula by formula: slow, and what the fast ones must equal.
 
 Every function changes the state in place; `s` are the learner's settings, `h` the activations (hidden,).
 """
@@ -14,7 +14,6 @@ from simulate.learners import RESETS, UTILITIES, Segment, Settings, State, activ
 from simulate.randomness import normal, uniform
 
 Array = np.ndarray[Any, Any]
-NEARLY = 1 - 1e-9  # residuals closer than this count as equal: the first of them is taken
 
 
 def advance(state: State, segment: Segment, s: Settings) -> float:
@@ -38,7 +37,7 @@ def step(state: State, x: Array, y: float, recent: Array, s: Settings) -> float:
 
 
 def gradient(state: State, x: Array, y: float, s: Settings) -> tuple[float, Array, Array]:
-    """Return `ŷ − y`, the activations, and the gradient of `(ŷ − y)²`; linear: with respect to `W` and `b` alone."""
+    """Return `ŷ − y`, the activations, and the gradient of `(ŷ − y)²`; linear: by `W` and `b` alone."""
     hidden = len(state.mean)
     W, b, v, c = unpack(state.weights, hidden)
     z = x @ W + b
@@ -74,7 +73,7 @@ def continual_backprop(state: State, h: Array, recent: Array, s: Settings) -> No
     """Update the utilities, and re-draw the mature units of least utility, `ρ` a step and mature unit.
 
     The replacements due accumulate, so that small networks get their share; the mean output of a unit that goes
-    passes to the bias `c` (Dohare et al. 2024, algorithm 1, whose running means `u, f` are corrected by `1 − ηᵃᵍᵉ`).
+    passes to the bias `c` (Dohare et al. 2024, algorithm 1). Running means are corrected by `1 − ηᵃᵍᵉ`.
     """
     state.age[:] += 1
     correction = 1 - s.smoothing**state.age
@@ -117,41 +116,33 @@ def redo(state: State, h: Array, recent: Array, s: Settings) -> None:
 
 
 def escape(state: State, h: Array, recent: Array, s: Settings) -> None:
-    """Re-draw every `period` steps the units that the others replace exactly on recent inputs (claim E2, extended).
+    """Re-draw every `period` steps the dead units and the copies, without changing the function (claim E2).
 
-    A unit whose activations are `a₀ + Σ a_k h_k` over the kept units passes its outgoing weight on,
-    `v_k ← v_k + a_k v`, `c ← c + a₀ v`, and is re-drawn with `v = 0`: dead units have `a = 0`, a copy has one `a_k = 1`,
-    so that the split of the copies' outgoing weights is the zero-sum perturbation that leaves nothing to the copy.
-    The function on the recent inputs stays the same up to rounding.
+    A unit `k` that is silent on all recent inputs has nothing to pass on. A unit with `h_k = a h_j` on them for an
+    earlier `j` passes its outgoing weight on, `v_j ← v_j + a v_k`, `v_k ← 0`: the zero-sum split of the copies'
+    outgoing weights that leaves nothing to one of them. Then it is re-drawn with `v_k = 0`.
     """
     if state.clock[0] % s.period:
         return
-    H = activations(state.weights, len(h), recent)
-    kept = independent(H, s.tolerance)
-    basis = np.hstack([np.ones((len(H), 1)), H[:, kept]])
-    for k in sorted(set(range(len(h))) - set(kept)):
-        share = np.linalg.lstsq(basis, H[:, k], rcond=None)[0] * outgoing(state)[k]
-        state.weights[-1] += share[0]
-        outgoing(state)[kept] += share[1:]
-        renew(state, k, s)
+    H, v = activations(state.weights, len(h), recent), outgoing(state)
+    models: list[int] = []
+    for k in range(len(h)):
+        j, a = original(H, models, k, s.tolerance)
+        if j >= 0:
+            v[j] += a * v[k]
+        if j >= 0 or not H[:, k].any():
+            renew(state, k, s)
+        else:
+            models.append(k)
 
 
-def independent(H: Array, tolerance: float) -> list[int]:
-    """Return units, in the order of choice, that with a constant span the activations `H` (samples, units).
-
-    The next is always that with the largest relative residual, until none exceeds the tolerance.
-    """
-    kept: list[int] = []
-    size = np.linalg.norm(H, axis=0)
-    while len(kept) < H.shape[1]:
-        basis = np.hstack([np.ones((len(H), 1)), H[:, kept]])
-        rest = H - basis @ np.linalg.lstsq(basis, H, rcond=None)[0]
-        relative = np.divide(np.linalg.norm(rest, axis=0), size, out=np.zeros_like(size), where=size > 0)
-        relative[kept] = 0
-        if relative.max() <= tolerance:
-            break
-        kept.append(int(np.argmax(relative >= NEARLY * relative.max())))
-    return kept
+def original(H: Array, models: list[int], k: int, tolerance: float) -> tuple[int, float]:
+    """Return the first `j` in `models` with `‖H_k − a H_j‖ ≤ tolerance ‖H_k‖`, or −1, and `a = H_j·H_k / ‖H_j‖²`."""
+    for j in models:
+        a = float(H[:, j] @ H[:, k] / (H[:, j] @ H[:, j]))
+        if np.linalg.norm(H[:, k] - a * H[:, j]) <= tolerance * np.linalg.norm(H[:, k]) > 0:
+            return j, a
+    return -1, 0.0
 
 
 def renew(state: State, k: int, s: Settings) -> None:

@@ -1,7 +1,7 @@
 """Online learners of slowly changing regression: what they are made of, by name, and the state they carry.
 
-A learner is `ŷ = c + Σ_k v_k max(0, Σ_i W_ik x_i + b_k)`, trained by one step on `(ŷ − y)²` per sample, plus whatever
-keeps it plastic. `simulate.learner_reference` and `simulate.learner_kernels` both run it: read the one, use the other.
+A learner is `ŷ = c + Σ_k v_k max(0, Σ_i W_ik x_i + b_k)`, trained by one step on `(ŷ − y)²` a sample, plus what keeps
+it plastic. `simulate.learner_reference` and `simulate.learner_kernels` both run it: read the one, use the other.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class Learner:
         pull: `λ` of `λ (w − w₀)` added to the gradient: L2 Init (Kumar et al. 2023).
         shrink, noise: after every step `w ← (1 − shrink) w + noise · N(0, 1)`: shrink and perturb (Ash & Adams
             2020), at every step as in Dohare et al. (2024).
-        resets: "cbp" continual backprop (Dohare et al. 2024), "redo" (Sokar et al. 2023), "escape" re-draws units
-            that the others can replace without changing the function on recent inputs (claim E2), or "none".
+        resets: "cbp" continual backprop (Dohare et al. 2024), "redo" (Sokar et al. 2023), "escape" re-draws dead
+            units and copies without changing the function on recent inputs (claim E2), or "none".
         utility: of continual backprop; see `UTILITIES`.
         replacement: `ρ` of continual backprop, replacements a step and mature unit.
         maturity: steps during which a new unit is safe.
         smoothing: `η` of the running means of continual backprop.
         period: steps between two passes of "redo" or "escape".
         dormant: `τ` of "redo": a unit goes when its mean activation is at most `τ` times the mean over units.
-        tolerance: of "escape": largest relative residual of a unit that counts as replaceable.
-        memory: of "escape": settings of the slow bits that count as recent.
+        tolerance: of "escape": largest relative difference between a unit and a multiple of another one, its copy.
+        memory: of "escape": the last so many tasks are recent, that at hand among them.
         linear: the baseline `ŷ = w·x + b`, one unit without activation function.
     """
 
@@ -89,7 +89,7 @@ class Learner:
     period: int = 1000
     dormant: float = 0.025
     tolerance: float = 1e-12
-    memory: int = 10
+    memory: int = 1
     linear: bool = False
 
     def __post_init__(self) -> None:
@@ -124,9 +124,9 @@ LEARNERS: Mapping[str, Learner] = {
     "momentum": Learner(rate=1e-3, momentum=0.9),
     "adam": Learner("adam", rate=1e-3, momentum=0.9),
     "l2": Learner(l2=1e-3),
-    "adamw": Learner("adam", rate=1e-3, momentum=0.9, decay=0.1),
-    "l2-init": Learner(pull=1e-3),
-    "shrink-perturb": Learner(shrink=1e-5, noise=1e-3),
+    "adamw": Learner("adam", rate=1e-3, momentum=0.9, decay=0.01),
+    "l2-init": Learner(pull=1e-2),
+    "shrink-perturb": Learner(shrink=1e-4, noise=3e-3),
     "redo": Learner(resets="redo"),
     "cbp": Learner(resets="cbp"),
     "cbp-contribution": Learner(resets="cbp", utility="contribution"),
@@ -184,7 +184,7 @@ class State(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Steps within one task: inputs (patterns, bits), targets (patterns,), order (steps,), recent (samples, bits)."""
+    """Steps of one task: inputs (patterns, bits), targets (patterns,), order (steps,), recent (samples, bits)."""
 
     inputs: Array
     targets: Array

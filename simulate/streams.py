@@ -1,8 +1,8 @@
 """Slowly changing regression, "bit flipping": binary inputs of which some hold still, and a fixed target network.
 
-Dohare et al. (2024), Nature 632; JL25 figure B.1. Of `m` input bits the first `f` are slow: they hold for `T` steps,
-a *task*, then change. The others are fair coins at every step, so a task has `2^(m−f)` different inputs. The target
-is a network of linear threshold units (LTUs) with weights ±1.
+Dohare et al. (2024), Nature 632; JL25 figure B.1. Of `m` input bits the first `f` are slow: they hold for `T`
+steps, a *task*, then change. The others are fair coins at every step, so a task has `2^(m−f)` different inputs. The
+target is a network of linear threshold units (LTUs) with weights ±1.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Stream:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
         if not 0 <= self.bits - self.slow <= MOST_FAST_BITS:
             raise ValueError(
-                f"slow: got {self.slow} of {self.bits} bits; between 0 and {MOST_FAST_BITS} bits have to be left fast"
+                f"slow: got {self.slow} of {self.bits} bits; 0 to {MOST_FAST_BITS} bits have to be left fast"
             )
 
 

@@ -1,4 +1,4 @@
-"""Samples per CPU-second of slowly changing regression: compiled, in NumPy, and in torch, all on the same samples."""
+"""Samples per CPU-second of slowly changing regression: compiled, in NumPy and in torch, on the same samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAST, SLOW, REPETITIONS = 300_000, 3_000, 3
 
 
 def main() -> None:
-    """Print samples per CPU-second, one thread, best of three, for widths and learners, and for seeds side by side."""
+    """Print samples per CPU-second (one thread, best of three) by learner and width, and of seeds side by side."""
     torch.set_num_threads(1)
     print(f"{'learner':>15} {'hidden':>7} {'compiled':>12} {'NumPy':>8} {'torch':>8}  samples per CPU-second")
     for learner in LEARNERS:
