@@ -23,7 +23,7 @@ from paper_figures import style
 from paper_figures.captions import CaptionError
 from paper_figures.results import RESULTS, Profile
 
-FIGURES = ("cloning", "quotient", "partitions", "optimizers", "frozen", "refinement")
+FIGURES = ("cloning", "quotient", "partitions", "optimizers", "frozen", "refinement", "bitflip")
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files
 

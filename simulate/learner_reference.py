@@ -137,7 +137,7 @@ def escape(state: State, h: Array, recent: Array, s: Settings) -> None:
 
 
 def original(H: Array, models: list[int], k: int, tolerance: float) -> tuple[int, float]:
-    """Return the first `j` in `models` with `‖H_k − a H_j‖ ≤ tolerance ‖H_k‖`, or −1, and `a = H_j·H_k / ‖H_j‖²`."""
+    """Return the first model `j` with `‖H_k − a H_j‖ ≤ tolerance ‖H_k‖`, or −1, and `a = H_j·H_k / ‖H_j‖²`."""
     for j in models:
         a = float(H[:, j] @ H[:, k] / (H[:, j] @ H[:, j]))
         if np.linalg.norm(H[:, k] - a * H[:, j]) <= tolerance * np.linalg.norm(H[:, k]) > 0:

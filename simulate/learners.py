@@ -1,7 +1,8 @@
 """Online learners of slowly changing regression: what they are made of, by name, and the state they carry.
 
-A learner is `ŷ = c + Σ_k v_k max(0, Σ_i W_ik x_i + b_k)`, trained by one step on `(ŷ − y)²` a sample, plus what keeps
-it plastic. `simulate.learner_reference` and `simulate.learner_kernels` both run it: read the one, use the other.
+A learner is `ŷ = c + Σ_k v_k max(0, Σ_i W_ik x_i + b_k)`, trained by one step on `(ŷ − y)²` a sample, plus what
+keeps it plastic. `simulate.learner_reference` and `simulate.learner_kernels` both run it: the one to be read, the
+other to be used.
 """
 
 from __future__ import annotations
