@@ -129,7 +129,7 @@ def statements(data: pa.Table) -> list[Statement]:
             start < loss["linear"] < loss["sgd"],
         ),
         Statement(
-            f"Continual backprop ends at {loss['cbp']:.2f}, the escape at {loss['escape']:.2f}, below the linear one.",
+            f"Continual backprop ends at {loss['cbp']:.2f}, the escape at {loss['escape']:.2f}, below it.",
             max(loss[name] for name in REMEDIES) < loss["linear"],
         ),
         Statement(
@@ -137,7 +137,7 @@ def statements(data: pa.Table) -> list[Statement]:
             0 < renewed["escape"] < renewed["cbp"],
         ),
         Statement(
-            f"The rank ends at {rank['sgd']:.1f} under SGD, at {rank['cbp']:.1f} and {rank['escape']:.1f} with them.",
+            f"The rank ends at {rank['sgd']:.1f} for SGD, {rank['cbp']:.1f} and {rank['escape']:.1f} with these.",
             rank["sgd"] < min(rank[name] for name in REMEDIES),
         ),
         Statement(
@@ -278,7 +278,7 @@ def _renewed(data: pa.Table, learner: str) -> float:
 
 
 def _largest_ratio(data: pa.Table) -> float:
-    """Return the largest ratio of a remedy's mean error to SGD's, over widths, where one bit flips; nan if any is."""
+    """Return the largest ratio over widths of a remedy's mean error to SGD's where one bit flips; nan if any is."""
     means = {(name, h): end(data, "flip-one", name, h, "loss").mean() for name in WIDELY for h in _widths(data)}
     return float(np.max([means[name, h] / means["sgd", h] for name in REMEDIES for h in _widths(data)]))
 
