@@ -270,38 +270,39 @@ def _redo(state: State, A: Array, dormant: float) -> None:
 
 @compiled
 def _escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
-    """Re-draw dead units, and copies after their outgoing weight has passed to the first of their kind."""
+    """Re-draw dead units, and copies after their outgoing weight has passed to the largest of their kind."""
     hidden, samples = len(state.mean), len(recent)
-    H, size, model = np.empty((hidden, samples)), np.zeros(hidden), np.zeros(hidden, dtype=np.bool_)
+    H, size, models = np.empty((hidden, samples)), np.zeros(hidden), np.empty(hidden, dtype=np.int64)
     ones, many = _ones(recent)
     h = np.empty(hidden)
     for n in range(samples):
         _forward(A, 0.0, ones[n, : many[n]], h, False)
         H[:, n] = h
         size += h * h
-    for k in range(hidden):
-        j, a = _original(H, size, model, k, tolerance)
+    many_models = 0
+    for k in np.argsort(-size, kind="mergesort"):
+        j, a = _original(H, size, models[:many_models], k, tolerance)
         if j >= 0:
             A[-1, j] += a * A[-1, k]
         if j >= 0 or size[k] == 0:
             _renew(state, A, k)
         else:
-            model[k] = True
+            models[many_models] = k
+            many_models += 1
 
 
 @compiled
-def _original(H: Array, size: Array, model: Array, k: int, tolerance: float) -> tuple[int, float]:
+def _original(H: Array, size: Array, models: Array, k: int, tolerance: float) -> tuple[int, float]:
     """Return the first model that unit `k` is a multiple of, and the factor; −1 if there is none."""
-    for j in range(k):
-        if model[j] and size[k] > 0:
-            along, rest = 0.0, 0.0
-            for n in range(H.shape[1]):
-                along += H[j, n] * H[k, n]
-            a = along / size[j]
-            for n in range(H.shape[1]):
-                rest += (H[k, n] - a * H[j, n]) ** 2
-            if rest <= tolerance**2 * size[k]:
-                return j, a
+    for j in models:
+        along, rest = 0.0, 0.0
+        for n in range(H.shape[1]):
+            along += H[j, n] * H[k, n]
+        a = along / size[j]
+        for n in range(H.shape[1]):
+            rest += (H[k, n] - a * H[j, n]) ** 2
+        if size[k] > 0 and rest <= tolerance**2 * size[k]:
+            return j, a
     return -1, 0.0
 
 

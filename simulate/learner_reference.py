@@ -118,15 +118,16 @@ def redo(state: State, h: Array, recent: Array, s: Settings) -> None:
 def escape(state: State, h: Array, recent: Array, s: Settings) -> None:
     """Re-draw every `period` steps the dead units and the copies, without changing the function (claim E2).
 
-    A unit `k` that is silent on all recent inputs has nothing to pass on. A unit with `h_k = a h_j` on them for an
-    earlier `j` passes its outgoing weight on, `v_j ← v_j + a v_k`, `v_k ← 0`: the zero-sum split of the copies'
-    outgoing weights that leaves nothing to one of them. Then it is re-drawn with `v_k = 0`.
+    A unit `k` silent on all recent inputs has nothing to pass on. A unit with `h_k = a h_j` on them, `j` the
+    larger one, passes its outgoing weight on, `v_j ← v_j + a v_k`, `v_k ← 0`: the zero-sum split of the copies'
+    outgoing weights that leaves nothing to one of them. Then it is re-drawn with `v_k = 0`. As `a ≤ 1`, outgoing
+    weights do not blow up, as they would where a unit passes its weight on to a much smaller one.
     """
     if state.clock[0] % s.period:
         return
     H, v = activations(state.weights, len(h), recent), outgoing(state)
     models: list[int] = []
-    for k in range(len(h)):
+    for k in map(int, np.argsort(-np.sum(H**2, axis=0), kind="stable")):
         j, a = original(H, models, k, s.tolerance)
         if j >= 0:
             v[j] += a * v[k]
