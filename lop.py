@@ -1,8 +1,9 @@
-"""The command line: `lop claims`, `lop figures` and `lop bitflip`."""
+"""The command line: `lop claims`, `lop figures`, `lop kernel` and `lop bitflip`."""
 
 import os
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,6 +128,49 @@ def bitflip(
         sys.exit(2)
     _show(bit_flipping.summary(result, f"{learner}, {hidden} units, {steps:,} steps"))
     print(f"result: {file}")
+
+
+@app.command
+def kernel(
+    name: Positional[str],
+    rho: tuple[str, ...],
+    a: str = "1",
+    b: str = "0",
+    certify: bool = False,
+    prec: int = 64,
+) -> None:
+    """The dual kernel K(ρ) = E φ(X)φ(Y) of an activation φ, standardised and raw, and its Gaussian moments.
+
+    Args:
+        name: An activation such as relu, gelu or tanh; a wrong name lists the near ones.
+        rho: Correlations in [-1, 1]: 0.5, 1/3.
+        a: Gain of the modulated activation φ(a z + b).
+        b: Its shift.
+        certify: Add a ball that provably contains K(ρ).
+        prec: Bits of the ball.
+    """
+    from theory.activations import get, modulate
+    from theory.kernels import report
+
+    try:
+        gain, shift, *correlations = (_rational(*pair) for pair in (("a", a), ("b", b), *(("rho", r) for r in rho)))
+        phi = get(name) if (gain, shift) == (1, 0) else modulate(name, gain, shift)
+        print(report(phi, *correlations, certify=certify, prec=prec))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        print(f"lop: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _rational(name: str, text: str) -> Fraction:
+    """Return the rational that a decimal or a fraction stands for.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{name} is {text!r}; allowed are decimals and fractions such as 0.5 and 1/3") from None
 
 
 def main() -> None:

@@ -23,7 +23,23 @@ from paper_figures import style
 from paper_figures.captions import CaptionError
 from paper_figures.results import RESULTS, Profile
 
-FIGURES = ("cloning", "quotient", "partitions", "optimizers", "frozen", "refinement", "bitflip")
+FIGURES = (
+    "cloning",
+    "quotient",
+    "partitions",
+    "optimizers",
+    "frozen",
+    "refinement",
+    "kernels",
+    "rank_gain",
+    "recovery",
+    "modulation",
+    "depth",
+    "shannon",
+    "saturation",
+    "sine",
+    "bitflip",
+)
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files
 

@@ -10,7 +10,7 @@ import matplotlib
 from cycler import cycler
 from tueplots import axes, bundles
 
-WIDTH = 3.25  # inches: one column of a two-column page
+WIDTH, PAGE = 3.25, 6.75  # inches: one column of a two-column page, and the whole page
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
     "#0072B2",

@@ -81,6 +81,11 @@ class Activation:
     def __repr__(self) -> str:
         return f"Activation({self.name!r})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle a named activation by its name; others hold functions, which cannot be pickled."""
+        known = named().get(self.name) is self
+        return (get, (self.name,)) if known else super().__reduce_ex__(protocol)
+
     @property
     def breaks(self) -> tuple[float, ...]:
         """Points where `f` is not analytic: the kinks, and where a higher derivative jumps."""
@@ -130,15 +135,18 @@ def get(activation: AnyActivation) -> Activation:
     wrapped.
 
     Raises:
+        TypeError: It is neither a name nor an activation nor a callable.
         ValueError: The name is unknown; the message lists the names that are near.
     """
     if isinstance(activation, Activation):
         return activation
     if callable(activation):
         return from_callable(activation)
+    if not isinstance(activation, str):
+        raise TypeError(f"activation is {activation!r}; give a name, an Activation or a callable")
     known = named()
     if activation not in known:
-        near = get_close_matches(str(activation), known) or sorted(known)
+        near = get_close_matches(activation.lower().replace("-", "_"), known) or sorted(known)
         raise ValueError(f"activation {activation!r} is unknown; did you mean one of {', '.join(near)}?")
     return known[activation]
 
@@ -160,10 +168,9 @@ def unspecified(name: str) -> Activation:
     return Activation(name, elementwise(f), elementwise(df))
 
 
-@lru_cache(maxsize=1024)
 def from_callable(
     function: Callable[[Array], Array],
-    kinks: tuple[float, ...] = (),
+    kinks: Sequence[float] = (),
     slope: Callable[[Array], Array] | None = None,
     name: str | None = None,
 ) -> Activation:
@@ -177,13 +184,31 @@ def from_callable(
         name: By default the function's own name and address, since two functions may share a name.
 
     Raises:
-        ValueError: `function` returns no real number for each number.
+        TypeError: `function` is not hashable.
+        ValueError: It returns no real number for each number (raised where it is first evaluated).
     """
+    try:
+        return _from_callable(function, tuple(sorted(float(kink) for kink in kinks)), slope, name)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        raise TypeError(
+            f"{function!r} is not hashable, so nothing can be kept for it; wrap it in a lambda"
+        ) from None
+
+
+@lru_cache(maxsize=1024)
+def _from_callable(
+    function: Callable[[Array], Array],
+    kinks: tuple[float, ...],
+    slope: Callable[[Array], Array] | None,
+    name: str | None,
+) -> Activation:
     label = name or f"{getattr(function, '__name__', type(function).__name__)}@{id(function):x}"
 
     def value(z: Array) -> Array:
         out = np.asarray(function(np.asarray(z, dtype=np.float64)))
-        if np.iscomplexobj(out) or out.shape not in ((), np.shape(z)):
+        if out.dtype.kind not in "biuf" or out.shape not in ((), np.shape(z)):
             raise ValueError(
                 f"the activation {label!r} returned {out.dtype} of shape {out.shape} for float64 of shape "
                 f"{np.shape(z)}; give a real function that acts on each element"
@@ -191,7 +216,7 @@ def from_callable(
         return np.broadcast_to(out.astype(np.float64), np.shape(z))
 
     value.__name__ = label
-    return Activation(label, value, slope or _interpolated_slope(value, kinks), kinks=tuple(sorted(kinks)))
+    return Activation(label, value, slope or _interpolated_slope(value, kinks), kinks=kinks)
 
 
 def _interpolated_slope(value: Callable[[Array], Array], kinks: tuple[float, ...]) -> Callable[[Array], Array]:
@@ -399,6 +424,8 @@ def moments(phi: AnyActivation) -> Moments:
         ValueError: It is not square integrable under the Gaussian.
     """
     phi = get(phi)
+    if isinstance(phi.kernel, Polynomial):
+        return _polynomial_moments(phi.kernel)
     f = resolved(phi)
     mean = 0.0 if phi.symmetry == "odd" else gaussian.expectation(f.function, f)
     return Moments(
@@ -407,6 +434,18 @@ def moments(phi: AnyActivation) -> Moments:
         variance=gaussian.expectation(lambda z: (f.function(z) - mean) ** 2, f),
         slope_square=INFINITY if _jumps(f) else gaussian.expectation(lambda z: phi.slope(z) ** 2, f),
         linear=0.0 if phi.symmetry == "even" else gaussian.expectation(lambda z: z * f.function(z), f),
+    )
+
+
+def _polynomial_moments(kernel: Polynomial) -> Moments:
+    """Return the moments of a polynomial, exact but for one rounding: `E φ'² = K'(1) = Σ k c_k²`."""
+    mean, shares = kernel.means[0], kernel.shares
+    return Moments(
+        mean=float(mean),
+        square=float(sum(shares)),
+        variance=float(sum(shares[1:])),
+        slope_square=float(sum(k * share for k, share in enumerate(shares))),
+        linear=float(kernel.means[1]) if len(kernel.means) > 1 else 0.0,
     )
 
 

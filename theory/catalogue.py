@@ -228,7 +228,7 @@ def _sigmoids() -> tuple[Activation, ...]:
         Activation(
             "tanh",
             on(np.tanh, _tanh),
-            on(lambda z: 1 - np.tanh(z) ** 2, lambda z: 1 - power(_tanh(z), 2)),
+            on(lambda z: 4 * special.expit(2 * z) * special.expit(-2 * z), lambda z: 1 - power(_tanh(z), 2)),
             scaling="sign",
             range=(-1.0, 1.0),
             symmetry="odd",
@@ -237,8 +237,8 @@ def _sigmoids() -> tuple[Activation, ...]:
         ),
         Activation(
             "sigmoid",
-            on(lambda z: 0.5 * (1 + np.tanh(z / 2)), _sigmoid),
-            on(lambda z: 0.25 * (1 - np.tanh(z / 2) ** 2), lambda z: _sigmoid(z) * (1 - _sigmoid(z))),
+            on(special.expit, _sigmoid),
+            on(lambda z: special.expit(z) * special.expit(-z), lambda z: _sigmoid(z) * (1 - _sigmoid(z))),
             range=(0.0, 1.0),
             tails="plateau",
             strip=Strip(Q(5, 2), Q(2)),
@@ -422,7 +422,7 @@ def _exact_gelu_tanh_slope(z: Any) -> Any:
 
 
 def _gelu_tanh(z: Array) -> Array:
-    return np.asarray(z / 2 * (1 + np.tanh(z * (GELU_LINEAR + GELU_LINEAR * float(GELU_CUBIC) * (z * z)))))
+    return np.asarray(z * special.expit(2 * GELU_LINEAR * z * (1 + float(GELU_CUBIC) * z * z)))
 
 
 def _gelu_tanh_slope(z: Array) -> Array:

@@ -222,10 +222,10 @@ class Polynomial(ClosedForm):
         return value
 
     @cached_property
-    def shares(self) -> tuple[Fraction, ...]:
-        """The coefficients `c_k² = b_k²/k!` of `K`; `b_k = Σ_j a_{k+2j} (k+2j)!/(2ʲ j!)`."""
+    def means(self) -> tuple[Fraction, ...]:
+        """`b_k = E φ⁽ᵏ⁾(Z) = √k! c_k = Σ_j a_{k+2j} (k+2j)!/(2ʲ j!)`."""
         a = self.coefficients
-        means = [
+        return tuple(
             sum(
                 (
                     a[i] * Fraction(factorial(i), 2 ** ((i - k) // 2) * factorial((i - k) // 2))
@@ -234,8 +234,12 @@ class Polynomial(ClosedForm):
                 ZERO,
             )
             for k in range(len(a))
-        ]
-        return tuple(mean**2 / factorial(k) for k, mean in enumerate(means))
+        )
+
+    @cached_property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The coefficients `c_k² = b_k²/k!` of `K`."""
+        return tuple(mean**2 / factorial(k) for k, mean in enumerate(self.means))
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""

@@ -68,14 +68,17 @@ def dual_kernel_enclosure(phi: AnyActivation, rho: Any, prec: int = 64, *, stand
         rho: One correlation in [−1, 1]: an integer, a float (taken as the rational that it is; beyond ±1 by at most
             64 eps it counts as ±1), a `Fraction`, a rational of SymPy or FLINT, or a ball.
         prec: Bits that are aimed at: radii are near `2^−prec`, softsign's near `2^{−0.7 prec}`; larger where
-            `φ(a z + b)` is so steep that 1024 Hermite coefficients do not exhaust it.
+            `φ(a z + b)` is so steep that 1024 Hermite coefficients do not exhaust it. Nearly constant activations
+            are computed with as many bits more as their variance is small.
         standardised: Whether to centre and scale the activation.
 
     Raises:
         TypeError: `rho` is complex or no number.
-        ValueError: The correlation is NaN or beyond ±1; the activation is a constant to be standardised, or nothing
-            is known of it that could be proved (a callable).
+        ValueError: The correlation is NaN or beyond ±1; `prec` is no integer from 2 on; the activation is constant
+            and to be standardised, or nothing is known of it that could be proved (a callable).
     """
+    if not isinstance(prec, (int, np.integer)) or prec < 2:
+        raise ValueError(f"prec is {prec!r}; allowed are integers prec ≥ 2: the bits that are aimed at")
     phi = get(phi)
     if phi.origin:
         return dual_kernel_enclosure(phi.origin, rho, prec)
@@ -83,12 +86,34 @@ def dual_kernel_enclosure(phi: AnyActivation, rho: Any, prec: int = 64, *, stand
         ball = _correlation(rho)
         if not standardised:
             return _enclosed(phi, ball, prec)
-        at_zero, at_one = _ends(phi, prec)
+        bits = _bits(phi, prec)
+    with flint.ctx.workprec(bits + GUARD):
+        at_zero, at_one = _ends(phi, bits)
         if not at_one > at_zero:
-            raise ValueError(f"the activation {phi.name!r} is constant, so it cannot be standardised")
+            raise ValueError(
+                f"the activation {phi.name!r} is constant to {bits} bits, so it cannot be standardised"
+            )
         if ball.is_exact() and ball in (0, 1):
             return ball
-        return (_enclosed(phi, ball, prec) - at_zero) / (at_one - at_zero)
+        return (_enclosed(phi, ball, bits) - at_zero) / (at_one - at_zero)
+
+
+def _bits(phi: Activation, prec: int) -> int:
+    """Return the bits that leave `prec` of them after division by a small variance; 16 times `prec` at most."""
+    bits = prec
+    while bits < 16 * prec:
+        at_zero, at_one = _ends(phi, bits)
+        variance = float((at_one - at_zero).upper())
+        needed = prec - math.floor(math.log2(variance)) if variance > 0 else prec
+        if needed <= bits + 8:
+            break
+        bits = needed
+    return bits
+
+
+def certifiable(phi: Activation) -> bool:
+    """Tell whether enough is known of an activation to enclose its kernel."""
+    return bool(phi.kernel or phi.pieces or phi.strip)
 
 
 def moment_balls(phi: Activation, prec: int = 64) -> tuple[arb, arb]:
@@ -387,11 +412,12 @@ def hermite_balls(phi: Activation, n: int, prec: int) -> tuple[list[arb], arb]:
         raise ValueError(f"the activation {phi.name!r} has no strip in which it is known to be analytic")
     bits = prec + GUARD
     size = like(phi.strip.offset + phi.strip.growth, arb(0))
-    width = like(phi.strip.width, size)
+    widest = Fraction(math.isqrt(2 * bits))  # beyond, e^{a²/2} costs more than the strip gains
+    width = like(min(phi.strip.width, widest), size)
     growth = _laguerre(n, width * width).sqrt()
     reach = math.ceil(2 * math.sqrt((bits + 4) * math.log(2) + math.log(float(size)))) + 1
     log_M = float((growth * size * size).log() + width * width / 2)
-    step = 2 * math.pi * float(phi.strip.width) / ((bits + 4) * math.log(2) + log_M)
+    step = 2 * math.pi * float(width) / ((bits + 4) * math.log(2) + log_M)
     with flint.ctx.workprec(bits + 32 + math.ceil(1.5 * reach * math.sqrt(n + 1))):
         sums, square = _trapezoid(phi, n, arb(step), math.ceil(reach / step))
     leak = 2 * (width * width / 2).exp() / ((2 * arb.pi() * width / arb(step)).exp() - 1)

@@ -27,6 +27,7 @@ TO_LEGENDRE = np.linalg.inv(legendre.legvander(NODES, ORDER - 1))
 REACHES = (9.0, 10.0, 11.0, 12.0, 14.0, 17.0, 21.0, 26.0, 32.0, 38.0)  # γ(38.6) is the smallest positive float64
 WIDEST, NARROWEST, MOST = 2.0, 1e-9, 4096
 LAYERS = np.linspace(-1.0, 1.0, 7)
+LARGEST = 100_000  # cuts at a time: some 50 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,29 +93,32 @@ def expectation(function: Function, over: Resolved) -> float:
     return float((function(x) * density(x) * w).sum())
 
 
-def semigroup(f: Resolved, x: Array, rho: float, spread: float) -> Array:
-    """Return `P_ρ f(x) = E f(ρ x + s Z)`.
+def semigroup(f: Resolved, x: Array, theta: float) -> Array:
+    """Return `P_ρ f(x) = E f(ρ x + s Z)` with `ρ = cos θ` and `s = sin θ`, `0 < θ < π`.
+
+    The integral runs over `z`, whose panels end where `ρ x + s z` meets an edge of `f`: at
+    `((e − x) + 2 sin²(θ/2) x)/s`, which keeps its digits as `θ → 0`, and likewise from `−x` as `θ → π`.
 
     Args:
         f: The function.
         x: Where, float64 of shape (points,).
-        rho: The correlation `ρ`.
-        spread: `s = √(1−ρ²) > 0`, given apart because it is known to more digits than `ρ` tells.
+        theta: The angle `θ`.
     """
-    centre, window = rho * x, spread * f.reach
-    cuts = np.concatenate(
-        [centre[:, None] + window * LAYERS, np.broadcast_to(f.edges, (x.size, f.edges.size))], axis=1
-    )
-    low = np.maximum(centre - window, -f.reach)[:, None]
-    high = np.minimum(centre + window, f.reach)[:, None]
+    if x.size * f.edges.size > LARGEST:
+        return np.concatenate([semigroup(f, half, theta) for half in np.array_split(x, 2)])
+    rho, spread, near = math.cos(theta), math.sin(theta), 1.0 if theta < math.pi / 2 else -1.0
+    versine = 2 * math.sin((theta if near > 0 else math.pi - theta) / 2) ** 2
+    shifts = ((f.edges - near * x[:, None]) + near * versine * x[:, None]) / spread
+    cuts = np.concatenate([np.broadcast_to(f.reach * LAYERS, (x.size, LAYERS.size)), shifts], axis=1)
+    low = np.maximum(-f.reach, shifts[:, :1])
+    high = np.minimum(f.reach, shifts[:, -1:])
     cuts = np.clip(np.sort(cuts, axis=1), low, np.maximum(low, high))
     left, right = cuts[:, :-1], cuts[:, 1:]
     used = right > left
     rows = np.nonzero(used)[0]
-    y, w = panels(left[used], right[used])
-    u = (y - centre[rows, None]) / spread
-    parts = (f.function(y) * np.exp(-u * u / 2) * w).sum(axis=1)
-    return np.bincount(rows, parts, minlength=x.size) / (spread * math.sqrt(2 * math.pi))
+    z, w = panels(left[used], right[used])
+    parts = (f.function(rho * x[rows, None] + spread * z) * density(z) * w).sum(axis=1)
+    return np.bincount(rows, parts, minlength=x.size)
 
 
 def correlated(f: Resolved, theta: float) -> float:
@@ -125,7 +129,7 @@ def correlated(f: Resolved, theta: float) -> float:
         layers = (np.array(f.kinks)[:, None] + spread * f.reach * LAYERS) / rho
         edges = np.unique(np.clip(np.concatenate([edges, layers.ravel()]), -f.reach, f.reach))
     x, w = (a.ravel() for a in panels(edges[:-1], edges[1:]))
-    return float((w * density(x) * f.function(x) * semigroup(f, x, rho, spread)).sum())
+    return float((w * density(x) * f.function(x) * semigroup(f, x, theta)).sum())
 
 
 def reflected(f: Resolved) -> float:
@@ -148,6 +152,9 @@ def _extent(function: Function, tail: float) -> tuple[float, float]:
         energy = (values * np.exp(-z * z / 4)) ** 2
     outside = np.array([energy[np.abs(z) > reach].sum() for reach in REACHES[:-1]])
     enough = outside <= tail * energy.sum()
+    if not np.isfinite(values[3800]) or np.isnan(values).any():
+        worst = z[np.argmin(np.isfinite(values) | (np.isinf(values) & (z != 0)))]
+        raise ValueError(f"{_name(function)} is not finite at z = {worst:g}; give a function that is, for |z| ≤ 38")
     if not np.isfinite(energy).all() or not enough.any():
         raise ValueError(
             f"{_name(function)} is not square integrable under the Gaussian, or has too heavy a tail to integrate: "

@@ -8,9 +8,10 @@ The node values come from quadrature split at the kinks (`theory.gaussian`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from fractions import Fraction
+from functools import lru_cache, partial
 from typing import Any
 
 import flint
@@ -18,13 +19,20 @@ import numpy as np
 from flint import arb
 
 from theory import gaussian
-from theory.activations import Activation, AnyActivation, check_not_constant, get, moments, resolved
+from theory.activations import Activation, AnyActivation, Moments, check_not_constant, get, moments, resolved
 from theory.closed_forms import ClosedForm
 from theory.derivatives import Derivative, derivative
-from theory.enclosures import PRECISION, closed_form_balls, dual_kernel_enclosure, nearest
+from theory.enclosures import (
+    PRECISION,
+    certifiable,
+    closed_form_balls,
+    dual_kernel_enclosure,
+    moment_balls,
+    nearest,
+)
 from theory.hermite import hermite_coefficients
 from theory.loops import chebyshev_sum, pin
-from theory.tolerances import float64_identity
+from theory.tolerances import EPS, float64_identity
 
 __all__ = [
     "dual_kernel",
@@ -39,7 +47,7 @@ Fill = Callable[[Array, Array], None]
 
 BLOCK = 12288
 DEGREES = (16, 32, 64, 128, 256, 512, 1024)
-SLACK = float64_identity()
+SLACK, LEAST_SHARE = float64_identity(), 1e-3
 
 
 @dataclass(frozen=True)
@@ -59,21 +67,21 @@ def dual_kernel(phi: AnyActivation, rho: Any, *, standardised: bool = True) -> A
     """Return `K(ρ) = E φ(X) φ(Y)` for standard Gaussians `X, Y` with correlation `ρ`.
 
     With `standardised`, `φ` is replaced by `(φ − E φ)/√Var φ`, so that `K(0) = 0` and `K(1) = 1`, both exactly. The
-    absolute error is at most 1e-12, up to and at `ρ = ±1`; `tests/theory/test_kernels.py` holds it against
+    absolute error is at most 1e-12, up to and at `ρ = ±1`; `tests/theory/test_enclosures.py` holds it against
     enclosures.
 
     Args:
         phi: An activation, its name, or a callable without kinks (`from_callable` takes kinks).
-        rho: Correlations in [−1, 1], of any shape; beyond by at most 64 eps they count as ±1.
+        rho: Correlations in [−1, 1], of any shape; beyond by at most 64 eps of their type they count as ±1.
         standardised: Whether to centre and scale the activation.
 
     Returns:
         float64 of the shape of `rho`; a float for a scalar.
 
     Raises:
-        TypeError: `rho` is complex.
+        TypeError: `rho` is complex, masked, ragged or not numeric.
         ValueError: A correlation is NaN or beyond ±1; `phi` is unknown, not square integrable under the Gaussian,
-            or constant and to be standardised.
+            or to be standardised and constant, or nearly so that float64 leaves fewer than 12 digits.
 
     Source: JL25, section 5 (K1); Cho and Saul 2009 and Williams 1997 for the first closed forms.
     """
@@ -121,15 +129,10 @@ def checked_correlations(rho: Any) -> Array:
     """Return correlations as a contiguous float64 array of one axis, clipped to [−1, 1].
 
     Raises:
-        TypeError: They are complex.
-        ValueError: One is NaN, or beyond ±1 by more than 64 eps.
+        TypeError: They are complex, masked, ragged or no numbers.
+        ValueError: One is NaN, or beyond ±1 by more than 64 eps of its type.
     """
-    given = np.asarray(rho)
-    if np.iscomplexobj(given):
-        raise TypeError(
-            "rho is complex; correlations are real numbers in [−1, 1]: pass rho.real if it is what you mean"
-        )
-    flat = np.ascontiguousarray(given, dtype=np.float64).ravel()
+    flat, slack = _real(rho)
     if not flat.size:
         return flat
     low, high = float(flat.min()), float(flat.max())
@@ -137,12 +140,36 @@ def checked_correlations(rho: Any) -> Array:
         return flat
     if math.isnan(low):
         raise ValueError("rho contains NaN; a constant feature has no correlation: drop it first")
-    if low < -1 - SLACK or high > 1 + SLACK:
+    if low < -1 - slack or high > 1 + slack:
         worst = low if -low > high else high
         raise ValueError(
-            f"rho contains {worst!r}; allowed are correlations in [−1, 1] (up to {SLACK:.1e} for rounding)"
+            f"rho contains {worst!r}; allowed are correlations in [−1, 1] (up to {slack:.1e} for rounding)"
         )
     return np.clip(flat, -1.0, 1.0)
+
+
+def _real(rho: Any) -> tuple[Array, float]:
+    """Return real numbers as a float64 array of one axis, and how far rounding may carry them beyond ±1."""
+    if isinstance(rho, np.ma.MaskedArray):
+        raise TypeError("rho is a masked array; pass rho.compressed(), or rho.filled(0) for its shape")
+    try:
+        given = np.asarray(rho)
+    except ValueError:
+        raise TypeError("rho is ragged; give correlations in an array or in lists of equal length") from None
+    objects = list(given.flat) if given.dtype == object else []
+    if np.iscomplexobj(given) or any(isinstance(r, complex) for r in objects):
+        raise TypeError(
+            "rho is complex; correlations are real numbers in [−1, 1]: pass rho.real if it is what you mean"
+        )
+    try:
+        if given.dtype.kind not in "biufO" or None in objects:
+            raise TypeError
+        flat = np.ascontiguousarray(given, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"rho holds {given.dtype} such as {given.flat[0]!r}; give real numbers in [−1, 1]"
+        ) from None
+    return flat, 64 * float(np.finfo(np.float32).eps) if given.dtype == np.float32 else SLACK
 
 
 @lru_cache(maxsize=512)
@@ -159,7 +186,7 @@ def evaluator(phi: Activation, standardised: bool) -> Evaluator:
         if not standardised or one < 100 * (one - zero):
             return _closed(phi.kernel, (low, zero, one), standardised)
     if standardised:
-        check_not_constant(phi, moments(phi))
+        _check_digits(phi)
     series, given = interpolant(phi), moments(phi)
     shift, scale = (0.0, 1.0) if standardised else (given.mean**2, given.variance)
 
@@ -178,6 +205,23 @@ def _closed(kernel: ClosedForm, ends: tuple[arb, arb, arb], standardised: bool) 
     return Evaluator(lambda rho, out: kernel.fill(rho, out, offset, factor), (at[0], at[1], at[2]))
 
 
+def _check_digits(phi: Activation) -> None:
+    """Check that the standardised kernel can be had to 12 digits.
+
+    Raises:
+        ValueError: The activation is nearly constant, and nothing is known of it but its float64 values.
+    """
+    if certifiable(phi):
+        return
+    check_not_constant(phi, moments(phi))
+    share = _share(moments(phi))
+    if share < LEAST_SHARE:
+        raise ValueError(
+            f"the activation {phi.name!r} is nearly constant: it varies by {share:.1e} of its size, so float64 "
+            "leaves its standardised kernel fewer than 12 digits; subtract the constant, or use standardised=False"
+        )
+
+
 @dataclass(frozen=True)
 class Interpolant:
     """`K(ρ) = Σ_n coefficients[n] T_n((2/π) arcsin ρ)` of the standardised activation, and `K(−1)`."""
@@ -193,22 +237,42 @@ def interpolant(phi: Activation) -> Interpolant:
     Raises:
         ValueError: The activation is not square integrable under the Gaussian, or not resolved.
     """
-    f, parity = _standardised(phi), {"odd": -1, "even": 1}.get(phi.symmetry or "", 0)
-    at_minus_one = float(parity) or gaussian.reflected(f)
-    series = chebyshev_series(lambda theta: gaussian.correlated(f, theta), {0.0: 1.0, 1.0: at_minus_one}, parity)
-    return Interpolant(series, at_minus_one)
+    parity, given = {"odd": -1, "even": 1}.get(phi.symmetry or "", 0), moments(phi)
+    f, node, noise = _standardised(phi), None, EPS / 100 / max(_share(given), EPS)
+    if _share(given) < LEAST_SHARE and certifiable(phi):
+        node, noise = partial(_certified_node, phi), 0.0
+    at_minus_one = float(parity) or (node(math.pi) if node else gaussian.reflected(f))
+    known = {0.0: 1.0, 1.0: at_minus_one}
+    return Interpolant(
+        chebyshev_series(node or partial(gaussian.correlated, f), known, parity, noise), at_minus_one
+    )
 
 
-def chebyshev_series(node: Callable[[float], float], known: dict[float, float], parity: int = 0) -> Array:
+def _certified_node(phi: Activation, theta: float) -> float:
+    """Return `K(cos θ)` from its enclosure, for an activation so near a constant that float64 loses its digits."""
+    with flint.ctx.workprec(4 * PRECISION):
+        rho = arb(theta).cos() if theta < math.pi else arb(-1)
+        return nearest(dual_kernel_enclosure(phi, rho, 80))
+
+
+def _share(given: Moments) -> float:
+    """Return `√(Var φ / E φ²)`; rounding of `φ` moves its standardised form by `eps` over it."""
+    return math.sqrt(given.variance / given.square) if given.square else 0.0
+
+
+def chebyshev_series(
+    node: Callable[[float], float], known: dict[float, float], parity: int = 0, noise: float = 0.0
+) -> Array:
     """Return the coefficients of a function of the angle `θ ∈ [0, π]` in `T_n(1 − 2θ/π)`.
 
     The degree is doubled, keeping all values, until the last eighth of the coefficients is below 1e-14 of the
-    largest.
+    largest, or below the noise.
 
     Args:
         node: The function, for `0 < θ < π`.
         known: Its values at `θ = 0` and `θ = π`, as `{0.0: …, 1.0: …}`; the others are added.
         parity: 1 or −1 if the value at `π − θ` is that at `θ` times this, else 0.
+        noise: How far rounding moves the coefficients.
 
     Raises:
         ValueError: 1024 polynomials are not enough.
@@ -224,12 +288,13 @@ def chebyshev_series(node: Callable[[float], float], known: dict[float, float], 
         coefficients = np.fft.rfft([*values, *values[-2:0:-1]]).real / degree
         coefficients[[0, -1]] /= 2
         size = np.abs(coefficients).max()
-        if np.abs(coefficients[-degree // 8 :]).max() <= 1e-14 * size:
+        if np.abs(coefficients[-degree // 8 :]).max() <= max(1e-14 * size, noise):
             kept = np.flatnonzero(np.abs(coefficients) > 1e-17 * size)
             return coefficients[: kept[-1] + 1] if kept.size else coefficients[:1]
     raise ValueError(
         f"the kernel is not resolved by {DEGREES[-1]} Chebyshev polynomials: the activation has a kink that is not "
-        "given, or kinks that almost coincide with each other or with mirror images"
+        "given (from_callable takes kinks), is singular or so steep that it nearly jumps, or its kinks almost "
+        "coincide with each other or with mirror images"
     )
 
 
@@ -240,11 +305,10 @@ def _standardised(phi: Activation) -> gaussian.Resolved:
 
 
 def _variance(phi: Activation) -> float:
-    if phi.kernel:
-        _, zero, one = closed_form_balls(phi.kernel)
-        if one < 100 * (one - zero):
-            with flint.ctx.workprec(PRECISION):
-                return nearest(one - zero)
+    if phi.kernel or (certifiable(phi) and _share(moments(phi)) < LEAST_SHARE):
+        with flint.ctx.workprec(PRECISION):
+            mean, square = moment_balls(phi, PRECISION)
+            return nearest(square - mean * mean)
     check_not_constant(phi, moments(phi))
     return moments(phi).variance
 
@@ -286,27 +350,43 @@ def _conditional_mean(g: Activation, x: float, rho: Array) -> Array:
     known = {place: float(limit(np.array(sign * x))) for place, sign in ((0.0, 1.0), (1.0, -1.0))}
 
     def node(theta: float) -> float:
-        return float(gaussian.semigroup(f, np.array([x]), math.cos(theta), math.sin(theta))[0])
+        return float(gaussian.semigroup(f, np.array([x]), theta)[0])
 
     chebyshev_sum(np.arcsin(rho), 2 / math.pi, chebyshev_series(node, known), 0.0, 1.0, out)
     return out
 
 
-def report(phi: AnyActivation, rho: float, *, certify: bool = False, prec: int = 64) -> str:
-    """Return what `lop kernel NAME --rho RHO [--certify]` prints.
+def report(phi: AnyActivation, *rho: Any, certify: bool = False, prec: int = 64) -> str:
+    """Return what `lop kernel NAME --rho RHO ... [--certify]` prints: moments, then the kernel at each correlation.
+
+    Args:
+        phi: An activation, its name, or a callable without kinks.
+        rho: Correlations: floats or rationals.
+        certify: Whether to add the ball that contains the standardised kernel; its decimals are rounded outwards.
+        prec: Bits of the balls.
 
     Raises:
         TypeError, ValueError: As `dual_kernel` and `dual_kernel_enclosure`.
     """
     phi = get(phi)
+    lines = [line for r in rho for line in _report_lines(phi, r, certify, prec)]
     given = moments(phi)
-    lines = [
-        f"K({rho:g}) = {dual_kernel(phi, rho):.16g}  standardised {phi.name}",
-        f"E φ(X)φ(Y) = {dual_kernel(phi, rho, standardised=False):.16g}",
-        f"E φ = {given.mean:.12g}, Var φ = {given.variance:.12g}, E φ'² = {given.slope_square:.12g}, "
-        f"c₁²/Var φ = {given.linear_share:.12g}",
-    ]
+    facts = (
+        f"{phi.name}: E φ = {given.mean:.12g}, Var φ = {given.variance:.12g}, E φ'² = {given.slope_square:.12g}, "
+        f"c₁²/Var φ = {given.linear_share:.12g}"
+    )
+    return "\n".join([facts, *lines])
+
+
+def _report_lines(phi: Activation, rho: Any, certify: bool, prec: int) -> Iterator[str]:
+    standardised, raw = (dual_kernel(phi, float(rho), standardised=flag) for flag in (True, False))
+    yield f"K({_shown(rho)}) = {standardised:.16g}, E φ(X)φ(Y) = {raw:.16g}"
     if certify:
-        ball = dual_kernel_enclosure(phi, rho, prec)
-        lines.append(f"certified: K({rho:g}) ∈ [{ball.mid().str(20, radius=False)} ± {float(ball.rad()):.1e}]")
-    return "\n".join(lines)
+        ball = dual_kernel_enclosure(phi, rho, prec).str(20).replace("+/-", "±")
+        yield f"K({_shown(rho)}) ∈ {ball}, certified"
+
+
+def _shown(number: Any) -> str:
+    """Return a float as it is, and a rational as the decimal that it equals, if that is short."""
+    decimal = str(float(number))
+    return decimal if isinstance(number, float) or Fraction(decimal) == number else str(number)

@@ -148,7 +148,7 @@ def test_only_a_pass_with_instances_is_a_pass(run):
             'claim("F1", "exact", step="al-dags")',
             "*claim F1 has no proof step 'al-dags'; allowed are all-dags, general",
         ),
-        ('claim("K1", "exact", step="a")', "*claim K1 has no proof step 'a'; it has no proof written out"),
+        ('claim("D1", "exact", step="a")', "*claim D1 has no proof step 'a'; it has no proof written out"),
         ('claim("F1")', "*test_it.py::test_x: claim*allowed are id, kind, step"),
         ('claim("F1", "exact", steps="general")', "*allowed are id, kind, step"),
         ('control("F1", "exact")', "*test_it.py::test_x: control*allowed are id"),

@@ -18,7 +18,7 @@ def test_the_notebooks_are_found_in_order():
 @named
 def test_a_notebook_is_short_and_has_no_logic_of_its_own(source):
     text = source.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 100
+    assert len(text.splitlines()) < 130
     logic = (ast.FunctionDef, ast.ClassDef, ast.While, ast.Lambda, ast.Try)
     assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, logic)]
 

@@ -10,7 +10,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paper_figures import bitflip, cloning, frozen, optimizers, partitions, quotient, refinement, registry, style
+from paper_figures import (
+    bitflip,
+    cloning,
+    depth,
+    frozen,
+    kernels,
+    modulation,
+    optimizers,
+    partitions,
+    quotient,
+    rank_gain,
+    recovery,
+    refinement,
+    registry,
+    saturation,
+    shannon,
+    sine,
+    style,
+)
 from paper_figures.captions import CaptionError
 from torch_experiments import e01_cloning
 
@@ -117,8 +135,49 @@ def early_move(data):
     return run_changed("revived", incoming=moved)(data)
 
 
+def scaled(field, name, factor):
+    def edited(data):
+        entries = getattr(data, field)
+        return dataclasses.replace(data, **{field: {**entries, name: entries[name] * factor}})
+
+    return edited
+
+
 def with_table(edit):
     return lambda data: dataclasses.replace(data, table=edit(data.table))
+
+
+def in_curves(side, name, **changes):
+    def edit(data):
+        curves = getattr(data, side)
+        return dataclasses.replace(data, **{side: {**curves, name: dataclasses.replace(curves[name], **changes)}})
+
+    return edit
+
+
+def gains(edit):
+    return lambda data: dataclasses.replace(
+        data, curves={name: dataclasses.replace(curve, **edit(curve)) for name, curve in data.curves.items()}
+    )
+
+
+def in_maps(name, edit):
+    def changed(data):
+        found = data.maps[name]
+        return dataclasses.replace(data, maps={**data.maps, name: dataclasses.replace(found, **edit(found))})
+
+    return changed
+
+
+def curve_changed(**edits):
+    """Edit arrays of the first curve."""
+
+    def edited(data):
+        first, *others = data.curves
+        changed = {name: edit(getattr(first, name)) for name, edit in edits.items()}
+        return dataclasses.replace(data, curves=(dataclasses.replace(first, **changed), *others))
+
+    return edited
 
 
 def quadratic(table):
@@ -212,6 +271,105 @@ CASES = {
         },
         ["squared error", "", "effective rank", ""],
     ),
+    "rank_gain": Case(
+        rank_gain,
+        lambda results: rank_gain.compute("quick", results),
+        {
+            "one gain is below the bound": scaled("gains", "tanh", 0.99),
+            "rank is lost": lambda data: scaled("bounds", "relu", 0.5)(scaled("gains", "relu", 0.6)(data)),
+            "the extremal one is off": lambda data: dataclasses.replace(data, extremal=data.extremal * (1 + 1e-9)),
+            "a named one is below": scaled("at_share", "relu", 0.8),
+        },
+        ["gain − 1", "gain"],
+    ),
+    "recovery": Case(
+        recovery,
+        lambda results: recovery.compute("quick", results),
+        {
+            "an eigenvalue is zero": scaled("predicted", "gelu", 1e-9),
+            "samples disagree": scaled("sampled", "relu", 1.5),
+            "a rank is missed": lambda data: dataclasses.replace(data, ranks=data.ranks - 1),
+            "the rank was full before": lambda data: dataclasses.replace(data, before=data.before + 1),
+        },
+        ["eigenvalue", "rank"],
+    ),
+    "modulation": Case(
+        modulation,
+        lambda results: modulation.compute("quick", results),
+        {
+            "centred rank is lost": run_changed("shifts", centred=np.linspace(9, 5, len(modulation.SHIFTS))),
+            "raw rank is kept": run_changed("shifts", raw=np.full(len(modulation.SHIFTS), 20.0)),
+            "samples disagree": run_changed("scales", sampled=np.full(len(modulation.SCALES), 20.0)),
+        },
+        ["rank of order 2", ""],
+    ),
+    "depth": Case(
+        depth,
+        lambda results: depth.measure(depth.Config(width=300, runs=8)),
+        {
+            "one activation ends elsewhere": in_curves("raw", "gelu", end=1.0),
+            "a curve turns back": in_curves("raw", "elu", flow=np.linspace(0.5, 0.95, 41)),
+            "correlations do not fall": in_curves("centred", "tanh", flow=np.full(41, 0.95)),
+            "the law has another constant": lambda data: dataclasses.replace(
+                data, distances={name: 1.1 * distance for name, distance in data.distances.items()}
+            ),
+            "networks leave the recursion": in_curves("centred", "relu", flow=np.linspace(0.95, 0, 41)),
+        },
+        ["correlation", "", r"$1 - \rho_l$"],
+    ),
+    "shannon": Case(
+        shannon,
+        lambda results: shannon.compute("quick"),
+        {
+            "a gain is above its bound": gains(lambda curve: {"gain": 1.01 * curve.gain}),
+            "a gain is negative": gains(lambda curve: {"gain": -curve.gain}),
+            "the published form is exact": gains(
+                lambda curve: {"near": dataclasses.replace(curve.near, published=curve.gain)}
+            ),
+            "the corrected form is not": gains(
+                lambda curve: {"near": dataclasses.replace(curve.near, prediction=curve.near.published)}
+            ),
+        },
+        ["$G$", "relative error"],
+    ),
+    "saturation": Case(
+        saturation,
+        lambda results: saturation.measure(25),
+        {
+            "strong units are alive": in_maps("tanh", lambda found: {"frozen": 1 - found.frozen}),
+            "none is strong": in_maps("selu", lambda found: {"strength": 0 * found.strength}),
+            "frozen units are strong": in_maps("sigmoid", lambda found: {"strength": found.strength + 20}),
+            "gain matters for ReLU": in_maps(
+                "relu", lambda found: {"strength": found.strength * np.linspace(1, 1.01, 25)}
+            ),
+        },
+        ["ReLU\n$-b/a$", "", "SELU\n$-b/a$", "", "tanh\n$-b/a$", "", "sigmoid\n$-b/a$", "", "", ""],
+    ),
+    "sine": Case(
+        sine,
+        lambda results: sine.measure(40),
+        {
+            "the sine freezes": lambda data: dataclasses.replace(data, sine=data.tanh),
+            "the bound is crossed": lambda data: dataclasses.replace(data, bound=data.bound / 3),
+            "tanh stays alive": lambda data: dataclasses.replace(data, tanh=data.sine),
+            "ReLU stays alive": lambda data: dataclasses.replace(data, relu=data.sine),
+        },
+        ["$f(z)$", "frozen fraction"],
+    ),
+    "kernels": Case(
+        kernels,
+        lambda results: kernels.measure(3),
+        {
+            "a ball is wide": curve_changed(radii=lambda radii: radii + 1e-11),
+            "float64 is off": curve_changed(gaps=lambda gaps: gaps + 1e-11),
+            "float64 is not a number": curve_changed(gaps=lambda gaps: gaps * np.nan),
+            "not 1 at 1": curve_changed(K=lambda K: K * (1 - 1e-9)),
+            "beyond the diagonal": curve_changed(K=lambda K: np.sign(K) * np.abs(K) ** 0.5),
+            "concave": curve_changed(K=lambda K: np.sin(np.pi * np.linspace(-1, 1, K.size) / 2)),
+            "a curve is missing": lambda data: dataclasses.replace(data, curves=data.curves[1:]),
+        },
+        [r"$K_\phi(\rho)$", ""],
+    ),
 }
 CORRUPTIONS = [(name, reason) for name, case in CASES.items() for reason in case.corruptions]
 
@@ -242,7 +400,7 @@ def test_the_caption_holds_and_the_figure_has_its_axes(name, data):
     with style.context():
         picture = figure.draw(found)
     assert [axis.get_ylabel() for axis in picture.axes] == CASES[name].axes
-    assert picture.get_figwidth() == style.WIDTH
+    assert picture.get_figwidth() in (style.WIDTH, style.PAGE)
 
 
 @pytest.mark.parametrize("name", CASES)

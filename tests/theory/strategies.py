@@ -179,3 +179,24 @@ def _network(case: Case, weights: Array, kinds: dict[int, str]) -> Network:
         inputs=(0,),
         outputs=case.graph.outputs,
     )
+
+
+@st.composite
+def unit_vectors(draw: st.DrawFn, dimension: int) -> list[Fraction]:
+    """Draw a rational point of the unit sphere: `(2t, 1 − |t|²)/(1 + |t|²)` with `t` rational."""
+    t = draw(st.lists(rationals, min_size=dimension - 1, max_size=dimension - 1))
+    square = sum((x * x for x in t), Fraction(0))
+    return [*(2 * x / (1 + square) for x in t), (1 - square) / (1 + square)]
+
+
+@st.composite
+def correlations_of_rank(draw: st.DrawFn, size: int, rank: int) -> Array:
+    """Draw a rational correlation matrix of that size and at most that rank, also with entries 0, 1 and −1.
+
+    It is a Gram matrix of unit vectors; some of them are copies or mirror images of others.
+    """
+    vectors = [draw(unit_vectors(rank)) for _ in range(draw(st.integers(1, size)))]
+    chosen = [*vectors, *draw(st.lists(st.sampled_from(vectors), min_size=size, max_size=size))][:size]
+    signs = draw(st.lists(st.sampled_from([1, 1, 1, -1]), min_size=size, max_size=size))
+    V = np.array([[sign * x for x in vector] for sign, vector in zip(signs, chosen, strict=True)], dtype=object)
+    return np.asarray(V @ V.T)

@@ -1,0 +1,74 @@
+"""`lop kernel`: what it prints, and how it refuses."""
+
+import sys
+from fractions import Fraction
+
+import pytest
+from flint import arb
+
+import lop
+from theory.activations import modulate
+from theory.enclosures import dual_kernel_enclosure
+from theory.kernels import dual_kernel
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run `lop kernel` with arguments in this process; return its exit code, output and errors."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lop", "kernel", *arguments])
+        code = 0
+        try:
+            lop.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return command
+
+
+def test_value_and_moments_are_printed(command):
+    code, out, _ = command("gelu", "--rho", "0.5")
+    assert code == 0
+    moments, values = out.splitlines()
+    assert moments.startswith("gelu: E φ = 0.282094791774, Var φ = 0.345")
+    assert values.startswith("K(0.5) = 0.42736873420218")
+    assert "certified" not in out
+
+
+def test_the_printed_ball_contains_the_enclosure(command):
+    _, out, _ = command("tanh", "--rho", "-0.1", "1/3", "--certify", "--prec", "80")
+    balls = [line.split("∈ ")[1].split(", cert")[0] for line in out.splitlines() if "∈" in line]
+    for ball, rho in zip(balls, (Fraction(-1, 10), Fraction(1, 3)), strict=True):
+        assert arb(ball.replace("±", "+/-")).overlaps(dual_kernel_enclosure("tanh", rho))
+        assert float(arb(ball.replace("±", "+/-")).rad()) < 1e-16
+
+
+def test_gain_and_shift_modulate(command):
+    _, out, _ = command("relu", "--rho", "0.9", "--a", "2", "--b=-1/2")
+    assert f"= {dual_kernel(modulate('relu', 2, Fraction(-1, 2)), 0.9):.16g}," in out
+    assert out.startswith("relu(2·z + -1/2)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rellu", "--rho", "0.5"], "activation 'rellu' is unknown; did you mean one of relu"),
+        (["relu", "--rho", "1.1"], "rho contains 1.1; allowed are correlations in [−1, 1]"),
+        (["relu", "--rho", "0.5", "-2"], "rho contains -2.0"),
+        (["relu", "--rho", "nan"], "rho is 'nan'; allowed are decimals and fractions"),
+        (["relu", "--rho", "0.5j"], "rho is '0.5j'"),
+        (["relu", "--rho", "1/0"], "rho is '1/0'"),
+        (["one", "--rho", "0.5"], "'one' is constant"),
+        (["relu", "--rho", "0.5", "--a", "0"], "a is 0"),
+        (["relu", "--rho", "0.5", "--certify", "--prec", "0"], "prec is 0"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_line(command, arguments, message):
+    code, out, errors = command(*arguments)
+    assert code == 2
+    assert not out
+    assert errors.startswith("lop: ")
+    assert message in errors
+    assert len(errors.splitlines()) == 1

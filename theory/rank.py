@@ -1,0 +1,311 @@
+"""Measures of rank, and what an activation does to them (JL25, Theorem 3.1; claims R1 to R4 and R8).
+
+A measure of rank counts the directions that a positive semidefinite matrix `C` fills. With `p = λ/Σλ` the
+eigenvalues as shares, the exponentials of the Rényi entropies of `p` are
+
+    stable_rank  ≤  renyi2_rank  ≤  shannon_rank  ≤  hard_rank        (orders ∞, 2, 1, 0),
+
+with equality anywhere only if all non-zero eigenvalues are equal. `roy_vetterli_rank` and `srank` read singular
+values of activations instead and are other numbers; nothing here is called "the" effective rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import entr
+
+from theory.activations import Activation, AnyActivation, from_callable, get, moments, standardise
+from theory.kernels import dual_kernel
+from theory.tolerances import EPS, float64_identity
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Four measures of rank of one matrix, from the smallest to the largest."""
+
+    stable: float
+    renyi2: float
+    shannon: float
+    hard: int
+
+
+def ranks(C: Any) -> Ranks:
+    """Return all four measures of a positive semidefinite matrix, shape (n, n).
+
+    Raises:
+        ValueError: As `stable_rank`.
+    """
+    return Ranks(float(stable_rank(C)), float(renyi2_rank(C)), float(shannon_rank(C)), int(hard_rank(C)))
+
+
+def stable_rank(C: Any) -> Any:
+    """Return `tr C / λ_max`, the Rényi rank of order ∞.
+
+    Of a matrix of activations `H` it is `‖H‖_F² / ‖H‖₂²` with `C = Hᵀ H`.
+
+    Args:
+        C: Positive semidefinite, float64 of shape (..., n, n).
+
+    Returns:
+        float64 of shape (...).
+
+    Raises:
+        ValueError: `C` is not square, finite, symmetric and positive semidefinite (to rounding), or is zero.
+
+    Source: Rudelson and Vershynin 2007.
+    """
+    return 1 / shares(C).max(axis=-1)
+
+
+def renyi2_rank(C: Any) -> Any:
+    """Return `er₂(C) = (tr C)² / ‖C‖_F²`, the Rényi rank of order 2, known as participation ratio.
+
+    Arguments, result and errors as `stable_rank`. The `er₂` of JL25, Theorem 3.1.
+    """
+    return 1 / (shares(C) ** 2).sum(axis=-1)
+
+
+def shannon_rank(C: Any) -> Any:
+    """Return `exp(−Σ p ln p)` with `p` the eigenvalues as shares, the Rényi rank of order 1.
+
+    Arguments, result and errors as `stable_rank`.
+    """
+    return np.exp(entr(shares(C)).sum(axis=-1))
+
+
+def hard_rank(C: Any, rtol: float | None = None) -> Any:
+    """Return how many eigenvalues are above `rtol · λ_max`, the Rényi rank of order 0.
+
+    Args:
+        C: Positive semidefinite, float64 of shape (..., n, n).
+        rtol: By default `64 n eps`, what rounding leaves of an eigenvalue that is zero.
+
+    Returns:
+        int64 of shape (...).
+
+    Raises:
+        ValueError: As `stable_rank`; or `rtol` is not in [0, 1).
+    """
+    p = shares(C)
+    threshold = 64 * EPS * p.shape[-1] if rtol is None else rtol
+    if not 0 <= threshold < 1:
+        raise ValueError(f"rtol is {rtol!r}; allowed are shares of the largest eigenvalue, 0 ≤ rtol < 1")
+    return (p > threshold * p.max(axis=-1, keepdims=True)).sum(axis=-1)
+
+
+def roy_vetterli_rank(H: Any) -> Any:
+    """Return `exp(−Σ q ln q)` with `q ∝ σ`, the singular values of activations.
+
+    Never below `shannon_rank(HᵀH)`, where the shares are `p ∝ σ²`.
+
+    Args:
+        H: Activations, float64 of shape (..., samples, units).
+
+    Raises:
+        ValueError: `H` is not a finite matrix, or is zero.
+
+    Source: Roy and Vetterli 2007.
+    """
+    sigma = _singular_values(H)
+    return np.exp(entr(sigma / sigma.sum(axis=-1, keepdims=True)).sum(axis=-1))
+
+
+def srank(H: Any, delta: float = 0.01) -> Any:
+    """Return the least `k` with `Σ_{i≤k} σ_i ≥ (1 − δ) Σ_i σ_i`, the singular values in descending order.
+
+    Args:
+        H: Activations, float64 of shape (..., samples, units).
+        delta: The share of the sum that may be left out, `0 ≤ δ < 1`.
+
+    Raises:
+        ValueError: `H` is not a finite matrix, or is zero; or `delta` is out of range.
+
+    Source: Kumar et al. 2021.
+    """
+    if not 0 <= delta < 1:
+        raise ValueError(f"delta is {delta!r}; allowed are shares 0 ≤ delta < 1")
+    sigma = _singular_values(H)
+    missing = np.flip(np.cumsum(np.flip(sigma, axis=-1), axis=-1), axis=-1)  # what is left out before each k
+    return 1 + (missing[..., 1:] > (delta + EPS * sigma.shape[-1]) * missing[..., :1]).sum(axis=-1)
+
+
+def rank_gain(C: Any, phi: AnyActivation) -> Any:
+    """Return `er₂(K_φ(C)) / er₂(C)`, at least 1: what one activation does to the rank of order 2.
+
+    Args:
+        C: Correlation matrix of jointly Gaussian pre-activations, float64 of shape (..., n, n).
+        phi: An activation, its name, or a callable; it is standardised.
+
+    Raises:
+        ValueError: `C` is no correlation matrix, or `phi` cannot be standardised.
+
+    Source: JL25, Theorem 3.1 (R1).
+    """
+    C = correlation_matrix(C)
+    return _squares(C) / _squares(dual_kernel(phi, C))
+
+
+def rank_gain_bound(C: Any, phi: AnyActivation | float) -> Any:
+    """Return the least `rank_gain` that any activation with this linear share can have on `C`; never below 1.
+
+    With `c₁²` the linear share, the mass `1 − c₁²` that is left is worst in a single Hermite polynomial, and the
+    worst ones are the second and the third:
+    `er₂(K(C)) ≥ n² / max_{k ∈ {2, 3}} Σ_ij (c₁² ρ_ij + (1 − c₁²) ρ_ijᵏ)²`, where the diagonal counts too. It is
+    attained by `c₁ h₁ + √(1 − c₁²) h_k`, so that nothing better depends on `c₁` and `C` alone (R2).
+
+    Args:
+        C: Correlation matrix, float64 of shape (..., n, n).
+        phi: The activation, or its linear share `c₁²/Var φ` in [0, 1].
+
+    Raises:
+        ValueError: `C` is no correlation matrix, or the share is not in [0, 1].
+    """
+    C, a = correlation_matrix(C), linear_share(phi)
+    worst = np.maximum(_squares(a * C + (1 - a) * C**2), _squares(a * C + (1 - a) * C**3))
+    return _squares(C) / worst
+
+
+def linear_share(phi: AnyActivation | float) -> float:
+    """Return `c₁² / Var φ` of an activation; a number is checked and returned.
+
+    Raises:
+        ValueError: The number is not in [0, 1].
+    """
+    share = float(phi) if isinstance(phi, (int, float, np.floating)) else moments(get(phi)).linear_share
+    if not 0 <= share <= 1 + float64_identity():
+        raise ValueError(f"phi is the linear share {phi!r}; allowed are shares in [0, 1], or an activation")
+    return min(share, 1.0)
+
+
+def predict_rank(C: Any, phi: AnyActivation) -> Ranks:
+    """Return the measures of rank of `K_φ(C)`: of post-activations, in the limit of many samples.
+
+    Args:
+        C: Correlation matrix of jointly Gaussian pre-activations, shape (n, n).
+        phi: An activation, its name, or a callable; it is standardised.
+
+    Raises:
+        ValueError: As `rank_gain`.
+    """
+    return ranks(dual_kernel(phi, correlation_matrix(C)))
+
+
+def predict_sampled_rank(C: Any, phi: AnyActivation, samples: int) -> float:
+    """Return `er₂` of the second moments of `N` independent samples of `φ(X)`, `X ~ N(0, C)`, to leading order.
+
+    `Ĝ = HᵀH/N` has `E Ĝ_ij² = K_ij² + v_ij/N` with `v_ij = E φ(X_i)²φ(X_j)² − K_ij²`: sampling alone lowers the
+    rank. The result is `n² / Σ_ij (K_ij² + v_ij/N)`; what is left out is of order `1/N` relative, too, but does not
+    grow with `n`.
+
+    Args:
+        C: Correlation matrix, shape (n, n).
+        phi: An activation, its name, or a callable with `E φ⁴ < ∞`; it is standardised.
+        samples: `N ≥ 1`.
+
+    Raises:
+        ValueError: As `rank_gain`, or `samples < 1`.
+    """
+    if samples < 1:
+        raise ValueError(f"samples is {samples!r}; allowed are integers ≥ 1")
+    C, phi = correlation_matrix(C), get(phi)
+    K, fourth = dual_kernel(phi, C), dual_kernel(_square(phi), C, standardised=False)
+    return float(len(C) ** 2 / (K**2 + (fourth - K**2) / samples).sum())
+
+
+def _square(phi: Activation) -> Activation:
+    """Return `z ↦ φ(z)²` of the standardised activation."""
+    standard = standardise(phi)
+    return from_callable(_Squared(standard.value), phi.breaks, name=f"{standard.name}²")
+
+
+@dataclass(frozen=True)
+class _Squared:
+    function: Callable[[Array], Array]
+
+    def __call__(self, z: Array) -> Array:
+        return self.function(z) ** 2
+
+
+def shares(C: Any) -> Array:
+    """Return the eigenvalues of positive semidefinite matrices as shares `λ/Σλ`, ascending.
+
+    Args:
+        C: float64 of shape (..., n, n).
+
+    Raises:
+        ValueError: `C` is not square, finite, symmetric and positive semidefinite (to rounding), or is zero.
+    """
+    eigenvalues = np.linalg.eigvalsh(_symmetric(C))
+    trace = eigenvalues.sum(axis=-1, keepdims=True)
+    if not (trace > 0).all():
+        raise ValueError("C is zero or negative, so it has no rank to measure; drop features that never vary")
+    p = eigenvalues / trace
+    _check_semidefinite(p)
+    return np.asarray(np.maximum(p, 0.0))
+
+
+def correlation_matrix(C: Any) -> Array:
+    """Return `C` as float64, checked: symmetric, unit diagonal, positive semidefinite, each to rounding.
+
+    Args:
+        C: Shape (..., n, n).
+
+    Raises:
+        ValueError: It is no correlation matrix; the message says in what and, where there is one, the fix.
+    """
+    C = _symmetric(C)
+    diagonal = np.diagonal(C, axis1=-2, axis2=-1)
+    if np.abs(diagonal - 1).max() > float64_identity(C.shape[-1]):
+        worst = diagonal.flat[np.abs(diagonal - 1).argmax()]
+        raise ValueError(
+            f"C has {worst:g} on its diagonal; a correlation matrix has 1 there: divide a covariance by "
+            "√(C_ii C_jj)"
+        )
+    _check_semidefinite(np.linalg.eigvalsh(C) / C.shape[-1])
+    return np.clip(C, -1.0, 1.0)
+
+
+def _symmetric(C: Any) -> Array:
+    matrix = np.asarray(C, dtype=np.float64)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.size:
+        raise ValueError(f"C has shape {matrix.shape}; allowed are square matrices, shape (..., n, n) with n ≥ 1")
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            "C contains NaN or infinity; a feature that never varies has no correlation: drop it first"
+        )
+    scale = float(np.abs(matrix).max())
+    if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > scale * float64_identity(matrix.shape[-1]):
+        raise ValueError("C is not symmetric; use (C + Cᵀ)/2 if it ought to be")
+    return matrix
+
+
+def _check_semidefinite(p: Array) -> None:
+    """Check shares of eigenvalues; the slack is what rounding of the entries may do to them."""
+    lowest = float(p.min())
+    if lowest < -float64_identity(p.shape[-1]):
+        raise ValueError(
+            f"C is not positive semidefinite: one eigenvalue is {lowest:.3g} of the trace; a sample covariance of "
+            "complete data always is, one with entries from different samples need not be"
+        )
+
+
+def _squares(C: Array) -> Array:
+    return np.asarray((C * C).sum(axis=(-2, -1)))
+
+
+def _singular_values(H: Any) -> Array:
+    matrix = np.asarray(H, dtype=np.float64)
+    if matrix.ndim < 2 or not matrix.size:
+        raise ValueError(f"H has shape {matrix.shape}; allowed are activations of shape (..., samples, units)")
+    if not np.isfinite(matrix).all():
+        raise ValueError("H contains NaN or infinity; drop the samples or units that do")
+    sigma = np.linalg.svd(matrix, compute_uv=False)
+    if not (sigma[..., 0] > 0).all():
+        raise ValueError("H is zero, so it has no rank to measure")
+    return np.asarray(sigma)

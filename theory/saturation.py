@@ -1,0 +1,236 @@
+"""Strong nonlinearities: when does `α → ∞` freeze a unit, and when does it not?
+
+`f(z) = sin(s z)` has `α = s² coth s² − 1 → ∞` and slopes that grow almost everywhere. Under `f(z) = φ(a z + b)`
+with bounded `E f²` it is different: where `φ'` is integrable (plateaus on both sides), or `w φ'(w) → 0` on one side
+and `|φ| → ∞` on the other, `α → ∞` leaves `f' → 0` in probability as the only way out of every compact set of
+`(a, b)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from theory import gaussian
+from theory.activations import Activation, AnyActivation, get, modulate
+from theory.catalogue import SELU_ALPHA, SELU_SCALE
+
+Array = np.ndarray[Any, Any]
+
+REACH, WIDEST = 12.0, 1.5
+CELLS = 4096  # of gains and shifts in one block
+
+
+def sine_strength(s: Any) -> Any:
+    """Return `α = s² coth s² − 1` of `sin(s z)`, from `E f² = e^{−s²} sinh s²` and `E f'² = s² e^{−s²} cosh s²`."""
+    square = np.square(s)
+    return square / np.tanh(square) - 1
+
+
+def sine_frozen(s: float, delta: float) -> float:
+    """Return `P(|f'| ≤ δ) = P(|cos(s Z)| ≤ δ/s)` for `f(z) = sin(s z)`, to about 1e-14.
+
+    Raises:
+        ValueError: `s` or `delta` is not positive.
+    """
+    centres, width = _troughs(s, delta)
+    if 2 * width >= math.pi / s:
+        return 1.0
+    return float((special.ndtr(centres + width) - special.ndtr(centres - width)).sum())
+
+
+def sine_frozen_bound(s: float, delta: float) -> float:
+    """Return `(2/π) arcsin(δ/s) (1 + √(2π)/s)`, never below `P(|f'| ≤ δ)`; it tends to 0 as `s → ∞`.
+
+    Every cell `[jπ/s, (j+1)π/s]` has the share `(2/π) arcsin(δ/s)` of its length where `|cos(s z)| ≤ δ/s`, and the
+    cells' lengths times their largest densities sum to at most `1 + 2 (π/s) γ(0)`.
+
+    Raises:
+        ValueError: `s` or `delta` is not positive.
+    """
+    _troughs(s, delta)
+    return 2 / math.pi * math.asin(min(delta / s, 1.0)) * (1 + math.sqrt(2 * math.pi) / s)
+
+
+def _troughs(s: float, delta: float) -> tuple[Array, float]:
+    """Return the zeros of `cos(s z)` that matter, and half the width of `|cos(s z)| ≤ δ/s` around each."""
+    if not (s > 0 and delta > 0):
+        raise ValueError(f"s is {s!r} and delta is {delta!r}; both have to be positive")
+    count = math.ceil(REACH * s / math.pi)
+    return (np.arange(-count, count) + 0.5) * math.pi / s, math.asin(min(delta / s, 1.0)) / s
+
+
+@dataclass(frozen=True)
+class Map:
+    """What `f(z) = φ(a z + b)` does to a standard Gaussian, for arrays of `a` and `b`.
+
+    Attributes:
+        frozen: `P(|f'(Z)| < δ)`.
+        strength: `α = E f'²/Var f − 1`, NaN where `f` is constant to rounding.
+        square: `E f²`.
+    """
+
+    frozen: Array
+    strength: Array
+    square: Array
+
+
+def maps(phi: AnyActivation, a: Any, b: Any, delta: float) -> Map:
+    """Return frozen fraction, strength and size of `φ(a z + b)` over gains and shifts.
+
+    Quadrature on panels in `z`, further split at `a z + b = w` for the kinks and a few `w` where `φ` bends.
+
+    Args:
+        phi: One of `LIVE`: relu, elu, selu, tanh, sigmoid, softsign.
+        a: Gains, positive, broadcast against `b`.
+        b: Shifts; for the strength of relu `b/a ≥ −8`.
+        delta: A slope below this counts as frozen.
+
+    Raises:
+        ValueError: A gain is not positive, `delta` is not, or the frozen fraction of `φ` is not known.
+    """
+    phi = get(phi)
+    gain, shift = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    frozen, bends = (
+        frozen_fraction(phi, gain, shift, delta),
+        _bends(phi, float((REACH * gain + np.abs(shift)).max())),
+    )
+    blocks = [
+        _moments(phi, gain.ravel()[i : i + CELLS], shift.ravel()[i : i + CELLS], bends)
+        for i in range(0, gain.size, CELLS)
+    ]
+    slope_square, variance, square = np.concatenate(blocks, axis=1).reshape(3, *gain.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        strength = np.where(variance > 0, slope_square / variance - 1, np.nan)
+    return Map(frozen, strength, square)
+
+
+def frozen_fraction(phi: AnyActivation, a: Any, b: Any, delta: float) -> Array:
+    """Return `P(|f'(Z)| < δ)` for `f(z) = φ(a z + b)`: the mass outside `live_interval(φ, δ/a)`.
+
+    Raises:
+        ValueError: As `maps`.
+    """
+    gain, shift = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    if not ((gain > 0).all() and delta > 0):
+        raise ValueError(f"a is {a!r} and delta is {delta!r}; both have to be positive (reflect z for a < 0)")
+    low, high = live_interval(phi, delta / gain)
+    low, high = (low - shift) / gain, (high - shift) / gain
+    live = np.where(low > 0, special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low))
+    return np.where(high > low, 1 - live, 1.0)
+
+
+def live_interval(phi: AnyActivation, eta: Any) -> tuple[Array, Array]:
+    """Return the ends of the interval `{w : |φ'(w)| ≥ η}`, equal where it is empty.
+
+    Raises:
+        ValueError: `φ` is none of `LIVE`.
+    """
+    phi, eta = get(phi), np.asarray(eta, dtype=np.float64)
+    if phi.name not in LIVE:
+        raise ValueError(f"where {phi.name!r} is steep is not known; allowed are {', '.join(LIVE)}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return LIVE[phi.name](eta)
+
+
+def escape_bound(phi: AnyActivation, a: Any, delta: float) -> Array:
+    """Return `|{w : |φ'(w)| ≥ δ/a}| / (a √(2π))`, never below `P(|f'| ≥ δ)`, whatever the shift is.
+
+    It is `η |{|φ'| ≥ η}| / (δ √(2π))` with `η = δ/a`, and tends to 0 as `a → ∞` if `φ'` is integrable:
+    `η 1{|φ'| ≥ η} ≤ |φ'|`, and the left side tends to 0.
+
+    Raises:
+        ValueError: As `live_interval`.
+    """
+    low, high = live_interval(phi, delta / np.asarray(a, dtype=np.float64))
+    return np.asarray((high - low) / (np.asarray(a) * math.sqrt(2 * math.pi)))
+
+
+def rescaled_softsign(t: float) -> tuple[float, float, float]:
+    """Return strength and two quantiles of the slope of `softsign(a (z + t))`, divided by its standard deviation.
+
+    With `a = γ(t)^{−2/5}` both `a² t³ γ(t) → 0` and `a³ t⁴ γ(t) → ∞` as `t → ∞`. The variance is that of the nearly
+    linear part, `1/(a t²)²`: what `z < −t` adds is below `4 γ(t)/t`, and what `−t < z < −t/2` adds is of order
+    `γ(t)/a + γ(t/2)/(a t)²`. But `E f'²` is at least that of the spike at `−t`, about `(2/3) a γ(t)`. So `α → ∞`,
+    and yet `f' → 1` in probability.
+
+    Returns:
+        `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.
+    """
+    a = float(gaussian.density(np.array(t))) ** -0.4
+    phi = get("softsign")
+    slope_square, variance, _ = _moments(phi, np.array([a]), np.array([a * t]), _bends(phi, a * (t + REACH)))
+    quantiles = a * phi.slope(a * (np.array([1.0, -1.0]) + t)) / math.sqrt(variance[0])
+    return float(slope_square[0] / variance[0] - 1), float(quantiles[0]), float(quantiles[1])
+
+
+def steep_sine(s: float) -> Activation:
+    """Return `sin(s z)`."""
+    return modulate("sin", s)
+
+
+def _bends(phi: Activation, reach: float) -> Array:
+    """Return where to split: dense near 0, doubling up to `reach` for softsign, whose tails are powers."""
+    ladder = np.array([0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 40])
+    if phi.name == "softsign":
+        ladder = np.concatenate([ladder, 2.0 ** np.arange(6, max(6, math.ceil(math.log2(reach))) + 1)])
+    return np.unique([*-ladder, 0.0, *ladder, *phi.breaks])
+
+
+def _moments(phi: Activation, a: Array, b: Array, knots: Array) -> Array:
+    """Return `E f'²`, `Var f` and `E f²` of `φ(a z + b)`, shape (3, pairs)."""
+    uniform = np.linspace(-REACH, REACH, round(2 * REACH / WIDEST) + 1)
+    cuts = np.clip((knots - b[:, None]) / a[:, None], -REACH, REACH)
+    edges = np.sort(np.concatenate([np.broadcast_to(uniform, (a.size, uniform.size)), cuts], axis=1), axis=1)
+    z, weights = (x.reshape(a.size, -1) for x in gaussian.panels(edges[:, :-1].ravel(), edges[:, 1:].ravel()))
+    weights = weights * gaussian.density(z)
+    w = a[:, None] * z + b[:, None]
+    f, slope = phi.value(w), a[:, None] * phi.slope(w)
+    centred = f - (weights * f).sum(axis=1, keepdims=True)
+    return np.stack([(weights * g * g).sum(axis=1) for g in (slope, centred, f)])
+
+
+def _relu(eta: Array) -> tuple[Array, Array]:
+    return np.zeros_like(eta), np.where(eta <= 1, np.inf, 0.0)
+
+
+def _exponential_unit(scale: float, alpha: float) -> Callable[[Array], tuple[Array, Array]]:
+    """`φ' = scale` above 0 and `scale α eʷ` below, where `α ≥ 1`."""
+
+    def interval(eta: Array) -> tuple[Array, Array]:
+        low = np.minimum(np.log(eta / (scale * alpha)), 0.0)
+        return low, np.where(eta <= scale, np.inf, 0.0)
+
+    return interval
+
+
+def _tanh(eta: Array) -> tuple[Array, Array]:
+    """`φ' = 1/cosh² w ≥ η` for `|w| ≤ arcosh(1/√η)`."""
+    half = np.arccosh(np.maximum(1 / np.sqrt(eta), 1.0))
+    return -half, half
+
+
+def _sigmoid(eta: Array) -> tuple[Array, Array]:
+    """`φ' = 1/(4 cosh²(w/2))`."""
+    low, high = _tanh(4 * eta)
+    return 2 * low, 2 * high
+
+
+def _softsign(eta: Array) -> tuple[Array, Array]:
+    half = np.maximum(1 / np.sqrt(eta) - 1, 0.0)
+    return -half, half
+
+
+LIVE: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+    "relu": _relu,
+    "elu": _exponential_unit(1.0, 1.0),
+    "selu": _exponential_unit(float(SELU_SCALE), float(SELU_ALPHA)),
+    "tanh": _tanh,
+    "sigmoid": _sigmoid,
+    "softsign": _softsign,
+}
