@@ -107,8 +107,9 @@ def caption(data: pa.Table) -> str:
     introduction = (
         "Slowly changing regression: 15 of 20 input bits hold for 10,000 steps, one sample a step, learning rate "
         "0.01. Left: all slow bits are drawn anew (Dohare et al. 2024), 5 ReLU units; diamonds: ends by their "
-        f"published code after {steps[0]:,} steps. Right: one slow bit flips (JL25 figure B.1), mean over the last tenth of "
-        f"{steps[1]:,} steps against the number of units{published}. Top: squared error before the step; bottom: "
+        f"published code after {steps[0]:,} steps. Right: one slow bit flips (JL25 figure B.1), mean over the last "
+        f"tenth of {steps[1]:,} steps against the number of units{published}. Top: squared error before the step; "
+        "bottom: "
         "effective rank (Roy and Vetterli, centred) of the activations on the inputs of the task at hand. "
         f"Mean and standard error of {seeds} seeds."
     )
