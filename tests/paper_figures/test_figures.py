@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from paper_figures import (
+    bitflip,
     cloning,
     depth,
     frozen,
@@ -64,6 +65,17 @@ def small_refinement(results):
     data = refinement.measure(refinement.Config((1_000, 10_000, 40_000, 160_000), repetitions=1), results)
     assert min(data.table["seconds"].to_pylist()) > 0
     return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-7 * row["weights"]))(data)
+
+
+def small_bitflip(results):
+    return bitflip.measure(bitflip.Config(400_000, 200_000, (5,), (0, 1, 2), 20), results)
+
+
+def of_learner(learner, column, value, stream="redraw"):
+    def edit(row):
+        return value if (row["learner"], row["stream"]) == (learner, stream) else row[column]
+
+    return lambda table: replaced(table, column, edit)
 
 
 def score(regime, value):
@@ -245,6 +257,20 @@ CASES = {
         },
         ["seconds"],
     ),
+    "bitflip": Case(
+        bitflip,
+        small_bitflip,
+        {
+            "SGD stays below the linear learner": of_learner("sgd", "loss", 0.5),
+            "SGD is bad from the start": of_learner("sgd", "loss", 9.0),
+            "the escape fails": of_learner("escape", "loss", 9.0),
+            "the escape re-draws more": of_learner("escape", "renewed", 1e6),
+            "the rank stays": of_learner("sgd", "rank", 5.0),
+            "a remedy fails where one bit flips": of_learner("cbp", "loss", 9.0, stream="flip-one"),
+            "a loss is missing": of_learner("sgd", "loss", float("nan"), stream="flip-one"),
+        },
+        ["squared error", "", "effective rank", ""],
+    ),
     "rank_gain": Case(
         rank_gain,
         lambda results: rank_gain.compute("quick", results),
@@ -392,7 +418,7 @@ def test_an_untrue_caption_is_refused(name, reason, data):
         case.figure.check(case.corruptions[reason](data(name)))
 
 
-@pytest.mark.parametrize("name", ["cloning", "quotient", "optimizers", "refinement"])
+@pytest.mark.parametrize("name", ["cloning", "quotient", "optimizers", "refinement", "bitflip"])
 def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
     found = data(name)
     for owner, function in (
@@ -400,6 +426,7 @@ def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
         (quotient, "_curves"),
         (optimizers.measured, "table"),
         (refinement, "_times"),
+        (bitflip, "_run"),
     ):
         monkeypatch.setattr(owner, function, lambda *_, **__: pytest.fail("computed again"))
     again = CASES[name].data(data("folder"))
