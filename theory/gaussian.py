@@ -124,7 +124,7 @@ def semigroup(f: Resolved, x: Array, theta: float) -> Array:
 def correlated(f: Resolved, theta: float) -> float:
     """Return `E f(X) f(Y)` for standard Gaussians of correlation `cos θ`, `0 < θ < π`."""
     rho, spread = math.cos(theta), math.sin(theta)
-    edges = f.edges
+    edges = f.edges if rho > 0 else np.unique(np.concatenate([f.edges, -f.edges]))  # P_ρ f(x) → f(−x) as θ → π
     if f.kinks and abs(rho) > 0.1:
         layers = (np.array(f.kinks)[:, None] + spread * f.reach * LAYERS) / rho
         edges = np.unique(np.clip(np.concatenate([edges, layers.ravel()]), -f.reach, f.reach))
