@@ -54,10 +54,10 @@ def monomials(variables: int, degree: int) -> int:
 
 
 def least_eigenvalue_bound(C: Any, phi: AnyActivation, degree: int = 400) -> float:
-    """Return a lower bound of `λ_min(K_φ(C))` that needs only the largest correlation `r = max |ρ_ij|`.
+    """Return a lower bound of `λ_min(K_φ(C))` that needs only the largest correlation `β = max |ρ_ij|`.
 
-    By Gershgorin `λ_min(C^{∘k}) ≥ max(0, 1 − (n − 1) rᵏ)`, hence
-    `λ_min(K(C)) ≥ Σ_{k≥1} c_k² max(0, 1 − (n − 1) rᵏ)`. Positive for every `r < 1` unless `φ` is a polynomial.
+    By Gershgorin `λ_min(C^{∘k}) ≥ max(0, 1 − (n − 1) βᵏ)`, hence
+    `λ_min(K(C)) ≥ Σ_{k≥1} c_k² max(0, 1 − (n − 1) βᵏ)`. Positive for every `β < 1` unless `φ` is a polynomial.
     Terms above `degree` count as that of `degree + 1`, and coefficients that may be rounding count as zero.
 
     Args:
@@ -69,11 +69,11 @@ def least_eigenvalue_bound(C: Any, phi: AnyActivation, degree: int = 400) -> flo
         ValueError: `C` is no correlation matrix, or `phi` cannot be standardised.
     """
     C, phi = correlation_matrix(C), get(phi)
-    r = float(np.abs(C - np.eye(len(C))).max())
+    beta = float(np.abs(C - np.eye(len(C))).max())
     c = hermite_coefficients(phi, degree)[1:] / math.sqrt(moments(phi).variance)
     weights = np.where(np.abs(c) > ROUNDING, c * c, 0.0)
     rest = 1 - weights.sum()
-    terms = np.maximum(0.0, 1 - (len(C) - 1) * r ** np.arange(1.0, degree + 2))
+    terms = np.maximum(0.0, 1 - (len(C) - 1) * beta ** np.arange(1.0, degree + 2))
     return float(weights @ terms[:-1] + (rest if rest > ROUNDING else 0.0) * terms[-1])
 
 

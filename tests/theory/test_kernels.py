@@ -140,7 +140,8 @@ def test_a_callable_gives_what_its_name_gives(name):
 
 def test_a_kink_that_is_not_given_is_found():
     rho = np.array([-0.9, 0.3, 0.99])
-    bare = dual_kernel(lambda z: np.clip(z, -1, 1), rho)
+    with pytest.warns(UserWarning, match=r"has a kink near -1, 1 that was not given"):
+        bare = dual_kernel(lambda z: np.clip(z, -1, 1), rho)
     assert np.abs(bare - dual_kernel("hardtanh", rho)).max() <= 1e-9
 
 
@@ -202,7 +203,7 @@ def test_the_report_names_moments_values_and_balls():
         ("tanh", sympy.Symbol("r"), TypeError, "rho holds .* such as r"),
         (None, 0.5, TypeError, "activation is None"),
         (["relu"], 0.5, TypeError, "give a name, an Activation or a callable"),
-        ("ReLU", 0.5, ValueError, "did you mean one of relu"),
+        ("RLU", 0.5, ValueError, "did you mean one of relu"),
         (lambda z: np.where(z > 3, np.nan, z), 0.5, ValueError, r"not finite at z = 3\.01"),
         (lambda z: None, 0.5, ValueError, "returned object"),
         ("one", 0.5, ValueError, "'one' is constant"),
@@ -343,3 +344,9 @@ def test_a_degree_that_is_no_degree_is_named(n):
 
 def test_a_constant_has_a_raw_kernel():
     assert dual_kernel("one", [-1.0, 0.3, 1.0], standardised=False).tolist() == [1, 1, 1]
+
+
+def test_names_are_read_kindly():
+    assert get("ReLU") is get("relu")
+    assert get("Hard-Swish") is get("hardswish") is get("hard_swish")
+    assert get("swish") is get("silu")

@@ -489,7 +489,7 @@ def test_without_the_correction_the_sampled_rank_is_missed():
         (np.ones(3), r"shape \(3,\); allowed are square"),
         (np.ones((2, 3)), "allowed are square"),
         (np.zeros((0, 0)), "allowed are square"),
-        ([[1.0, 0.2], [0.3, 1.0]], r"not symmetric; use \(C \+ Cᵀ\)/2"),
+        ([[1.0, 0.2], [0.3, 1.0]], r"not symmetric; .* use \(C \+ Cᵀ\)/2"),
         ([[1.0, math.nan], [math.nan, 1.0]], "NaN"),
         ([[1.0, 2.0], [2.0, 1.0]], "not positive semidefinite"),
     ],
@@ -504,7 +504,7 @@ def test_what_is_no_covariance_is_named(measure, C, message):
 @pytest.mark.parametrize(
     ("C", "message"),
     [
-        (2 * np.eye(2), r"2 on its diagonal; .* divide a covariance"),
+        (2 * np.eye(2), r"2\.0 on its diagonal; .* divide a covariance"),
         ([[1.0, 0.9, 0.0], [0.9, 1.0, 0.9], [0.0, 0.9, 1.0]], "not positive semidefinite"),
         ([[1.0, 1.2], [1.2, 1.0]], "not positive semidefinite"),
     ],
@@ -529,3 +529,22 @@ def test_other_bad_arguments_are_named():
         hard_rank(np.eye(2), -1)
     with pytest.raises(ValueError, match="samples is 0"):
         predict_sampled_rank(np.eye(2), "relu", 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sample_correlations_of_either_precision_are_accepted(dtype):
+    """Also singular ones, whose rounding makes eigenvalues negative and diagonals miss 1."""
+    H = np.random.default_rng(0).standard_normal((50, 10)) @ np.random.default_rng(1).standard_normal((10, 200))
+    H = ((H - H.mean(axis=0)) / H.std(axis=0)).astype(dtype)
+    C = H.T @ H / dtype(len(H))
+    assert hard_rank(C) == 10
+    assert float(rank_gain(C, "relu")) > 1.1
+    assert hard_rank(np.diag([1.0, 1e-4, -1e-4]), rtol=1e-3) == 1
+
+
+def test_ranks_of_a_stack_are_arrays_and_complex_matrices_are_refused():
+    found = ranks(np.stack([np.eye(3), np.ones((3, 3))]))
+    assert found.hard.tolist() == [3, 1]
+    assert isinstance(ranks(np.eye(3)).hard, int)
+    with pytest.raises(TypeError, match="C is complex"):
+        ranks(1j * np.eye(2))
