@@ -14,12 +14,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from scipy.special import entr
 
-from theory.activations import Activation, AnyActivation, from_callable, get, moments, standardise
+from theory.activations import (
+    Activation,
+    AnyActivation,
+    check_not_constant,
+    from_callable,
+    get,
+    moments,
+    standardise,
+)
 from theory.kernels import dual_kernel
 from theory.tolerances import EPS, float64_identity
 
@@ -178,12 +187,30 @@ def linear_share(phi: AnyActivation | float) -> float:
     """Return `c₁² / Var φ` of an activation; a number is checked and returned.
 
     Raises:
-        ValueError: The number is not in [0, 1].
+        ValueError: The number is not in [0, 1], or the activation is constant.
     """
-    share = float(phi) if isinstance(phi, (int, float, np.floating)) else moments(get(phi)).linear_share
+    if isinstance(phi, (int, float, Fraction, np.number)):
+        share = float(phi)
+    else:
+        phi = get(phi)
+        check_not_constant(phi, moments(phi))
+        share = moments(phi).linear_share
     if not 0 <= share <= 1 + float64_identity():
         raise ValueError(f"phi is the linear share {phi!r}; allowed are shares in [0, 1], or an activation")
     return min(share, 1.0)
+
+
+def one_matrix(C: Any) -> Array:
+    """Return one correlation matrix as float64, checked.
+
+    Raises:
+        ValueError: As `correlation_matrix`, or it is a stack of them.
+    """
+    if np.ndim(C) > 2:
+        raise ValueError(
+            f"C has shape {np.shape(C)}; this function takes one matrix: call it for each of the stack"
+        )
+    return correlation_matrix(C)
 
 
 def predict_rank(C: Any, phi: AnyActivation) -> Ranks:
@@ -196,7 +223,7 @@ def predict_rank(C: Any, phi: AnyActivation) -> Ranks:
     Raises:
         ValueError: As `rank_gain`.
     """
-    return ranks(dual_kernel(phi, correlation_matrix(C)))
+    return ranks(dual_kernel(phi, one_matrix(C)))
 
 
 def predict_sampled_rank(C: Any, phi: AnyActivation, samples: int) -> float:
@@ -214,9 +241,9 @@ def predict_sampled_rank(C: Any, phi: AnyActivation, samples: int) -> float:
     Raises:
         ValueError: As `rank_gain`, or `samples < 1`.
     """
-    if samples < 1:
+    if not isinstance(samples, (int, np.integer)) or samples < 1:
         raise ValueError(f"samples is {samples!r}; allowed are integers ≥ 1")
-    C, phi = correlation_matrix(C), get(phi)
+    C, phi = one_matrix(C), get(phi)
     K, fourth = dual_kernel(phi, C), dual_kernel(_square(phi), C, standardised=False)
     return float(len(C) ** 2 / (K**2 + (fourth - K**2) / samples).sum())
 
@@ -245,7 +272,8 @@ def shares(C: Any, slack: float = 0.0) -> Array:
     Raises:
         ValueError: `C` is not square, finite, symmetric and positive semidefinite (to rounding), or is zero.
     """
-    eigenvalues = np.linalg.eigvalsh(_symmetric(C))
+    matrix = _symmetric(C)
+    eigenvalues = np.linalg.eigvalsh(matrix / (np.abs(matrix).max() or 1.0))
     trace = eigenvalues.sum(axis=-1, keepdims=True)
     if not (trace > 0).all():
         raise ValueError("C is zero or negative, so it has no rank to measure; drop features that never vary")
@@ -291,16 +319,14 @@ def _slack(C: Any) -> float:
 
 
 def _symmetric(C: Any) -> Array:
-    if np.iscomplexobj(C):
-        raise TypeError("C is complex; covariances here are real: pass C.real if it is what you mean")
-    matrix = np.array(C, dtype=np.float64)
+    matrix = _real(C, "C")
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.size:
         raise ValueError(f"C has shape {matrix.shape}; allowed are square matrices, shape (..., n, n) with n ≥ 1")
     if not np.isfinite(matrix).all():
         raise ValueError(
             "C contains NaN or infinity; a feature that never varies has no correlation: drop it first"
         )
-    scale = float(np.abs(matrix).max())
+    scale = float(np.abs(matrix).max()) or 1.0
     if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > scale * _slack(C):
         raise ValueError(
             "C is not symmetric; of activations H, shape (samples, units), give np.corrcoef(H.T) or H.T @ H; use "
@@ -323,13 +349,29 @@ def _squares(C: Array) -> Array:
     return np.asarray((C * C).sum(axis=(-2, -1)))
 
 
+def _real(values: Any, name: str) -> Array:
+    """Return numbers as a fresh float64 array.
+
+    Raises:
+        TypeError: They are complex, or no numbers; a masked entry is none.
+    """
+    if np.ma.is_masked(values):
+        raise TypeError(f"{name} has masked entries; fill or drop them first")
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(
+            f"{name} holds {array.dtype}; real numbers are needed" + " (pass .real?)" * (array.dtype.kind == "c")
+        )
+    return np.array(array, dtype=np.float64)
+
+
 def _singular_values(H: Any) -> Array:
-    matrix = np.asarray(H, dtype=np.float64)
+    matrix = _real(H, "H")
     if matrix.ndim < 2 or not matrix.size:
         raise ValueError(f"H has shape {matrix.shape}; allowed are activations of shape (..., samples, units)")
     if not np.isfinite(matrix).all():
         raise ValueError("H contains NaN or infinity; drop the samples or units that do")
-    sigma = np.linalg.svd(matrix, compute_uv=False)
+    sigma = np.linalg.svd(matrix / (np.abs(matrix).max() or 1.0), compute_uv=False)
     if not (sigma[..., 0] > 0).all():
         raise ValueError("H is zero, so it has no rank to measure")
     return np.asarray(sigma)

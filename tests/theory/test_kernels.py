@@ -140,9 +140,9 @@ def test_a_callable_gives_what_its_name_gives(name):
 
 def test_a_kink_that_is_not_given_is_found():
     rho = np.array([-0.9, 0.3, 0.99])
-    with pytest.warns(UserWarning, match=r"has a kink near -1, 1 that was not given"):
-        bare = dual_kernel(lambda z: np.clip(z, -1, 1), rho)
-    assert np.abs(bare - dual_kernel("hardtanh", rho)).max() <= 1e-9
+    with pytest.warns(UserWarning, match=r"has a kink near 0\.314 that was not given"):
+        bare = dual_kernel(lambda z: np.maximum(z - 0.314, 0), rho)
+    assert np.abs(bare - dual_kernel(modulate("relu", 1, Fraction(-157, 500)), rho)).max() <= 1e-9
 
 
 @pytest.mark.parametrize(
