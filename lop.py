@@ -133,7 +133,7 @@ def bitflip(
 @app.command
 def kernel(
     name: Positional[str],
-    rho: tuple[str, ...],
+    rho: tuple[str, ...] = ("-1", "0", "0.5", "0.9", "1"),
     a: str = "1",
     b: str = "0",
     certify: bool = False,

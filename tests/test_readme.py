@@ -8,10 +8,18 @@ from torch_experiments import optimizer_table
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_in_the_readme_prints_what_its_comments_say(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def printed(code, capsys):
     exec(compile(code, "README.md", "exec"), {})
-    dead, cloned = capsys.readouterr().out.splitlines()
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_python_in_the_readme_prints_what_its_comments_say(capsys):
+    *kernels_and_rank, network = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    for code, prints in zip(kernels_and_rank, (2, 3), strict=True):
+        comments = re.findall(r"print\(.*\)  # (.*)", code)
+        assert len(comments) == prints
+        assert printed(code, capsys) == comments
+    dead, cloned = printed(network, capsys)
     assert "every h ≥ 0 and the largest in-weight is -1 ≤ 0" in dead
     assert cloned == "(('a', 'b'),)"
 

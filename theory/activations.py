@@ -25,6 +25,7 @@ Scaling = Literal["positive", "sign", "linear"]
 Symmetry = Literal["odd", "even"]
 Tails = Literal["half-vanishing", "plateau", "neither"]
 Number = float | int | Fraction
+ALIASES = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "leaky_relu", "identity": "linear"}
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,12 @@ def get(activation: AnyActivation) -> Activation:
         return from_callable(activation)
     if not isinstance(activation, str):
         raise TypeError(f"activation is {activation!r}; give a name, an Activation or a callable")
-    known = named()
-    if activation not in known:
-        near = get_close_matches(activation.lower().replace("-", "_"), known) or sorted(known)
+    known, name = named(), activation.strip().lower().replace("-", "_")
+    name = ALIASES.get(name, name)
+    if name not in known:
+        near = get_close_matches(name, known) or sorted(known)
         raise ValueError(f"activation {activation!r} is unknown; did you mean one of {', '.join(near)}?")
-    return known[activation]
+    return known[name]
 
 
 @cache
@@ -188,13 +190,20 @@ def from_callable(
         ValueError: It returns no real number for each number (raised where it is first evaluated).
     """
     try:
-        return _from_callable(function, tuple(sorted(float(kink) for kink in kinks)), slope, name)
+        return _from_callable(function, _checked_kinks(kinks), slope, name)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
         raise TypeError(
             f"{function!r} is not hashable, so nothing can be kept for it; wrap it in a lambda"
         ) from None
+
+
+def _checked_kinks(kinks: Any) -> tuple[float, ...]:
+    points = np.atleast_1d(np.asarray(kinks, dtype=np.float64))
+    if not np.isfinite(points).all():
+        raise ValueError(f"kinks is {kinks!r}; allowed are finite points")
+    return tuple(sorted(points.tolist()))
 
 
 @lru_cache(maxsize=1024)

@@ -382,7 +382,7 @@ def _report_lines(phi: Activation, rho: Any, certify: bool, prec: int) -> Iterat
     standardised, raw = (dual_kernel(phi, float(rho), standardised=flag) for flag in (True, False))
     yield f"K({_shown(rho)}) = {standardised:.16g}, E φ(X)φ(Y) = {raw:.16g}"
     if certify:
-        ball = dual_kernel_enclosure(phi, rho, prec).str(20).replace("+/-", "±")
+        ball = dual_kernel_enclosure(phi, rho, prec).str(max(20, prec * 3 // 10)).replace("+/-", "±")
         yield f"K({_shown(rho)}) ∈ {ball}, certified"
 
 

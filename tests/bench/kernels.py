@@ -71,7 +71,7 @@ class Measured(NamedTuple):
 
 def main() -> None:
     """Print the comparison and the table of the whole catalogue."""
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {MILLION:,} correlations, one thread")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {MILLION:,} correlations, ours on one thread")
     compare()
     print()
     tabulate()

@@ -1,16 +1,30 @@
 """Evaluation of the dual kernel, its derivatives and its Hermite coefficients; bad input."""
 
 import math
+import pickle
 from fractions import Fraction
+from threading import Thread
 
 import numpy as np
 import pytest
+import sympy
 from flint import arb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theory.activations import from_callable, get, hermite, modulate, moments, named, polynomial, standardise
+from theory.activations import (
+    from_callable,
+    get,
+    hermite,
+    modulate,
+    moments,
+    named,
+    polynomial,
+    resolved,
+    standardise,
+)
 from theory.enclosures import dual_kernel_enclosure
+from theory.gaussian import correlated
 from theory.hermite import hermite_coefficients
 from theory.kernels import BLOCK, dual_kernel, dual_kernel_derivative, report
 from theory.tolerances import float64_identity
@@ -126,8 +140,9 @@ def test_a_callable_gives_what_its_name_gives(name):
 
 def test_a_kink_that_is_not_given_is_found():
     rho = np.array([-0.9, 0.3, 0.99])
-    bare = dual_kernel(lambda z: np.clip(z, -1, 1), rho)
-    assert np.abs(bare - dual_kernel("hardtanh", rho)).max() <= 1e-9
+    with pytest.warns(UserWarning, match=r"has a kink near 0\.314 that was not given"):
+        bare = dual_kernel(lambda z: np.maximum(z - 0.314, 0), rho)
+    assert np.abs(bare - dual_kernel(modulate("relu", 1, Fraction(-157, 500)), rho)).max() <= 1e-9
 
 
 @pytest.mark.parametrize(
@@ -179,6 +194,18 @@ def test_the_report_names_moments_values_and_balls():
         ("tanh", [0.2, math.nan], ValueError, "NaN"),
         ("tanh", 0.5 + 0j, TypeError, "complex"),
         ("tanh", np.array([0.5 + 0.1j]), TypeError, "complex"),
+        ("tanh", np.array([0.5j, 0.5], dtype=object), TypeError, "complex"),
+        ("tanh", math.inf, ValueError, "contains inf"),
+        ("tanh", "0.5", TypeError, "rho holds .*give real numbers"),
+        ("tanh", None, TypeError, "rho holds .*None"),
+        ("tanh", [[0.1, 0.2], [0.3]], TypeError, "rho is ragged"),
+        ("tanh", np.ma.array([0.5, 5.0], mask=[0, 1]), TypeError, "rho is a masked array"),
+        ("tanh", sympy.Symbol("r"), TypeError, "rho holds .* such as r"),
+        (None, 0.5, TypeError, "activation is None"),
+        (["relu"], 0.5, TypeError, "give a name, an Activation or a callable"),
+        ("RLU", 0.5, ValueError, "did you mean one of relu"),
+        (lambda z: np.where(z > 3, np.nan, z), 0.5, ValueError, r"not finite at z = 3\.01"),
+        (lambda z: None, 0.5, ValueError, "returned object"),
         ("one", 0.5, ValueError, "'one' is constant"),
         (lambda z: 0 * z + 3, 0.5, ValueError, "is constant"),
         (lambda z: np.exp(z * z), 0.5, ValueError, "not square integrable"),
@@ -205,6 +232,105 @@ def test_orders_that_do_not_exist_are_named(phi, order, message):
         dual_kernel_derivative(phi, 0.5, order)
 
 
+NEARLY_CONSTANT = [
+    *(("sigmoid", Fraction(1, 10**6), 0), ("cos", Fraction(1, 1000), 0), ("cos", Fraction(1, 10**6), 0)),
+    *(("gaussian", Fraction(1, 10**6), 0), ("tanh", 1, -8), ("tanh", 1, 20), ("erf", 1, 8), ("step", 1, 8)),
+    *(("relu", 1, -8), ("relu", 1, -12), ("sigmoid", 1, -12), ("hard_swish", 1, -12), ("softplus", 1, -12)),
+]
+
+
+@pytest.mark.parametrize(("name", "a", "b"), NEARLY_CONSTANT)
+def test_nearly_constant_and_far_shifted_activations_keep_their_digits(name, a, b):
+    phi = modulate(name, a, b)
+    rho = (-1.0, -0.9, 1e-9, 0.3, 1 - 1e-4, 1 - 1e-12)
+    for r, K in zip(rho, dual_kernel(phi, rho), strict=True):
+        ball = dual_kernel_enclosure(phi, r)
+        assert float(ball.rad()) <= 1e-12
+        assert abs(ball - K) <= 2e-12
+
+
+@pytest.mark.parametrize(("name", "a", "b"), [("tanh", 10, 0), ("tanh", 30, 0), ("silu", 30, 7), ("selu", 30, 0)])
+def test_steep_kernels_agree_with_the_hermite_series(name, a, b):
+    phi, rho = modulate(name, a, b), np.array([-0.9, -0.3, 0.2, 0.9])
+    series = np.polynomial.polynomial.polyval(rho, hermite_coefficients(phi, 400) ** 2)
+    assert (
+        np.abs(series / moments(phi).square - dual_kernel(phi, rho, standardised=False) / moments(phi).square).max()
+        <= 1e-13
+    )
+
+
+def test_quadrature_keeps_its_digits_at_tiny_angles():
+    """`1 − K(cos θ) = K'(1) (1 − cos θ)` to first order, far below the rounding of `cos θ`."""
+    for name in ("tanh", "silu"):
+        f = resolved(get(name))
+        for theta in (1e-9, 1e-6):
+            assert abs(correlated(f, theta) - moments(name).square) <= 1e-15 + theta**2
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_hermite_polynomials_of_high_degree_have_powers_for_kernels(n):
+    rho = np.array([-0.9, 0.5, 0.99])
+    assert np.abs(dual_kernel(hermite(n), rho) - rho**n).max() <= float64_identity(1)
+    assert (hermite_coefficients(hermite(n), n + 2) > 0).tolist() == [k == n for k in range(n + 3)]
+    assert moments(hermite(n)).slope_square / moments(hermite(n)).variance == n
+
+
+@pytest.mark.parametrize(
+    "rho",
+    [[0, 1], np.array([0, 1]), np.array([0, 1], np.float32), np.array([0, 1], np.float16), [False, True]],
+    ids=str,
+)
+def test_numbers_of_any_type_are_correlations(rho):
+    assert dual_kernel("tanh", rho).tolist() == [0, 1]
+
+
+def test_shapes_orders_and_exact_scalars_are_taken_as_they_come():
+    third = dual_kernel("tanh", 1 / 3)
+    for same in (Fraction(1, 3), sympy.Rational(1, 3), np.array(1 / 3), np.longdouble(1) / 3):
+        assert dual_kernel("tanh", same) == third
+    assert dual_kernel("tanh", np.array([Fraction(1, 3)], dtype=object))[0] == third
+    assert dual_kernel("tanh", np.empty((0, 3))).shape == (0, 3)
+    assert (dual_kernel("tanh", np.broadcast_to(1 / 3, (2, 3))) == third).all()
+    assert np.abs(dual_kernel("relu", [5e-324, -5e-324, 1e-310])).max() <= float64_identity()
+
+
+def test_rounding_of_float32_beyond_one_counts_as_one():
+    above = np.nextafter(np.float32(1), np.float32(2))
+    assert dual_kernel("relu", above) == 1
+    with pytest.raises(ValueError, match="allowed are correlations"):
+        dual_kernel("relu", float(above))
+
+
+def test_threads_share_one_evaluator():
+    phi, rho, found = modulate("silu", Fraction(7, 5)), np.linspace(-1, 1, 500), []
+    threads = [Thread(target=lambda: found.append(dual_kernel(phi, rho))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all((one == found[0]).all() for one in found)
+
+
+def test_named_activations_can_be_pickled():
+    assert pickle.loads(pickle.dumps(get("relu"))) is get("relu")
+
+
+def test_kinks_may_come_in_a_list():
+    own = from_callable(np.abs, kinks=[0.0])
+    assert dual_kernel(own, 0.3) == pytest.approx(dual_kernel("abs", 0.3), abs=1e-14)
+
+
+def test_a_nearly_constant_callable_has_a_raw_kernel_only():
+    with pytest.raises(ValueError, match=r"nearly constant: it varies by .* subtract the constant"):
+        dual_kernel(faint, 0.5)
+    assert dual_kernel(faint, 0.5, standardised=False) == pytest.approx(1, abs=1e-9)
+
+
+def faint(z):
+    return 1 + 1e-5 * np.tanh(z)
+
+
 def test_rounding_beyond_one_counts_as_one():
     assert dual_kernel("tanh", 1 + 1e-14) == 1
     assert dual_kernel("tanh", [-1 - 1e-14])[0] == -1
@@ -218,3 +344,9 @@ def test_a_degree_that_is_no_degree_is_named(n):
 
 def test_a_constant_has_a_raw_kernel():
     assert dual_kernel("one", [-1.0, 0.3, 1.0], standardised=False).tolist() == [1, 1, 1]
+
+
+def test_names_are_read_kindly():
+    assert get("ReLU") is get("relu")
+    assert get("Hard-Swish") is get("hardswish") is get("hard_swish")
+    assert get("swish") is get("silu")
