@@ -568,7 +568,7 @@ def test_no_size_is_too_large_and_no_kind_of_number_is_guessed():
     assert roy_vetterli_rank(1e308 * np.eye(3)) == pytest.approx(3)
     for values in ([["1", "0"], ["0", "1"]], 1j * np.eye(2), np.ma.masked_equal(np.eye(2), 0)):
         for function in (stable_rank, srank, lambda C: rank_gain(C, "relu")):
-            with pytest.raises(TypeError, match="is complex|holds|masked"):
+            with pytest.raises(TypeError, match=r"is complex|holds|masked"):
                 function(values)
     for samples in (math.nan, 1.5):
         with pytest.raises(ValueError, match="samples is"):
