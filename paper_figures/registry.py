@@ -38,6 +38,9 @@ FIGURES = (
     "shannon",
     "saturation",
     "sine",
+    "stability",
+    "portrait",
+    "escape",
     "bitflip",
 )
 OUT = Path("paper_figures/out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,16 @@ def gradient_flow(
     leave: float | None = None,
     reach: float | None = None,
     stop: bool = False,
+    method: str = "DOP853",
     rtol: float = 1e-9,
     atol: float = 1e-12,
+    longest: int = 200_000,
 ) -> Flow:
-    """Solve `θ̇ = −∇L(θ)` from the network's parameters, with an explicit Runge-Kutta method of order 8.
+    """Solve `θ̇ = −∇L(θ)` from the network's parameters.
 
-    ReLU networks have a discontinuous right-hand side where a unit crosses its kink; the step control then takes
-    small steps, and the solution is Lipschitz in the data as before.
+    The right-hand side of ReLU networks jumps wherever a sample crosses a unit's kink. Step control has to find
+    each such time, and crawls where the flow slides along a kink: give them `method="RK23"` and `rtol=1e-5`, or
+    descend in small steps instead (`simulate.descent`).
 
     Args:
         network: Weights in float64.
@@ -73,16 +77,25 @@ def gradient_flow(
         manifold: Where the distance of the events is measured from.
         leave, reach: Distances that are events when exceeded, and when gone below.
         stop: Whether the first event ends the solution.
+        method: An explicit method of `scipy.integrate.solve_ivp`; the default is of order 8.
         rtol, atol: Tolerances of the solver.
+        longest: After how many gradients to give up.
 
     Raises:
         ValueError: `duration` is not positive, a distance is given without a manifold or is not positive, or the
             weights are not float64.
-        ArithmeticError: The solver failed, as it does where the flow blows up.
+        ArithmeticError: The solver failed, as it does where the flow blows up, or needed too many gradients.
     """
     _check(network, duration, manifold, leave, reach)
 
-    def velocity(_: float, theta: Array) -> Array:
+    spent = count()
+
+    def velocity(time: float, theta: Array) -> Array:
+        if next(spent) >= longest:
+            raise ArithmeticError(
+                f"{longest} gradients took the flow to {time:.3g} of {duration:.3g} only; shorten it, raise rtol, "
+                "or descend in small steps where units slide along their kinks"
+            )
         return -gradient(network.with_parameters(theta), x, criterion.gradient)
 
     events = [_crossing(manifold, level, sign, stop) for level, sign in ((leave, 1.0), (reach, -1.0))]
@@ -91,7 +104,7 @@ def gradient_flow(
             velocity,
             (0.0, duration),
             network.parameters,
-            method="DOP853",
+            method=method,
             dense_output=True,
             events=events,
             rtol=rtol,

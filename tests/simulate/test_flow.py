@@ -1,5 +1,7 @@
 """Gradient flow: an exact solution, conserved quantities, the loss budget, and events at a manifold."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,6 @@ from hypothesis import strategies as st
 
 from claims.evidence import witness
 from simulate.flow import balances, energy_drift, gradient_flow
-from theory.activations import get
 from theory.manifolds import cloned_manifold
 from theory.network import Network, SquaredError, loss
 from theory.partitions import coarsest_equitable_partition
@@ -37,23 +38,25 @@ def test_a_linear_neuron_relaxes_exponentially():
         assert abs(flow.parameters(t)[0] - exact) <= ode(RTOL) * exact
 
 
-@settings(max_examples=8)
-@given(seed=st.integers(0, 999))
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu"])
 def test_balances_of_homogeneous_units_are_conserved(activation, seed):
     net, x, goal = problem(activation, seed)
-    flow = gradient_flow(net, x, goal, 0.5)
+    x, goal = x[:, :2], SquaredError(goal.y[:, :2])
+    options = {} if activation == "linear" else {"method": "RK23", "rtol": 1e-5, "atol": 1e-7}
+    flow = gradient_flow(net, x, goal, 0.5, **options)
     drift = np.abs(balances(flow.at(0.5)) - balances(net)).max()
-    assert drift <= 1e-6 if activation != "linear" else ode(RTOL)
+    assert drift <= ode(options.get("rtol", RTOL))
     assert np.abs(flow.parameters(0.5) - net.parameters).max() > 1e-4
 
 
 def test_balances_of_other_units_are_not_there_and_not_conserved():
     net, x, goal = problem("tanh")
     assert balances(net).size == 0
-    as_linear = net.with_parameters(gradient_flow(net, x, goal, 1.0).parameters(1.0))
+    later = gradient_flow(net, x, goal, 1.0).at(1.0)
     relabelled = [
-        Network.layered([n.parameters[:6].reshape(2, 3), n.parameters[6:][None]], "relu") for n in (net, as_linear)
+        Network.layered([one.parameters[:6].reshape(2, 3), one.parameters[6:][None]], "relu")
+        for one in (net, later)
     ]
     assert np.abs(balances(relabelled[1]) - balances(relabelled[0])).max() > 1e-4
 
@@ -82,7 +85,7 @@ def test_the_flow_stays_on_a_cloned_manifold(seed):
 def test_events_tell_when_a_tube_is_left_and_reached():
     net, x, goal = problem("tanh", copies=2)
     manifold = cloned_manifold(net, coarsest_equitable_partition(net), 1e-12)
-    start = net.parameters + manifold.project_normal(1e-3 * np.ones(8) * np.arange(8))
+    start = net.parameters + manifold.project_normal(1e-3 * np.arange(len(net.parameters)))
     off, first = net.with_parameters(start), manifold.distance(start)
     flow = gradient_flow(off, x, goal, 40.0, manifold=manifold, leave=3 * first, stop=True)
     assert flow.left == pytest.approx(flow.end)
@@ -109,9 +112,13 @@ def test_bad_input_is_named(options, message):
         gradient_flow(net, x, goal, **{"duration": 1.0, **options})
 
 
-def test_exact_weights_and_ties_are_refused():
-    from fractions import Fraction
+def test_a_flow_that_costs_too_much_says_so():
+    net, x, goal = problem("tanh")
+    with pytest.raises(ArithmeticError, match="20 gradients took the flow to"):
+        gradient_flow(net, x, goal, 50.0, longest=20)
 
+
+def test_exact_weights_and_ties_are_refused():
     exact = Network.layered([np.array([[Fraction(1)]])], "linear")
     with pytest.raises(ValueError, match="float weights"):
         gradient_flow(exact, np.ones((1, 1)), SquaredError(np.ones((1, 1))), 1.0)
@@ -119,4 +126,3 @@ def test_exact_weights_and_ties_are_refused():
     tied = Network.from_edges(weights, "relu", ["x"], ["y"], tied={("x", "a"): 0, ("x", "b"): 0})
     with pytest.raises(ValueError, match="untie"):
         balances(tied)
-    assert get("relu").scaling == "positive"
