@@ -1,4 +1,4 @@
-"""The command line: `lop claims`, `lop figures`, `lop kernel` and `lop bitflip`."""
+"""The command line: `lop claims`, `lop figures`, `lop kernel` and `lop simulate`."""
 
 import os
 import sys
@@ -87,7 +87,8 @@ def figures(
 
 
 @app.command
-def bitflip(
+def simulate(
+    what: Positional[Literal["bit-flipping"]],
     learner: str = "sgd",
     hidden: int = 5,
     steps: int = 1_000_000,
@@ -102,6 +103,7 @@ def bitflip(
     """Train a small network on slowly changing regression and print how it ends.
 
     Args:
+        what: bit-flipping, the slowly changing regression of Dohare et al. (2024) and JL25.
         learner: sgd, momentum, adam, l2, adamw, l2-init, shrink-perturb, redo, cbp, cbp-contribution, cbp-adam,
             escape or linear.
         hidden: ReLU units.

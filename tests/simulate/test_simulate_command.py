@@ -1,4 +1,4 @@
-"""`lop bitflip`: prints how a run ends, writes it, and refuses bad input with one line."""
+"""`lop simulate bit-flipping`: prints how a run ends, writes it, and refuses bad input with one line."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ LOP = str(Path(__file__).parents[2] / "lop.py")
 
 
 def call(*arguments):
-    return subprocess.run([sys.executable, LOP, "bitflip", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, LOP, "simulate", "bit-flipping", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_a_run_prints_its_end_and_goes_into_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lop"])
     file = tmp_path / "run.npz"
-    lop.bitflip("cbp", hidden=3, steps=4_000, seeds=(0, 1), bin_=2_000, out=file)
+    lop.simulate("bit-flipping", "cbp", hidden=3, steps=4_000, seeds=(0, 1), bin_=2_000, out=file)
     printed = capsys.readouterr().out
     assert "cbp, 3 units, 4,000 steps" in printed
     assert "loss" in printed
