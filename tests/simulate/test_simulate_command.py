@@ -12,7 +12,9 @@ LOP = str(Path(__file__).parents[2] / "lop.py")
 
 
 def call(*arguments):
-    return subprocess.run([sys.executable, LOP, "simulate", "bit-flipping", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, LOP, "simulate", "bit-flipping", *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_a_run_prints_its_end_and_goes_into_a_file(tmp_path, monkeypatch, capsys):
