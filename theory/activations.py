@@ -16,7 +16,7 @@ import sympy
 from theory import gaussian
 from theory.closed_forms import ClosedForm, Polynomial
 from theory.pieces import Pieces, Term
-from theory.scalars import elementwise, is_ball, on, rational, root
+from theory.scalars import elementwise, is_ball, on, rational, root, to_float
 from theory.tolerances import EPS
 
 INFINITY = math.inf
@@ -260,6 +260,8 @@ def polynomial(coefficients: tuple[Number, ...], name: str | None = None) -> Act
     if not coefficients:
         raise ValueError("coefficients is empty: give at least the constant term")
     a = tuple(rational(c) for c in coefficients)
+    if not all(math.isfinite(to_float(c * (j + 1))) for j, c in enumerate(a)):
+        raise ValueError("a coefficient is too large for float64; scale the polynomial down")
     while len(a) > 1 and not a[-1]:
         a = a[:-1]
     whole = Pieces((), ((Term(a),),))
@@ -416,8 +418,7 @@ def _moments_like(phi: Activation, z: Any) -> tuple[Any, Any]:
         return mean, (square - mean * mean).sqrt()
     if isinstance(z, sympy.Basic) and phi.kernel:
         at_zero, at_one = (sympy.simplify(phi.kernel.formula(sympy.Integer(k))) for k in (0, 1))
-        sign = int(np.sign(moments(phi).mean)) if at_zero != 0 else 0
-        return sign * root(at_zero), root(at_one - at_zero)
+        return sympy.simplify(phi.kernel.mean(sympy.Integer(0))), root(at_one - at_zero)
     raise TypeError(
         f"the moments of {phi.name!r} are not known exactly as {type(z).__name__}; use floats or Arb balls"
     )
@@ -449,13 +450,18 @@ def moments(phi: AnyActivation) -> Moments:
 def _polynomial_moments(kernel: Polynomial) -> Moments:
     """Return the moments of a polynomial, exact but for one rounding: `E φ'² = K'(1) = Σ k c_k²`."""
     mean, shares = kernel.means[0], kernel.shares
-    return Moments(
-        mean=float(mean),
-        square=float(sum(shares)),
-        variance=float(sum(shares[1:])),
-        slope_square=float(sum(k * share for k, share in enumerate(shares))),
-        linear=float(kernel.means[1]) if len(kernel.means) > 1 else 0.0,
+    given = Moments(
+        mean=to_float(mean),
+        square=to_float(Fraction(sum(shares))),
+        variance=to_float(Fraction(sum(shares[1:]))),
+        slope_square=to_float(Fraction(sum(k * share for k, share in enumerate(shares)))),
+        linear=to_float(kernel.means[1]) if len(kernel.means) > 1 else 0.0,
     )
+    if not math.isfinite(given.square + given.slope_square):
+        raise ValueError(
+            f"the moments of a polynomial of degree {len(shares) - 1} are too large for float64; scale it down"
+        )
+    return given
 
 
 @lru_cache(maxsize=1024)

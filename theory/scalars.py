@@ -5,6 +5,7 @@ Exact scalars are `fractions.Fraction`, SymPy expressions and the balls `flint.a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -82,6 +83,32 @@ def root(z: Any) -> Any:
 def root_of_product(a: Any, b: Any) -> Any:
     """Return `√(a b)` for `a, b ≥ 0`: in one root of balls, in two of SymPy expressions, which simplify better."""
     return (a * b).sqrt() if is_ball(a) else sympy.sqrt(a) * sympy.sqrt(b)
+
+
+def fraction(ball: flint.arb) -> Fraction:
+    """Return the centre of a ball."""
+    mantissa, exponent = ball.mid().man_exp()
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def nearest(ball: flint.arb) -> float:
+    """Return the float64 nearest to the centre of a ball, ±inf beyond float64; `float(ball)` may be a neighbour."""
+    centre = ball.mid()
+    if not centre.is_finite():
+        return float(centre)
+    mantissa, exponent = (int(part) for part in centre.man_exp())
+    size = mantissa.bit_length() + exponent
+    if mantissa and not -1080 <= size <= 1024:
+        return math.copysign(0.0 if size < 0 else math.inf, 1 if mantissa > 0 else -1)
+    return to_float(fraction(centre))
+
+
+def to_float(number: Fraction) -> float:
+    """Return the float64 nearest to a rational, ±inf beyond float64."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def power(z: Any, n: int) -> Any:

@@ -18,7 +18,7 @@ from flint import arb
 from theory import gaussian
 from theory.activations import INFINITY, Activation, AnyActivation, Strip, get, moments, standardise
 from theory.derivatives import Derivative, derivative
-from theory.enclosures import GUARD, moment_balls
+from theory.enclosures import GUARD, end_balls
 from theory.kernels import dual_kernel_derivative
 from theory.pieces import Part, Pieces, Reciprocal, Term
 
@@ -105,8 +105,8 @@ def strength_enclosure(phi: AnyActivation, prec: int = 64) -> tuple[arb, arb]:
     if derivative(phi, 1).jumps:
         raise ValueError(f"the activation {phi.name!r} jumps, so that its strength is infinite")
     with flint.ctx.workprec(prec + GUARD):
-        (mean, square), (_, slope_square) = moment_balls(phi, prec), moment_balls(_slope(phi), prec)
-        return slope_square / square - 1, slope_square / (square - mean * mean) - 1
+        (mean_square, square), (_, slope_square) = end_balls(phi, prec), end_balls(_slope(phi), prec)
+        return slope_square / square - 1, slope_square / (square - mean_square) - 1
 
 
 def checked(eps: Any) -> Any:
