@@ -140,9 +140,18 @@ def test_a_callable_gives_what_its_name_gives(name):
 
 def test_a_kink_that_is_not_given_is_found():
     rho = np.array([-0.9, 0.3, 0.99])
-    with pytest.warns(UserWarning, match=r"has a kink near -1, 1 that was not given"):
-        bare = dual_kernel(lambda z: np.clip(z, -1, 1), rho)
-    assert np.abs(bare - dual_kernel("hardtanh", rho)).max() <= 1e-9
+    with pytest.warns(UserWarning, match=r"has a kink near -0\.7, 0\.7 that was not given"):
+        bare = dual_kernel(lambda z: np.clip(z, -0.7, 0.7), rho)
+    assert np.abs(bare - dual_kernel(modulate("hardtanh", 1 / 0.7), rho)).max() <= 1e-9
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shift", [-1e-7, -1e-9, 1e-12, 1e-18])
+def test_a_kink_next_to_the_edge_of_a_panel_costs_nothing(shift):
+    """The kernel moves by less than twice the shift, and no kink is missing."""
+    for name in ("relu", "hardtanh", "hard_swish"):
+        moved, rho = dual_kernel(modulate(name, 1, shift), [-0.999, -0.5, 0.3]), [-0.999, -0.5, 0.3]
+        assert np.abs(moved - dual_kernel(name, rho)).max() <= 2 * abs(shift) + 1e-12
 
 
 @pytest.mark.parametrize(
