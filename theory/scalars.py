@@ -119,6 +119,32 @@ def power(z: Any, n: int) -> Any:
     return value
 
 
+def reals(name: str, given: Any, least: float | None = None) -> Array:
+    """Return real numbers as a float64 array.
+
+    Args:
+        name: What the caller calls them.
+        given: The numbers, of any shape.
+        least: If given, all of them have to be larger.
+
+    Raises:
+        TypeError: They are no real numbers.
+        ValueError: One is infinite, NaN or too small.
+    """
+    try:
+        numbers = np.asarray(given)
+        if numbers.dtype.kind not in "biufO" or (numbers.dtype == object and None in numbers.flat):
+            raise TypeError
+        numbers = numbers.astype(np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {given!r}; give a real number or an array of them") from None
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} is {given!r}; give finite numbers")
+    if least is not None and not (numbers > least).all():
+        raise ValueError(f"{name} is {given!r}; allowed are numbers > {least:g}")
+    return numbers
+
+
 def rational(number: float | int | Fraction) -> Fraction:
     """Return a finite real number as the rational that it is.
 
@@ -126,6 +152,6 @@ def rational(number: float | int | Fraction) -> Fraction:
         ValueError: It is infinite, NaN or no real number.
     """
     try:
-        return Fraction(number)
+        return Fraction(number.item() if isinstance(number, np.generic) else number)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{number!r} is no finite real number") from None

@@ -277,6 +277,11 @@ def test_bad_input_is_refused():
     assert low < high
     with pytest.raises(ValueError, match="constant"):
         near_identity(polynomial((2,)), 0.1)
+    for function in (near_identity, bracket):
+        with pytest.raises(ValueError, match="vanishes"):
+            function(polynomial((0,)), 0.1, standardised=False)
+    with pytest.raises(ValueError, match="'one' is constant to 64 bits"):
+        strength_enclosure("one")
 
 
 def test_the_supremum_of_a_term_is_bounded_or_infinite():
