@@ -77,7 +77,7 @@ def resolve(function: Function, kinks: Sequence[float] = (), tail: float = 1e-18
         rough = _is_rough(function, low, high, scale) & (high - low > NARROWEST)
         done.append(low[~rough])
         if not rough.any():
-            _warn_of_kinks(function, low, high)
+            _warn_of_kinks(function, low, high, scale)
             return Resolved(function, np.sort(np.concatenate(done)), tuple(inside))
         middle = (low + high)[rough] / 2
         low, high = np.concatenate([low[rough], middle]), np.concatenate([middle, high[rough]])
@@ -89,9 +89,9 @@ def resolve(function: Function, kinks: Sequence[float] = (), tail: float = 1e-18
     )
 
 
-def _warn_of_kinks(function: Function, low: Array, high: Array) -> None:
-    """Warn if the last panels are so narrow that only a kink explains them."""
-    narrow = high - low <= 2 * NARROWEST
+def _warn_of_kinks(function: Function, low: Array, high: Array, scale: float) -> None:
+    """Warn if panels are still rough though so narrow that only a kink explains it."""
+    narrow = (high - low <= 2 * NARROWEST) & _is_rough(function, low, high, scale)
     if narrow.any():
         places = sorted({f"{z:.6g}" for z in (low + high)[narrow] / 2}, key=float)
         warnings.warn(

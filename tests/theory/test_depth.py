@@ -282,3 +282,23 @@ def test_bad_input_is_refused():
         critical_bound("selu", 0.5, 3)
     with pytest.raises(ValueError, match=r"\[−1, 1\]"):
         limit("relu", 1.5)
+    with pytest.raises(ValueError, match=r"rho contains 7\.0"):
+        correlation_flow("relu", 7.0, 0)
+    for rho in (2.0, math.nan):
+        with pytest.raises(ValueError, match="rho contains"):
+            critical_bound("relu", rho, 3)
+    with pytest.raises(ValueError, match="depth is -5; allowed are numbers ≥ 0"):
+        critical_bound("relu", 0.5, -5)
+    for depth in (0, -3, [1, 0]):
+        with pytest.raises(ValueError, match=r"depth is .* allowed are numbers > 0"):
+            critical_law("relu", depth)
+    with pytest.raises(TypeError, match="depth is 'deep'; give a real number"):
+        critical_law("relu", "deep")
+    with pytest.raises(ValueError, match="vanishes"):
+        slope_at_one(polynomial((0,)), "raw")
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_bound_of_identical_inputs_is_zero():
+    assert critical_bound("relu", 1.0, 3) == 0
+    assert critical_bound("relu", [1.0, 0.0], 0).tolist() == [0.0, 1.0]

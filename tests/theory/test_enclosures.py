@@ -17,6 +17,7 @@ from theory.enclosures import (
     by_pieces,
     by_strip,
     dual_kernel_enclosure,
+    end_balls,
     exponential_sum,
     hermite_balls,
     moment_balls,
@@ -24,6 +25,7 @@ from theory.enclosures import (
     surrogate,
 )
 from theory.kernels import dual_kernel, hermite_coefficients
+from theory.scalars import nearest
 
 ALL = tuple(name for name in named() if name != "one")
 SLOW = ("elu", "celu", "selu", "hardtanh", "hard_swish", "softsign")
@@ -197,3 +199,47 @@ def test_all_kinds_of_rationals_are_one_correlation():
 def test_bad_input_is_named(phi, rho, error, message):
     with pytest.raises(error, match=message):
         dual_kernel_enclosure(phi, rho)
+
+
+@pytest.mark.parametrize(
+    ("name", "shift"), [("tanh", 1e-18), ("hardtanh", -1e-20), ("sin", 1e-17), ("softsign", 1e-12), ("cube", 1e-19)]
+)
+def test_the_ball_of_a_tiny_mean_has_its_sign_and_holds_it(name, shift):
+    """`E φ(Z + b) = b E φ'(Z)` to first order in `b`, here to 24 digits."""
+    mean, square = moment_balls(modulate(name, 1, shift), 128)
+    slope = shift * dual_kernel_slope_root(name)
+    assert abs(mean - slope) <= 1e-12 * abs(slope)
+    assert mean.rad() <= 1e-3 * abs(slope)
+    assert square > mean * mean
+
+
+def dual_kernel_slope_root(name):
+    """Return `E φ' = c₁`."""
+    return float(hermite_coefficients(name, 1)[1])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_square_of_the_mean_is_the_kernel_at_zero(name):
+    for phi in (get(name), modulate(name, -2, Fraction(1, 3))):
+        mean, square = moment_balls(phi)
+        at_zero, at_one = end_balls(phi)
+        assert (mean * mean).overlaps(at_zero)
+        assert square.overlaps(at_one)
+        assert mean.rad() <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("ball", "expected"),
+    [
+        (arb(1) / 3, 1 / 3),
+        (arb(2) ** -1070, 2.0**-1070),
+        ((arb(-(10**12))).exp(), 0.0),
+        (arb(10**12).exp(), np.inf),
+        (-(arb(10**12).exp()), -np.inf),
+        (arb(2) ** 1024, np.inf),
+        (arb(0), 0.0),
+        (arb("inf"), np.inf),
+    ],
+)
+def test_the_nearest_float_of_any_ball(ball, expected):
+    assert nearest(ball) == expected

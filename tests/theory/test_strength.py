@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from claims.evidence import witness
 from theory.activations import from_callable, modulate, moments, named, polynomial, standardise
+from theory.derivatives import derivative
 from theory.enclosures import dual_kernel_enclosure
 from theory.kernels import dual_kernel, hermite_coefficients
 from theory.pieces import Term
@@ -276,9 +277,44 @@ def test_bad_input_is_refused():
     assert low < high
     with pytest.raises(ValueError, match="constant"):
         near_identity(polynomial((2,)), 0.1)
+    for function in (near_identity, bracket):
+        with pytest.raises(ValueError, match="vanishes"):
+            function(polynomial((0,)), 0.1, standardised=False)
+    with pytest.raises(ValueError, match="'one' is constant to 64 bits"):
+        strength_enclosure("one")
 
 
 def test_the_supremum_of_a_term_is_bounded_or_infinite():
     assert _largest_term(Term((0, 2)), -math.inf, 0.0) == math.inf
     assert _largest_term(Term((0, 2)), -3.0, 1.0) == 6.0
     assert _largest_term(Term((5,), 1, 0), -math.inf, 0.0) == 5.0
+
+
+STEEP = [
+    ("sigmoid", 50),
+    ("mish", 30),
+    ("softplus", 40),
+    ("silu", 60),
+    ("tanh", 50),
+    ("gelu_tanh", 5),
+    ("gelu", 40),
+]
+
+
+@pytest.mark.parametrize(("name", "gain"), STEEP)
+def test_steep_smooth_activations_have_an_expansion(name, gain):
+    phi = modulate(name, gain, 1)
+    for eps in (1e-9, 1e-5, 1e-2):
+        near = near_identity(phi, eps)
+        assert math.isfinite(near.error)
+        assert abs(true_gap(phi, eps, True) - near.prediction) <= near.error + 1e-12
+
+
+@pytest.mark.parametrize(("name", "gain"), STEEP)
+def test_second_derivatives_of_any_size_are_those_to_60_digits(name, gain):
+    z, phi = sympy.Symbol("z", real=True), modulate(name, gain, 1)
+    exact = sympy.diff(phi.value(np.array([z], dtype=object))[0], z, 2)
+    points = np.array([-38.0, -3.0, -0.25, -0.015625, 0.0, 0.0625, 0.5, 2.0, 38.0])
+    found = derivative(phi, 2).regular.value(points)
+    expected = [float(exact.subs(z, sympy.Rational(float(at))).evalf(60, maxn=20000)) for at in points]
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 * gain**2)
