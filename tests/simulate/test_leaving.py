@@ -26,7 +26,7 @@ def square(vector):
 
 
 def dropout_gradient(network: Network, x, goal, mask):
-    """Return the gradient where unit `u` sends `mask[u]` times its activation: that in `w mask[source]`, times it."""
+    """Return the gradient where unit `u` sends `mask[u]` times its activation: masked weights' gradient, masked."""
     sent = mask[network.source]
     return gradient(network.with_parameters(network.parameters * sent), x, goal.gradient) * sent
 
