@@ -47,12 +47,14 @@ class Data:
         predicted, measured: For each size of the perturbation, one a seed.
         noisy: For each convention and each `σ₀`, one a seed.
         law: For each convention and each `σ₀`, the step at which the predicted root mean square distance is `GOAL`.
+        steps: After how many steps a run was given up.
     """
 
     predicted: Mapping[float, Array]
     measured: Mapping[float, Array]
     noisy: Mapping[Convention, Array]
     law: Mapping[Convention, Array]
+    steps: int
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> Data:
@@ -74,6 +76,7 @@ def measure(seeds: int, steps: int) -> Data:
         measured={k: first_passage(measured_distances(problem, *v, steps), GOAL) for k, v in starts.items()},
         noisy={c: np.array([_noisy(problem, sigma, c, seeds, steps) for sigma in SIGMAS]) for c in CONVENTIONS},
         law=laws,
+        steps=steps,
     )
 
 
@@ -132,7 +135,7 @@ def statements(data: Data) -> list[Statement]:
             abs(slope - 1) < 0.1 and r2 > 0.95,
         ),
         Statement(
-            f"The smaller the perturbation, the fewer escape within {STEPS:,} steps: "
+            f"The smaller the perturbation, the fewer escape within {data.steps:,} steps: "
             + ", ".join(f"{100 * share:.0f} % from {size:g}" for size, share in escaped.items())
             + "; the rate falls as the base network learns.",
             list(escaped.values()) == sorted(escaped.values(), reverse=True) and escaped[SIZES[0]] == 1,
@@ -178,11 +181,18 @@ def _noise(axis: Axes, data: Data) -> None:
         times = np.where(data.noisy[convention] > 0, data.noisy[convention], np.inf)
         low, middle, high = (np.quantile(times, q, axis=1, method="nearest") for q in (0.25, 0.5, 0.75))
         shown = np.isfinite(high)
-        spread = np.array([middle - low, high - middle])[:, shown]
+        low, middle, high = low[shown], middle[shown], high[shown]
         x, law = np.array(SIGMAS), data.law[convention]
         label = f"per {convention}"
         axis.errorbar(
-            x[shown], middle[shown], spread, fmt="o", markersize=3, linewidth=0.8, color=colour, label=label
+            x[shown],
+            middle,
+            [middle - low, high - middle],
+            fmt="o",
+            markersize=3,
+            linewidth=0.8,
+            color=colour,
+            label=label,
         )
         axis.plot(x[law > 0], law[law > 0], color=colour, linewidth=0.9)
     axis.set(xscale="log", yscale="log", xlabel="noise $\\sigma_0$", ylabel="steps", title="(b) noise")

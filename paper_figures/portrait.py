@@ -115,7 +115,7 @@ def statements(data: Data) -> list[Statement]:
             data.type.kind == "saddle" and data.type.certified,
         ),
         Statement(
-            f"Started on the manifold the flow stays on it, to {data.distances[0].max():.0e}.",
+            f"Started on the manifold the flow stays on it (largest distance {data.distances[0].max():.1g}).",
             data.distances[0].max() < 1e-9 and len(trapped) > 1,
         ),
         Statement(

@@ -14,11 +14,13 @@ from paper_figures import (
     bitflip,
     cloning,
     depth,
+    escape,
     frozen,
     kernels,
     modulation,
     optimizers,
     partitions,
+    portrait,
     quotient,
     rank_gain,
     recovery,
@@ -27,6 +29,7 @@ from paper_figures import (
     saturation,
     shannon,
     sine,
+    stability,
     style,
 )
 from paper_figures.captions import CaptionError
@@ -182,6 +185,35 @@ def curve_changed(**edits):
 
 def quadratic(table):
     return replaced(table, "seconds", lambda row: 1e-9 * row["weights"] ** 2)
+
+
+def in_types(edit, chosen=lambda point: True):
+    """Edit the type of the chosen points."""
+
+    def edited(data):
+        points = tuple(
+            dataclasses.replace(p, found=dataclasses.replace(p.found, **edit(p))) if chosen(p) else p
+            for p in data.points
+        )
+        return dataclasses.replace(data, points=points)
+
+    return edited
+
+
+def times_changed(name, edit):
+    """Edit one of the tables of escape times."""
+
+    def edited(data):
+        changed = {key: edit(key, times) for key, times in getattr(data, name).items()}
+        return dataclasses.replace(data, **{name: changed})
+
+    return edited
+
+
+def distances_changed(edit):
+    return lambda data: dataclasses.replace(
+        data, distances=tuple(edit(*pair) for pair in enumerate(data.distances))
+    )
 
 
 CASES = {
@@ -355,6 +387,49 @@ CASES = {
             "ReLU stays alive": lambda data: dataclasses.replace(data, relu=data.sine),
         },
         ["$f(z)$", "frozen fraction"],
+    ),
+    "stability": Case(
+        stability,
+        lambda results: stability.measure(2, (0, 30, 100), (1, 2)),
+        {
+            "one is stable": in_types(lambda p: {"kind": "stable"}, lambda p: p.seed == 1 and p.step == 0),
+            "a live one is degenerate": in_types(
+                lambda p: {"kind": "degenerate"}, lambda p: p.activation == "tanh"
+            ),
+            "a saddle is not certified": in_types(lambda p: {"certified": False}, lambda p: p.activation == "gelu"),
+            "training does not flatten": in_types(lambda p: {"lowest": -9.0, "highest": 9.0}),
+            "a solved one is a saddle": lambda data: dataclasses.replace(data, solved=(data.points[0].found,)),
+            "ReLU is lopsided": in_types(lambda p: {"highest": 1.01 * p.found.highest}),
+        },
+        ["rate of escape", ""],
+    ),
+    "portrait": Case(
+        portrait,
+        lambda results: portrait.compute("quick", results),
+        {
+            "it is stable": run_changed("type", kind="stable"),
+            "nothing certifies the type": run_changed("type", certified=False),
+            "the flow leaves the manifold": distances_changed(lambda k, d: d if k else d + 1e-6),
+            "no trajectory comes closer": distances_changed(lambda k, d: np.maximum.accumulate(d)),
+            "no trajectory leaves": distances_changed(lambda k, d: np.minimum.accumulate(d)),
+        },
+        ["shrinking direction", "distance from the manifold"],
+    ),
+    "escape": Case(
+        escape,
+        lambda results: escape.measure(12, 1500),
+        {
+            "all escape late": times_changed("measured", lambda size, t: np.where(t > 0, np.abs(t) ** 1.3, t)),
+            "times are unrelated": times_changed(
+                "predicted", lambda size, t: np.where(t > 0, 1 + np.arange(len(t)) * 97 % 1000, t)
+            ),
+            "small perturbations escape as often": times_changed("measured", lambda size, t: np.abs(t)),
+            "noise is twice as slow": times_changed("noisy", lambda c, t: np.where(t > 0, 2 * t, t)),
+            "the conventions are swapped": lambda data: dataclasses.replace(
+                data, noisy={"entry": data.noisy["vector"], "vector": data.noisy["entry"]}
+            ),
+        },
+        ["measured steps", "steps"],
     ),
     "kernels": Case(
         kernels,
