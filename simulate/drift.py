@@ -1,13 +1,13 @@
 """Training drives pre-activations into saturation, normalised ones it does not (claims R7, E3).
 
-Inputs are `(s, x)`: signs `s` that hold for a task and then change, and fast `x`, standard normal. A hidden unit with
-in-weights `(p, q)` and bias `c` then has the pre-activation `a Z + b` with a standard normal `Z`,
+Inputs are `(s, x)`: signs `s` that hold for a task and then change, and fast `x`, standard normal. A hidden unit
+with in-weights `(p, q)` and bias `c` then has the pre-activation `a Z + b` with a standard normal `Z`,
 
     a = ‖q‖,      b = p·s + c,
 
 so that `theory.saturation` tells from gain and shift on which share of inputs it is frozen:
 `P(a |φ'(a Z + b)| < δ)`. Normalised over the population it is `φ(a' Z)` with `a' = a/√(a² + ε)`, wherever training
-drives `a` and `b`. Training normalises over the batch, as BatchNorm does with its affine parameters fixed at 1 and 0.
+drives `a` and `b`. Training normalises over the batch, as BatchNorm does with affine parameters fixed at 1 and 0.
 """
 
 from __future__ import annotations
