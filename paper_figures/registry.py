@@ -41,6 +41,7 @@ FIGURES = (
     "stability",
     "portrait",
     "escape",
+    "drift",
     "bitflip",
 )
 OUT = Path("paper_figures/out")

@@ -172,14 +172,19 @@ def _wave(name: str, angle: Fraction, scalar: Any) -> Any:
 class ErrorFunction(ClosedForm):
     """`φ(z) = erf(a z)`: `K(ρ) = (2/π) arcsin(2a²ρ / (1 + 2a²))`. Source: Williams 1997.
 
-    Floats take `arctan2(2a²ρ, √((1 + 2a²(1 − ρ))(1 + 2a²(1 + ρ))))`, which keeps its digits as the ratio nears 1.
+    Floats and balls take `arctan2(2a²ρ, √((1 + 2a²(1 − ρ))(1 + 2a²(1 + ρ))))`, which keeps its digits as the
+    ratio nears 1.
     """
 
     a: Fraction = ONE
 
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
-        return 2 * _asin(like(self._ratio, rho) * rho) / pi_like(rho)
+        if not is_ball(rho):
+            return 2 * _asin(like(self._ratio, rho) * rho) / pi_like(rho)
+        square = like(2 * self.a**2, rho)
+        cosine = root_of_product(1 + square * (1 - rho), 1 + square * (1 + rho))
+        return 2 * flint.arb.atan2(square * rho, cosine) / pi_like(rho)
 
     def mean(self, scalar: Any) -> Any:
         """Return 0."""

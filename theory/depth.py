@@ -155,14 +155,17 @@ def fixed_point_enclosure(phi: AnyActivation, radius: float = 1e-12, prec: int =
     enclose its only other zero; both signs are those of balls.
 
     Raises:
-        ValueError: The float fixed point is not below 1, or the signs are not certain: raise `radius` or `prec`.
+        ValueError: The float fixed point is not below 1, or nearer to 1 than `radius`; or the signs are not
+            certain: raise `radius` or `prec`.
     """
     guess = fixed_points(phi, normalisation="raw")[-2:][0].value
     if guess == 1.0:
         raise ValueError(f"the activation {get(phi).name!r} has no fixed point below 1 that is known")
     with flint.ctx.workprec(prec + GUARD):
         low, high = arb(guess) - arb(radius), arb(guess) + arb(radius)
-        if _gain(phi, low, prec) > 0 and _gain(phi, high, prec) < 0 and high < 1:
+        if not high < 1:
+            raise ValueError(f"radius is {radius}, which reaches from {guess} up to 1, a fixed point; lower it")
+        if _gain(phi, low, prec) > 0 and _gain(phi, high, prec) < 0:
             return low.union(high)
     raise ValueError(f"the signs at {guess} ± {radius} are not certain: raise radius or prec")
 

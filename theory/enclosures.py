@@ -233,7 +233,7 @@ def by_pieces(phi: Activation, rho: arb, prec: int) -> arb:
     assert phi.pieces is not None
     g = surrogate(phi.pieces, prec)
     if rho.is_exact() and rho in (-1, 0, 1):
-        return g.end(rho) + arb(0, ((2 * g.norm + g.distance) * g.distance).upper())
+        return g.end(rho) + arb(0, g.end_error.upper())
     spread, inside = ((1 - rho) * (1 + rho)).sqrt(), arb(0)
     for low, high, part in _clipped(in_balls(phi.pieces), g.reach, bool(phi.symmetry)):
 
@@ -241,8 +241,7 @@ def by_pieces(phi: Activation, rho: arb, prec: int) -> arb:
             return total(part, x) * smoothed(g.balls, rho * x, spread) * normal_pdf(x)
 
         inside += _integral(integrand, low, high, arb(2) ** -prec + g.distance / 16)
-    error = (g.beyond + g.distance) * g.norm + (g.norm + g.distance) * g.distance
-    return inside * (2 if phi.symmetry else 1) + arb(0, error.upper())
+    return inside * (2 if phi.symmetry else 1) + arb(0, g.error.upper())
 
 
 def _clipped(f: Pieces, reach: int, half: bool) -> Iterator[tuple[arb, arb, Part]]:
@@ -286,6 +285,16 @@ class Surrogate:
     distance: arb
     beyond: arb
     reach: int
+
+    @property
+    def error(self) -> arb:
+        """At least `|K_f(ρ) − ∫_{−L}^{L} f P_ρ g γ|`: `(‖g 1_{|z|>L}‖ + δ) ‖g‖ + (‖g‖ + δ) δ`."""
+        return (self.beyond + self.distance) * self.norm + (self.norm + self.distance) * self.distance
+
+    @property
+    def end_error(self) -> arb:
+        """At least `|K_f(ρ) − K_g(ρ)|`: `(2 ‖g‖ + δ) δ`."""
+        return (2 * self.norm + self.distance) * self.distance
 
     def end(self, rho: arb) -> arb:
         """Return `K_g` at −1, 0 or 1."""
@@ -432,11 +441,20 @@ def hermite_balls(phi: Activation, n: int, prec: int) -> tuple[list[arb], arb]:
     step = 2 * math.pi * float(width) / ((bits + 4) * math.log(2) + log_M)
     with flint.ctx.workprec(bits + 32 + math.ceil(1.5 * reach * math.sqrt(n + 1))):
         sums, square = _trapezoid(phi, n, arb(step), math.ceil(reach / step))
-    leak = 2 * (width * width / 2).exp() / ((2 * arb.pi() * width / arb(step)).exp() - 1)
-    cut = 2 * size * (-(arb(reach) ** 2) / 4).exp()
-    error = (leak * size * growth + cut).upper()
-    square_error = leak * size * size + 2 * size * size * reach * (-(arb(reach) ** 2) / 2).exp()
+    aliased = leak(width, arb(step))
+    error = (aliased * size * growth + cut(size, reach)).upper()
+    square_error = aliased * size * size + 2 * size * size * reach * (-(arb(reach) ** 2) / 2).exp()
     return [c + arb(0, error) for c in sums], square + arb(0, square_error.upper())
+
+
+def leak(width: arb, step: arb) -> arb:
+    """Return `2 e^{a²/2}/(e^{2πa/h} − 1)`: by how much the trapezoidal rule may err for `f = 1`, `F = γ`."""
+    return 2 * (width * width / 2).exp() / ((2 * arb.pi() * width / step).exp() - 1)
+
+
+def cut(size: arb, reach: int) -> arb:
+    """Return `2 (α + β) e^{−L²/4}`, never below `∫_{|x|>L} |f h_k γ|` for any `k` and `L ≥ 2`."""
+    return 2 * size * (-(arb(reach) ** 2) / 4).exp()
 
 
 def _laguerre(n: int, square: arb) -> arb:

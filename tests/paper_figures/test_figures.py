@@ -14,6 +14,7 @@ from paper_figures import (
     bitflip,
     cloning,
     depth,
+    drift,
     escape,
     frozen,
     kernels,
@@ -214,6 +215,19 @@ def distances_changed(edit):
     return lambda data: dataclasses.replace(
         data, distances=tuple(edit(*pair) for pair in enumerate(data.distances))
     )
+
+
+def course_changed(name, normalised, **edits):
+    """Edit arrays of one course."""
+
+    def edited(data):
+        course = data.courses[name, normalised]
+        changed = {key: edit(getattr(course, key)) for key, edit in edits.items()}
+        return dataclasses.replace(
+            data, courses={**data.courses, (name, normalised): dataclasses.replace(course, **changed)}
+        )
+
+    return edited
 
 
 CASES = {
@@ -430,6 +444,19 @@ CASES = {
             ),
         },
         ["measured steps", "steps"],
+    ),
+    "drift": Case(
+        drift,
+        lambda results: drift.measure(40, 8),
+        {
+            "measured shares are others": course_changed("tanh", False, frozen=lambda f: 0.9 * f),
+            "tanh does not freeze": course_changed("tanh", False, frozen=lambda f: f[:1] + 0 * f),
+            "normalised units freeze": course_changed("tanh", True, frozen=lambda f: f + 0.3),
+            "no ReLU is silent": course_changed("relu", False, frozen=lambda f: np.minimum(f, 0.9)),
+            "a normalised ReLU is silent": course_changed("relu", True, frozen=lambda f: np.maximum(f, 1.0)),
+            "gains stay": course_changed("tanh", False, gain=lambda a: a[:1] + 0 * a),
+        },
+        ["threshold $-b/a$", "frozen share", ""],
     ),
     "kernels": Case(
         kernels,

@@ -12,19 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claims.evidence import witness
+from theory import enclosures
 from theory.activations import get, hermite, modulate, named, polynomial, standardise
 from theory.enclosures import (
+    StripSeries,
     by_pieces,
     by_strip,
+    cut,
     dual_kernel_enclosure,
     end_balls,
     exponential_sum,
     hermite_balls,
+    leak,
     moment_balls,
     strip_series,
     surrogate,
 )
 from theory.kernels import dual_kernel, hermite_coefficients
+from theory.pieces import normal_cdf, normal_pdf
 from theory.scalars import nearest
 
 ALL = tuple(name for name in named() if name != "one")
@@ -243,3 +248,45 @@ def test_the_square_of_the_mean_is_the_kernel_at_zero(name):
 )
 def test_the_nearest_float_of_any_ball(ball, expected):
     assert nearest(ball) == expected
+
+
+# ----------------------------------------------------------------------------------------- every part of the errors
+
+
+@pytest.mark.parametrize("step", [1, 1.5, 2])
+def test_the_error_of_the_trapezoidal_rule_is_below_its_bound_but_not_below_half_of_it(step):
+    """For `F = γ` the error is `2 Σ_j e^{−2π²j²/h²}`, and the bound at `a = 2π/h` is sharp."""
+    with flint.ctx.workprec(256):
+        h = arb(step)
+        error = sum((h * normal_pdf(j * h) for j in range(-40, 41)), arb(0)) - 1
+        bound = leak(2 * arb.pi() / h, h)
+    assert 0.9 * bound < error
+    assert error < bound
+
+
+@pytest.mark.parametrize("reach", [2, 4, 8])
+def test_what_lies_beyond_the_reach_is_below_its_bound(reach):
+    """For `f = 3 + 2|x|`, `k = 0`: `∫_{|x|>L} f γ = 6 Φ(−L) + 4 γ(L)`."""
+    tail = 6 * normal_cdf(arb(-reach)) + 4 * normal_pdf(arb(reach))
+    assert tail < cut(arb(5), reach) < 40 * (-(arb(reach) ** 2) / 4).exp()
+
+
+def test_the_remainder_of_a_series_has_the_power_after_its_last():
+    """`K(ρ) = ρ`, known up to degree 0: what is left is `1 · |ρ|`, not `|ρ|²`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enclosures, "strip_series", lambda phi, prec: StripSeries((arb(0),), arb(1), arb(0)))
+        for rho in (-0.5, 0.5):
+            assert by_strip(get("tanh"), arb(rho), 64).contains(arb(rho))
+
+
+def test_every_part_of_the_error_of_a_surrogate_counts():
+    """`‖g‖ = 2`, `δ = 3`, `‖g 1_{|z|>L}‖ = 5`: `(5 + 3) · 2 + (2 + 3) · 3`, and `(4 + 3) · 3` at the ends."""
+    g = replace(surrogate(get("relu").pieces, 24), norm=arb(2), distance=arb(3), beyond=arb(5))
+    assert g.error == 31
+    assert g.end_error == 21
+
+
+@pytest.mark.parametrize("name", ["square", "abs", "cos"])
+def test_the_image_of_a_ball_around_zero_holds_the_value_at_zero(name):
+    assert dual_kernel_enclosure(name, arb(0, 0.25)).contains(arb(0))
+    assert dual_kernel_enclosure(name, arb(0.125, 0.25)).contains(arb(0))
