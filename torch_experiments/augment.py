@@ -1,7 +1,7 @@
 """Random crops, flips and colour jitter of a whole batch at once, on the device where the images lie.
 
-`Augmentation` draws one `Draw` a batch from a generator and applies it; ``crop_flip`` and ``jitter`` are functions of
-the draw, so that a per-image reference can be given the same numbers.
+`Augmentation` draws one `Draw` a batch from a generator and applies it; ``crop_flip`` and ``jitter`` are functions
+of the draw, so that a per-image reference can be given the same numbers.
 """
 
 from __future__ import annotations
