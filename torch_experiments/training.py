@@ -247,7 +247,7 @@ class Run:
         for network, state in zip(self.networks, self.states, strict=True):
             self.remedy.attach(network, state)
         self.forward = torch.compile(self.engine.forward) if config.compile else self.engine.forward
-        self.step, self.clock = 0, Clock()
+        self.step, self.clock, self.git = 0, Clock(), records.git_state()
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.online = torch.zeros(3, len(seeds), dtype=torch.float64, device=config.device)
         self._orders: dict[tuple[int, int, int], Tensor] = {}
@@ -519,7 +519,7 @@ class Run:
     def _record(self, s: int) -> records.Record:
         device = self.config.device
         name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-        environment = records.environment(name) | records.git_state() | self.clock.shares()
+        environment = records.environment(name) | self.git | self.clock.shares()
         environment |= {"threads": torch.get_num_threads(), "stacked": len(self.seeds)}
         about = identity(self.config, self.seeds[s], self.fingerprint)
         return records.Record(about, pa.Table.from_pylist(self.rows[s]), environment)

@@ -255,9 +255,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_two_runs_on_one_folder_are_refused(tmp_path):
     first, second = (Run(MLP, [0], DATA) for _ in range(2))
-    with checkpoints.locked(first.folder(tmp_path)):
-        with pytest.raises(CheckpointError, match=rf"in use by process {os.getpid()}; wait for it, or choose"):
-            second.to_the_end(Keep(tmp_path))
+    message = rf"in use by process {os.getpid()}; wait for it, or choose"
+    with checkpoints.locked(first.folder(tmp_path)), pytest.raises(CheckpointError, match=message):
+        second.to_the_end(Keep(tmp_path))
     assert len(second.to_the_end(Keep(tmp_path))) == 1
 
 
@@ -294,7 +294,7 @@ def test_a_wrong_setting_is_named(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arch_settings": (("widht", 3),)}, r"arch_settings: .*widht.*'mlp'"),
+        ({"arch_settings": (("breadth", 3),)}, r"arch_settings: .*breadth.*'mlp'"),
         ({"tasks": 9}, r"tasks: got 9 tasks of 2 classes; the data have 10"),
     ],
 )
