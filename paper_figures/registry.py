@@ -38,6 +38,9 @@ FIGURES = (
     "shannon",
     "saturation",
     "sine",
+    "symptoms",
+    "normalisation",
+    "remedies",
 )
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files
