@@ -46,11 +46,8 @@ def check(data: pa.Table) -> None:
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (
-       
-       
-       
-        "The stream of the figure on symptoms under batch norm, layer norm (dashed: without affine map)
-        and dropout " "0.1 (JL25 figure 3.2 on embedded data). Line: mean of the seeds; band: their range."
+        "The stream of the figure on symptoms under batch norm, layer norm (dashed: without affine map) and "
+        "dropout 0.1 (JL25 figure 3.2 on embedded data). Line: mean of the seeds; band: their range."
     )
     return captions.join(introduction, statements(data))
 

@@ -36,11 +36,11 @@ def check(data: pa.Table) -> None:
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (
-        "A multilayer perceptron without normalisation learns random labels of 500 digits, new labels for every task, "
-        "with Adam all along (the symptoms of JL25 figure 3.1 on embedded data). Accuracy: of every batch before its "
-        "step, averaged over the task. Dead: zero on all of 500 images. Duplicate: correlated with another unit by "
-        "0.95 or more. Effective rank (Roy and Vetterli) of the raw activations, mean over hidden layers. Line: mean "
-        "of the seeds; band: their range."
+        "A multilayer perceptron without normalisation learns random labels of 500 digits, new labels for every "
+        "task, with Adam all along (the symptoms of JL25 figure 3.1 on embedded data). Accuracy: of every batch "
+        "before its step, averaged over the task. Dead: zero on all of 500 images. Duplicate: correlated with "
+        "another unit by 0.95 or more. Effective rank (Roy and Vetterli) of the raw activations, mean over hidden "
+        "layers. Line: mean of the seeds; band: their range."
     )
     return captions.join(introduction, statements(data))
 
