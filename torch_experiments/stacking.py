@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from torch_experiments.models import ACTIVATIONS
+
 Make = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
@@ -96,11 +98,20 @@ class Stacked:
                 parameter.data = self.stack[name].data[s]
         self._names = {id(p): name for model in models for name, p in model.named_parameters()}
         self.optimizer = make(list(self.stack.values()))
-        self._forward = vmap(self._one)
+        self._forward = self._chain if _is_chain(models[0]) else vmap(self._one)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs ``[S, batch, outputs]`` of inputs ``[S, batch, …]``, one batch for each network."""
         return self._forward(self.stack, x)
+
+    def _chain(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return the outputs of a chain of Linear and elementwise modules, a quarter cheaper than by vmap."""
+        for name, module in self.skeleton.named_children():
+            if isinstance(module, nn.Linear):
+                x = torch.baddbmm(parameters[f"{name}.bias"][:, None], x, parameters[f"{name}.weight"].mT)
+            else:
+                x = x.flatten(2) if isinstance(module, nn.Flatten) else module(x)
+        return x
 
     def step(self, loss: Tensor, edit: Callable[[], None] | None = None) -> None:
         """Take one step in all networks; ``edit`` finds the gradients in the networks' own parameters."""
@@ -129,6 +140,13 @@ class Stacked:
 def engine(models: Sequence[nn.Module], make: Make) -> Engine:
     """Return the engine for these networks; ``make`` builds the optimizer from a list of tensors."""
     return Separate(models, make) if len(models) == 1 else Stacked(models, make)
+
+
+def _is_chain(model: nn.Module) -> bool:
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    kinds = (nn.Linear, nn.Flatten, nn.Dropout, *ACTIVATIONS.values())
+    plain = isinstance(model, nn.Sequential) and all(isinstance(module, kinds) for module in model)
+    return plain and all(module.bias is not None for module in linear)
 
 
 def _of_shape(optimizer: torch.optim.Optimizer, key: Tensor, like: Tensor) -> list[Tensor]:

@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, units
-from torch_experiments.augment import Augmentation
+from torch_experiments.augment import NOTHING, Augmentation
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
 from torch_experiments.models import choose
 from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
 from torch_experiments.streams import Task, generator
+from torch_experiments.streams import identity as identity_transform
 
 Settings = tuple[tuple[str, Any], ...]
 Protocol = Literal["corrected", "published"]
@@ -235,6 +236,7 @@ class Run:
         self.config, self.seeds, self.fingerprint = config, tuple(seeds), data.fingerprint
         self.data = data.to(config.device)
         self.streams = [make_stream(config, data, seed) for seed in seeds]
+        self._shift, self._factor = (t.to(self.data.mean) for t in (self.data.mean, 1 / self.data.scale.double()))
         self.augment = Augmentation(config.padding, config.flip, config.jitter)
         self.remedy = remedies.make(config.remedy, **dict(config.remedy_settings))
         if self.remedy.watches and len(seeds) > 1:
@@ -250,7 +252,7 @@ class Run:
         self.step, self.clock, self.git = 0, Clock(), records.git_state()
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.online = torch.zeros(3, len(seeds), dtype=torch.float64, device=config.device)
-        self._orders: dict[tuple[int, int, int], Tensor] = {}
+        self._orders: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
         self._enter(0)
 
     # ------------------------------------------------------------------ the run
@@ -289,7 +291,7 @@ class Run:
             self._enter(k)
             self._prepare(k)
             self._measure(k, 0)
-        self._descend(k, position)
+        self._descend(position)
         self.step += 1
         if position + 1 == self.config.steps:
             self._close(k)
@@ -308,9 +310,9 @@ class Run:
 
     # ------------------------------------------------------------------ one step
 
-    def _descend(self, k: int, position: int) -> None:
+    def _descend(self, position: int) -> None:
         with self.clock.on("data"):
-            x, y = self._batch(k, position)
+            x, y = self._batch(position)
         with self.clock.on("model"):
             self._seed_dropout()
             outputs = self._autocast(x)
@@ -321,34 +323,46 @@ class Run:
             self.engine.step(loss, self._edit if self.remedy.edits_gradients else None)
             self._for_all(self.remedy.after_step, self.step)
 
-    def _batch(self, k: int, position: int) -> tuple[Tensor, Tensor]:
-        """Return the images ``[S, batch, c, h, w]`` and local labels ``[S, batch]`` of a step."""
-        pairs = [self._one_batch(s, k, position) for s in range(len(self.seeds))]
-        return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
+    def _batch(self, position: int) -> tuple[Tensor, Tensor]:
+        """Return the images ``[S, batch, c, h, w]`` and local labels ``[S, batch]`` of a step of the task."""
+        pairs = [self._picked(s, position) for s in range(len(self.seeds))]
+        index, y = (torch.stack(column) for column in zip(*pairs, strict=True))
+        levels = self.data.train_x.index_select(0, index.flatten()).unflatten(0, index.shape)
+        if any(task.transform is not identity_transform for task in self.tasks):
+            levels = torch.stack([task.transform(x) for task, x in zip(self.tasks, levels, strict=True)])
+        return self._normalised(self._augmented(levels)), y
 
-    def _one_batch(self, s: int, k: int, position: int) -> tuple[Tensor, Tensor]:
-        task, size = self.tasks[s], self.config.batch
-        n = len(task.train)
-        epochs = range(position * size // n, ((position + 1) * size - 1) // n + 1)
-        index = torch.cat([self._order(s, k, epoch) for epoch in epochs])
-        index = index[position * size - epochs[0] * n :][:size]
-        x = task.transform(self.data.train_x[task.train[index].to(self.data.train_x.device)])
-        source = generator(self.seeds[s], AUGMENT, self.step, device=x.device)
-        return self._normalised(self.augment(x, source)), self._local[s][index.to(x.device)]
+    def _picked(self, s: int, position: int) -> tuple[Tensor, Tensor]:
+        """Return which images seed ``s`` sees at a step of the task, and their local labels."""
+        size, n = self.config.batch, len(self.tasks[s].train)
+        epoch, start = divmod(position * size, n)
+        if start + size <= n:
+            index, y = self._order(s, epoch)
+            return index[start : start + size], y[start : start + size]
+        epochs = range(epoch, (start + size - 1) // n + epoch + 1)
+        columns = zip(*(self._order(s, e) for e in epochs), strict=True)
+        index, y = (torch.cat(column)[start : start + size] for column in columns)
+        return index, y
+
+    def _augmented(self, levels: Tensor) -> Tensor:
+        if self.augment == NOTHING:
+            return levels
+        sources = [generator(seed, AUGMENT, self.step, device=levels.device) for seed in self.seeds]
+        return torch.stack([self.augment(x, source) for x, source in zip(levels, sources, strict=True)])
 
     def _normalised(self, levels: Tensor) -> Tensor:
-        """Return float levels standardised by channel, in place where the dtype allows it."""
-        levels = levels.to(self.config.dtype)
-        shift, factor = (t.to(levels) for t in (self.data.mean, 1 / self.data.scale.double()))
-        return levels.sub_(shift).mul_(factor)
+        """Return levels standardised by channel; a floating batch is changed in place."""
+        return levels.to(self.config.dtype).sub_(self._shift).mul_(self._factor)
 
-    def _order(self, s: int, k: int, epoch: int) -> Tensor:
-        """Return the order of the images of task ``k`` in an epoch."""
+    def _order(self, s: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return the images of the task in the order of an epoch, and their local labels, on the device."""
+        k, task = self.step // self.config.steps, self.tasks[s]
         key = (s, k, epoch)
         if key not in self._orders:
             self._orders = {old: order for old, order in self._orders.items() if old[1:] >= (k, epoch - 1)}
-            source = generator(self.seeds[s], ORDER, k, epoch)
-            self._orders[key] = torch.randperm(len(self.tasks[s].train), generator=source)
+            order = torch.randperm(len(task.train), generator=generator(self.seeds[s], ORDER, k, epoch))
+            pair = (task.train[order], torch.searchsorted(task.active, task.train_y[order]))
+            self._orders[key] = (pair[0].to(self.config.device), pair[1].to(self.config.device))
         return self._orders[key]
 
     def _autocast(self, x: Tensor) -> Tensor:
@@ -401,7 +415,6 @@ class Run:
             )
         device = self.config.device
         self._active = torch.stack([task.active for task in self.tasks])[:, None].to(device)
-        self._local = [torch.searchsorted(task.active, task.train_y).to(device) for task in self.tasks]
 
     def _prepare(self, k: int) -> None:
         self.online.zero_()
@@ -454,7 +467,7 @@ class Run:
         index = in_turn(y)[:size] if balanced else y.argsort(stable=True)[:size]
         images: Tensor = getattr(self.data, f"{split}_x")
         x = task.transform(images[getattr(task, split)[index].to(images.device)])
-        return self._normalised(x.float()), y[index].to(x.device)
+        return self._normalised(x), y[index].to(x.device)
 
     # ------------------------------------------------------------------ keeping
 

@@ -192,10 +192,23 @@ def test_the_protocols_differ_in_metric_batch_and_moments_of_the_head():
 def test_batches_go_through_a_task_before_they_repeat():
     found = Run(dataclasses.replace(MLP, batch=50), [0], DATA)
     n = len(found.tasks[0].train)
-    index = torch.cat([found._order(0, 0, epoch) for epoch in range(2)])
-    assert sorted(index[:n].tolist()) == list(range(n))
-    shown = [found._one_batch(0, 0, position)[1] for position in range(2 * n // 50)]
-    assert torch.equal(torch.cat(shown), found._local[0][index][: 2 * n // 50 * 50])
+    index, labels = (torch.cat(parts) for parts in zip(*(found._order(0, e) for e in range(2)), strict=True))
+    assert sorted(index[:n].tolist()) == sorted(found.tasks[0].train.tolist())
+    assert torch.equal(found.tasks[0].active[labels], DATA.train_y[index])
+    shown = [found._picked(0, position) for position in range(2 * n // 50)]
+    assert torch.equal(torch.cat([i for i, _ in shown]), index[: 2 * n // 50 * 50])
+    assert torch.equal(torch.cat([y for _, y in shown]), labels[: 2 * n // 50 * 50])
+    x, _ = found._batch(1)
+    assert x.shape == (1, 50, 1, 8, 8)
+
+
+@pytest.mark.parametrize("batch", [7, 400])
+def test_a_batch_may_span_epochs(batch):
+    found = Run(dataclasses.replace(MLP, batch=batch), [0], DATA)
+    n = len(found.tasks[0].train)
+    endless = torch.cat([found._order(0, e)[0] for e in range(batch // n + 60)])
+    for position in (0, n // batch, 2 * n // batch + 1):
+        assert torch.equal(found._picked(0, position)[0], endless[position * batch :][:batch])
 
 
 def test_a_loss_that_is_not_finite_stops_saves_and_names_step_and_layer(tmp_path):
