@@ -47,7 +47,7 @@ def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (
         "The stream of the figure on symptoms under batch norm, layer norm (dashed: without affine map) and "
-        "dropout 0.1 (JL25 figure 3.2 on embedded data). Line: mean of the seeds; band: their range."
+        f"dropout 0.1 (JL25 figure 3.2 on embedded data). {tasks.lines(data)}"
     )
     return captions.join(introduction, statements(data))
 
@@ -64,7 +64,7 @@ def statements(data: pa.Table) -> list[Statement]:
             least > accuracy["none"] + 0.1,
         ),
         Statement(
-            f"At most {most:.2g} of the units are dead with batch norm, against {dead['none']:.2f}.",
+            f"A share of {most:.2g} of the units is dead with batch norm, of {dead['none']:.2f} without.",
             most < 0.1 * dead["none"],
         ),
         Statement(

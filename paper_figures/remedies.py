@@ -41,19 +41,23 @@ def caption(data: pa.Table) -> str:
     introduction = (
         "Accuracy while learning a task, averaged over the first five (open) and last five (filled) tasks of the "
         "stream of the figure on symptoms, for remedies at one strength each, tuned on nothing. Dashed: a fresh "
-        "network for every task, which has lost no plasticity. Mean of the seeds."
+        f"network for every task, which has lost no plasticity. {tasks.seeds(data).capitalize()}."
     )
     return captions.join(introduction, statements(data))
 
 
 def statements(data: pa.Table) -> list[Statement]:
     """Return what the caption claims about means over seeds."""
-    last = ends(data)
+    last, began = ends(data), float(tasks.start(data, PROBE, METRIC).mean())
     kept = [cell for cell in ordered(data) if last[cell] >= last[PROBE] and cell != PROBE]
     return [
         Statement(
             f"Without remedy a network ends at {last[PLAIN]:.2f}, a fresh one at {last[PROBE]:.2f}.",
             last[PLAIN] < 0.75 * last[PROBE],
+        ),
+        Statement(
+            f"The fresh one began at {began:.2f}: the tasks are equally hard.",
+            abs(last[PROBE] - began) < 0.1,
         ),
         Statement(
             f"At or above the fresh network end: {', '.join(kept)}.",

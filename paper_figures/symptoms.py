@@ -40,7 +40,7 @@ def caption(data: pa.Table) -> str:
         "task, with Adam all along (the symptoms of JL25 figure 3.1 on embedded data). Accuracy: of every batch "
         "before its step, averaged over the task. Dead: zero on all of 500 images. Duplicate: correlated with "
         "another unit by 0.95 or more. Effective rank (Roy and Vetterli) of the raw activations, mean over hidden "
-        "layers. Line: mean of the seeds; band: their range."
+        f"layers. {tasks.lines(data)}"
     )
     return captions.join(introduction, statements(data))
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from torch_experiments.experiments import over_tasks
 
@@ -46,9 +47,22 @@ def end(table: pa.Table, cell: str, metric: str) -> Array:
     return over_tasks(table, cell, metric)[:, -EDGE:].mean(axis=1)
 
 
+def seeds(table: pa.Table) -> str:
+    """Return how many seeds there are, in words for a caption."""
+    count = len(table["seed"].unique())
+    return "one seed" if count == 1 else f"mean of {count} seeds"
+
+
+def lines(table: pa.Table) -> str:
+    """Return the sentence of a caption that explains line and band."""
+    count = len(table["seed"].unique())
+    return f"Line: {seeds(table)}." if count == 1 else f"Line: {seeds(table)}; band: their range."
+
+
 def decorate(axes: Sequence[Axes], metrics: Sequence[str] = PANELS) -> None:
     """Name the panels and let them begin at zero."""
     for axis, metric in zip(axes, metrics, strict=True):
         axis.set_title(LABELS[metric])
         axis.set_ylim(bottom=0)
         axis.margins(x=0.02)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
