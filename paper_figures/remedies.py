@@ -16,7 +16,7 @@ from paper_figures.results import RESULTS, Profile
 from torch_experiments import e04_remedies, experiments
 
 NAME = "remedies"
-TITLE = "nine remedies against a fresh network for every task: accuracy while learning, first and last tasks"
+TITLE = "remedies against a fresh network for every task: accuracy while learning, first and last tasks"
 SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e04_remedies.SEEDS["quick"], "full": (0, 1, 2)}
 METRIC = tasks.PANELS[0]
 PROBE, PLAIN = "fresh", "none"
@@ -28,7 +28,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 
 
 def check(data: pa.Table) -> None:
-    """Check that the plain network ends below the fresh one, and which remedies do not.
+    """Check that the plain network ends below the fresh one, and that remedies make good half of it.
 
     Raises:
         CaptionError: The caption is untrue.
@@ -49,7 +49,8 @@ def caption(data: pa.Table) -> str:
 def statements(data: pa.Table) -> list[Statement]:
     """Return what the caption claims about means over seeds."""
     last, began = ends(data), float(tasks.start(data, PROBE, METRIC).mean())
-    kept = [cell for cell in ordered(data) if last[cell] >= last[PROBE] and cell != PROBE]
+    half = (last[PLAIN] + last[PROBE]) / 2
+    good = [f"{cell} {last[cell]:.2f}" for cell in ordered(data) if last[cell] >= half and cell != PROBE]
     return [
         Statement(
             f"Without remedy a network ends at {last[PLAIN]:.2f}, a fresh one at {last[PROBE]:.2f}.",
@@ -60,8 +61,8 @@ def statements(data: pa.Table) -> list[Statement]:
             abs(last[PROBE] - began) < 0.1,
         ),
         Statement(
-            f"At or above the fresh network end: {', '.join(kept)}.",
-            bool(kept) and PLAIN not in kept,
+            f"At least half of the difference is made good by {', '.join(good)}.",
+            bool(good) and last[PLAIN] < half,
         ),
     ]
 

@@ -30,11 +30,12 @@ SETTINGS: Mapping[str, Settings] = {
 
 
 def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
-    """Return a configuration a remedy, and layer norm; profiles as in `e02_symptoms`, ``quick`` with fewer
+    """Return a configuration a remedy, and a norm; profiles as in `e02_symptoms`, ``quick`` with fewer
     tasks.
     """
     plain = e02_symptoms.base(profile, arch, data, experiment="e04_remedies")
     if profile == "quick":
         plain = dataclasses.replace(plain, tasks=TASKS)
     found = {name: dataclasses.replace(plain, remedy=name, remedy_settings=s) for name, s in SETTINGS.items()}
-    return found | {"layer-norm": dataclasses.replace(plain, norm="layer")}
+    norms = {f"{norm}-norm": dataclasses.replace(plain, norm=norm) for norm in ("layer", "batch")}
+    return found | norms

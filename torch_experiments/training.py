@@ -348,7 +348,8 @@ class Run:
         if self.augment == NOTHING:
             return levels
         sources = [generator(seed, AUGMENT, self.step, device=levels.device) for seed in self.seeds]
-        return torch.stack([self.augment(x, source) for x, source in zip(levels, sources, strict=True)])
+        batches = [self.augment(x, source) for x, source in zip(levels, sources, strict=True)]
+        return torch.stack(batches) if len(batches) > 1 else batches[0][None]
 
     def _normalised(self, levels: Tensor) -> Tensor:
         """Return levels standardised by channel; a floating batch is changed in place."""
@@ -408,7 +409,12 @@ class Run:
         """Look up task ``k`` of every seed and the outputs that are active."""
         k = min(k, self.config.tasks - 1)
         self.tasks = [stream.task(k) for stream in self.streams]
-        sizes = {(len(task.active)) for task in self.tasks}
+        for seed, task in zip(self.seeds, self.tasks, strict=True):
+            if not len(task.train) or not len(task.test):
+                raise ValueError(
+                    f"stream: task {k} of seed {seed} ({task.name}) has no images of one of the splits"
+                )
+        sizes = {len(task.active) for task in self.tasks}
         if len(sizes) > 1:
             raise ValueError(
                 f"stack: the seeds have {sorted(sizes)} active outputs in task {k}; they have to agree"

@@ -316,6 +316,13 @@ def test_a_setting_that_does_not_fit_is_named(change, message):
         Run(dataclasses.replace(MLP, **change), [0], DATA)
 
 
+def test_a_task_without_images_is_named():
+    kept = DATA.train_y != 3
+    few = dataclasses.replace(DATA, train_x=DATA.train_x[kept], train_y=DATA.train_y[kept])
+    with pytest.raises(ValueError, match=r"stream: task \d of seed 0 \(3\) has no images of one of the splits"):
+        run(dataclasses.replace(MLP, stream_settings=(("size", 1),), tasks=10, steps=1), [0], data=few)
+
+
 def test_a_remedy_that_watches_and_a_norm_with_state_are_not_stacked():
     with pytest.raises(ValueError, match=r"the remedy 'cbp' watches single networks"):
         Run(MLP, [0, 1], DATA)
