@@ -1,7 +1,8 @@
-"""The command line: `lop claims`, `lop figures`, `lop kernel` and `lop simulate`."""
+"""The command line: `lop claims`, `lop figures`, `lop kernel`, `lop simulate`, `lop run` and `lop data`."""
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -159,6 +160,79 @@ def kernel(
         phi = get(name) if (gain, shift) == (1, 0) else modulate(name, gain, shift)
         print(report(phi, *correlations, certify=certify, prec=prec))
     except (ArithmeticError, TypeError, ValueError) as error:
+        print(f"lop: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command
+def run(
+    names: Positional[tuple[str, ...]] = (),
+    list_: Annotated[bool, arg(name="list")] = False,
+    arch: Literal["mlp", "cnn", "resnet18", "vit"] = "mlp",
+    profile: Literal["quick", "text", "medium", "paper"] = "quick",
+    seeds: str | None = None,
+    data: str | None = None,
+    protocol: Literal["corrected", "published"] | None = None,
+    precision: Literal["float32", "float64", "tf32", "bf16"] | None = None,
+    device: str | None = None,
+    threads: int = 1,
+    stack: bool = False,
+    resume: bool = False,
+    out: Path = Path("results/local"),
+) -> None:
+    """Run experiments of continual training; finished runs are read, unfinished ones go on with --resume.
+
+    Args:
+        names: Experiments, such as e02.
+        list_: List the experiments instead.
+        arch: The network.
+        profile: How long: quick on digits; text, medium, paper on Tiny ImageNet with 500, 2000, 10000 steps a task.
+        seeds: 0..4, 3, or 0,2,5; the profile's own if not given.
+        data: A folder or zip in one of the layouts of `lop data info`.
+        protocol: As published, or corrected (the default).
+        precision: Of the arithmetic; tf32 and bf16 on a GPU.
+        device: Such as cuda.
+        threads: For torch on the CPU.
+        stack: Train all seeds at once.
+        resume: Go on from the last checkpoint.
+        out: Folder of records and checkpoints.
+    """
+    from torch_experiments import experiments
+
+    if list_ or not names:
+        _show(experiments.listing())
+        return
+    changes = {"protocol": protocol, "precision": precision, "device": device}
+    options = {"stack": stack, "resume": resume, "threads": threads}
+    _guarded(lambda: experiments.main(names, arch, profile, seeds, data, out, changes, **options))
+
+
+@app.command
+def data(
+    action: Positional[Literal["info", "fetch"]],
+    name: Positional[str | None] = None,
+    folder: Path = Path("data"),
+) -> None:
+    """What image data can be read, or fetch a data set from its owner: checked, resumed, put in place at once.
+
+    Args:
+        action: info lists layouts and data sets, or describes the folder NAME; fetch gets the data set NAME.
+        name: For info a folder or zip; for fetch one of the listed names.
+        folder: Where fetched data sets are kept.
+    """
+    from torch_experiments import experiments
+
+    if action == "fetch":
+        _guarded(lambda: experiments.fetch_data(name or "", folder))
+    else:
+        _guarded(lambda: _show(experiments.data_info(name)))
+
+
+def _guarded(act: Callable[[], None]) -> None:
+    """Run ``act``; an error that says what to do ends the program with its message and exit code 2."""
+    try:
+        act()
+    except (ArithmeticError, ConnectionError, FileNotFoundError, TypeError, ValueError) as error:
         print(f"lop: {error}", file=sys.stderr)
         sys.exit(2)
 

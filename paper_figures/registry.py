@@ -43,6 +43,9 @@ FIGURES = (
     "escape",
     "drift",
     "bitflip",
+    "symptoms",
+    "normalisation",
+    "remedies",
 )
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -102,6 +103,22 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     """Return the versions of Python and of the packages that make the numbers, the platform and ``device``."""
     versions = {package: version(package) for package in PACKAGES}
     return {"python": platform.python_version(), "platform": platform.platform(), "device": device} | versions
+
+
+def git_state(folder: Path = Path(__file__).parent) -> dict[str, Any]:
+    """Return the commit of the working tree around ``folder`` and whether tracked files differ; nothing
+    outside git.
+    """
+    try:
+        commit, changes = (_git(folder, *command) for command in (["rev-parse", "HEAD"], ["status", "-s", "-uno"]))
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _git(folder: Path, *command: str) -> str:
+    found = subprocess.run(["git", "-C", folder, *command], capture_output=True, check=True, timeout=10, text=True)
+    return found.stdout.strip()
 
 
 def _canonical(config: Mapping[str, Any]) -> str:

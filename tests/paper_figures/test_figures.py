@@ -19,6 +19,7 @@ from paper_figures import (
     frozen,
     kernels,
     modulation,
+    normalisation,
     optimizers,
     partitions,
     portrait,
@@ -27,11 +28,14 @@ from paper_figures import (
     recovery,
     refinement,
     registry,
+    remedies,
     saturation,
     shannon,
     sine,
     stability,
     style,
+    symptoms,
+    tasks,
 )
 from paper_figures.captions import CaptionError
 from torch_experiments import e01_cloning
@@ -228,6 +232,31 @@ def course_changed(name, normalised, **edits):
         )
 
     return edited
+
+
+def stream(ends, seeds=2, count=10):
+    """Return a table as the experiments make it: metrics that go straight from one value to another, by cell."""
+    rows = [
+        {"task": k, "step": 9, "layer": 0, "metric": metric, "cell": cell, "seed": seed}
+        | {"value": first + (last - first) * k / (count - 1) + 0.001 * seed}
+        for cell, metrics in ends.items()
+        for metric, (first, last) in zip(tasks.PANELS, metrics, strict=True)
+        for seed in range(seeds)
+        for k in range(count)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+FALLING = ((0.6, 0.2), (0.2, 0.8), (40, 5), (0.1, 0.2))
+HELD = ((0.6, 0.6), (0.2, 0.01), (40, 40), (0.1, 0.1))
+
+
+def one_value(cell, metric, value):
+    """Return a change of a table: this metric is ``value`` in every task."""
+    there = {"cell": cell, "metric": metric}
+    return lambda table: replaced(
+        table, "value", lambda row: value if there.items() <= row.items() else row["value"]
+    )
 
 
 CASES = {
@@ -457,6 +486,36 @@ CASES = {
             "gains stay": course_changed("tanh", False, gain=lambda a: a[:1] + 0 * a),
         },
         ["threshold $-b/a$", "frozen share", ""],
+    ),
+    "symptoms": Case(
+        symptoms,
+        lambda results: stream({"none": FALLING}),
+        {
+            "accuracy stays": one_value("none", "online_accuracy", 0.6),
+            "units stay alive": one_value("none", "dead_fraction", 0.2),
+            "the rank stays": one_value("none", "roy_vetterli_rank_raw", 40.0),
+        },
+        [""] * 4,
+    ),
+    "normalisation": Case(
+        normalisation,
+        lambda results: stream({cell: FALLING if cell == "none" else HELD for cell in normalisation.LINES}),
+        {
+            "batch norm does not help": one_value("batch", "online_accuracy", 0.2),
+            "units die under batch norm": one_value("batch, affine", "dead_fraction", 0.5),
+            "layer norm has no rank": one_value("layer", "roy_vetterli_rank_raw", 5.0),
+        },
+        [""] * 3,
+    ),
+    "remedies": Case(
+        remedies,
+        lambda results: stream({"none": FALLING, "fresh": HELD, "l2-init": HELD, "redo": FALLING}),
+        {
+            "nothing is lost": one_value("none", "online_accuracy", 0.6),
+            "the tasks become harder": lambda data: stream({"none": FALLING, "fresh": ((0.9, 0.5), *HELD[1:])}),
+            "no remedy reaches the fresh network": one_value("l2-init", "online_accuracy", 0.3),
+        },
+        [""],
     ),
     "kernels": Case(
         kernels,

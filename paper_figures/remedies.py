@@ -1,0 +1,100 @@
+"""Remedies against a fresh network for every task, on digits with random labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures import captions, style, tasks
+from paper_figures.captions import Statement
+from paper_figures.results import RESULTS, Profile
+from torch_experiments import e04_remedies, experiments
+
+NAME = "remedies"
+TITLE = "remedies against a fresh network for every task: accuracy while learning, first and last tasks"
+SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e04_remedies.SEEDS["quick"], "full": (0, 1, 2)}
+METRIC = tasks.PANELS[0]
+PROBE, PLAIN = "fresh", "none"
+
+
+def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
+    """Return the measurements of experiment 4; finished runs are read from `results`."""
+    return experiments.computed(e04_remedies.configs("quick"), SEEDS[profile], results)
+
+
+def check(data: pa.Table) -> None:
+    """Check that the plain network ends below the fresh one, and that remedies make good half of it.
+
+    Raises:
+        CaptionError: The caption is untrue.
+    """
+    captions.verify(NAME, statements(data))
+
+
+def caption(data: pa.Table) -> str:
+    """Return the caption."""
+    introduction = (
+        "Accuracy while learning a task, averaged over the first five (open) and last five (filled) tasks of the "
+        "stream of the figure on symptoms, for remedies at one strength each, tuned on nothing. Dashed: a fresh "
+        f"network for every task, which has lost no plasticity. {tasks.seeds(data).capitalize()}."
+    )
+    return captions.join(introduction, statements(data))
+
+
+def statements(data: pa.Table) -> list[Statement]:
+    """Return what the caption claims about means over seeds."""
+    last, began = ends(data), float(tasks.start(data, PROBE, METRIC).mean())
+    half = (last[PLAIN] + last[PROBE]) / 2
+    good = [f"{cell} {last[cell]:.2f}" for cell in ordered(data) if last[cell] >= half and cell != PROBE]
+    return [
+        Statement(
+            f"Without remedy a network ends at {last[PLAIN]:.2f}, a fresh one at {last[PROBE]:.2f}.",
+            last[PLAIN] < 0.75 * last[PROBE],
+        ),
+        Statement(
+            f"The fresh one began at {began:.2f}: the tasks are equally hard.",
+            abs(last[PROBE] - began) < 0.1,
+        ),
+        Statement(
+            f"At least half of the difference is made good by {', '.join(good)}.",
+            bool(good) and last[PLAIN] < half,
+        ),
+    ]
+
+
+def ends(data: pa.Table) -> dict[str, float]:
+    """Return the mean accuracy in the last five tasks for every cell."""
+    return {cell: float(tasks.end(data, cell, METRIC).mean()) for cell in data["cell"].unique().to_pylist()}
+
+
+def ordered(data: pa.Table) -> list[str]:
+    """Return the cells, the best at the end first."""
+    last = ends(data)
+    return sorted(last, key=lambda cell: -last[cell])
+
+
+def draw(data: pa.Table) -> Figure:
+    """Return a row a remedy."""
+    figure = Figure(figsize=(style.WIDTH, 2.4))
+    axis = figure.subplots()
+    cells = ordered(data)
+    for row, cell in enumerate(reversed(cells)):
+        _draw_row(axis, data, cell, row)
+    axis.axvline(ends(data)[PROBE], color=style.GREY, linestyle="--", linewidth=0.8, zorder=0)
+    axis.set_yticks(np.arange(len(cells)), cells[::-1])
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("accuracy while learning: first five tasks (open), last five (filled)")
+    return figure
+
+
+def _draw_row(axis: Axes, data: pa.Table, cell: str, row: int) -> None:
+    first, last = (float(edge(data, cell, METRIC).mean()) for edge in (tasks.start, tasks.end))
+    colour = {PLAIN: style.VERMILION, PROBE: style.GREY}.get(cell, style.BLUE)
+    axis.plot([first, last], [row, row], color=colour, linewidth=1)
+    axis.plot(first, row, "o", color=colour, markerfacecolor="white", markersize=4)
+    axis.plot(last, row, "o", color=colour, markersize=4)

@@ -1,0 +1,68 @@
+"""What the figures over a stream of tasks share: a metric at the end of every task, and its panel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from torch_experiments.experiments import over_tasks
+
+Array = np.ndarray[Any, Any]
+
+LABELS: Mapping[str, str] = {
+    "online_accuracy": "accuracy while learning",
+    "dead_fraction": "dead units",
+    "roy_vetterli_rank_raw": "effective rank",
+    "duplicate_fraction": "duplicate units",
+}
+PANELS = tuple(LABELS)
+EDGE = 5  # tasks at either end over which the captions average
+
+
+def band(axis: Axes, table: pa.Table, cell: str, metric: str, **line: Any) -> None:
+    """Draw the mean over seeds of a metric against the task, with the range of the seeds."""
+    values = over_tasks(table, cell, metric)
+    tasks = np.arange(1, values.shape[1] + 1)
+    (drawn,) = axis.plot(tasks, values.mean(axis=0), **line)
+    axis.fill_between(tasks, *bounds(values), color=drawn.get_color(), alpha=0.18, linewidth=0)
+
+
+def bounds(values: Array) -> tuple[Array, Array]:
+    """Return least and largest value over the seeds, for every task."""
+    return values.min(axis=0), values.max(axis=0)
+
+
+def start(table: pa.Table, cell: str, metric: str) -> Array:
+    """Return the mean over the first `EDGE` tasks, for every seed."""
+    return over_tasks(table, cell, metric)[:, :EDGE].mean(axis=1)
+
+
+def end(table: pa.Table, cell: str, metric: str) -> Array:
+    """Return the mean over the last `EDGE` tasks, for every seed."""
+    return over_tasks(table, cell, metric)[:, -EDGE:].mean(axis=1)
+
+
+def seeds(table: pa.Table) -> str:
+    """Return how many seeds there are, in words for a caption."""
+    count = len(table["seed"].unique())
+    return "one seed" if count == 1 else f"mean of {count} seeds"
+
+
+def lines(table: pa.Table) -> str:
+    """Return the sentence of a caption that explains line and band."""
+    count = len(table["seed"].unique())
+    return f"Line: {seeds(table)}." if count == 1 else f"Line: {seeds(table)}; band: their range."
+
+
+def decorate(axes: Sequence[Axes], metrics: Sequence[str] = PANELS) -> None:
+    """Name the panels and let them begin at zero."""
+    for axis, metric in zip(axes, metrics, strict=True):
+        axis.set_title(LABELS[metric])
+        axis.set_ylim(bottom=0)
+        axis.margins(x=0.02)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -1,0 +1,121 @@
+"""CPU-seconds a training step against a plain implementation of the same protocol, and what the runner adds.
+
+The plain one is what the protocol looks like with the usual parts: a Dataset of PIL images, each cropped, flipped,
+jittered and turned into a tensor on its own, a DataLoader, and a loop around torch.optim.Adam. Both train the same
+network on synthetic 64×64 images, batch 128, without metrics, on one thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+
+from torch_experiments import e02_symptoms, pixels
+from torch_experiments.pixels import Pixels
+from torch_experiments.streams import generator
+from torch_experiments.training import PARTS, Config, Run, build
+
+STEPS = {"mlp": 40, "cnn": 3}
+STACK = 16
+DIGITS = Config(stream_settings=(("size", 5),), tasks=2, steps=100_000, arch_settings=(("depth", 2), ("width", 64)))
+
+
+class Images(Dataset[tuple[Tensor, int]]):
+    """Images with a chain of transforms for each, as a tutorial would write it."""
+
+    def __init__(self, data: Pixels) -> None:
+        self.images = [Image.fromarray(x.permute(1, 2, 0).numpy()) for x in data.train_x]
+        self.labels = data.train_y.tolist()
+        self.mean, self.scale = data.mean / 255, data.scale / 255
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:
+        image = ImageOps.expand(self.images[k], 8)
+        left, top = random.randint(0, 16), random.randint(0, 16)
+        image = image.crop((left, top, left + 64, top + 64))
+        if random.random() < 0.5:
+            image = ImageOps.mirror(image)
+        for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            image = kind(image).enhance(random.uniform(0.9, 1.1))
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
+        return (x - self.mean) / self.scale, self.labels[k]
+
+
+def synthetic(classes: int = 5, images: int = 500) -> Pixels:
+    """Return noise images of Tiny ImageNet's shape, as many as one of its tasks has."""
+    x = torch.randint(0, 256, (classes * images, 3, 64, 64), generator=generator(0), dtype=torch.uint8)
+    y = torch.arange(classes).repeat(images)
+    level = torch.full((3, 1, 1), 127.5)
+    return Pixels(x, y, x[:50], y[:50], tuple(map(str, range(classes))), "synthetic", level, level / 2)
+
+
+def plain(config: Config, data: Pixels) -> Iterator[None]:
+    """Train step by step with a DataLoader."""
+    loader = DataLoader(Images(data), config.batch, shuffle=True)
+    model = build(config, data.shape, len(data.classes), 0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    while True:
+        for x, y in loader:
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+            yield
+
+
+def ours(config: Config, data: Pixels, seeds: int = 1) -> Run:
+    """Return a run that has left its first measurement behind, its clock at zero."""
+    run = Run(config, range(seeds), data)
+    for _ in range(2):
+        run.advance()
+    run.clock.spent = dict.fromkeys(PARTS, 0.0)
+    return run
+
+
+def cost(step: Callable[[], object], steps: int, rounds: int = 3) -> float:
+    """Return CPU-seconds a step, the best of some rounds."""
+
+    def once() -> float:
+        start = time.process_time()
+        for _ in range(steps):
+            step()
+        return (time.process_time() - start) / steps
+
+    step()
+    return min(once() for _ in range(rounds))
+
+
+def main() -> None:
+    """Print a row an architecture, and the cost of a stack."""
+    torch.set_num_threads(1)
+    data = synthetic()
+    print(f"{'network':>8}  {'plain':>9}  {'ours':>9}  {'ratio':>6}  {'data':>6}  {'runner adds':>11}")
+    for arch, steps in STEPS.items():
+        setting = e02_symptoms.base("paper", arch, "synthetic")
+        config = dataclasses.replace(setting, tasks=1, measure_every=10**6)
+        slow = cost(plain(config, data).__next__, steps)
+        run = ours(config, data)
+        start = time.perf_counter()
+        fast = cost(run.advance, steps)
+        total = time.perf_counter() - start
+        rest = 1 - sum(run.clock.spent.values()) / total
+        share = run.clock.spent["data"] / total
+        print(
+            f"{arch:>8}  {slow:>7.4f} s  {fast:>7.4f} s  {slow / fast:>6.1f}  {share:>6.1%}  {rest:>11.2%}",
+            flush=True,
+        )
+    digits = pixels.load("digits")
+    one, many = (cost(ours(DIGITS, digits, seeds).advance, 100, 5) for seeds in (1, STACK))
+    print(
+        f"digits MLP 64-64-64: one {one * 1e3:.2f} ms, {STACK} stacked {many * 1e3:.2f} ms, {many / one:.1f} times"
+    )

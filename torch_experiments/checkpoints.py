@@ -1,0 +1,141 @@
+"""The folder of an unfinished run: one writer, whole checkpoints or none, never of another configuration.
+
+A checkpoint is a folder ``step-00001200`` with the weights (safetensors), the state of optimizer and remedies
+(``torch.save``, read with ``weights_only``), the measurements so far (parquet) and the configuration (JSON). It is
+written beside its place and renamed, and only then is the one before removed; a process that dies leaves the last
+whole one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used, or must not be touched."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run needs to go on.
+
+    Attributes:
+        config: identity of the run, as JSON values.
+        step: optimizer steps taken.
+        weights: parameters and buffers by name.
+        state: of optimizer, remedies and averages; tensors, numbers, strings, lists and dicts of them.
+        rows: the measurements so far.
+    """
+
+    config: Mapping[str, Any]
+    step: int
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    rows: Rows
+
+
+def save(folder: Path, checkpoint: Checkpoint, prefix: str = "step") -> Path:
+    """Write ``checkpoint`` below ``folder``, remove older ones of this prefix, and return its path."""
+    target = folder / f"{prefix}-{checkpoint.step:010d}"
+    if target.exists():
+        return target
+    partial = Path(tempfile.mkdtemp(dir=folder, suffix=".tmp"))
+    try:
+        _write(partial, checkpoint)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for old in found(folder, prefix)[:-1]:
+        shutil.rmtree(old)
+    return target
+
+
+def latest(folder: Path, config: Mapping[str, Any]) -> Checkpoint | None:
+    """Return the last whole checkpoint below ``folder``, None if there is none.
+
+    Raises:
+        CheckpointError: when it is of another configuration (the message lists what differs), or unreadable.
+    """
+    paths = found(folder)
+    return read(paths[-1], config) if paths else None
+
+
+def read(path: Path, config: Mapping[str, Any]) -> Checkpoint:
+    """Return the checkpoint at ``path``; errors as `latest`."""
+    try:
+        about = json.loads((path / "about.json").read_text())
+        differing = _differing(about["config"], json.loads(json.dumps(config)))
+        if differing:
+            raise CheckpointError(f"{path} is of another configuration ({differing}); move it away or set these")
+        weights = load_file(path / "weights.safetensors")
+        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        rows = pq.read_table(path / "rows.parquet").to_pylist()
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the four libraries raise for a damaged file
+        raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); remove it to begin anew") from error
+    return Checkpoint(about["config"], about["step"], weights, state, rows)
+
+
+def found(folder: Path, prefix: str = "step") -> list[Path]:
+    """Return the whole checkpoints below ``folder``, the oldest first."""
+    return sorted(path for path in folder.glob(f"{prefix}-*") if path.suffix != ".tmp")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Path]:
+    """Hold ``folder`` for this process alone; the lock goes with the process, however it ends.
+
+    Raises:
+        CheckpointError: when another process holds it; the message names it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise CheckpointError(f"{folder} is in use by {holder}; wait for it, or choose another --out") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield folder
+
+
+def _write(partial: Path, checkpoint: Checkpoint) -> None:
+    weights = {name: value.detach().clone().contiguous() for name, value in checkpoint.weights.items()}
+    save_file(weights, partial / "weights.safetensors")
+    torch.save(dict(checkpoint.state), partial / "state.pt")
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in checkpoint.rows]), partial / "rows.parquet")
+    about = {"config": checkpoint.config, "step": checkpoint.step}
+    (partial / "about.json").write_text(json.dumps(about))
+    for path in partial.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    names = [n for n in {**old, **new} if old.get(n) != new.get(n)]
+    return ", ".join(f"{n} is {old.get(n)!r} there and {new.get(n)!r} here" for n in names)

@@ -1,0 +1,41 @@
+"""Experiment 4: remedies, against the plain network and against a fresh network for every task.
+
+The fresh network is the probe of trainability (Lyle et al. 2022): a remedy keeps plasticity when a task is learnt
+as well as by a network that has seen none before. Strengths are the settings of this file, tuned on nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from torch_experiments import e02_symptoms
+from torch_experiments.training import Config, Settings
+
+NAME = "e04"
+TITLE = "remedies against a fresh network for every task: accuracy while learning, over the tasks"
+SEEDS: Mapping[str, tuple[int, ...]] = {"quick": (0,)}
+TASKS = 15  # of the quick profile
+SETTINGS: Mapping[str, Settings] = {
+    "none": (),
+    "fresh": (),
+    "l2": (("strength", 1e-3),),
+    "l2-init": (("strength", 1e-3),),
+    "shrink-perturb": (("shrink", 0.4), ("perturb", 0.1)),
+    "noise": (("sigma", 0.1),),
+    "optimizer-reset": (),
+    "redo": (("every", 50), ("threshold", 0.025)),
+    "cbp": (("rate", 1e-3), ("maturity", 50)),
+}
+
+
+def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
+    """Return a configuration a remedy, and a norm; profiles as in `e02_symptoms`, ``quick`` with fewer
+    tasks.
+    """
+    plain = e02_symptoms.base(profile, arch, data, experiment="e04_remedies")
+    if profile == "quick":
+        plain = dataclasses.replace(plain, tasks=TASKS)
+    found = {name: dataclasses.replace(plain, remedy=name, remedy_settings=s) for name, s in SETTINGS.items()}
+    norms = {f"{norm}-norm": dataclasses.replace(plain, norm=norm) for norm in ("layer", "batch")}
+    return found | norms

@@ -1,0 +1,668 @@
+"""The continual-training run: a stream of tasks, a network, an optimizer, a remedy, and what is measured on the
+way.
+
+Every random number depends on the seed and the place where it is used (task, epoch, step) and on nothing that was
+drawn before, so that a run resumes at any step and gives the same numbers, and seeds trained together see the data
+that they would see alone. A batch is a cut of fixed size out of the permutations of a task, one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, units
+from torch_experiments.augment import NOTHING, Augmentation
+from torch_experiments.checkpoints import Checkpoint, CheckpointError
+from torch_experiments.models import choose
+from torch_experiments.pixels import Pixels
+from torch_experiments.scores import evaluating
+from torch_experiments.streams import Task, generator
+from torch_experiments.streams import identity as identity_transform
+
+Settings = tuple[tuple[str, Any], ...]
+Protocol = Literal["corrected", "published"]
+Precision = Literal["float32", "float64", "tf32", "bf16"]
+REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
+WHOLE = 0
+ORDER, AUGMENT, DROPOUT, INITIAL, PROBE, HEAD = range(10, 16)
+CHUNK = 100  # images of a metric batch that pass the network together
+PARTS = ("data", "model", "metrics", "checkpoints")
+ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
+    "mlp": lambda shape, classes, **given: models.mlp(math.prod(shape), classes, **given),
+    "cnn": lambda shape, classes, **given: models.cnn(shape[1], classes, channels=shape[0], **given),
+    "resnet18": lambda shape, classes, **given: models.resnet18(classes, channels=shape[0], **given),
+    "vit": lambda shape, classes, **given: models.vit(shape[1], classes, channels=shape[0], **given),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines the numbers of a run but its seed.
+
+    Attributes:
+        experiment: name of the record.
+        data: ``"digits"``, a folder or a zip (`torch_experiments.formats`).
+        stream, stream_settings: of `torch_experiments.streams`.
+        tasks: how many.
+        steps: optimizer steps a task.
+        arch: a key of `ARCHITECTURES`; norm, affine, activation, dropout and ``arch_settings`` (width, depth, …)
+            are its arguments.
+        batch: images a step.
+        optimizer: ``"adam"`` or ``"sgd"`` with rate ``lr`` and, for sgd, ``momentum``; its state is kept across
+            tasks.
+        head: at the start of every task the head is set to ``"zero"``, drawn ``"fresh"``, or ``"keep"``.
+        protocol: ``"published"`` measures on the first images of a task, which JL25's data have sorted by class,
+            and keeps the optimizer's moments of a head that is set to zero; ``"corrected"`` measures on a batch
+            with all classes in turn and forgets these moments.
+        remedy, remedy_settings: of `torch_experiments.remedies`.
+        padding, flip, jitter: of `torch_experiments.augment.Augmentation`.
+        measure_every: steps between measurements, which are taken at both ends of a task besides.
+        probe_train, probe_test: images of the two metric batches.
+        precision: ``"float32"``, ``"float64"``, or on a GPU ``"tf32"`` or ``"bf16"`` (autocast).
+        compile: whether `torch.compile` is used.
+        device: a torch device.
+    """
+
+    experiment: str = "run"
+    data: str = "digits"
+    stream: str = "class_split"
+    stream_settings: Settings = ()
+    tasks: int = 5
+    steps: int = 500
+    arch: str = "mlp"
+    arch_settings: Settings = ()
+    norm: str = "none"
+    affine: bool = True
+    activation: str | None = None
+    dropout: float = 0.0
+    batch: int = 128
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    head: Literal["zero", "fresh", "keep"] = "zero"
+    protocol: Protocol = "corrected"
+    remedy: str = "none"
+    remedy_settings: Settings = ()
+    padding: int = 0
+    flip: bool = False
+    jitter: float = 0.0
+    measure_every: int = 100
+    probe_train: int = 500
+    probe_test: int = 250
+    precision: Precision = "float32"
+    compile: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        choose("stream", self.stream, streams.STREAMS)
+        choose("arch", self.arch, ARCHITECTURES)
+        choose("optimizer", self.optimizer, dict.fromkeys(("adam", "sgd")))
+        choose("head", self.head, dict.fromkeys(("zero", "fresh", "keep")))
+        choose("protocol", self.protocol, dict.fromkeys(("corrected", "published")))
+        choose("precision", self.precision, dict.fromkeys(("float32", "float64", "tf32", "bf16")))
+        remedies.make(self.remedy, **dict(self.remedy_settings))
+        Augmentation(self.padding, self.flip, self.jitter)
+        for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype of parameters and images."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+
+class Diverged(ArithmeticError):
+    """The loss of a run is not finite; the message says when, where first, and where the state was saved."""
+
+
+class Stopped(SystemExit):
+    """A signal asked the run to end; it was saved."""
+
+
+def identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
+    """Return what identifies the record of one run: all settings, the content of the data, and the seed."""
+    settings = dataclasses.asdict(config)
+    for name in [name for name in settings if name.endswith("_settings")]:
+        settings[name] = dict(sorted(settings[name]))
+    return settings | {"revision": REVISION, "seed": seed, "data": fingerprint}
+
+
+def run(
+    config: Config,
+    seeds: Sequence[int],
+    out: str | Path | None = None,
+    *,
+    data: Pixels | None = None,
+    stack: bool = False,
+    resume: bool = True,
+    progress: Callable[[int], None] = lambda steps: None,
+    checkpoint_every: float = 120.0,
+) -> list[records.Record]:
+    """Run ``config`` for every seed and return the records, in the order of the seeds.
+
+    Columns of a record: ``task``, ``step`` within the task, ``layer`` (1 is the first observed one; 0 is the whole
+    network, for metrics of units the mean over layers), ``metric`` and ``value``. With a folder ``out``, finished
+    runs are read, unfinished ones go on at their last checkpoint, and a new checkpoint is written every
+    ``checkpoint_every`` seconds and when a signal ends the process.
+
+    Args:
+        config: the settings.
+        seeds: of initial weights, stream, order, augmentation and noise.
+        out: folder of the records; None keeps nothing.
+        data: the images, where the caller has them already.
+        stack: train all seeds that are not finished at once (`torch_experiments.stacking`).
+        resume: whether a checkpoint may be used.
+        progress: called with the number of steps just done, of one seed or of the whole stack.
+        checkpoint_every: seconds.
+
+    Raises:
+        ValueError, FileNotFoundError: for settings or data that cannot be run.
+        CheckpointError: when the folder is in use, or has a checkpoint that may not be used.
+        Diverged: when a loss is not finite.
+        Stopped: after SIGTERM or SIGINT.
+    """
+    data = data or pixels.load(config.data)
+    finished = {seed: _finished(config, seed, data, out) for seed in seeds}
+    missing = [seed for seed in seeds if finished[seed] is None]
+    groups = [missing] if stack and missing else [[seed] for seed in missing]
+    for group in groups:
+        keep = Keep(Path(out), checkpoint_every, resume) if out is not None else None
+        for seed, record in zip(group, Run(config, group, data).to_the_end(keep, progress), strict=True):
+            finished[seed] = record
+    return [record for record in finished.values() if record is not None]
+
+
+def _finished(config: Config, seed: int, data: Pixels, out: str | Path | None) -> records.Record | None:
+    return records.find(out, identity(config, seed, data.fingerprint)) if out is not None else None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where and how often a run is saved, and whether it may go on from a checkpoint."""
+
+    out: Path
+    every: float = 120.0
+    resume: bool = True
+
+
+@dataclass
+class Clock:
+    """Seconds spent on each of `PARTS`."""
+
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    started: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def on(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part."""
+        start = time.perf_counter()
+        yield
+        self.spent[part] += time.perf_counter() - start
+
+    def shares(self) -> dict[str, float]:
+        """Return all seconds, and the share of them that is metrics, and that is none of the parts."""
+        total = time.perf_counter() - self.started
+        rest = total - sum(self.spent.values())
+        shares = {"metrics_share": self.spent["metrics"] / total, "overhead_share": rest / total}
+        return {"seconds": round(total, 3)} | {name: round(share, 5) for name, share in shares.items()}
+
+
+class Run:
+    """Networks of one configuration and some seeds in the middle of their stream.
+
+    Attributes:
+        step: optimizer steps taken, over all tasks.
+        rows: measurements so far, one list a seed.
+    """
+
+    def __init__(self, config: Config, seeds: Sequence[int], data: Pixels) -> None:
+        self.config, self.seeds, self.fingerprint = config, tuple(seeds), data.fingerprint
+        self.data = data.to(config.device)
+        self.streams = [make_stream(config, data, seed) for seed in seeds]
+        self._shift, self._factor = (t.to(self.data.mean) for t in (self.data.mean, 1 / self.data.scale.double()))
+        self.augment = Augmentation(config.padding, config.flip, config.jitter)
+        self.remedy = remedies.make(config.remedy, **dict(config.remedy_settings))
+        if self.remedy.watches and len(seeds) > 1:
+            raise ValueError(
+                f"stack: the remedy {config.remedy!r} watches single networks; run the seeds one by one"
+            )
+        self.engine = stacking.engine([self.fresh(seed) for seed in seeds], self._optimizer)
+        self.networks = [self._network(s) for s in range(len(seeds))]
+        self.states = [self.remedy.begin(network) for network in self.networks]
+        for network, state in zip(self.networks, self.states, strict=True):
+            self.remedy.attach(network, state)
+        self.forward = torch.compile(self.engine.forward) if config.compile else self.engine.forward
+        self.step, self.clock, self.git = 0, Clock(), records.git_state()
+        self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
+        self.online = torch.zeros(3, len(seeds), dtype=torch.float64, device=config.device)
+        self._orders: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
+        self._enter(0)
+
+    # ------------------------------------------------------------------ the run
+
+    def to_the_end(
+        self, keep: Keep | None = None, progress: Callable[[int], None] = lambda steps: None
+    ) -> list[records.Record]:
+        """Return the records, after training what is left; see `run`."""
+        if keep is None:
+            self._train(progress, lambda: None)
+            return [self._record(s) for s in range(len(self.seeds))]
+        with checkpoints.locked(self.folder(keep.out)) as folder:
+            self._resume(folder, keep.resume)
+            progress(self.step)
+            with _signals() as asked:
+                self._train(progress, self._saver(folder, keep.every, asked), folder)
+            found = [self._record(s) for s in range(len(self.seeds))]
+            for record in found:
+                records.save(keep.out, record)
+            shutil.rmtree(folder)
+        return found
+
+    def folder(self, out: Path) -> Path:
+        """Return the folder of this run's checkpoints below ``out``."""
+        about = self.about()
+        return out / f"{self.config.experiment}-{records.key(about)}.run"
+
+    def about(self) -> dict[str, Any]:
+        """Return the identity of this run: that of its first seed, with the list of all seeds."""
+        return identity(self.config, self.seeds[0], self.fingerprint) | {"seeds": list(self.seeds)}
+
+    def advance(self) -> None:
+        """Train one step; measure where it is due, before the first step of a task and after its last."""
+        k, position = divmod(self.step, self.config.steps)
+        if position == 0:
+            self._enter(k)
+            self._prepare(k)
+            self._measure(k, 0)
+        self._descend(position)
+        self.step += 1
+        if position + 1 == self.config.steps:
+            self._close(k)
+        elif (position + 1) % self.config.measure_every == 0:
+            self._measure(k, position + 1)
+
+    def _train(self, progress: Callable[[int], None], save: Callable[[], None], folder: Path | None = None) -> None:
+        with _precision(self.config):
+            while self.step < self.config.tasks * self.config.steps:
+                try:
+                    self.advance()
+                except Diverged as error:
+                    raise Diverged(f"{error}{self._keep_failed(folder)}") from None
+                progress(1)
+                save()
+
+    # ------------------------------------------------------------------ one step
+
+    def _descend(self, position: int) -> None:
+        with self.clock.on("data"):
+            x, y = self._batch(position)
+        with self.clock.on("model"):
+            self._seed_dropout()
+            outputs = self._autocast(x)
+            active = torch.gather(outputs, 2, self._active.expand(-1, outputs.shape[1], -1))
+            loss = cross_entropy(active.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(dim=1)
+            self._note(loss, active, outputs, y)
+            self._stop_if_infinite(loss, x)
+            self.engine.step(loss, self._edit if self.remedy.edits_gradients else None)
+            self._for_all(self.remedy.after_step, self.step)
+
+    def _batch(self, position: int) -> tuple[Tensor, Tensor]:
+        """Return the images ``[S, batch, c, h, w]`` and local labels ``[S, batch]`` of a step of the task."""
+        pairs = [self._picked(s, position) for s in range(len(self.seeds))]
+        index, y = (torch.stack(column) for column in zip(*pairs, strict=True))
+        levels = self.data.train_x.index_select(0, index.flatten()).unflatten(0, index.shape)
+        if any(task.transform is not identity_transform for task in self.tasks):
+            levels = torch.stack([task.transform(x) for task, x in zip(self.tasks, levels, strict=True)])
+        return self._normalised(self._augmented(levels)), y
+
+    def _picked(self, s: int, position: int) -> tuple[Tensor, Tensor]:
+        """Return which images seed ``s`` sees at a step of the task, and their local labels."""
+        size, n = self.config.batch, len(self.tasks[s].train)
+        epoch, start = divmod(position * size, n)
+        if start + size <= n:
+            index, y = self._order(s, epoch)
+            return index[start : start + size], y[start : start + size]
+        epochs = range(epoch, (start + size - 1) // n + epoch + 1)
+        columns = zip(*(self._order(s, e) for e in epochs), strict=True)
+        index, y = (torch.cat(column)[start : start + size] for column in columns)
+        return index, y
+
+    def _augmented(self, levels: Tensor) -> Tensor:
+        if self.augment == NOTHING:
+            return levels
+        sources = [generator(seed, AUGMENT, self.step, device=levels.device) for seed in self.seeds]
+        batches = [self.augment(x, source) for x, source in zip(levels, sources, strict=True)]
+        return torch.stack(batches) if len(batches) > 1 else batches[0][None]
+
+    def _normalised(self, levels: Tensor) -> Tensor:
+        """Return levels standardised by channel; a floating batch is changed in place."""
+        return levels.to(self.config.dtype).sub_(self._shift).mul_(self._factor)
+
+    def _order(self, s: int, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return the images of the task in the order of an epoch, and their local labels, on the device."""
+        k, task = self.step // self.config.steps, self.tasks[s]
+        key = (s, k, epoch)
+        if key not in self._orders:
+            self._orders = {old: order for old, order in self._orders.items() if old[1:] >= (k, epoch - 1)}
+            order = torch.randperm(len(task.train), generator=generator(self.seeds[s], ORDER, k, epoch))
+            pair = (task.train[order], torch.searchsorted(task.active, task.train_y[order]))
+            self._orders[key] = (pair[0].to(self.config.device), pair[1].to(self.config.device))
+        return self._orders[key]
+
+    def _autocast(self, x: Tensor) -> Tensor:
+        if self.config.precision != "bf16":
+            return self.forward(x)
+        with torch.autocast(torch.device(self.config.device).type, torch.bfloat16):
+            return self.forward(x).float()
+
+    def _seed_dropout(self) -> None:
+        if self.config.dropout:
+            torch.manual_seed(generator(self.seeds[0], DROPOUT, self.step).initial_seed())
+
+    def _edit(self) -> None:
+        self._for_all(self.remedy.before_step, self.step)
+
+    def _for_all(self, act: Callable[..., None], *place: int) -> None:
+        for network, state in zip(self.networks, self.states, strict=True):
+            act(network, state, *place)
+
+    def _note(self, loss: Tensor, active: Tensor, outputs: Tensor, y: Tensor) -> None:
+        """Add loss and both accuracies on this batch, before its step, to the averages of the task."""
+        with torch.no_grad():
+            truth = torch.gather(self._active[:, 0], 1, y)
+            hits = (active.argmax(dim=2) == y), (outputs.argmax(dim=2) == truth)
+            means = [loss.detach(), *(hit.double().mean(dim=1) for hit in hits)]
+            self.online += torch.stack([mean.double() for mean in means])
+
+    def _stop_if_infinite(self, loss: Tensor, x: Tensor) -> None:
+        every = 1 if self.config.device == "cpu" else 25
+        if self.step % every or bool(loss.isfinite().all()):
+            return
+        s = int((~loss.isfinite()).nonzero()[0, 0])
+        k, position = divmod(self.step, self.config.steps)
+        place = f"step {position} of task {k}, seed {self.seeds[s]}" + (f" (or up to {every} before)" * (every > 1))
+        layer = first_infinite(self.engine.models[s], x[s])
+        raise Diverged(
+            f"loss: {loss[s].item()} at {place}, first in {layer}; try a smaller lr than {self.config.lr}"
+        )
+
+    # ------------------------------------------------------------------ tasks
+
+    def _enter(self, k: int) -> None:
+        """Look up task ``k`` of every seed and the outputs that are active."""
+        k = min(k, self.config.tasks - 1)
+        self.tasks = [stream.task(k) for stream in self.streams]
+        for seed, task in zip(self.seeds, self.tasks, strict=True):
+            if not len(task.train) or not len(task.test):
+                raise ValueError(
+                    f"stream: task {k} of seed {seed} ({task.name}) has no images of one of the splits"
+                )
+        sizes = {len(task.active) for task in self.tasks}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"stack: the seeds have {sorted(sizes)} active outputs in task {k}; they have to agree"
+            )
+        device = self.config.device
+        self._active = torch.stack([task.active for task in self.tasks])[:, None].to(device)
+
+    def _prepare(self, k: int) -> None:
+        self.online.zero_()
+        for network in self.networks:
+            self._reset_head(network, k)
+        if k:
+            self._for_all(self.remedy.at_task, k)
+
+    def _reset_head(self, network: stacking.Network, k: int) -> None:
+        if self.config.head == "keep":
+            return
+        source = int(generator(network.seed, HEAD, k).initial_seed())
+        new = head_of(network.fresh(source)) if self.config.head == "fresh" else None
+        with torch.no_grad():
+            for name, p in head_of(network.model).named_parameters():
+                p.copy_(new.get_parameter(name) if new is not None else torch.zeros_like(p))
+                for moment in network.moments(p) if self.config.protocol == "corrected" else []:
+                    moment.zero_()
+
+    def _close(self, k: int) -> None:
+        """Measure the end of a task and the averages over its steps."""
+        self._measure(k, self.config.steps)
+        names = ("online_loss", "online_accuracy", "online_accuracy_unmasked")
+        for s, rows in enumerate(self.rows):
+            for name, total in zip(names, self.online[:, s].tolist(), strict=True):
+                rows.append(_row(k, self.config.steps, WHOLE, name, total / self.config.steps))
+
+    # ------------------------------------------------------------------ metrics
+
+    def _measure(self, k: int, position: int) -> None:
+        with self.clock.on("metrics"):
+            for s, rows in enumerate(self.rows):
+                rows += [_row(k, position, *found) for found in self._metrics(s)]
+
+    def _metrics(self, s: int) -> Iterator[tuple[int, str, float]]:
+        """Yield ``(layer, metric, value)`` of network ``s`` on the two metric batches."""
+        model, task = self.engine.models[s], self.tasks[s]
+        for split in ("train", "test"):
+            x, y = self._probe(task, split)
+            gathered, outputs = units.gather(model, x.split(CHUNK))
+            yield from _scores(split, torch.cat(outputs), y, self._active[s, 0])
+            if split == "train":
+                yield from _unit_rows(gathered)
+        yield WHOLE, "weight_norm", units.weight_norm(model)
+
+    def _probe(self, task: Task, split: str) -> tuple[Tensor, Tensor]:
+        size = getattr(self.config, f"probe_{split}")
+        y: Tensor = getattr(task, f"{split}_y")
+        balanced = self.config.protocol == "corrected"
+        index = in_turn(y)[:size] if balanced else y.argsort(stable=True)[:size]
+        images: Tensor = getattr(self.data, f"{split}_x")
+        x = task.transform(images[getattr(task, split)[index].to(images.device)])
+        return self._normalised(x), y[index].to(x.device)
+
+    # ------------------------------------------------------------------ keeping
+
+    def _saver(self, folder: Path, every: float, asked: list[int]) -> Callable[[], None]:
+        last = time.monotonic()
+
+        def save() -> None:
+            nonlocal last
+            if asked or time.monotonic() - last >= every:
+                self.save(folder)
+                last = time.monotonic()
+            if asked:
+                print(f"stopped by signal {asked[0]} at step {self.step}; the same command with --resume goes on")
+                raise Stopped(128 + asked[0])
+
+        return save
+
+    def save(self, folder: Path, prefix: str = "step") -> Path:
+        """Write a checkpoint below ``folder``."""
+        with self.clock.on("checkpoints"):
+            rows = [row | {"seed": seed} for seed, rows in zip(self.seeds, self.rows, strict=True) for row in rows]
+            return checkpoints.save(
+                folder, Checkpoint(self.about(), self.step, self._weights(), self._state(), rows), prefix
+            )
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Put weights, optimizer, remedies, averages and measurements back, and go to the checkpoint's step."""
+        with torch.no_grad():
+            for name, value in self._weights().items():
+                value.copy_(checkpoint.weights[name])
+        self.engine.optimizer.load_state_dict(checkpoint.state["optimizer"])
+        for state, saved in zip(self.states, checkpoint.state["remedies"], strict=True):
+            state.update({name: value.to(self.config.device) for name, value in saved.items()})
+        self.online.copy_(checkpoint.state["online"])
+        self.clock.spent |= checkpoint.state["spent"]
+        self.clock.started -= checkpoint.state["seconds"]
+        names = ("task", "step", "layer", "metric", "value")
+        for seed, rows in zip(self.seeds, self.rows, strict=True):
+            rows[:] = [{n: row[n] for n in names} for row in checkpoint.rows if row["seed"] == seed]
+        self.step = checkpoint.step
+        self._enter(self.step // self.config.steps)
+
+    def _resume(self, folder: Path, allowed: bool) -> None:
+        found = checkpoints.latest(folder, self.about())
+        if found is not None and not allowed:
+            raise CheckpointError(f"{folder} holds step {found.step}; add --resume to go on, or remove it")
+        if found is not None:
+            self.load(found)
+
+    def _weights(self) -> dict[str, Tensor]:
+        pairs = zip(self.seeds, self.engine.models, strict=True)
+        return {f"{seed}.{name}": t for seed, model in pairs for name, t in model.state_dict().items()}
+
+    def _state(self) -> dict[str, Any]:
+        spent = {"spent": dict(self.clock.spent), "seconds": time.perf_counter() - self.clock.started}
+        state = {"optimizer": self.engine.optimizer.state_dict(), "remedies": self.states, "online": self.online}
+        return state | spent
+
+    def _keep_failed(self, folder: Path | None) -> str:
+        return "" if folder is None else f". The state before this step is in {self.save(folder, 'failed')}"
+
+    def _record(self, s: int) -> records.Record:
+        device = self.config.device
+        name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+        environment = records.environment(name) | self.git | self.clock.shares()
+        environment |= {"threads": torch.get_num_threads(), "stacked": len(self.seeds)}
+        about = identity(self.config, self.seeds[s], self.fingerprint)
+        return records.Record(about, pa.Table.from_pylist(self.rows[s]), environment)
+
+    # ------------------------------------------------------------------ networks
+
+    def fresh(self, seed: int) -> nn.Module:
+        """Return a network as it starts from ``seed``, on the device."""
+        return build(self.config, self.data.shape, self.streams[0].outputs, seed).to(self.config.device)
+
+    def _network(self, s: int) -> stacking.Network:
+        engine = self.engine
+        moments = lambda p: engine.moments(s, p)  # noqa: E731
+        return stacking.Network(engine.models[s], moments, engine.optimizer.state.clear, self.fresh, self.seeds[s])
+
+    def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        if self.config.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)
+        return torch.optim.SGD(parameters, lr=self.config.lr, momentum=self.config.momentum, fused=True)
+
+
+def build(config: Config, shape: tuple[int, int, int], outputs: int, seed: int) -> nn.Module:
+    """Return the network of ``config`` for images of ``shape``."""
+    given: dict[str, Any] = dict(config.arch_settings)
+    given |= {"norm": config.norm, "affine": config.affine, "dropout": config.dropout, "dtype": config.dtype}
+    if config.activation is not None:
+        given["activation"] = config.activation
+    source = int(generator(seed, INITIAL).initial_seed()) >> 1
+    try:
+        return ARCHITECTURES[config.arch](shape, outputs, seed=source, **given)
+    except TypeError as error:
+        raise ValueError(f"arch_settings: {error} (architecture {config.arch!r})") from error
+
+
+def make_stream(config: Config, data: Pixels, seed: int) -> streams.Stream:
+    """Return the stream of ``config`` over ``data``."""
+    return streams.make(config.stream, data, config.tasks, seed, **dict(config.stream_settings))
+
+
+def head_of(model: nn.Module) -> nn.Linear:
+    """Return the last Linear module."""
+    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+
+
+def in_turn(labels: Tensor) -> Tensor:
+    """Return indices: the first sample of every class, then the second of every class, …"""
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        rank[members] = torch.arange(len(members))
+    return rank.argsort(stable=True)
+
+
+def first_infinite(model: nn.Module, x: Tensor) -> str:
+    """Return where a nan or an infinity appears first: the input, a module's parameters, or its output."""
+    if not bool(x.isfinite().all()):
+        return "the input"
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not all(bool(p.isfinite().all()) for p in module.parameters()):
+                found.append(f"the parameters of {name}")
+            elif isinstance(output, Tensor) and not bool(output.isfinite().all()):
+                found.append(f"the output of {name}")
+
+        return hook
+
+    leaves = [(n, m) for n, m in model.named_modules() if next(m.children(), None) is None]
+    handles = [module.register_forward_hook(look(name)) for name, module in leaves]
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "the loss"
+
+
+def _scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[tuple[int, str, float]]:
+    masked, local = outputs[:, active], torch.searchsorted(active, y)
+    yield WHOLE, f"{split}_loss", float(cross_entropy(masked.double(), local))
+    yield WHOLE, f"{split}_accuracy", float((masked.argmax(dim=1) == local).double().mean())
+    yield WHOLE, f"{split}_accuracy_unmasked", float((outputs.argmax(dim=1) == y).double().mean())
+
+
+def _unit_rows(gathered: Mapping[str, units.Moments]) -> Iterator[tuple[int, str, float]]:
+    found = [units.measure(m) for m in gathered.values()]
+    for metric in found[0] if found else ():
+        column = [layer[metric] for layer in found]
+        yield from ((k, metric, value) for k, value in enumerate(column, start=1))
+        yield WHOLE, metric, math.fsum(column) / len(column)
+
+
+def _row(task: int, step: int, layer: int, metric: str, value: float) -> dict[str, Any]:
+    return {"task": task, "step": step, "layer": layer, "metric": metric, "value": value}
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying by them; only the main thread may."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in old:
+        signal.signal(number, lambda given, frame: asked.append(given))
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _precision(config: Config) -> Iterator[None]:
+    """Allow TF32 where it is asked for, and keep the global generator out of the run."""
+    before = torch.get_float32_matmul_precision()
+    devices = [config.device] if config.device.startswith("cuda") else []
+    seeded = torch.random.fork_rng(devices=devices) if config.dropout else contextlib.nullcontext()
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    try:
+        with seeded:
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
