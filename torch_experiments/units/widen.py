@@ -1,0 +1,257 @@
+"""Build the clone: a copy of the module with widened parameters and the sizes that its layers remember."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.units.axes import Axis, exponent, find
+from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.units.layout import Layout, Placement, Profile, noise, widened
+from torch_experiments.units.plan import Attention, Plan, make_plan
+from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, trace
+
+Model = TypeVar("Model", bound=nn.Module)
+TRIES = 64
+TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-11, torch.float32: 1e-4}
+
+
+def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Layout:
+    """Return the placements of a plan; ``profiles`` replace those of single axes (scaled units)."""
+    own = {find(axis): profile for axis, profile in (profiles or {}).items()}
+    found: dict[Axis, Profile] = {}
+
+    def profile(axis: Axis) -> Profile:
+        axis = find(axis)
+        if axis not in found:
+            index = plan.block(axis)
+            found[axis] = own.get(axis) or Profile(index, torch.ones(len(index), dtype=torch.float64))
+        return found[axis]
+
+    placements = {}
+    for name, value in plan.graph.parameters.items():
+        if name in plan.graph.used:
+            placements[name] = _placement(plan, name, value, tuple(profile(axis) for axis in value.axes))
+    outputs = {name: tuple(profile(a) for a in value.axes) for name, value in plan.graph.outputs.items()}
+    return Layout(plan.factor, placements, outputs)
+
+
+def _placement(plan: Plan, name: str, value: Value, profiles: tuple[Profile, ...]) -> Placement:
+    uses = plan.graph.matrices.get(name, set())
+    uneven = frozenset(i for _, i in uses if exponent(value.axes[i], plan.chosen) is None)
+    power, c = plan.graph.powers.get(name, ""), plan.exponents.get(name, Fraction(0))
+    return Placement(profiles, frozenset(uses), power, c, uneven)
+
+
+def widen(model: Model, plan: Plan, layout: Layout) -> Model:
+    """Return a copy of ``model`` with the plan's sizes and equal blocks."""
+    wide = copy.deepcopy(model)
+    set_known(wide, plan.graph, plan.size)
+    return filled(model, wide, layout)
+
+
+def filled(
+    model: nn.Module,
+    wide: Model,
+    layout: Layout,
+    spread: float = 0.0,
+    sides: tuple[bool, bool] = (True, True),
+    generator: torch.Generator | None = None,
+) -> Model:
+    """Set the parameters and buffers of ``wide`` from those of ``model``, plus a random part as in `noise`."""
+    base = dict(model.named_parameters()) | dict(model.named_buffers())
+    mine = dict(wide.named_parameters()) | dict(wide.named_buffers())
+    for name, place in layout.placements.items():
+        equal = widened(base[name].detach(), place, layout.factor)
+        mine[name].data = (
+            (equal + noise(equal, place, spread, sides, generator)).contiguous() if spread else equal.clone()
+        )
+        mine[name].grad = None
+    return wide
+
+
+def set_known(wide: nn.Module, graph: Graph, size: Callable[[Axis], int]) -> None:
+    """Set the sizes that known modules keep beside their parameters."""
+    for name, attributes in graph.attributes.items():
+        module = wide.get_submodule(name)
+        for attribute, axis in attributes.items():
+            if hasattr(module, attribute):
+                sizes = tuple(size(a) for a in axis) if isinstance(axis, tuple) else size(axis)
+                setattr(module, attribute, sizes)
+
+
+def fit(wide: nn.Module, plan: Plan, base_outputs: list[Tensor], inputs: Inputs, exact: bool) -> None:
+    """Set the sizes that other modules keep as integers, so that the clone runs and computes its base.
+
+    A size that a layer named in a view or a split is looked for among its integers. Where two axes of one base
+    size become different, both are tried; the function decides.
+
+    Raises:
+        TraceError: when no choice runs; it names the layer where the clone stops, and the fix.
+    """
+    options = list(_options(wide, plan))
+    error: Exception | None = None
+    for choice in itertools.islice(itertools.product(*(o[2] for o in options)), TRIES):
+        for (modules, attribute, _), value in zip(options, choice, strict=True):
+            for module in modules:
+                setattr(module, attribute, value)
+        try:
+            found = outputs(wide, inputs)
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as problem:
+            error = error or problem
+            continue
+        same = [f.shape for f in found] == [b.shape for b in base_outputs]
+        if same and (not exact or gap(base_outputs, found) <= TOLERANCE.get(found[0].dtype, 0.05)):
+            return
+    raise _misfit(wide, inputs, error)
+
+
+def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """Return the output tensors in eval mode."""
+    with evaluating(model), torch.no_grad(), reference_kernels():
+        return list(flatten(call(model, inputs)))
+
+
+def gap(base: list[Tensor], other: list[Tensor]) -> float:
+    """Return ``max |f − g| / max |f|`` over all outputs; infinite where either is not finite."""
+    size = max(float(f.abs().max()) for f in base)
+    off = max(float((f - g).abs().max()) for f, g in zip(base, other, strict=True))
+    return off / size if size > 0 and math.isfinite(off) else (math.inf if off != 0 else 0.0)
+
+
+def _options(wide: nn.Module, plan: Plan) -> Iterator[tuple[list[nn.Module], str, list[Any]]]:
+    """Yield modules of one class, the name of an integer of theirs, and the values to try."""
+    wanted: dict[str, dict[int, list[int]]] = {}
+    for layer, axis in plan.graph.sizes:
+        sizes = wanted.setdefault(layer, {}).setdefault(axis.size, [])
+        if plan.size(axis) not in sizes:
+            sizes.append(plan.size(axis))
+    groups: dict[tuple[type, str, Any, tuple[int, ...]], list[nn.Module]] = {}
+    for layer, sizes_of in wanted.items():
+        module = wide.get_submodule(layer)
+        for attribute, value in vars(module).items():
+            found = _replacements(value, sizes_of)
+            if attribute not in plan.graph.attributes.get(layer, {}) and found != [value]:
+                groups.setdefault((type(module), attribute, value, tuple(found)), []).append(module)
+    for (_, attribute, value, found_values), modules in groups.items():
+        yield modules, attribute, [*found_values, *([value] if value not in found_values else [])]
+
+
+def _replacements(value: Any, sizes: Mapping[int, list[int]]) -> list[Any]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return sizes.get(value, [value])
+    if isinstance(value, tuple) and value and all(type(v) is int for v in value):
+        return [tuple(sizes.get(v, [v])[0] for v in value)]
+    return [value]
+
+
+def _misfit(wide: nn.Module, inputs: Inputs, error: Exception | None) -> TraceError:
+    if error is None:
+        return TraceError(
+            "model: the clone runs but computes something else; a layer uses a size in a formula. Compute it from "
+            "shapes, or register a rule for the module, see CONTRIBUTING"
+        )
+    layer, kind = _where(wide, inputs)
+    return TraceError(
+        f"layer {layer!r} ({kind}): does not run at its new size: {error}; let its forward read sizes from "
+        "tensors (x.shape, -1) or from integer attributes of the module"
+    )
+
+
+def _where(model: nn.Module, inputs: Inputs) -> tuple[str, str]:
+    """Return name and class of the module in which a call fails."""
+    running: list[tuple[str, str]] = []
+    with _watched(model, running):
+        try:
+            outputs(model, inputs)
+        except Exception:
+            return running[-1] if running else ("", type(model).__name__)
+    return "", type(model).__name__
+
+
+@contextmanager
+def _watched(model: nn.Module, running: list[tuple[str, str]]) -> Iterator[None]:
+    handles = []
+    for name, module in model.named_modules():
+        place = (name, type(module).__name__)
+        handles.append(module.register_forward_pre_hook(lambda *_, place=place: running.append(place)))
+        handles.append(module.register_forward_hook(lambda *_: (running.pop(), None)[1]))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_infinite(model: nn.Module, inputs: Inputs) -> str:
+    """Return the name of the first module whose output is not finite."""
+    names: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if not all(bool(torch.isfinite(t).all()) for t in flatten(output)):
+            names.append(name)
+
+    handles = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: look(name, output))
+        for name, module in model.named_modules()
+    ]
+    try:
+        outputs(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return names[0] if names else ""
+
+
+def planned(
+    model: Model, factor: int, inputs: Inputs, attention: Attention = "heads"
+) -> tuple[Plan, Layout, Model]:
+    """Return plan, layout and the equal clone of ``model``, fitted and verified.
+
+    Where layers compute a number from their new sizes (attention's ``1/√d``), the clone is traced again and the
+    parameters are rescaled for it.
+    """
+    base = outputs(model, inputs)
+    _finite(model, base, inputs)
+    graph = trace(model, inputs)
+    plan = make_plan(graph, factor, attention)
+    if not plan.chosen:
+        raise TraceError(_nothing(plan))
+    wide = widen(model, plan, layout_of(plan))
+    numbers = {} if attention == "heads" else _changed_numbers(wide, plan, base, inputs)
+    if numbers:
+        plan = make_plan(graph, factor, attention, numbers)
+        wide = widen(model, plan, layout_of(plan))
+    fit(wide, plan, base, inputs, exact=True)
+    return plan, layout_of(plan), wide
+
+
+def _changed_numbers(wide: nn.Module, plan: Plan, base: list[Tensor], inputs: Inputs) -> dict[int, Fraction]:
+    """Return the exponents of the factor by which numbers in the clone's forward differ from the base's."""
+    fit(wide, plan, base, inputs, exact=False)
+    found = {}
+    for k, (old, new) in enumerate(zip(plan.graph.scalars, trace(wide, inputs).scalars, strict=True)):
+        if old != new and old * new > 0:
+            found[k] = Fraction(math.log(new / old) / math.log(plan.factor)).limit_denominator(64)
+    return found
+
+
+def _finite(model: nn.Module, base: list[Tensor], inputs: Inputs) -> None:
+    if not all(bool(torch.isfinite(b).all()) for b in base):
+        raise TraceError(
+            f"layer {_first_infinite(model, inputs)!r}: its activations are not finite on the example inputs; "
+            "clone a network whose outputs are"
+        )
+
+
+def _nothing(plan: Plan) -> str:
+    reasons = sorted(set(plan.kept().values()))
+    return f"model: it has no unit that could be copied: {'; '.join(reasons) or 'it has no parameters'}"
