@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,16 @@ from torch_experiments.units.trace import Inputs, call, evaluating, flatten, ref
 
 Model = TypeVar("Model", bound=nn.Module)
 TRIES = 64
+Setting = list[tuple[list[str], str, Any]]
 TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-11, torch.float32: 1e-4}
+
+
+class Option(NamedTuple):
+    """An integer of some layers and the values to try."""
+
+    layers: list[str]
+    attribute: str
+    values: list[Any]
 
 
 def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Layout:
@@ -88,30 +97,22 @@ def set_known(wide: nn.Module, graph: Graph, size: Callable[[Axis], int]) -> Non
                 setattr(module, attribute, sizes)
 
 
-def fit(wide: nn.Module, plan: Plan, base_outputs: list[Tensor], inputs: Inputs, exact: bool) -> None:
-    """Set the sizes that other modules keep as integers, so that the clone runs and computes its base.
+def settings(wide: nn.Module, plan: Plan) -> Iterator[Setting]:
+    """Yield choices of the sizes that other modules keep as integers, the likeliest first.
 
     A size that a layer named in a view or a split is looked for among its integers. Where two axes of one base
     size become different, both are tried; the function decides.
-
-    Raises:
-        TraceError: when no choice runs; it names the layer where the clone stops, and the fix.
     """
     options = list(_options(wide, plan))
-    error: Exception | None = None
-    for choice in itertools.islice(itertools.product(*(o[2] for o in options)), TRIES):
-        for (modules, attribute, _), value in zip(options, choice, strict=True):
-            for module in modules:
-                setattr(module, attribute, value)
-        try:
-            found = outputs(wide, inputs)
-        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as problem:
-            error = error or problem
-            continue
-        same = [f.shape for f in found] == [b.shape for b in base_outputs]
-        if same and (not exact or gap(base_outputs, found) <= TOLERANCE.get(found[0].dtype, 0.05)):
-            return
-    raise _misfit(wide, inputs, error)
+    for values in itertools.islice(itertools.product(*(o.values for o in options)), TRIES):
+        yield [(o.layers, o.attribute, value) for o, value in zip(options, values, strict=True)]
+
+
+def apply(wide: nn.Module, setting: Setting) -> None:
+    """Set the integers of a choice."""
+    for layers, attribute, value in setting:
+        for layer in layers:
+            setattr(wide.get_submodule(layer), attribute, value)
 
 
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
@@ -122,34 +123,39 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
 
 def gap(base: list[Tensor], other: list[Tensor]) -> float:
     """Return ``max |f − g| / max |f|`` over all outputs; infinite where either is not finite."""
-    size = max(float(f.abs().max()) for f in base)
-    off = max(float((f - g).abs().max()) for f, g in zip(base, other, strict=True))
+    size = max(float(f.detach().abs().max()) for f in base)
+    off = max(float((f - g).detach().abs().max()) for f, g in zip(base, other, strict=True))
     return off / size if size > 0 and math.isfinite(off) else (math.inf if off != 0 else 0.0)
 
 
-def _options(wide: nn.Module, plan: Plan) -> Iterator[tuple[list[nn.Module], str, list[Any]]]:
-    """Yield modules of one class, the name of an integer of theirs, and the values to try."""
+def _options(wide: nn.Module, plan: Plan) -> Iterator[Option]:
+    """Yield an option for every integer that a layer may have named, shared by the layers of one class."""
+    groups: dict[tuple[type, str, Any, tuple[Any, ...]], list[str]] = {}
+    for layer, sizes in _named_sizes(plan).items():
+        module, known = wide.get_submodule(layer), plan.graph.attributes.get(layer, {})
+        for attribute, value in vars(module).items():
+            found = tuple(_replacements(value, sizes)) if attribute not in known else ()
+            if any(new != value for new in found):
+                groups.setdefault((type(module), attribute, value, found), []).append(layer)
+    for (_, attribute, value, found), layers in groups.items():
+        yield Option(layers, attribute, sorted({*found, value}, key=lambda new: new == value))
+
+
+def _named_sizes(plan: Plan) -> dict[str, dict[int, list[int]]]:
+    """Return for every layer the sizes that it named, each with what it becomes."""
     wanted: dict[str, dict[int, list[int]]] = {}
     for layer, axis in plan.graph.sizes:
         sizes = wanted.setdefault(layer, {}).setdefault(axis.size, [])
         if plan.size(axis) not in sizes:
             sizes.append(plan.size(axis))
-    groups: dict[tuple[type, str, Any, tuple[int, ...]], list[nn.Module]] = {}
-    for layer, sizes_of in wanted.items():
-        module = wide.get_submodule(layer)
-        for attribute, value in vars(module).items():
-            found = _replacements(value, sizes_of)
-            if attribute not in plan.graph.attributes.get(layer, {}) and found != [value]:
-                groups.setdefault((type(module), attribute, value, tuple(found)), []).append(module)
-    for (_, attribute, value, found_values), modules in groups.items():
-        yield modules, attribute, [*found_values, *([value] if value not in found_values else [])]
+    return wanted
 
 
 def _replacements(value: Any, sizes: Mapping[int, list[int]]) -> list[Any]:
     if isinstance(value, int) and not isinstance(value, bool):
         return sizes.get(value, [value])
     if isinstance(value, tuple) and value and all(type(v) is int for v in value):
-        return [tuple(sizes.get(v, [v])[0] for v in value)]
+        return [tuple(max(sizes.get(v, [v])) for v in value)]
     return [value]
 
 
@@ -218,6 +224,9 @@ def planned(
 
     Where layers compute a number from their new sizes (attention's ``1/√d``), the clone is traced again and the
     parameters are rescaled for it.
+
+    Raises:
+        TraceError: when no choice of sizes computes the function of the base.
     """
     base = outputs(model, inputs)
     _finite(model, base, inputs)
@@ -225,23 +234,39 @@ def planned(
     plan = make_plan(graph, factor, attention)
     if not plan.chosen:
         raise TraceError(_nothing(plan))
-    wide = widen(model, plan, layout_of(plan))
-    numbers = {} if attention == "heads" else _changed_numbers(wide, plan, base, inputs)
-    if numbers:
-        plan = make_plan(graph, factor, attention, numbers)
-        wide = widen(model, plan, layout_of(plan))
-    fit(wide, plan, base, inputs, exact=True)
-    return plan, layout_of(plan), wide
+    wide, layout = widen(model, plan, layout_of(plan)), layout_of(plan)
+    error: Exception | None = None
+    for setting in settings(wide, plan):
+        apply(wide, setting)
+        try:
+            found = outputs(wide, inputs)
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as problem:
+            error = error or problem
+            continue
+        if same(base, found):
+            return plan, layout, wide
+        other = _rescaled(wide, plan, inputs, attention)
+        again = filled(model, wide, layout_of(other))
+        if same(base, outputs(again, inputs)):
+            return other, layout_of(other), again
+        filled(model, wide, layout)
+    raise _misfit(wide, inputs, error)
 
 
-def _changed_numbers(wide: nn.Module, plan: Plan, base: list[Tensor], inputs: Inputs) -> dict[int, Fraction]:
-    """Return the exponents of the factor by which numbers in the clone's forward differ from the base's."""
-    fit(wide, plan, base, inputs, exact=False)
+def same(base: list[Tensor], found: list[Tensor]) -> bool:
+    """Return whether two lists of outputs agree in shape and, to rounding, in value."""
+    if [b.shape for b in base] != [f.shape for f in found]:
+        return False
+    return gap(base, found) <= TOLERANCE.get(base[0].dtype, 0.05)
+
+
+def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention) -> Plan:
+    """Return the plan that makes up for numbers in the clone's forward that differ from the base's."""
     found = {}
-    for k, (old, new) in enumerate(zip(plan.graph.scalars, trace(wide, inputs).scalars, strict=True)):
+    for k, (old, new) in enumerate(zip(plan.graph.scalars, trace(wide, inputs).scalars, strict=False)):
         if old != new and old * new > 0:
             found[k] = Fraction(math.log(new / old) / math.log(plan.factor)).limit_denominator(64)
-    return found
+    return make_plan(plan.graph, plan.factor, attention, found)
 
 
 def _finite(model: nn.Module, base: list[Tensor], inputs: Inputs) -> None:
