@@ -56,8 +56,8 @@ class Plan:
         found = {}
         for name, value in self.graph.parameters.items():
             if value.axes and not any(self.copied(axis) for axis in value.axes):
-                reasons = [atom.fixed for axis in value.axes for atom in atoms(axis)]
-                used = next((r for r in reasons if r), "another axis of the same product is copied")
+                reasons = dict.fromkeys(atom.fixed for axis in value.axes for atom in atoms(axis) if atom.fixed)
+                used = "; ".join(reasons) or "another axis of the same product is copied"
                 found[name] = used if name in self.graph.used else "no operation of the trace reads it"
         return found
 

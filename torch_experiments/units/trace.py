@@ -38,7 +38,7 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
             device than the model; it names the layer and says what to do.
     """
     graph = Graph(modules=dict(model.named_modules()))
-    _same_device(model, example_inputs)
+    same_device(model, example_inputs)
     _enter_parameters(graph, model)
     for tensor in flatten(example_inputs):
         graph.inputs.append(graph.bind(tensor, Value([Axis(n, fixed="an axis of an input") for n in tensor.shape])))
@@ -184,7 +184,8 @@ def _enter_parameters(graph: Graph, model: nn.Module) -> None:
         graph.parameters[name] = graph.bind(tensor, Value(axes, {name: 1}, source))
 
 
-def _same_device(model: nn.Module, inputs: Inputs) -> None:
+def same_device(model: nn.Module, inputs: Inputs) -> None:
+    """Check that inputs are where the parameters are; raise a TraceError that names a layer."""
     first = next((p for p in model.named_parameters()), None)
     for tensor in flatten(inputs):
         if first is not None and tensor.device != first[1].device:
@@ -203,7 +204,8 @@ def _unknown(called: Any) -> Value:
             f'@torch_experiments.units.operation("{called.name}"), see CONTRIBUTING'
         )
     called.graph.plain(*values)
-    return Value([Axis(n, fixed=f"a result of {called.name}") for n in called.shape])
+    layer = called.graph.layer or "the network"
+    return Value([Axis(n, fixed=f"{layer}: a result of {called.name}") for n in called.shape])
 
 
 def _check(called: Any, tensor: Tensor, value: Value) -> None:

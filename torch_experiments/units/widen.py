@@ -17,7 +17,7 @@ from torch_experiments.units.axes import Axis, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.layout import Layout, Placement, Profile, noise, widened
 from torch_experiments.units.plan import Attention, Plan, make_plan
-from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, trace
+from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, same_device, trace
 
 Model = TypeVar("Model", bound=nn.Module)
 TRIES = 64
@@ -159,16 +159,20 @@ def _replacements(value: Any, sizes: Mapping[int, list[int]]) -> list[Any]:
     return [value]
 
 
-def _misfit(wide: nn.Module, inputs: Inputs, error: Exception | None) -> TraceError:
+def _misfit(wide: nn.Module, plan: Plan, inputs: Inputs, error: Exception | None) -> TraceError:
+    changed = [
+        (layer, old) for layer, sizes in _named_sizes(plan).items() for old, new in sizes.items() if new != [old]
+    ]
+    named = ", ".join(f"{old} in {layer!r}" for layer, old in changed) or "none"
     if error is None:
         return TraceError(
-            "model: the clone runs but computes something else; a layer uses a size in a formula. Compute it from "
-            "shapes, or register a rule for the module, see CONTRIBUTING"
+            "model: the clone runs but computes something else; a layer uses a size in a formula (sizes named: "
+            f"{named}). Compute it from shapes, or register a rule, see CONTRIBUTING"
         )
     layer, kind = _where(wide, inputs)
     return TraceError(
-        f"layer {layer!r} ({kind}): does not run at its new size: {error}; let its forward read sizes from "
-        "tensors (x.shape, -1) or from integer attributes of the module"
+        f"layer {layer!r} ({kind}): does not run at its new size: {error}; sizes named: {named}; let a forward "
+        "read sizes from tensors (x.shape, -1) or from integer attributes of the module"
     )
 
 
@@ -228,6 +232,7 @@ def planned(
     Raises:
         TraceError: when no choice of sizes computes the function of the base.
     """
+    same_device(model, inputs)
     base = outputs(model, inputs)
     _finite(model, base, inputs)
     graph = trace(model, inputs)
@@ -250,7 +255,7 @@ def planned(
         if same(base, outputs(again, inputs)):
             return other, layout_of(other), again
         filled(model, wide, layout)
-    raise _misfit(wide, inputs, error)
+    raise _misfit(wide, plan, inputs, error)
 
 
 def same(base: list[Tensor], found: list[Tensor]) -> bool:
