@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from claims.evidence import witness
 from torch_experiments.cloning import clone, layout, residuals
@@ -436,6 +436,35 @@ def test_copied_features_of_heads_need_rescaled_queries_or_keys(factor):
 def test_copied_heads_need_no_rescaling():
     model, x = network(nn.Linear(4, 6), Heads(), nn.Linear(6, 3)), 3 * randn(*TOKENS)
     assert all(p.exponent in (0, -1) for p in layout(model, 2, example_inputs=x).placements.values())
+
+
+class Tied(nn.Module):
+    """Tokens in, logits of tokens out, by one table."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.table, self.hidden, self.norm = nn.Embedding(7, 6), nn.Linear(6, 6), norm
+
+    def forward(self, index):
+        x = self.table(index)
+        return linear(self.norm(x + self.hidden(x).tanh()), self.table.weight)
+
+
+@pytest.mark.claim("M2", "property")
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_tied_table_leaves_the_division_to_the_norm(factor):
+    model, index = network(Tied(nn.LayerNorm(6))), torch.randint(7, (3, 5), generator=rng())
+    holds(model, index, [(factor, "equal"), (factor, "equitable")])
+    twin = clone(model, factor, example_inputs=index)[0]
+    assert torch.equal(twin.table.weight, model[0].table.weight.repeat_interleave(factor, 1))
+    assert torch.equal(twin.norm.weight, model[0].norm.weight.repeat_interleave(factor) / factor)
+
+
+@pytest.mark.control("M2")
+def test_a_tied_table_without_such_a_norm_is_not_cloned():
+    index = torch.randint(7, (3, 5), generator=rng())
+    with pytest.raises(ValueError, match="no rescaling of parameters keeps the function"):
+        clone(network(Tied(nn.LayerNorm(6, elementwise_affine=False))), example_inputs=index)
 
 
 @pytest.mark.claim("M2", "property")

@@ -1,6 +1,6 @@
 """Units of any network: a traced graph of feature axes, rules a module family, and cloning on top of them."""
 
-from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.units.graph import Graph, TraceError, Value, plus
 from torch_experiments.units.layout import Layout, Placement, Profile, Residual, residuals_of
 from torch_experiments.units.plan import Plan, make_plan
 from torch_experiments.units.registry import Call, module, operation
@@ -19,6 +19,7 @@ __all__ = [
     "make_plan",
     "module",
     "operation",
+    "plus",
     "residuals_of",
     "trace",
 ]
