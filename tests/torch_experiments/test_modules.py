@@ -292,6 +292,66 @@ def test_dropout_that_is_off():
     holds(network(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.0), nn.Linear(5, 3)), randn(*FEATURES))
 
 
+class Last(nn.Module):
+    """The last output of a recurrent network."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.cells = kind(4, 3, num_layers=2, batch_first=True)
+
+    def forward(self, x):
+        return self.cells(x)[0][:, -1]
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_recurrent_layers(kind):
+    holds(network(Last(kind), nn.Linear(3, 2)), randn(*TOKENS), [(2, "equal"), (3, "equitable")])
+
+
+class Gate(nn.Module):
+    """A function of features as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+GATES = {
+    "glu": (lambda x: nn.functional.glu(x, dim=1), 4),
+    "CReLU": (lambda x: torch.cat([x.relu(), (-x).relu()], dim=1), 16),
+    "cosine": (lambda x: nn.functional.normalize(x, dim=1), 8),
+    "pixel shuffle": (lambda x: nn.functional.pixel_shuffle(x, 2), 2),
+    "channel shuffle": (nn.ChannelShuffle(2), 8),
+    "squeeze and excite": (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(), 8),
+    "sum of channel pairs": (lambda x: x.unflatten(1, (-1, 2)).sum(2), 4),
+}
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_gates_shuffles_and_norms_of_features(kind):
+    function, width = GATES[kind]
+    cases = [(2, "equal"), (3, "equitable")]
+    holds(network(nn.Conv2d(3, 8, 3), Gate(function), nn.Conv2d(width, 3, 1)), randn(*IMAGE), cases)
+
+
+class Pair(nn.Module):
+    """A bilinear form of two functions of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 5), nn.Bilinear(5, 5, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x).tanh(), self.a(x).sin())
+
+
+def test_bilinear_layers():
+    holds(network(Pair()), randn(*FEATURES), [(2, "equal"), (3, "equitable")])
+
+
 def trained_residual(model, inputs, mode="equal", **noise):
     """Return the largest coset residual of a clone after 50 noisy steps."""
     twin, place = clone(model, 2, mode, rng(), example_inputs=inputs), layout(model, 2, example_inputs=inputs)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from torch_experiments.units.axes import Axis, atoms, find, fix, is_fixed, single, unify
 
-Gauge = Mapping[Any, int]  # combination of exponents: parameters by name, copies by axis, numbers by position
+Gauge = Mapping[
+    Any, int | Fraction
+]  # combination of exponents: parameters by name, copies by axis, numbers by position
 
 
 class TraceError(ValueError):
@@ -126,6 +130,16 @@ class Graph:
         """Note that the running layer named the size of ``axis`` itself."""
         self.sizes.append(Size(self.layer, axis))
 
+    def remember(self, attribute: str, axis: Axis | tuple[Axis, ...]) -> None:
+        """Note that an attribute of the running module, if it has it, is the size of an axis (or several)."""
+        if hasattr(self.modules.get(self.layer), attribute):
+            self.attributes.setdefault(self.layer, {})[attribute] = axis
+
+    def precision(self) -> torch.dtype:
+        """Return the coarsest floating dtype that the network computes in."""
+        kinds = {tensor.dtype for tensor, _ in self.values.values() if tensor.is_floating_point()}
+        return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float64)
+
     def scalar(self, number: Any) -> Gauge:
         """Return the gauge of a Python number that multiplies activations; a clone may compute another one."""
         if not isinstance(number, int | float):
@@ -179,7 +193,7 @@ class Graph:
 
 def plus(*gauges: Gauge) -> Gauge:
     """Return the sum of gauges."""
-    result: dict[Any, int] = {}
+    result: dict[Any, int | Fraction] = {}
     for gauge in gauges:
         for key, count in gauge.items():
             result[key] = result.get(key, 0) + count

@@ -122,7 +122,9 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
 
 
 def gap(base: list[Tensor], other: list[Tensor]) -> float:
-    """Return ``max |f − g| / max |f|`` over all outputs; infinite where either is not finite."""
+    """Return ``max |f − g| / max |f|`` over all outputs; infinite where shapes differ or values are not finite."""
+    if [f.shape for f in base] != [g.shape for g in other]:
+        return math.inf
     size = max(float(f.detach().abs().max()) for f in base)
     off = max(float((f - g).detach().abs().max()) for f, g in zip(base, other, strict=True))
     return off / size if size > 0 and math.isfinite(off) else (math.inf if off != 0 else 0.0)
@@ -138,7 +140,8 @@ def _options(wide: nn.Module, plan: Plan) -> Iterator[Option]:
             if any(new != value for new in found):
                 groups.setdefault((type(module), attribute, value, found), []).append(layer)
     for (_, attribute, value, found), layers in groups.items():
-        yield Option(layers, attribute, sorted({*found, value}, key=lambda new: new == value))
+        kept_first = value in found
+        yield Option(layers, attribute, sorted({*found, value}, key=lambda new: (new == value) != kept_first))
 
 
 def _named_sizes(plan: Plan) -> dict[str, dict[int, list[int]]]:
@@ -159,15 +162,15 @@ def _replacements(value: Any, sizes: Mapping[int, list[int]]) -> list[Any]:
     return [value]
 
 
-def _misfit(wide: nn.Module, plan: Plan, inputs: Inputs, error: Exception | None) -> TraceError:
+def _misfit(wide: nn.Module, plan: Plan, inputs: Inputs, error: Exception | None, off: float) -> TraceError:
     changed = [
         (layer, old) for layer, sizes in _named_sizes(plan).items() for old, new in sizes.items() if new != [old]
     ]
     named = ", ".join(f"{old} in {layer!r}" for layer, old in changed) or "none"
-    if error is None:
+    if off < math.inf or error is None:
         return TraceError(
-            "model: the clone runs but computes something else; a layer uses a size in a formula (sizes named: "
-            f"{named}). Compute it from shapes, or register a rule, see CONTRIBUTING"
+            f"model: the clone runs but computes something else (off by {off:.0e}); a layer uses a size in a "
+            f"formula (sizes named: {named}). Compute it from shapes, or register a rule, see CONTRIBUTING"
         )
     layer, kind = _where(wide, inputs)
     return TraceError(
@@ -240,7 +243,7 @@ def planned(
     if not plan.chosen:
         raise TraceError(_nothing(plan))
     wide, layout = widen(model, plan, layout_of(plan)), layout_of(plan)
-    error: Exception | None = None
+    tolerance, error, closest = TOLERANCE.get(graph.precision(), 0.05), None, math.inf
     for setting in settings(wide, plan):
         apply(wide, setting)
         try:
@@ -248,21 +251,16 @@ def planned(
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as problem:
             error = error or problem
             continue
-        if same(base, found):
+        if gap(base, found) <= tolerance:
             return plan, layout, wide
         other = _rescaled(wide, plan, inputs, attention)
         again = filled(model, wide, layout_of(other))
-        if same(base, outputs(again, inputs)):
+        off = gap(base, outputs(again, inputs))
+        if off <= tolerance:
             return other, layout_of(other), again
+        closest = min(closest, off)
         filled(model, wide, layout)
-    raise _misfit(wide, plan, inputs, error)
-
-
-def same(base: list[Tensor], found: list[Tensor]) -> bool:
-    """Return whether two lists of outputs agree in shape and, to rounding, in value."""
-    if [b.shape for b in base] != [f.shape for f in found]:
-        return False
-    return gap(base, found) <= TOLERANCE.get(base[0].dtype, 0.05)
+    raise _misfit(wide, plan, inputs, error, closest)
 
 
 def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention) -> Plan:

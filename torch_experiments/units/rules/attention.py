@@ -37,6 +37,12 @@ def multihead(graph: Graph, name: str, layer: nn.Module) -> None:
     graph.attributes[name] |= {"kdim": _keys(graph, prefix, "k", width), "vdim": _keys(graph, prefix, "v", width)}
 
 
+@module(nn.Transformer)
+def width(graph: Graph, name: str, layer: nn.Module) -> None:
+    """Take the width from the axes of the output."""
+    graph.attributes[name] = {"d_model": graph.outputs[name].axes[-1]}
+
+
 def _keys(graph: Graph, prefix: str, which: str, width: Axis) -> Axis:
     separate: Value | None = graph.parameter(f"{prefix}{which}_proj_weight")
     return width if separate is None else separate.axes[1]

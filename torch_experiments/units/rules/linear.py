@@ -70,6 +70,32 @@ def _turned(weight: Value) -> tuple[str, tuple[int, ...]] | None:
     return None if weight.source is None else (weight.source[0], weight.source[1][::-1])
 
 
+@operation("aten::_trilinear")
+def bilinear(call: Call) -> Value:
+    """Return the value of ``x W y`` of `nn.Bilinear`, with weights ``[outputs, features of x, features of y]``."""
+    graph, x, weight, y = call.graph, call.value(0), call.value(1), call.value(2)
+    if [call.get(k) for k in ("expand1", "expand2", "expand3", "sumdim")] != [[1, 3], [0], [1, 2], [2, 3]]:
+        raise call.fail("only the product of nn.Bilinear has a rule")
+    outputs, one, other = weight.axes
+    graph.unify(x.axes[1], one)
+    graph.unify(y.axes[1], other)
+    return Value([x.axes[0], outputs], plus(x.gauge, weight.gauge, y.gauge, copies(one), copies(other)))
+
+
+@module(nn.Bilinear)
+def pairs(graph: Graph, name: str, layer: nn.Module) -> None:
+    """Take the numbers of features from the axes of the weight."""
+    outputs, one, other = graph.parameters[graph.parameter_name(name, "weight")].axes
+    graph.attributes[name] = {"out_features": outputs, "in1_features": one, "in2_features": other}
+
+
+@module(nn.RNNBase)
+def recurrent(graph: Graph, name: str, layer: nn.Module) -> None:
+    """Take the sizes from the axes of the first layer's weights."""
+    first, again = (graph.parameters[graph.parameter_name(name, f"weight_{k}h_l0")] for k in "ih")
+    graph.attributes[name] = {"input_size": first.axes[1], "hidden_size": again.axes[1]}
+
+
 @module(nn.Linear)
 def features(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the numbers of features from the axes of the weight."""

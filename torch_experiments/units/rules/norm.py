@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from torch_experiments.units.axes import Axis
+from torch_experiments.units.axes import Axis, single
 from torch_experiments.units.graph import Graph, Value
 from torch_experiments.units.registry import Call, module, operation
 from torch_experiments.units.rules.convolution import split_groups
@@ -43,7 +43,9 @@ def group_norm(call: Call) -> list[Value | None]:
     """Return the value of GroupNorm: axis 1 is (group, channel of the group)."""
     x, groups = call.value(0), call.get("group")
     channels = x.axes[1]
-    within = channels if groups == 1 else split_groups(call.graph, channels, groups)[1]
+    group, within = split_groups(call.graph, channels, groups) if groups > 1 else (single(), channels)
+    call.graph.remember("num_channels", channels)
+    call.graph.remember("num_groups", group)
     if groups < channels.size:
         call.graph.uniform.append((within, call.graph.layer, "its groups need equally many copies of all channels"))
     return [_normalised(call, x, [channels], [call.optional("weight"), call.optional("bias")]), None, None]
@@ -51,6 +53,7 @@ def group_norm(call: Call) -> list[Value | None]:
 
 def _over_last(call: Call, parameters: Sequence[Value | None]) -> Value:
     x, count = call.value(0), len(call.get("normalized_shape"))
+    call.graph.remember("normalized_shape", tuple(x.axes[-count:]))
     for axis in x.axes[-count:]:
         call.graph.uniform.append((axis, call.graph.layer, "it needs equally many copies of all features"))
     return _normalised(call, x, x.axes[-count:], parameters)
@@ -70,13 +73,6 @@ def _normalised(call: Call, x: Value, axes: Sequence[Axis], parameters: Sequence
     return Value(x.axes, graph.same(*scale) if scale else {})
 
 
-@module(nn.LayerNorm, nn.RMSNorm)
-def whole_axes(graph: Graph, name: str, layer: nn.Module) -> None:
-    """Take the normalised shape from the axes of the output."""
-    shape: Sequence[int] = layer.normalized_shape  # type: ignore[assignment]
-    graph.attributes[name] = {"normalized_shape": tuple(graph.outputs[name].axes[-len(shape) :])}
-
-
 @module(nn.modules.batchnorm._NormBase)
 def channels(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the number of features from the axis of a parameter or of the running mean."""
@@ -86,10 +82,8 @@ def channels(graph: Graph, name: str, layer: nn.Module) -> None:
             graph.attributes[name] = {"num_features": value.axes[0]}
 
 
-@module(nn.GroupNorm)
-def groups(graph: Graph, name: str, layer: nn.Module) -> None:
-    """Take channels and groups from the axis of the channels."""
-    channels, count = graph.outputs[name].axes[1], int(layer.num_groups)  # type: ignore[arg-type]
-    graph.attributes[name] = {"num_channels": channels}
-    if count > 1:
-        graph.attributes[name]["num_groups"] = split_groups(graph, channels, count)[0]
+@module(nn.RMSNorm)
+def whole_axes(graph: Graph, name: str, layer: nn.Module) -> None:
+    """Take the normalised shape from the axes of the output: torch runs it as elementary operations."""
+    shape: Sequence[int] = layer.normalized_shape  # type: ignore[assignment]
+    graph.attributes[name] = {"normalized_shape": tuple(graph.outputs[name].axes[-len(shape) :])}

@@ -7,6 +7,9 @@ Fails: for sorting, cumulative sums and other operations that tell copies of one
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 from torch_experiments.units.axes import Axis, single
 from torch_experiments.units.graph import Value, copies, plus
 from torch_experiments.units.registry import Call, operation
@@ -38,16 +41,29 @@ def over_positions(call: Call) -> list[Value]:
     return [Value(axes, gauge), Value(axes, {})]
 
 
-@operation("aten::mean", "aten::amax", "aten::amin", "aten::var", "aten::std", "aten::linalg_vector_norm")
+@operation("aten::mean", "aten::amax", "aten::amin", "aten::var", "aten::std")
 def mean(call: Call) -> Value:
     """Return the value of a mean, maximum or spread: needs equally many copies of the indices it runs over."""
     x, gone = call.value(0), _reduced(call)
-    exact = call.name.removeprefix("aten::") in ("mean", "amax", "amin")
     for k in gone:
         call.graph.uniform.append((x.axes[k], call.graph.layer, "it averages over this axis"))
-        if not exact:
-            call.graph.fix(x.axes[k], "it measures the spread over this axis")
-    return Value(_remaining(call, x, gone), x.gauge)
+        if call.name in ("aten::var", "aten::std") and call.arguments.get("correction") != 0:
+            call.graph.fix(x.axes[k], "its variance divides by one index less")
+    gauge = x.gauge if call.name != "aten::var" else plus(x.gauge, x.gauge)
+    return Value(_remaining(call, x, gone), gauge)
+
+
+@operation("aten::linalg_vector_norm")
+def norm(call: Call) -> Value:
+    """Return the value of a norm of order ``p``, larger by the ``p``-th root of the number of copies."""
+    x, gone, order = call.value(0), _reduced(call), call.get("ord")
+    if order in (0, math.inf, -math.inf):
+        raise call.fail("only norms of finite order above zero have a rule; use amax or amin of the absolute value")
+    for k in gone:
+        call.graph.uniform.append((x.axes[k], call.graph.layer, "it takes a norm over this axis"))
+    roots = plus(*(copies(x.axes[k]) for k in gone))
+    root = {key: count / Fraction(order).limit_denominator(1000) for key, count in roots.items()}
+    return Value(_remaining(call, x, gone), plus(x.gauge, root))
 
 
 @operation("aten::sum")

@@ -62,7 +62,7 @@ def note_sizes(call: Call, axes: Sequence[Axis], given: Sequence[int]) -> None:
                 call.graph.note(axis)
 
 
-@operation("aten::t", "aten::transpose", "aten::permute", "aten::numpy_T")
+@operation("aten::t", "aten::transpose", "aten::permute", "aten::t_", "aten::transpose_")
 def permutation(call: Call) -> Value:
     """Return the value of a permutation of axes; that of a parameter is still that parameter."""
     x = call.value(0)
@@ -70,7 +70,7 @@ def permutation(call: Call) -> Value:
     order = list(range(rank))
     if call.name == "aten::permute":
         order = [d % rank for d in call.get("dims")]
-    elif call.name == "aten::transpose":
+    elif call.name in ("aten::transpose", "aten::transpose_"):
         one, other = call.dimension("dim0", rank), call.dimension("dim1", rank)
         order[one], order[other] = other, one
     else:
@@ -149,7 +149,7 @@ def slice_(call: Call) -> Value:
     return Value([part if d == k else a for d, a in enumerate(x.axes)], x.gauge)
 
 
-@operation("aten::split", "aten::split_with_sizes", "aten::chunk")
+@operation("aten::split", "aten::unsafe_split", "aten::split_with_sizes", "aten::chunk")
 def split(call: Call) -> list[Value]:
     """Return the values of consecutive parts of an axis."""
     x = call.value(0)
@@ -159,6 +159,36 @@ def split(call: Call) -> list[Value]:
     for part in parts:
         call.graph.note(part)
     return [Value([part if d == k else a for d, a in enumerate(x.axes)], x.gauge) for part in parts]
+
+
+@operation("aten::pixel_shuffle")
+def pixel_shuffle(call: Call) -> Value:
+    """Return the value with channels ``(channel, r, r)`` moved to positions; ``r`` is fixed."""
+    graph, x, r = call.graph, call.value(0), call.get("upscale_factor")
+    channel, *places = regroup(graph, x.axes[1:2], [x.axes[1].size // r**2, r, r])
+    for place in places:
+        graph.fix(place, "it becomes a position")
+    return Value([x.axes[0], channel, *(Axis(n, fixed="a position") for n in call.shape[2:])], x.gauge)
+
+
+@operation("aten::channel_shuffle", "aten::native_channel_shuffle")
+def channel_shuffle(call: Call) -> Value:
+    """Return the value with channels ``(group, channel)`` as ``(channel, group)``."""
+    x, groups = call.value(0), call.get("groups")
+    group, channel = regroup(call.graph, x.axes[1:2], [groups, x.axes[1].size // groups])
+    call.graph.fix(group, "the shuffle counts its groups")
+    return Value([x.axes[0], call.graph.product(product([channel, group])), *x.axes[2:]], x.gauge)
+
+
+@operation("aten::glu")
+def glu(call: Call) -> Value:
+    """Return the value of a gate: the halves of an axis are identified."""
+    graph, x = call.graph, call.value(0)
+    k = call.dimension("dim", len(x.axes))
+    half, gate = cut(x.axes[k], [call.shape[k]] * 2, f"{graph.layer}: it is cut otherwise elsewhere")
+    axes = list(x.axes)
+    axes[k] = graph.unify(half, gate)
+    return Value(axes, graph.plain(x))
 
 
 @operation("aten::cat")
