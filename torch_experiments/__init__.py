@@ -12,17 +12,19 @@ if TYPE_CHECKING:
     from torch_experiments.cloning import clone, layout, residuals
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
+    from torch_experiments.units.partition import coarsest_blocks
 
 HOMES = {
     "TraceError": "units",
     "clone": "cloning",
+    "coarsest_blocks": "units.partition",
     "deviations": "units.check",
     "layout": "cloning",
     "residuals": "cloning",
     "trace": "units",
 }
 
-__all__ = ["TraceError", "clone", "deviations", "layout", "residuals", "trace"]
+__all__ = ["TraceError", "clone", "coarsest_blocks", "deviations", "layout", "residuals", "trace"]
 
 
 def __getattr__(name: str) -> Any:
