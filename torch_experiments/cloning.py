@@ -60,6 +60,8 @@ def clone(
     broken on purpose: ``"rows"`` is row-equitable only (it computes the function, its errors are no copies),
     ``"columns"`` column-equitable only, ``"broken"`` neither. Norms, biases and statistics are copied.
     The result is in ``model``'s dtype, device and mode; its function is compared with the base's in eval mode.
+    Beside parameters, sizes that modules keep as integers are set; a configuration object that came with the model
+    (``model.config``) still describes the base.
 
     Args:
         model: any module whose operations have rules; left as it is.

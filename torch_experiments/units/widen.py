@@ -21,6 +21,7 @@ from torch_experiments.units.trace import Inputs, call, evaluating, flatten, ref
 
 Model = TypeVar("Model", bound=nn.Module)
 TRIES = 64
+DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)
 Setting = list[tuple[list[str], str, Any]]
 TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-11, torch.float32: 1e-4}
 
@@ -242,25 +243,30 @@ def planned(
     plan = make_plan(graph, factor, attention)
     if not plan.chosen:
         raise TraceError(_nothing(plan))
-    wide, layout = widen(model, plan, layout_of(plan)), layout_of(plan)
-    tolerance, error, closest = TOLERANCE.get(graph.precision(), 0.05), None, math.inf
+    wide, tolerance = widen(model, plan, layout_of(plan)), TOLERANCE.get(graph.precision(), 0.05)
+    error, closest = None, math.inf
     for setting in settings(wide, plan):
         apply(wide, setting)
         try:
-            found = outputs(wide, inputs)
-        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as problem:
+            for found in _attempts(model, wide, plan, inputs, attention):
+                off = gap(base, outputs(wide, inputs))
+                if off <= tolerance:
+                    return found, layout_of(found), wide
+                closest = min(closest, off)
+        except DOES_NOT_RUN as problem:
             error = error or problem
-            continue
-        if gap(base, found) <= tolerance:
-            return plan, layout, wide
-        other = _rescaled(wide, plan, inputs, attention)
-        again = filled(model, wide, layout_of(other))
-        off = gap(base, outputs(again, inputs))
-        if off <= tolerance:
-            return other, layout_of(other), again
-        closest = min(closest, off)
-        filled(model, wide, layout)
     raise _misfit(wide, plan, inputs, error, closest)
+
+
+def _attempts(
+    model: nn.Module, wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention
+) -> Iterator[Plan]:
+    """Yield the plan, then one that rescales parameters for numbers that changed, each with ``wide`` set to it."""
+    yield plan
+    other = _rescaled(wide, plan, inputs, attention)
+    filled(model, wide, layout_of(other))
+    yield other
+    filled(model, wide, layout_of(plan))
 
 
 def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention) -> Plan:
