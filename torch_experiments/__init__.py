@@ -1,1 +1,33 @@
-"""The same checks on real networks: models, cloning, scores and the experiments."""
+"""The same checks on real networks: models, cloning, scores and the experiments.
+
+``from torch_experiments import clone`` works; torch is imported when a name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch_experiments.cloning import clone, layout, residuals
+    from torch_experiments.units import TraceError, trace
+    from torch_experiments.units.check import deviations
+    from torch_experiments.units.partition import coarsest_blocks
+
+HOMES = {
+    "TraceError": "units",
+    "clone": "cloning",
+    "coarsest_blocks": "units.partition",
+    "deviations": "units.check",
+    "layout": "cloning",
+    "residuals": "cloning",
+    "trace": "units",
+}
+
+__all__ = ["TraceError", "clone", "coarsest_blocks", "deviations", "layout", "residuals", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)

@@ -1,67 +1,121 @@
-"""Exact cloning of a network, and how far a network is from a cloned manifold (JL25 Theorem 2.1).
+"""Exact cloning of any network, and how far a network is from a cloned manifold (JL25 Theorems 2.1 and 2.2).
 
-Every feature axis has a `Profile`: the base unit ``i`` that a unit ``v`` copies, and its scale ``s_v``. With the
-orthonormal basis ``Q[v, i] = s_v / ‖s_i‖`` for ``v`` in block ``i`` (zero elsewhere), a weight matrix ``W`` from
-profile ``j`` to profile ``i`` is
-
-- row-equitable (RE) when ``(I − Q_i Q_iᵀ) W Q_j = 0``,
-- column-equitable (CE) when ``(I − Q_j Q_jᵀ) Wᵀ Q_i = 0``,
-- on the manifold of ``W₀`` when ``W − W₀ = Q_i Q_iᵀ (W − W₀) Q_j Q_jᵀ``, a multiple of ``s_i s_jᵀ`` on every
-  pair of blocks (block-constant when all scales are one).
-
-A bias is one more column, the edge from a constant-one unit, which is a block of its own.
+`clone` traces the model into feature axes (`torch_experiments.units`), copies every unit that may be copied, and
+divides weights by the number of copies they sum over. A chain of Linear layers is the special case in which
+every axis has a `Profile` of its own: any number of copies a unit, with scales (`profiles`, `expand`).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import singledispatch
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.models import ACTIVATIONS, choose
+from torch_experiments.models import choose
+from torch_experiments.units.axes import Axis, find
+from torch_experiments.units.graph import Graph, TraceError
+from torch_experiments.units.layout import Layout, Placement, Profile, Residual, identity, residuals_of
+from torch_experiments.units.plan import Attention
+from torch_experiments.units.trace import Inputs, trace
+from torch_experiments.units.widen import filled, planned, set_known
 
-Mode = Literal["equal", "equitable"]
-Norm = TypeVar("Norm", nn.BatchNorm1d, nn.LayerNorm)
-SPREADS: Mapping[str, float] = {"equal": 0.0, "equitable": 1.0}
+Mode = Literal["equal", "equitable", "rows", "columns", "broken"]
+Model = TypeVar("Model", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Profile:
-    """Which units are copies of which, and with what scale: ``h(v) = scale[v] · h̃(block[v])``.
+class Recipe(NamedTuple):
+    """Size of the random part of a clone's weights, and whether it keeps rows and columns equitable."""
 
-    Attributes:
-        block: index of the base unit, int64, shape ``[units]``.
-        scale: ``s_v``, float64, shape ``[units]``, never zero.
+    spread: float
+    rows: bool
+    columns: bool
+
+
+MODES: Mapping[str, Recipe] = {
+    "equal": Recipe(0.0, True, True),
+    "equitable": Recipe(1.0, True, True),
+    "rows": Recipe(1.0, True, False),
+    "columns": Recipe(1.0, False, True),
+    "broken": Recipe(1.0, False, False),
+}
+
+
+def clone(
+    model: Model,
+    factor: int = 2,
+    mode: Mode = "equal",
+    generator: torch.Generator | None = None,
+    *,
+    example_inputs: Inputs | None = None,
+    attention: Attention = "heads",
+) -> Model:
+    """Return a copy of ``model`` with every hidden unit copied ``factor`` times that computes the same function.
+
+    Inputs and outputs are not copied. ``"equal"`` gives all edges between the copies of two units one weight, the
+    base's divided by the number of copies of the source; ``"equitable"`` adds to each pair of blocks a random
+    matrix with zero sums of rows and of columns, a point of RE ∩ CE that is not block-constant. Three modes are
+    broken on purpose: ``"rows"`` is row-equitable only (it computes the function, its errors are no copies),
+    ``"columns"`` column-equitable only, ``"broken"`` neither. Norms, biases and statistics are copied.
+    The result is in ``model``'s dtype, device and mode; its function is compared with the base's in eval mode.
+    Beside parameters, sizes that modules keep as integers are set; a configuration object that came with the model
+    (``model.config``) still describes the base.
+
+    Args:
+        model: any module whose operations have rules; left as it is.
+        factor: copies of a unit, 2 or more.
+        mode: as above.
+        generator: of the random part.
+        example_inputs: a tensor, a sequence of positional or a mapping of keyword arguments; may be left out for
+            an ``nn.Sequential`` that starts with a Linear layer.
+        attention: copy whole ``"heads"``, or the ``"features"`` of each head, with queries and keys rescaled.
+
+    Raises:
+        ValueError: for a factor below two or an unknown mode.
+        TraceError: (a ValueError) for a model that cannot be traced or cloned; it names the layer and the fix.
+
+    Source: JL25 Theorems 2.1 and 2.2 and the appendix on cloning experiments.
     """
-
-    block: Tensor
-    scale: Tensor
-
-    def basis(self, like: Tensor | None = None) -> Tensor:
-        """Return ``Q``, shape ``[units, blocks]``, with ``QᵀQ = I``, in the dtype and on the device of ``like``."""
-        Q = torch.zeros(len(self.block), int(self.block.max()) + 1, dtype=torch.float64)
-        Q[torch.arange(len(self.block)), self.block] = self.scale
-        Q = Q / Q.norm(dim=0)
-        return Q if like is None else Q.to(like)
-
-    def square_norm(self) -> Tensor:
-        """Return ``Σ s_u²`` over the block of each unit, shape ``[units]``."""
-        square = self.scale.square()
-        return torch.zeros_like(square).index_add(0, self.block, square)[self.block]
+    _at_least_two(factor)
+    recipe = choose("mode", mode, MODES)
+    choose("attention", attention, {"heads": 1, "features": 1})
+    inputs = chain_inputs(model) if example_inputs is None else example_inputs
+    _, found, wide = planned(model, factor, inputs, attention)
+    return filled(model, wide, found, recipe.spread, (recipe.rows, recipe.columns), generator)
 
 
-class Residual(NamedTuple):
-    """Relative violation of the cloned manifold's equations in one Linear layer (Frobenius norms)."""
+def layout(
+    model: nn.Module,
+    factor: int = 2,
+    *,
+    example_inputs: Inputs | None = None,
+    attention: Attention = "heads",
+) -> Layout:
+    """Return where the copies lie in ``clone(model, factor, ...)``: what `residuals` and `deviations` need."""
+    _at_least_two(factor)
+    inputs = chain_inputs(model) if example_inputs is None else example_inputs
+    return planned(model, factor, inputs, attention)[1]
 
-    layer: str
-    rows: float
-    columns: float
-    coset: float
+
+def residuals(
+    model: nn.Module, axes: Layout | Sequence[Profile], start: Mapping[str, Tensor] | None = None
+) -> list[Residual]:
+    """Return, for every layer with copies, its distance to RE, to CE, and to the coset of ``start``.
+
+    ``axes`` is the `layout` of a clone, or the profiles of a chain of Linear layers; then norms are left out. The
+    formulas are those of `units.layout.residuals_of`.
+    """
+    if isinstance(axes, Layout):
+        return residuals_of(model, axes, start)
+    pairs = zip(linears(model), axes[:-1], axes[1:], strict=True)
+    placements: dict[str, Placement] = {}
+    for (name, layer), source, target in pairs:
+        placements[f"{name}.weight"] = Placement((target, source), frozenset({(0, 1)}))
+        if layer.bias is not None:
+            placements[f"{name}.bias"] = Placement((target,))
+    return residuals_of(model, Layout(1, placements), start)
 
 
 def profile(
@@ -88,7 +142,7 @@ def profile(
 def profiles(
     model: nn.Module, factor: int = 2, *, scales: str = "one", generator: torch.Generator | None = None
 ) -> list[Profile]:
-    """Return the profile of every feature axis of the base ``model``: inputs, hidden layers, outputs.
+    """Return the profile of every feature axis of a chain: inputs, hidden layers, outputs.
 
     Inputs and outputs are blocks of their own; every hidden unit is cloned ``factor`` times.
     """
@@ -97,75 +151,40 @@ def profiles(
     return [profile(layers[0].in_features), *hidden, profile(layers[-1].out_features)]
 
 
-def clone(
-    model: nn.Module, factor: int = 2, mode: Mode = "equal", generator: torch.Generator | None = None
-) -> nn.Sequential:
-    """Return a network with every hidden unit of ``model`` copied ``factor`` times that computes its function.
-
-    With block sizes ``n`` (1 for inputs and outputs), ``"equal"`` gives every edge between the copies of ``j``
-    and those of ``i`` the weight ``w_ij / n_j``; ``"equitable"`` adds to each pair of blocks a random matrix
-    of zero row sums and zero column sums, a point of RE ∩ CE that is not block-constant. Biases, norm
-    parameters and running statistics are copied. The result is in ``model``'s dtype, device and mode.
-
-    Raises:
-        TypeError: for a model that is no ``nn.Sequential``, or holds a module with no cloning rule.
-        ValueError: for a factor below one or an unknown mode.
-
-    Source: JL25 Theorem 2.1 and its appendix on cloning experiments.
-    """
-    spread = choose("mode", mode, SPREADS)
-    return expand(model, profiles(model, factor), spread=spread, generator=generator)
-
-
 def expand(
-    model: nn.Module,
+    model: Model,
     profiles: Sequence[Profile],
     *,
     spread: float = 0.0,
     generator: torch.Generator | None = None,
-) -> nn.Sequential:
-    """Return ``model`` with its units copied and scaled as ``profiles`` say.
+) -> Model:
+    """Return a chain of Linear layers with its units copied and scaled as ``profiles`` say.
 
     Between blocks ``j → i`` the weights are ``w_ij s_i s_jᵀ / ‖s_j‖² + P``. The random ``P`` has ``P s_j = 0`` and
     ``s_iᵀ P = 0``; it is projected Gaussian noise of ``spread`` times the rms of the first term. Biases are
     ``s_v b_i``.
     The function is that of ``model`` when every module between two Linear layers is equivariant under the
     scales: any activation for 1, odd ones for ±1, positively homogeneous ones for ``s > 0``; BatchNorm for all
-    of them (up to its ``eps``), LayerNorm for 1 only.
+    of them (up to its ``eps``), LayerNorm for 1 only. It is not compared with the base's.
 
     Raises:
-        TypeError: as `clone`.
+        TypeError: for a model that is no chain.
         ValueError: when the number of profiles is not that of the Linear layers plus one.
+        TraceError: for an operation without a rule.
     """
-    count = len(linears(model)) + 1
-    if len(profiles) != count:
-        raise ValueError(f"profiles: got {len(profiles)}; the model needs {count}, see `profiles(model)`")
-    wide, axis = nn.Sequential(), 0
-    for name, module in model.named_children():
-        source, axis = axis, axis + isinstance(module, nn.Linear)
-        wide.add_module(name, widen(module, profiles[source], profiles[axis], spread, generator))
-    return wide.train(model.training)
-
-
-def residuals(
-    model: nn.Module, profiles: Sequence[Profile], start: Mapping[str, Tensor] | None = None
-) -> list[Residual]:
-    """Return, for every Linear layer, its distance to RE, to CE, and to the coset of ``start``.
-
-    With ``W`` the weights and the bias column, ``W₀`` those of ``start`` (a state dict) and ``D = W − W₀``:
-
-    - ``rows = ‖(I − Q_iQ_iᵀ) W Q_j‖ / ‖W Q_j‖``,
-    - ``columns = ‖(I − Q_jQ_jᵀ) WᵀQ_i‖ / ‖WᵀQ_i‖``,
-    - ``coset = ‖D − Q_iQ_iᵀ D Q_jQ_jᵀ‖ / max(‖W‖, ‖W₀‖)``.
-
-    Without ``start``, ``W₀ = 0``: the distance to the block-constant weights themselves. All in float64.
-    """
-    pairs = zip(linears(model), profiles[:-1], profiles[1:], strict=True)
-    return [_residual(name, layer, source, target, start) for (name, layer), source, target in pairs]
+    layers = linears(model)
+    if len(profiles) != len(layers) + 1:
+        raise ValueError(f"profiles: got {len(profiles)}; the model needs {len(layers) + 1}, see `profiles(model)`")
+    graph = trace(model, chain_inputs(model))
+    weights = [graph.parameters[f"{name}.weight"] for name, _ in layers]
+    own = {find(weight.axes[0]): profile for weight, profile in zip(weights, profiles[1:], strict=True)}
+    wide = copy.deepcopy(model)
+    set_known(wide, graph, lambda axis: len(own[find(axis)].block) if find(axis) in own else axis.size)
+    return filled(model, wide, _chain_layout(graph, own), spread, (True, True), generator)
 
 
 def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] | None = None) -> list[Residual]:
-    """Return `residuals` of a network that `clone` made with ``factor`` (all scales one).
+    """Return `residuals` of a chain that `clone` made with ``factor`` (all scales one).
 
     Raises:
         ValueError: when the width of a hidden layer is no multiple of ``factor``.
@@ -182,123 +201,41 @@ def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] |
 def linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     """Return the named Linear layers of a chain of modules, in order; a TypeError for anything else."""
     if not isinstance(model, nn.Sequential):
-        raise TypeError(f"model: got {type(model).__name__}; supported is nn.Sequential of {_supported()}")
+        raise TypeError(f"model: got {type(model).__name__}; a chain is an nn.Sequential with Linear layers")
     found = [(name, layer) for name, layer in model.named_children() if isinstance(layer, nn.Linear)]
     if not found:
         raise TypeError("model: got a chain without nn.Linear; there is no weight to clone")
     return found
 
 
-@singledispatch
-def widen(
-    module: nn.Module, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
-) -> nn.Module:
-    """Return ``module`` for cloned features; a further kind is supported by registering its rule here.
+def chain_inputs(model: nn.Module) -> Tensor:
+    """Return two Gaussian inputs for an ``nn.Sequential`` whose first layer with parameters is Linear.
 
-    ``source`` and ``target`` are the profiles of its inputs and outputs, ``spread`` and ``generator`` those of
-    `expand`. Raises TypeError for a kind without a rule.
+    Raises:
+        TraceError: for any other model, which needs example inputs.
     """
-    raise TypeError(f"model: cannot clone {type(module).__name__}; supported are {_supported()}")
-
-
-@widen.register
-def _widen_linear(
-    module: nn.Linear, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
-) -> nn.Module:
-    base = module.weight.detach()
-    out_scale, in_scale, square_norm = (t.to(base) for t in (target.scale, source.scale, source.square_norm()))
-    W = out_scale[:, None] * base[target.block][:, source.block] * in_scale / square_norm
-    if spread:
-        W = W + _equitable_noise(W, source, target, spread * float(W.square().mean().sqrt()), generator)
-    wide = nn.utils.skip_init(
-        nn.Linear, W.shape[1], W.shape[0], bias=module.bias is not None, dtype=W.dtype, device=W.device
-    )
-    wide.weight.data.copy_(W)
-    if module.bias is not None:
-        wide.bias.data.copy_(out_scale * module.bias.detach()[target.block])
-    return wide
-
-
-@widen.register
-def _widen_batch_norm(
-    module: nn.BatchNorm1d, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
-) -> nn.Module:
-    powers = {"weight": target.scale.abs(), "running_var": target.scale.square()}
-    wide = _copied(module, target, powers)
-    wide.num_features = len(target.block)
-    return wide
-
-
-@widen.register
-def _widen_layer_norm(
-    module: nn.LayerNorm, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
-) -> nn.Module:
-    if len(module.normalized_shape) != 1:
-        raise TypeError(
-            f"model: LayerNorm over {module.normalized_shape}; supported is LayerNorm over one feature axis"
+    layers = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
+    first = next(layers, None)
+    if not isinstance(model, nn.Sequential) or not isinstance(first, nn.Linear):
+        raise TraceError(
+            f"example_inputs: is missing; pass a batch that {type(model).__name__} can be called with (only the "
+            "shape of a chain that starts with nn.Linear can be guessed)"
         )
-    wide = _copied(module, target, {"weight": target.scale.abs()})
-    wide.normalized_shape = (len(target.block),)
-    return wide
+    x = torch.randn(2, first.in_features, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return x.to(first.weight)
 
 
-def _widen_elementwise(
-    module: nn.Module, source: Profile, target: Profile, spread: float, generator: torch.Generator | None
-) -> nn.Module:
-    return copy.deepcopy(module)
+def _chain_layout(graph: Graph, own: Mapping[Axis, Profile]) -> Layout:
+    """Return a layout with profiles of single axes, where every input divides by the square norm of its block."""
+    placements = {}
+    for name in sorted(graph.used, key=list(graph.parameters).index):
+        value, uses = graph.parameters[name], graph.matrices.get(name, set())
+        places = tuple(own.get(find(axis)) or identity(axis.size) for axis in value.axes)
+        inputs = frozenset(in_dim for _, in_dim in uses)
+        placements[name] = Placement(places, frozenset(uses), graph.powers.get(name, ""), uneven=inputs)
+    return Layout(1, placements)
 
 
-for _kind in (*ACTIVATIONS.values(), nn.Dropout, nn.Flatten):
-    widen.register(_kind, _widen_elementwise)
-
-
-def _copied(module: Norm, target: Profile, scales: Mapping[str, Tensor]) -> Norm:
-    """Copy a norm with its per-feature tensors repeated, each times its own scale (else ``s_v``)."""
-    wide = copy.deepcopy(module)
-    for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        if value.ndim:
-            getattr(wide, name).data = value.detach()[target.block] * scales.get(name, target.scale).to(value)
-    return wide
-
-
-def _equitable_noise(
-    W: Tensor, source: Profile, target: Profile, size: float, generator: torch.Generator | None
-) -> Tensor:
-    E = size * torch.randn(W.shape, generator=generator, dtype=torch.float64)
-    Qi, Qj = target.basis(), source.basis()
-    E = E - Qi @ (Qi.T @ E)
-    return (E - (E @ Qj) @ Qj.T).to(W)
-
-
-def _residual(
-    name: str, layer: nn.Linear, source: Profile, target: Profile, start: Mapping[str, Tensor] | None
-) -> Residual:
-    W = _with_bias(layer.weight, layer.bias)
-    W0 = torch.zeros_like(W) if start is None else _with_bias(*_at(start, name))
-    Qi, Qj = target.basis(W), source.basis(W)
-    Qj = torch.block_diag(Qj, torch.eye(W.shape[1] - len(Qj)).to(Qj))
-    rows, columns, D = W @ Qj, W.T @ Qi, W - W0
-    return Residual(
-        name,
-        _ratio(rows - Qi @ (Qi.T @ rows), rows),
-        _ratio(columns - Qj @ (Qj.T @ columns), columns),
-        _ratio(D - Qi @ (Qi.T @ D @ Qj) @ Qj.T, max(W, W0, key=Tensor.norm)),
-    )
-
-
-def _at(start: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor | None]:
-    return start[f"{name}.weight"], start.get(f"{name}.bias")
-
-
-def _with_bias(weight: Tensor, bias: Tensor | None) -> Tensor:
-    columns = weight.detach().double()
-    return columns if bias is None else torch.cat([columns, bias.detach().double()[:, None]], dim=1)
-
-
-def _ratio(part: Tensor, whole: Tensor) -> float:
-    """Return ``‖part‖ / ‖whole‖``, 0 when both vanish."""
-    return float(part.norm() / whole.norm().clamp_min(torch.finfo(whole.dtype).tiny))
-
-
-def _supported() -> str:
-    return ", ".join(sorted(kind.__name__ for kind in widen.registry if kind is not object))
+def _at_least_two(factor: int) -> None:
+    if factor < 2:
+        raise ValueError(f"factor: got {factor}; it has to be at least 2: one copy is the base itself")

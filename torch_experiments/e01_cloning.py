@@ -7,6 +7,7 @@ batches. SGD, momentum and Adam should keep the copies exact; noise and dropout 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -177,7 +178,7 @@ def run_cell(
     axes = profiles(base, config.factor)
     networks: dict[str, tuple[nn.Sequential, list[Profile] | None]] = {
         "clone": (twin, axes),
-        "base": (clone(base, 1), None),
+        "base": (copy.deepcopy(base), None),
     }
     for network, (model, profile) in networks.items():
         start = {name: value.clone() for name, value in model.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -44,7 +45,7 @@ def loss_curves(
     Source: theory C7, an extension of JL25 Theorem 2.1.
     """
     choose("rates", rates, {"quotient": 1, "uniform": 1})
-    quotient, twin = clone(base, 1), clone(base, factor)
+    quotient, twin = copy.deepcopy(base), clone(base, factor)
     groups = base_rates(quotient, factor, lr) if rates == "quotient" else quotient.parameters()
     theirs = _train(twin, torch.optim.SGD(twin.parameters(), lr=lr), batches)
     return _train(quotient, torch.optim.SGD(groups, lr=lr), batches), theirs

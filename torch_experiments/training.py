@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, units
+from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, unit_metrics
 from torch_experiments.augment import NOTHING, Augmentation
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
 from torch_experiments.models import choose
@@ -460,11 +460,11 @@ class Run:
         model, task = self.engine.models[s], self.tasks[s]
         for split in ("train", "test"):
             x, y = self._probe(task, split)
-            gathered, outputs = units.gather(model, x.split(CHUNK))
+            gathered, outputs = unit_metrics.gather(model, x.split(CHUNK))
             yield from _scores(split, torch.cat(outputs), y, self._active[s, 0])
             if split == "train":
                 yield from _unit_rows(gathered)
-        yield WHOLE, "weight_norm", units.weight_norm(model)
+        yield WHOLE, "weight_norm", unit_metrics.weight_norm(model)
 
     def _probe(self, task: Task, split: str) -> tuple[Tensor, Tensor]:
         size = getattr(self.config, f"probe_{split}")
@@ -625,8 +625,8 @@ def _scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[
     yield WHOLE, f"{split}_accuracy_unmasked", float((outputs.argmax(dim=1) == y).double().mean())
 
 
-def _unit_rows(gathered: Mapping[str, units.Moments]) -> Iterator[tuple[int, str, float]]:
-    found = [units.measure(m) for m in gathered.values()]
+def _unit_rows(gathered: Mapping[str, unit_metrics.Moments]) -> Iterator[tuple[int, str, float]]:
+    found = [unit_metrics.measure(m) for m in gathered.values()]
     for metric in found[0] if found else ():
         column = [layer[metric] for layer in found]
         yield from ((k, metric, value) for k, value in enumerate(column, start=1))

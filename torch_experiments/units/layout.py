@@ -1,0 +1,238 @@
+"""Where copies lie: profiles of axes, placements of parameters, projections and residuals.
+
+With the orthonormal basis ``Q[v, i] = s_v / ‖s_i‖`` for ``v`` in block ``i`` (zero elsewhere), a weight ``W`` from
+profile ``j`` to profile ``i`` is
+
+- row-equitable (RE) when ``(I − Q_i Q_iᵀ) W Q_j = 0``,
+- column-equitable (CE) when ``(I − Q_j Q_jᵀ) Wᵀ Q_i = 0``,
+- on the manifold of ``W₀`` when ``W − W₀ = Q_i Q_iᵀ (W − W₀) Q_j Q_jᵀ``, a multiple of ``s_i s_jᵀ`` on every
+  pair of blocks (block-constant when all scales are one).
+
+A bias is one more column, the edge from a constant-one unit, which is a block of its own; a kernel is one such
+matrix at each offset. ``Q Qᵀ`` is applied by adding up blocks, never as a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Which units are copies of which, and with what scale: ``h(v) = scale[v] · h̃(block[v])``.
+
+    Attributes:
+        block: index of the base unit, int64, shape ``[units]``.
+        scale: ``s_v``, float64, shape ``[units]``, never zero.
+    """
+
+    block: Tensor
+    scale: Tensor
+
+    def basis(self, like: Tensor | None = None) -> Tensor:
+        """Return ``Q``, shape ``[units, blocks]``, with ``QᵀQ = I``, in the dtype and on the device of ``like``."""
+        Q = torch.zeros(len(self.block), int(self.block.max()) + 1, dtype=torch.float64)
+        Q[torch.arange(len(self.block)), self.block] = self.scale
+        Q = Q / Q.norm(dim=0)
+        return Q if like is None else Q.to(like)
+
+    def square_norm(self) -> Tensor:
+        """Return ``Σ s_u²`` over the block of each unit, shape ``[units]``."""
+        square = self.scale.square()
+        return torch.zeros_like(square).index_add(0, self.block, square)[self.block]
+
+    def coordinates(self, x: Tensor, dim: int) -> Tensor:
+        """Return ``Qᵀ x`` along a dimension, of size ``blocks`` there."""
+        shape = [1] * x.ndim
+        shape[dim] = -1
+        weight = (self.scale / self.square_norm().sqrt()).to(x).reshape(shape)
+        size = list(x.shape)
+        size[dim] = int(self.block.max()) + 1
+        return x.new_zeros(size).index_add(dim, self.block.to(x.device), x * weight)
+
+    def project(self, x: Tensor, dim: int) -> Tensor:
+        """Return ``Q Qᵀ x`` along a dimension."""
+        shape = [1] * x.ndim
+        shape[dim] = -1
+        weight = (self.scale / self.square_norm().sqrt()).to(x).reshape(shape)
+        return self.coordinates(x, dim).index_select(dim, self.block.to(x.device)) * weight
+
+    @property
+    def copied(self) -> bool:
+        """Whether some unit has a copy."""
+        return len(self.block) > int(self.block.max()) + 1
+
+
+class Placement(NamedTuple):
+    """How a parameter lies in the clone.
+
+    Attributes:
+        profiles: one a dimension.
+        matrices: its ``(output, input)`` dimensions, none for biases and norms.
+        power: how it follows the scales of units, ``""`` as ``s``, ``"abs"`` as ``|s|``, ``"square"`` as ``s²``.
+        exponent: it is multiplied by ``factor ** exponent``.
+        uneven: input dimensions whose indices differ in the number of copies; each index divides by its own.
+    """
+
+    profiles: tuple[Profile, ...]
+    matrices: frozenset[tuple[int, int]] = frozenset()
+    power: str = ""
+    exponent: Fraction = Fraction(0)
+    uneven: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Placements of parameters and buffers by name, with the factor of the copies."""
+
+    factor: int
+    placements: Mapping[str, Placement]
+    profiles: Mapping[str, tuple[Profile, ...]] = field(default_factory=dict)
+
+
+class Residual(NamedTuple):
+    """Relative violation of the cloned manifold's equations in one layer (Frobenius norms)."""
+
+    layer: str
+    rows: float
+    columns: float
+    coset: float
+
+
+def identity(units: int) -> Profile:
+    """Return the profile of an axis that is not copied."""
+    return Profile(torch.arange(units), torch.ones(units, dtype=torch.float64))
+
+
+def widened(base: Tensor, place: Placement, factor: int) -> Tensor:
+    """Return a parameter of the clone: ``W[block_i, block_j] · s_i s_j n_j / ‖s_j‖² · factor**c``, equal blocks."""
+    wide = base
+    inputs = {in_dim for _, in_dim in place.matrices}
+    for dim, profile in enumerate(place.profiles):
+        wide = wide.index_select(dim, profile.block.to(base.device))
+        weight = _weight(profile, place, dim, dim in inputs)
+        if not bool((weight == 1).all()):
+            shape = [1] * base.ndim
+            shape[dim] = -1
+            wide = wide * weight.to(base).reshape(shape)
+    return rescaled(wide, factor, place.exponent)
+
+
+def rescaled(x: Tensor, factor: int, exponent: Fraction) -> Tensor:
+    """Return ``x · factor ** exponent``, divided where that is exact."""
+    if not exponent:
+        return x
+    if exponent.denominator == 1 and exponent < 0:
+        return x / factor ** int(-exponent)
+    return x * factor ** (int(exponent) if exponent.denominator == 1 else float(exponent))
+
+
+def _weight(profile: Profile, place: Placement, dim: int, is_input: bool) -> Tensor:
+    count = profile.block.bincount()[profile.block].double()
+    if dim in place.uneven:
+        return profile.scale / profile.square_norm()
+    if is_input:
+        return profile.scale * count / profile.square_norm()
+    powers = {"": profile.scale, "abs": profile.scale.abs(), "square": profile.scale.square()}
+    return powers[place.power]
+
+
+def noise(
+    wide: Tensor, place: Placement, spread: float, sides: tuple[bool, bool], generator: torch.Generator | None
+) -> Tensor:
+    """Return random weights of ``spread`` times the rms of ``wide``.
+
+    With ``sides = (rows, columns)`` they have zero (scaled) sums over the copies of every input, so rows stay
+    equitable, and over the copies of every output, so columns do. Parameters that are no matrices get none.
+    """
+    if not place.matrices or not spread:
+        return torch.zeros_like(wide)
+    size = spread * float(wide.square().mean().sqrt())
+    E = size * torch.randn(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
+    for out_dim, in_dim in place.matrices:
+        for dim, wanted in ((in_dim, sides[0]), (out_dim, sides[1])):
+            E = E - place.profiles[dim].project(E, dim) if wanted else E
+    return E.to(wide)
+
+
+def residuals_of(model: nn.Module, layout: Layout, start: Mapping[str, Tensor] | None = None) -> list[Residual]:
+    """Return, for every layer with copies, its distance to RE, to CE, and to the coset of ``start``.
+
+    With ``W`` all weights and biases of the layer, ``W₀`` those of ``start`` (a state dict) and ``D = W − W₀``:
+
+    - ``rows = ‖(I − Q_iQ_iᵀ) W Q_j‖ / ‖W Q_j‖``,
+    - ``columns = ‖(I − Q_jQ_jᵀ) WᵀQ_i‖ / ‖WᵀQ_i‖``,
+    - ``coset = ‖D − Q_iQ_iᵀ D Q_jQ_jᵀ‖ / max(‖W‖, ‖W₀‖)``.
+
+    Without ``start``, ``W₀ = 0``: the distance to the block-constant weights themselves. All in float64.
+    """
+    layers: dict[str, list[str]] = {}
+    known = dict(model.named_parameters())
+    for name in layout.placements:
+        if name in known:
+            layers.setdefault(name.rpartition(".")[0], []).append(name)
+    return [_residual(layer, names, known, layout, start) for layer, names in layers.items()]
+
+
+def _residual(
+    layer: str,
+    names: list[str],
+    known: Mapping[str, Tensor],
+    layout: Layout,
+    start: Mapping[str, Tensor] | None,
+) -> Residual:
+    parts = []
+    for name in names:
+        W = known[name].detach().double()
+        W0 = torch.zeros_like(W) if start is None else start[name].detach().double()
+        parts.append(_violations(W, W0, layout.placements[name]))
+    rows, all_rows, columns, all_columns, off, size, size0 = (sum(p) ** 0.5 for p in zip(*parts, strict=True))
+    tiny = torch.finfo(torch.float64).tiny
+    return Residual(
+        layer,
+        rows / max(all_rows, tiny),
+        columns / max(all_columns, tiny),
+        off / max(size, size0, tiny),
+    )
+
+
+def _violations(W: Tensor, W0: Tensor, place: Placement) -> tuple[float, ...]:
+    """Return squared norms: off rows, rows, off columns, columns, off the coset, ``W``, ``W₀``."""
+    D = W - W0
+    on = D
+    for dim, profile in enumerate(place.profiles):
+        on = profile.project(on, dim) if profile.copied else on
+    rows = columns = (0.0, 0.0)
+    for out_dim, in_dim in place.matrices:
+        rows = _larger(rows, _side(W, place, in_dim, out_dim))
+        columns = _larger(columns, _side(W, place, out_dim, in_dim))
+    if not place.matrices:
+        rows, columns = _vector(W, place)
+    return (*rows, *columns, _square(D - on), _square(W), _square(W0))
+
+
+def _side(W: Tensor, place: Placement, summed: int, kept: int) -> tuple[float, float]:
+    sums = place.profiles[summed].coordinates(W, summed)
+    return _square(sums - place.profiles[kept].project(sums, kept)), _square(sums)
+
+
+def _vector(W: Tensor, place: Placement) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return rows and columns of a bias, an edge from a constant unit: its columns are always equitable."""
+    on = sums = W
+    for dim, profile in enumerate(place.profiles):
+        on, sums = profile.project(on, dim), profile.coordinates(sums, dim)
+    return (_square(W - on), _square(W)), (0.0, _square(sums))
+
+
+def _larger(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return max(one, other, key=lambda pair: pair[0])
+
+
+def _square(x: Tensor) -> float:
+    return float(x.square().sum())

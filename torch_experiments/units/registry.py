@@ -1,0 +1,106 @@
+"""Where rules are kept: operations by their ATen name, and modules by class.
+
+A rule of an operation reads its arguments, identifies axes, and returns the value of its result (or a list, one
+a result)::
+
+    @operation("aten::tanh")
+    def tanh(call: Call) -> Value:
+        return Value(call.value(0).axes, call.graph.plain(call.value(0)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.units.graph import Graph, TraceError, Value
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation of the trace: its arguments in the order of its schema, with defaults filled in."""
+
+    graph: Graph
+    name: str
+    arguments: Mapping[str, Any]
+    result: Any
+    pointwise: bool = False
+
+    def get(self, key: int | str) -> Any:
+        """Return an argument by its position or name."""
+        return self.arguments[key] if isinstance(key, str) else list(self.arguments.values())[key]
+
+    def value(self, key: int | str) -> Value:
+        """Return the value of a tensor argument."""
+        return self.graph.value(self.get(key))
+
+    def optional(self, key: int | str) -> Value | None:
+        """Return the value of a tensor argument that may be absent."""
+        return None if self.get(key) is None else self.value(key)
+
+    def values(self) -> list[Value]:
+        """Return the values of all tensor arguments, those in lists too."""
+        return [self.graph.value(tensor) for tensor in tensors(self.arguments.values())]
+
+    @property
+    def shape(self) -> list[int]:
+        """Shape of the (first) result."""
+        return list(next(iter(tensors([self.result]))).shape)
+
+    def dimension(self, key: int | str, rank: int) -> int:
+        """Return an argument that names a dimension, counted from the front."""
+        return self.get(key) % max(rank, 1)
+
+    def fail(self, why: str) -> TraceError:
+        """Return an error that names operation and layer."""
+        return TraceError(f"layer {self.graph.layer or '(top level)'!r}: {self.name}: {why}")
+
+
+OperationRule = Callable[[Call], "Value | list[Value] | list[Value | None]"]
+ModuleRule = Callable[[Graph, str, nn.Module], None]
+OPERATIONS: dict[str, OperationRule] = {}
+MODULES: dict[type[nn.Module], ModuleRule] = {}
+
+
+def operation(*names: str) -> Callable[[OperationRule], OperationRule]:
+    """Register the rule of operations, named as in ``torch.ops`` (``"aten::relu"``, ``"mine::scale"``)."""
+
+    def register(rule: OperationRule) -> OperationRule:
+        OPERATIONS.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
+
+
+def module(*kinds: type[nn.Module]) -> Callable[[ModuleRule], ModuleRule]:
+    """Register what holds beyond its operations for a class of modules and its subclasses, called when one has run.
+
+    The rule gets the graph, the module's name and the module.
+    """
+
+    def register(rule: ModuleRule) -> ModuleRule:
+        MODULES.update(dict.fromkeys(kinds, rule))
+        return rule
+
+    return register
+
+
+def tensors(items: Iterable[Any]) -> Iterable[Tensor]:
+    """Yield the tensors among ``items`` and in lists and tuples among them."""
+    for item in items:
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, list | tuple):
+            yield from tensors(item)
+
+
+def call_of(graph: Graph, func: torch._ops.OpOverload, args: tuple, kwargs: Mapping[str, Any], result: Any) -> Call:
+    """Return the call of ``func`` with all its arguments by name."""
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | dict(kwargs)
+    arguments = {a.name: given.get(a.name, a.default_value) for a in func._schema.arguments}
+    pointwise = torch.Tag.pointwise in func.tags
+    return Call(graph, func._schema.name, arguments, result, pointwise)

@@ -1,0 +1,78 @@
+"""Elementwise operations: activations, residual sums, gates, PReLU.
+
+Forward: copies of the inputs give copies of the output. Backward: the slope is the same at copies, so errors are
+copied. Persistence: the slope of a PReLU a channel is a parameter with one entry a copy; the copies get equal
+gradients. One slope for all channels has no axis that is copied, so its rate against the base's is different.
+Fails: where an operand singles out an index (a constant vector that is no parameter), so that axis is fixed;
+dropout that is on draws another mask for every copy (M2), so traces are in eval mode.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from torch_experiments.units.graph import Gauge, Graph, Value, broadcast, minus, plus
+from torch_experiments.units.registry import Call, module, operation
+
+SUMS = ("aten::add", "aten::add_", "aten::sub", "aten::sub_", "aten::rsub", "aten::where", "aten::lerp")
+PRODUCTS = ("aten::mul", "aten::mul_")
+RATIOS = ("aten::div", "aten::div_")
+LINEAR = (
+    "aten::abs", "aten::alias", "aten::clone", "aten::_to_copy", "aten::contiguous", "aten::detach", "aten::relu",
+    "aten::relu_", "aten::leaky_relu", "aten::leaky_relu_", "aten::neg", "aten::lift_fresh", "aten::copy_",
+)  # fmt: skip
+
+
+def pointwise(call: Call) -> Value:
+    """Return the value of a pointwise operation: axes identified where they broadcast, copies equal their base."""
+    return _result(call, call.graph.plain(*call.values()))
+
+
+@operation(*LINEAR)
+def homogeneous(call: Call) -> Value:
+    """Return the value of an operation with ``f(c x) = c f(x)`` for positive ``c``."""
+    first = call.values()[-1 if call.name == "aten::copy_" else 0]
+    keeps = call.name in ("aten::alias", "aten::detach", "aten::lift_fresh")
+    return Value(list(first.axes), first.gauge, first.source if keeps else None)
+
+
+@operation(*SUMS)
+def addition(call: Call) -> Value:
+    """Return the value of a sum or a choice: the operands have one gauge."""
+    values = call.values()
+    if len(values) < 2:
+        return pointwise(call)
+    numbers = values[1:] if call.name == "aten::where" else values
+    return _result(call, call.graph.same(*numbers))
+
+
+@operation(*PRODUCTS)
+def multiplication(call: Call) -> Value:
+    """Return the value of a product: gauges add, that of a Python number (attention scales by one) too."""
+    return _result(call, plus(*(v.gauge for v in call.values()), call.graph.scalar(call.get(1))))
+
+
+@operation(*RATIOS)
+def division(call: Call) -> Value:
+    """Return the value of a ratio: gauges subtract."""
+    values = call.values()
+    under = values[1].gauge if len(values) == 2 else call.graph.scalar(call.get(1))
+    return _result(call, minus(values[0].gauge, under))
+
+
+@operation("aten::_prelu_kernel", "aten::prelu")
+def prelu(call: Call) -> Value:
+    """Return the value of a PReLU, whose slope enters as it is."""
+    x, slope = call.value(0), call.value(1)
+    call.graph.plain(slope)
+    return _result(call, x.gauge)
+
+
+def _result(call: Call, gauge: Gauge) -> Value:
+    return Value(broadcast(call.graph, call.values(), call.shape), gauge)
+
+
+@module(nn.PReLU)
+def slopes(graph: Graph, name: str, layer: nn.Module) -> None:
+    """Take the number of slopes from the axes of the weight."""
+    graph.attributes[name] = {"num_parameters": graph.parameters[graph.parameter_name(name, "weight")].axes[0]}

@@ -1,0 +1,219 @@
+"""Trace a network: run it once, follow every ATen operation, and learn which axes are one.
+
+The run is below autograd, where composite functions (attention, einsum, reshape, …) are a few dozen elementary
+operations, so any Python code is followed, whoever wrote it. `torch.export` gives the same operations and takes
+seconds; this takes one forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torch_experiments.units import rules
+from torch_experiments.units.axes import Axis, atoms, is_fixed
+from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.units.registry import MODULES, OPERATIONS, call_of, tensors
+
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::item")
+
+
+def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
+    """Return the feature axes of ``model`` and the operations' demands, from one run in eval mode.
+
+    Args:
+        model: any module; left as it is.
+        example_inputs: a tensor, a sequence of positional or a mapping of keyword arguments. Use at least two
+            samples; indices of inputs and outputs are never copied.
+
+    Raises:
+        TraceError: for an operation without a rule, control flow that depends on data, or inputs on another
+            device than the model; it names the layer and says what to do.
+    """
+    graph = Graph(modules=dict(model.named_modules()))
+    same_device(model, example_inputs)
+    _enter_parameters(graph, model)
+    for tensor in flatten(example_inputs):
+        graph.inputs.append(graph.bind(tensor, Value([Axis(n, fixed="an axis of an input") for n in tensor.shape])))
+    with ExitStack() as stack:
+        for context in (
+            evaluating(model),
+            reference_kernels(),
+            torch.no_grad(),
+            _located(graph, model),
+            Follow(graph),
+        ):
+            stack.enter_context(context)
+        output = call(model, example_inputs)
+    for tensor in flatten(output):
+        value = graph.value(tensor)
+        graph.results.append(value)
+        for axis in value.axes:
+            graph.fix(axis, "an axis of an output")
+        graph.plain(value)
+    if not graph.results:
+        raise TraceError("model: its output holds no tensor; return a tensor, or a tuple or mapping of tensors")
+    return graph
+
+
+class Follow(TorchDispatchMode):
+    """Apply the rule of every operation that runs."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run ``func`` and enter its results into the graph."""
+        name = func._schema.name
+        if name in READS:
+            raise TraceError(
+                f"layer {self.graph.layer or '(top level)'!r}: {name} reads a number out of a tensor, so the path "
+                "may depend on the data; take the number from a shape or an argument, or use torch.where"
+            )
+        result = func(*args, **(kwargs or {}))
+        follow(self.graph, func, args, kwargs or {}, result)
+        return result
+
+
+def follow(graph: Graph, func: Any, args: Any, kwargs: Mapping[str, Any], result: Any) -> None:
+    """Enter the results of one operation."""
+    called = call_of(graph, func, args, kwargs, result)
+    rule = OPERATIONS.get(called.name) or (rules.pointwise if called.pointwise else None)
+    if rule is None:
+        values: Any = _unknown(called)
+    else:
+        values = rule(called)
+    outputs = list(tensors([result]))
+    for tensor, value in zip(
+        outputs, values if isinstance(values, list) else [values] * len(outputs), strict=False
+    ):
+        if value is not None:
+            _check(called, tensor, value)
+            graph.bind(tensor, value)
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Call ``model`` with a tensor, positional or keyword arguments."""
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def flatten(item: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested sequences and mappings; other objects, such as caches, are not looked into."""
+    if isinstance(item, Tensor):
+        yield item
+    elif isinstance(item, Mapping):
+        yield from flatten(list(item.values()))
+    elif isinstance(item, list | tuple):
+        for part in item:
+            yield from flatten(part)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode; the mode of every module is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def reference_kernels() -> Iterator[None]:
+    """Compute attention by matrix products and softmax, not by fused kernels."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _located(graph: Graph, model: nn.Module) -> Iterator[None]:
+    """Keep the name of the running module, record outputs, and apply the rules of modules."""
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: graph.layers.append(name)))
+        hook = _leave(graph, name)
+        handles.append(module.register_forward_hook(hook, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _leave(graph: Graph, name: str) -> Any:
+    def leave(module: nn.Module, _inputs: Any, output: Any) -> None:
+        found = next(flatten(output), None)
+        if found is not None and id(found) in graph.values:
+            graph.outputs.pop(name, None)
+            graph.outputs[name] = graph.value(found)
+            for kind, rule in MODULES.items():
+                if isinstance(module, kind):
+                    rule(graph, name, module)
+        graph.layers.pop()
+
+    return leave
+
+
+def _enter_parameters(graph: Graph, model: nn.Module) -> None:
+    known: dict[int, str] = {}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in named:
+        if id(tensor) in known:
+            graph.aliases[name] = known[id(tensor)]
+            continue
+        known[id(tensor)] = name
+        axes = [Axis(n) if n > 1 else Axis(1, fixed="an axis of size one") for n in tensor.shape]
+        source = (name, tuple(range(tensor.ndim)))
+        graph.parameters[name] = graph.bind(tensor, Value(axes, {name: 1}, source))
+
+
+def same_device(model: nn.Module, inputs: Inputs) -> None:
+    """Check that inputs are where the parameters are; raise a TraceError that names a layer."""
+    first = next((p for p in model.named_parameters()), None)
+    for tensor in flatten(inputs):
+        if first is not None and tensor.device != first[1].device:
+            raise TraceError(
+                f"layer {first[0].rpartition('.')[0]!r}: its parameters are on {first[1].device}, an input on "
+                f"{tensor.device}; move one of them with .to(...)"
+            )
+
+
+def _unknown(called: Any) -> Value:
+    """Let an operation without a rule pass where nothing could be copied anyway, else raise."""
+    values = called.values()
+    if any(not is_fixed(axis) for value in values for axis in value.axes):
+        raise called.fail(
+            "there is no rule for this operation; add one with "
+            f'@torch_experiments.units.operation("{called.name}"), see CONTRIBUTING'
+        )
+    called.graph.plain(*values)
+    layer = called.graph.layer or "the network"
+    return Value([Axis(n, fixed=f"{layer}: a result of {called.name}") for n in called.shape])
+
+
+def _check(called: Any, tensor: Tensor, value: Value) -> None:
+    if [axis.size for axis in value.axes] != list(tensor.shape):
+        found, shape = [axis.size for axis in value.axes], list(tensor.shape)
+        raise called.fail(f"its rule returned axes of sizes {found} for a result of shape {shape}; correct it")
+
+
+def free_atoms(values: Iterable[Value]) -> set[Axis]:
+    """Return the atoms of values that may be copied."""
+    return {atom for value in values for axis in value.axes for atom in atoms(axis) if not atom.fixed}
