@@ -95,7 +95,8 @@ def test_the_layers_of_the_paper_are_observed(model, names, features):
 
 def test_a_layer_is_measured_by_every_name():
     found = unit_metrics.measure(unit_metrics.moments(normal(100, 4)))
-    assert set(found) == {*unit_metrics.UNIT_METRICS, *(f"{r}_{k}" for r in scores.RANKS for k in ("raw", "centred"))}
+    ranks = {f"{rank}_{kind}" for rank in scores.RANKS for kind in ("raw", "centred")}
+    assert set(found) == ranks | set(unit_metrics.UNIT_METRICS)
     assert all(np.isfinite(value) for value in found.values())
     assert found["stable_rank_raw"] <= found["shannon_rank_raw"] <= found["roy_vetterli_rank_raw"] <= 4 + 1e-9
 
