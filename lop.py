@@ -126,7 +126,7 @@ def simulate(
         config = bit_flipping.Config(chosen, hidden, steps, seeds, bin_, Stream(stream, threshold=threshold))
         file = out or Path("results/local") / f"bit_flipping-{bit_flipping.key(config)}.npz"
         result = bit_flipping.run(config, file, threads=threads, progress=True)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"lop: {error}", file=sys.stderr)
         sys.exit(2)
     _show(bit_flipping.summary(result, f"{learner}, {hidden} units, {steps:,} steps"))

@@ -107,7 +107,7 @@ def _solved(activation: str) -> Stability:
     rng = np.random.default_rng(0)
     network = random_clone(activation, 1, rng)
     x = rng.standard_normal((INPUTS, SAMPLES))
-    return _type(network, x, SquaredError(outputs(network, x)))
+    return _type(network, x, SquaredError(np.nextafter(outputs(network, x), np.inf)))
 
 
 def check(data: Data) -> None:
@@ -124,8 +124,8 @@ def caption(data: Data) -> str:
     seeds = len({point.seed for point in data.points})
     introduction = (
         f"Random networks with {COPIES} copies of each of {WIDTH} hidden units a layer, trained on the manifold; "
-        f"{seeds} seeds. (a) Lowest eigenvalue of the Hessian across the manifold against the loss, one hidden "
-        "layer, along training. (b) The same over depths: median rate of escape, minus the lowest eigenvalue."
+        f"{seeds} seeds. (a) Rate of escape, minus the lowest eigenvalue of the Hessian across the manifold, "
+        "against the loss, one hidden layer, along training. (b) Its median over depths."
     )
     return captions.join(introduction, statements(data))
 
@@ -134,16 +134,18 @@ def statements(data: Data) -> list[Statement]:
     """Return what the caption claims."""
     kinds = [point.found.kind for point in data.points]
     dead = [point for point in data.points if point.found.kind != "saddle"]
+    certified = sum(point.found.certified for point in data.points)
     first = np.array([-p.found.lowest for p in data.points if p.step == 0])
     last = np.array([-p.found.lowest for p in data.points if p.step == max(q.step for q in data.points)])
     relu = [p.found for p in data.points if p.activation == "relu" and p.depth == 1]
     lopsided = max(abs(s.lowest + s.highest) / s.highest for s in relu)
     return [
         Statement(
-            f"{kinds.count('saddle')} of {len(kinds)} are certified saddles; the other {len(dead)} are degenerate: "
-            "ReLU networks that have died altogether and do not learn any more. None is stable, none unstable.",
+            f"{kinds.count('saddle')} of {len(kinds)} are saddles, {certified} of them certified; in the others, "
+            f"all ReLU, a sample lies on a kink. The other {len(dead)} are degenerate: ReLU networks that have died "
+            "altogether. None is stable, none unstable.",
             set(kinds) <= {"saddle", "degenerate"}
-            and all(p.found.certified for p in data.points if p.found.kind == "saddle")
+            and all(p.found.certified or p.activation == "relu" for p in data.points if p.found.kind == "saddle")
             and all(p.activation == "relu" and p.found.lowest == p.found.highest == 0 for p in dead),
         ),
         Statement(

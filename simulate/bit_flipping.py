@@ -19,6 +19,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,10 +69,16 @@ class Config:
     stream: Stream = field(default_factory=Stream)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if not isinstance(self.stream, Stream):
+            raise ValueError(f"stream: got {self.stream!r}; give a Stream, such as Stream({self.stream!r})")
+        if isinstance(self.seeds, int) or not all(isinstance(seed, (int, np.integer)) for seed in self.seeds):
+            raise ValueError(f"seeds: got {self.seeds!r}; give a sequence of integers, such as range(5)")
+        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
         if isinstance(self.learner, str):
             object.__setattr__(self, "learner", learners.named(self.learner))
         for name in ("hidden", "steps", "bin"):
+            if not isinstance(getattr(self, name), (int, np.integer)):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}; it has to be an integer")
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
         if self.steps % self.bin:
@@ -209,11 +216,12 @@ def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, 
 
 
 def summary(result: Result, title: str = "") -> Table:
-    """Return a table of loss and metrics in the first bin and the last tenth: mean ± standard error over seeds."""
+    """Return a table of loss and metrics in the first bin and the last tenth, mean ± standard error; of re-drawn units, all."""
     table = Table("", "first bin", "last tenth", title=title)
     for name in ("loss", *SHOWN):
         values = result.loss if name == "loss" else result.metrics[name]
-        table.add_row(name.replace("_", " "), _mean(values[:, 0]), _mean(result.end(name)))
+        last = values[:, -1] if name == "renewed" else result.end(name)  # a count, not a level
+        table.add_row(name.replace("_", " "), _mean(values[:, 0]), _mean(last))
     return table
 
 
@@ -236,6 +244,8 @@ def load(file: Path, config: Config | None = None) -> Result:
     """
     arrays = _read(file)
     about = json.loads(str(arrays.pop("about")))
+    if "done" in arrays:
+        raise ValueError(f"out: {file} is an unfinished run; give the file that it belongs to, without .partial")
     if config is not None and about["config"] != config.about():
         raise ValueError(f"out: {file} holds {_difference(about['config'], config.about())}; choose another file")
     return Result(about["config"], arrays.pop("loss"), arrays, about["environment"])
@@ -348,12 +358,14 @@ def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def _read(file: Path) -> dict[str, Array]:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = dict(arrays)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"out: {file} is no result of this project ({error})") from error
-    if "about" not in found:
-        raise ValueError(f"out: {file} is no result of this project")
+        about = json.loads(str(found["about"]))
+        complete = "config" in about and ("environment" in about or "done" in found)
+    except (ValueError, OSError, EOFError, KeyError, TypeError, BadZipFile) as error:
+        raise ValueError(f"out: {file} is no result of this project, or damaged ({error}); remove it") from error
+    if not complete:
+        raise ValueError(f"out: {file} is no result of this project; choose another file")
     return found
 
 

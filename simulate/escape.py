@@ -182,9 +182,20 @@ def function_preserving_split(
         rng: Source of randomness.
 
     Raises:
-        ValueError: `size` is not positive, or no unit has two edges from one block, so that nothing can be split.
+        ValueError: `size` is not positive and finite, the network is not on the manifold, this has ties, fixed
+            weights or scales, or no unit has two edges from one block, so that nothing can be split.
     """
     _check_positive(size=size)
+    if not np.isfinite(size):
+        raise ValueError(f"size is {size!r}; allowed are finite lengths")
+    if (
+        len(network.parameters) < len(network.tie)
+        or (manifold.group < 0).any()
+        or (manifold.coefficient != 1).any()
+    ):
+        raise ValueError("splitting is for cloned manifolds without ties, fixed weights or scales")
+    if manifold.distance(network.parameters) > 1e-9 * (1 + float(np.abs(network.parameters).max())):
+        raise ValueError("the network is not on the manifold, so its units are no clones; project it first")
     draw = rng.standard_normal(len(network.parameters))
     key = manifold.group[network.tie] * len(network.units) + network.target
     _, cell = np.unique(key, return_inverse=True)

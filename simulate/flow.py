@@ -24,8 +24,8 @@ class Flow:
         network: The network at time 0.
         times: When the solver stepped, shape (steps,).
         solution: Dense output.
-        left: The first time at which the distance from the manifold rose to `leave`, or `None`.
-        reached: The first time at which it fell to `reach`, or `None`.
+        left: The first time at which the distance from the manifold is `leave` or more, or `None`; 0 at the start.
+        reached: The first time at which it is `reach` or less, or `None`.
     """
 
     network: Network
@@ -113,6 +113,10 @@ def gradient_flow(
     if not result.success:
         raise ArithmeticError(f"the flow could not be followed to {duration}: {result.message}; shorten it")
     left, reached = (float(hits[0]) if len(hits) else None for hits in result.t_events)
+    if manifold is not None:
+        start = manifold.distance(network.parameters)
+        left = 0.0 if leave is not None and start >= leave else left
+        reached = 0.0 if reach is not None and start <= reach else reached
     return Flow(network, result.t, result.sol, left, reached)
 
 

@@ -7,12 +7,12 @@ Hessian-vector products.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from theory.curvature import Curvature
 from theory.manifolds import Manifold
@@ -35,10 +35,11 @@ class Stability:
             `"degenerate"`.
         lowest, highest: The smallest and the largest eigenvalue on the normal space.
         ascent, descent: Normal unit vectors of shape (parameters,) at which `q` is `highest` and `lowest`.
-        noise: What rounding may do to `q` of a unit vector; smaller eigenvalues count as zero. 0 for exact weights.
+        noise: What rounding may do to `q` of a unit vector, measured against the terms that cancel in it; smaller
+            eigenvalues count as zero. 0 for exact weights.
         inertia: How many eigenvalues are positive, negative and zero; `None` where only the ends were computed.
         certified: Whether `kind` follows from signs beyond `noise`. A saddle needs two vectors; anything else all
-            eigenvalues, so that it is not certified by the ends alone.
+            eigenvalues, so that it is not certified by the ends alone. Nothing is where a sample lies on a kink.
     """
 
     kind: Kind
@@ -64,15 +65,19 @@ def classify(network: Network, manifold: Manifold, x: Array, criterion: SquaredE
         criterion: The loss.
 
     Raises:
-        ValueError: The parameters are not on the manifold, or there is no normal direction.
+        ValueError: The parameters are not on the manifold, there is no normal direction, or exact weights come with
+            inexact data.
     """
     _check_on(network, manifold)
-    if network.parameters.dtype == object:
-        return _exact(network, manifold, x, criterion)
     curvature = Curvature(network, x, criterion)
-    if len(network.parameters) <= LARGEST_DENSE:
-        return _dense(curvature, manifold)
-    return _ends(curvature, manifold)
+    if network.parameters.dtype == object:
+        _check_exact(x, criterion)
+        found = _exact(curvature, manifold)
+    else:
+        rough = Curvature(network, x, criterion.magnitude())
+        small = len(network.parameters) <= LARGEST_DENSE
+        found = (_dense if small else _ends)(curvature, rough, manifold)
+    return replace(found, certified=found.certified and not curvature.on_kinks)
 
 
 def normal_hessian(network: Network, manifold: Manifold, x: Array, criterion: SquaredError) -> Array:
@@ -156,9 +161,9 @@ def _restricted(curvature: Curvature, B: Array) -> Array:
     return A if A.dtype == object else (A + A.T) / 2
 
 
-def _exact(network: Network, manifold: Manifold, x: Array, criterion: SquaredError) -> Stability:
+def _exact(curvature: Curvature, manifold: Manifold) -> Stability:
     B = normal_basis(manifold)
-    A = _restricted(Curvature(network, x, criterion), B)
+    A = _restricted(curvature, B)
     counts = inertia(A)
     size = np.array([float(sum(v * v for v in column)) ** 0.5 for column in B.T])
     values, vectors = np.linalg.eigh(A.astype(np.float64) / size[:, None] / size)
@@ -167,35 +172,48 @@ def _exact(network: Network, manifold: Manifold, x: Array, criterion: SquaredErr
     return Stability(kind, float(values[0]), float(values[-1]), unit[:, -1], unit[:, 0], 0.0, counts, True)
 
 
-def _dense(curvature: Curvature, manifold: Manifold) -> Stability:
+def _dense(curvature: Curvature, rough: Curvature, manifold: Manifold) -> Stability:
     B = normal_basis(manifold)
     A = _restricted(curvature, B)
     values, vectors = np.linalg.eigh(A)
-    noise = _noise(float(np.abs(A).max()), len(A))
+    noise = _noise(float(np.abs(_restricted(rough, B)).max()), len(A))
     counts = int((values > noise).sum()), int((values < -noise).sum()), int((np.abs(values) <= noise).sum())
     unit, kind = B @ vectors[:, [0, -1]], kind_of(counts)
-    return Stability(
-        kind, float(values[0]), float(values[-1]), unit[:, 1], unit[:, 0], noise, counts, kind != "degenerate"
-    )
+    low, high = float(values[0]), float(values[-1])
+    return Stability(kind, low, high, unit[:, 1], unit[:, 0], noise, counts, kind != "degenerate")
 
 
-def _ends(curvature: Curvature, manifold: Manifold) -> Stability:
-    """Return what the two ends of the spectrum of `P ∇²L P` tell; tangent directions add nothing but zeros."""
+def _ends(curvature: Curvature, rough: Curvature, manifold: Manifold) -> Stability:
+    """Return what the two ends of the spectrum on the normal space tell; a shift moves tangent vectors inside."""
+    lowest, highest = (_end(curvature, manifold, sign) for sign in (1.0, -1.0))
+    low, high = _form(curvature, lowest), _form(curvature, highest)
+    noise = _noise(max(float(np.linalg.norm(rough.times(v))) for v in (lowest, highest)), len(manifold.base))
+    flat = low <= noise and high >= -noise and not (low < -noise and high > noise)
+    kind = kind_of((int(high > noise), int(low < -noise), int(flat)))
+    return Stability(kind, low, high, highest, lowest, noise, None, kind == "saddle")
+
+
+def _end(curvature: Curvature, manifold: Manifold, sign: float) -> Array:
+    """Return a normal unit vector at the lowest (`sign` 1) or highest (−1) end of the spectrum, as far as found."""
     size = len(manifold.base)
-
-    def restricted(v: Array) -> Array:
-        return manifold.project_normal(curvature.times(manifold.project_normal(v.ravel())))
-
     start = manifold.project_normal(np.random.default_rng(0).standard_normal(size))
-    operator = LinearOperator((size, size), matvec=restricted, dtype=np.float64)
-    values, vectors = eigsh(operator, k=2, which="BE", v0=start, tol=1e-6, ncv=24)
-    ends = [manifold.project_normal(v) for v in vectors.T]
-    lowest, highest = ends[int(np.argmin(values))], ends[int(np.argmax(values))]
-    q = [_form(curvature, v) for v in (lowest, highest)]
-    noise = _noise(max(map(abs, q)), size)
-    counts = int(q[1] > noise), int(q[0] < -noise), 1
-    kind = kind_of(counts)
-    return Stability(kind, q[0], q[1], highest, lowest, noise, None, kind == "saddle")
+    start /= np.linalg.norm(start)
+    image = manifold.project_normal(curvature.times(start))
+    if not image.any():
+        return start
+    shift = 100 * float(np.linalg.norm(image))
+
+    def shifted(v: Array) -> Array:
+        normal = manifold.project_normal(v.ravel())
+        return sign * manifold.project_normal(curvature.times(normal)) + shift * (v.ravel() - normal)
+
+    operator = LinearOperator((size, size), matvec=shifted, dtype=np.float64)
+    try:
+        _, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-6, ncv=min(size - 1, 24))
+    except ArpackNoConvergence as partial:
+        vectors = partial.eigenvectors if partial.eigenvectors.size else start[:, None]
+    end = manifold.project_normal(vectors[:, 0])
+    return np.asarray(end / np.linalg.norm(end)) if np.linalg.norm(end) > 0.5 else start
 
 
 def _form(curvature: Curvature, v: Array) -> float:
@@ -215,6 +233,14 @@ def kind_of(counts: Inertia) -> Kind:
 
 def _noise(scale: float, size: int) -> float:
     return float64_identity() * scale * max(size, 1) ** 0.5 + EPS * np.finfo(np.float64).tiny
+
+
+def _check_exact(x: Array, criterion: SquaredError) -> None:
+    values = [*np.asarray(x).flat, *np.asarray(criterion.y).flat]
+    if any(isinstance(value, (float, np.floating)) for value in values):
+        raise ValueError(
+            "the weights are exact but x or the targets are floats; give all as fractions, or all as floats"
+        )
 
 
 def _check_on(network: Network, manifold: Manifold) -> None:

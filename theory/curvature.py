@@ -69,6 +69,14 @@ class Curvature:
         self.delta = backward(network, self.trace, criterion.gradient(self.trace.h[list(network.outputs)]))
         self.local = self.slope * self.delta
 
+    @property
+    def on_kinks(self) -> int:
+        """How many pairs of a unit and a sample lie exactly on a kink, where there is no second derivative."""
+        masks = self.network.units_by_activation
+        return sum(
+            int(np.isin(self.trace.z[mask].astype(float), phi.kinks).sum()) for phi, mask in masks if phi.kinks
+        )
+
     def times(self, vector: Array) -> Array:
         """Return the product with a vector of shape (parameters,).
 

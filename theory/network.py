@@ -301,9 +301,21 @@ class SquaredError:
         """Return `h − y`."""
         return np.asarray(h - self.y)
 
+    def magnitude(self) -> Magnitude:
+        """Return the loss whose gradient is `|h| + |y|`: what rounding of `h − y` is measured against."""
+        return Magnitude(self.y)
+
     def hessian_vector(self, h: Array, direction: Array) -> Array:
         """Return the second derivative at `h` times a direction, both of shape (outputs, samples)."""
         return direction
+
+
+class Magnitude(SquaredError):
+    """A squared error without cancellation, to bound the rounding errors of one with."""
+
+    def gradient(self, h: Array) -> Array:
+        """Return `|h| + |y|`."""
+        return np.asarray(np.abs(h) + np.abs(self.y))
 
 
 def loss(network: Network, x: Array, criterion: SquaredError) -> Any:

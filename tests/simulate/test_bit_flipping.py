@@ -136,3 +136,26 @@ def test_plasticity_is_lost_and_kept_as_published():
         result = run(Config(learner, 5, 600_000, range(4), 20_000, Stream()))
         ends[learner] = result.end().mean()
     assert ends["cbp"] < 0.8 * ends["linear"] < ends["linear"] < ends["sgd"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 5}, "seeds: got 5"),
+        ({"seeds": [1.5]}, r"seeds: got \[1\.5\]"),
+        ({"steps": 1e4}, "steps: got 10000.0; it has to be an integer"),
+        ({"hidden": 2.5}, "hidden: got 2.5"),
+        ({"stream": "redraw"}, "give a Stream"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**settings)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut short", b"", b"plain text"])
+def test_damaged_files_are_named(tmp_path, content):
+    file = tmp_path / "run.npz"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="no result of this project, or damaged"):
+        bit_flipping.load(file)

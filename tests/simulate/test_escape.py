@@ -28,7 +28,7 @@ from simulate.escape import (
     unstable_rate,
 )
 from tests.theory.strategies import clones
-from theory.manifolds import cloned_manifold
+from theory.manifolds import cloned_manifold, frozen_manifold
 from theory.network import Network, SquaredError, gradient, loss, outputs
 from theory.partitions import coarsest_equitable_partition
 
@@ -168,7 +168,7 @@ def test_without_noise_nobody_leaves():
 
 @pytest.mark.claim("E2", "property")
 @given(drawing=clones(), seed=st.integers(0, 999), size=st.floats(1e-3, 1.0))
-def test_splitting_clones_keeps_the_function_and_parts_their_gradients(drawing, seed, size):
+def test_splitting_clones_keeps_the_function(drawing, seed, size):
     net = drawing.network.with_parameters(drawing.network.parameters.astype(np.float64))
     manifold = cloned_manifold(net, drawing.partition, 1e-12)
     rng = np.random.default_rng(seed)
@@ -209,11 +209,34 @@ def test_splitting_with_another_sum_changes_the_function():
     assert abs(loss(net.with_parameters(net.parameters + 0.1 * draw), x, goal) / loss(net, x, goal) - 1) > 1e-4
 
 
+def test_splitting_refuses_what_is_no_cloned_manifold_of_this_network():
+    _, net, manifold, *_ = small()
+    rng = np.random.default_rng(0)
+    off = net.with_parameters(net.parameters + np.arange(len(net.parameters)))
+    for network, where, size, message in (
+        (off, manifold, 0.1, "not on the manifold"),
+        (net, frozen_manifold(net, [(1, 0)]), 0.1, "without ties, fixed weights or scales"),
+        (net, manifold, np.inf, "finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function_preserving_split(network, where, size, rng)
+
+
+def test_splitting_parts_the_gradients_into_clones_where_the_base_learns():
+    p, net, manifold, x, goal = small()
+    split = function_preserving_split(net, manifold, 0.1, np.random.default_rng(0))
+    into = gradient(split, x, goal.gradient)[: p.W.size * 2].reshape(-1, 2, p.W.shape[1])
+    assert np.abs(into[:, 0] - into[:, 1]).max() > 1e-3
+    before = gradient(net, x, goal.gradient)[: p.W.size * 2].reshape(-1, 2, p.W.shape[1])
+    assert np.abs(before[:, 0] - before[:, 1]).max() <= 1e-14
+
+
 def test_noise_has_the_length_that_its_convention_says():
     g, rng = np.ones(10_000), np.random.default_rng(0)
     for noise, expected in ((per_entry(0.01), 0.01 * 100 * 100), (per_vector(0.01), 0.01 * 100)):
         assert np.linalg.norm(noise(1, g, rng) - g) == pytest.approx(expected, rel=0.05)
     assert np.linalg.norm(per_vector(0.01, 0.5)(3, g, rng) - g) == pytest.approx(0.125, rel=0.05)
+    assert np.linalg.norm(per_entry(0.01, 0.5)(3, g, rng) - g) == pytest.approx(12.5, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from claims.evidence import witness
 from simulate.flow import balances, energy_drift, gradient_flow
-from theory.manifolds import cloned_manifold
+from theory.manifolds import Manifold, cloned_manifold
 from theory.network import Network, SquaredError, loss
 from theory.partitions import coarsest_equitable_partition
 from theory.tolerances import ode
@@ -90,9 +90,28 @@ def test_events_tell_when_a_tube_is_left_and_reached():
     flow = gradient_flow(off, x, goal, 40.0, manifold=manifold, leave=3 * first, stop=True)
     assert flow.left == pytest.approx(flow.end)
     assert manifold.distance(flow.parameters(flow.left)) == pytest.approx(3 * first, rel=1e-6)
-    back = gradient_flow(off, x, goal, 2.0, manifold=manifold, reach=0.999 * first)
-    assert back.left is None
-    assert back.reached is None or manifold.distance(back.parameters(back.reached)) < first
+
+
+def test_a_flow_that_starts_beyond_a_level_has_passed_it():
+    net, x, goal = problem("tanh", copies=2)
+    manifold = cloned_manifold(net, coarsest_equitable_partition(net), 1e-12)
+    off = net.with_parameters(net.parameters + manifold.project_normal(1e-2 * np.arange(len(net.parameters))))
+    first = manifold.distance(off.parameters)
+    flow = gradient_flow(off, x, goal, 0.1, manifold=manifold, leave=first / 2, reach=2 * first)
+    assert flow.left == flow.reached == 0
+
+
+def test_a_tube_is_reached_by_a_flow_that_comes_closer():
+    """A linear neuron whose weight is held against its optimum: the distance falls like `e^{−x² t}`."""
+    net, x, goal = (
+        Network.layered([np.array([[3.0]])], "linear"),
+        np.array([[1.0]]),
+        SquaredError(np.array([[1.0]])),
+    )
+    point = Manifold(np.array([1.0]), np.array([-1]), np.array([1.0]))
+    flow = gradient_flow(net, x, goal, 3.0, manifold=point, reach=1.0, leave=5.0)
+    assert flow.reached == pytest.approx(np.log(2), rel=1e-6)
+    assert flow.left is None
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,65 @@ def test_float_and_exact_weights_agree():
     assert math.isfinite(theirs.noise)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_of_a_solved_problem_is_no_saddle(activation, seed):
+    """The targets are the base network's: the clone's errors are rounding alone."""
+    rng = np.random.default_rng(seed)
+    W, a, x = rng.standard_normal((2, 3)), rng.standard_normal((1, 2)), rng.standard_normal((3, 20))
+    goal = SquaredError(outputs(Network.layered([W, a], activation), x))
+    net, manifold = cloned(W, a, 3, activation)
+    found = classify(net, manifold, x, goal)
+    assert found.kind == "degenerate"
+    assert not found.certified
+    assert found.noise < 1e-8
+
+
+@pytest.mark.control("C10")
+def test_tied_weights_out_of_a_block_can_make_it_stable():
+    """They cannot move with zero sum: a strictly stable cloned manifold. So C10 speaks of untied weights."""
+    weights = {("x", "a"): F(0), ("x", "b"): F(0), ("a", "y"): F(1), ("b", "y"): F(1)}
+    kinds, tied = {"a": "square", "b": "square", "y": "linear"}, {("a", "y"): 0, ("b", "y"): 0}
+    net = Network.from_edges(weights, kinds, ["x"], ["y"], tied=tied)
+    manifold = cloned_manifold(net, coarsest_equitable_partition(net))
+    found = classify(net, manifold, exact([1, -1])[None], SquaredError(exact([-1, -1])[None]))
+    assert found.kind == "stable"
+
+
+def test_on_a_kink_nothing_is_certified():
+    net, manifold = cloned(np.array([[1.0, -1.0]]), np.array([[1.0]]), 2, "relu")
+    x, goal = np.array([[1.0, 2.0], [1.0, 1.0]]), SquaredError(np.array([[3.0, 0.0]]))
+    assert not classify(net, manifold, x, goal).certified
+    assert classify(net, manifold, x + 0.1 * np.eye(2), goal).certified
+
+
+def test_exact_weights_want_exact_data():
+    net, manifold = cloned(np.array([[F(1)]]), np.array([[F(2)]]), 2, "square")
+    with pytest.raises(ValueError, match="x or the targets are floats"):
+        classify(net, manifold, np.ones((1, 2)), SquaredError(np.ones((1, 2))))
+
+
+def test_lanczos_tells_stable_from_degenerate_and_finds_flat_ones(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 200))
+    neuron = Network.layered([rng.standard_normal((1, 40))], "linear")
+    goal = SquaredError(outputs(neuron, x))
+    group = np.arange(40)
+    group[:20] = -1  # half of the weights are normal, the other half tangent
+    half = Manifold(neuron.parameters, np.where(group < 0, -1, group - 20), np.ones(40))
+    dense = classify(neuron, half, x, goal)
+    monkeypatch.setattr(stability, "LARGEST_DENSE", 1)
+    found = classify(neuron, half, x, goal)
+    assert dense.kind == found.kind == "stable"
+    assert not found.certified
+    assert found.lowest == pytest.approx(dense.lowest, rel=1e-6)
+    assert np.linalg.norm(found.descent) == pytest.approx(1)
+    dead = Network.layered([-np.ones((3, 2)), np.ones((1, 3))], "relu")
+    flat = classify(dead, frozen_manifold(dead, [(1, 0), (1, 1)]), np.ones((2, 4)), SquaredError(np.ones((1, 4))))
+    assert flat.kind == "degenerate"
+    assert flat.lowest == flat.highest == 0
+
+
 def test_bad_input_is_named():
     net, manifold, x, goal = drawn("tanh")
     off = net.with_parameters(net.parameters + np.arange(len(net.parameters)))
