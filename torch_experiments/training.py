@@ -233,6 +233,8 @@ class Run:
     """
 
     def __init__(self, config: Config, seeds: Sequence[int], data: Pixels) -> None:
+        if config.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device: got {config.device!r}, and torch sees no CUDA device; use 'cpu'")
         self.config, self.seeds, self.fingerprint = config, tuple(seeds), data.fingerprint
         self.data = data.to(config.device)
         self.streams = [make_stream(config, data, seed) for seed in seeds]

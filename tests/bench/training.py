@@ -114,8 +114,27 @@ def main() -> None:
             f"{arch:>8}  {slow:>7.4f} s  {fast:>7.4f} s  {slow / fast:>6.1f}  {share:>6.1%}  {rest:>11.2%}",
             flush=True,
         )
-    digits = pixels.load("digits")
-    one, many = (cost(ours(DIGITS, digits, seeds).advance, 100, 5) for seeds in (1, STACK))
-    print(
-        f"digits MLP 64-64-64: one {one * 1e3:.2f} ms, {STACK} stacked {many * 1e3:.2f} ms, {many / one:.1f} times"
-    )
+    stack(pixels.load("digits"))
+
+
+def stack(digits: Pixels) -> None:
+    """Print the wall-clock time of a step of one small network and of a stack, on one thread and on two."""
+    one = wall(digits, 1, 1)
+    for threads in (1, 2):
+        many = wall(digits, STACK, threads)
+        times = f"one {one * 1e3:.2f} ms, {STACK} stacked on {threads} threads {many * 1e3:.2f} ms"
+        print(f"digits MLP 64-64-64: {times}, {many / one:.1f} times", flush=True)
+
+
+def wall(digits: Pixels, seeds: int, threads: int) -> float:
+    """Return seconds a step, the best of many short rounds."""
+    torch.set_num_threads(threads)
+    run = ours(DIGITS, digits, seeds)
+    return min(_seconds(run.advance, 25) for _ in range(20))
+
+
+def _seconds(step: Callable[[], object], steps: int) -> float:
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - start) / steps

@@ -316,6 +316,29 @@ def test_a_setting_that_does_not_fit_is_named(change, message):
         Run(dataclasses.replace(MLP, **change), [0], DATA)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"device: got 'cuda', and torch sees no CUDA device; use 'cpu'"):
+        Run(dataclasses.replace(MLP, device="cuda"), [0], DATA)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["MLP", "VIT"])
+def test_a_run_on_a_gpu_resumes_where_it_was_saved(name, tmp_path):
+    config = dataclasses.replace(globals()[name], device="cuda")
+    (expected,) = run(config, [0], data=DATA)
+
+    def progress(steps):
+        if steps == 1 and not list(tmp_path.glob("*.run/step-*")):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        run(config, [0], tmp_path, data=DATA, progress=progress)
+    (record,) = run(config, [0], tmp_path, data=DATA)
+    found, wanted = (values(r, "online_loss") for r in (record, expected))
+    assert found == pytest.approx(wanted, rel=1e-3)
+
+
 def test_a_task_without_images_is_named():
     kept = DATA.train_y != 3
     few = dataclasses.replace(DATA, train_x=DATA.train_x[kept], train_y=DATA.train_y[kept])
