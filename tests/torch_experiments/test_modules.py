@@ -334,6 +334,24 @@ def test_networks_of_cloned_modules_are_cloned(model, case, seed):
     witness(residual=found)
 
 
+EVERY_ACTIVATION = [
+    getattr(nn, name)
+    for name in nn.modules.activation.__all__
+    if name not in ("GLU", "MultiheadAttention", "Threshold", "Softmax2d", "PReLU")
+]
+
+
+@pytest.mark.parametrize("kind", EVERY_ACTIVATION, ids=lambda kind: kind.__name__)
+def test_every_activation_of_torch_has_a_rule(kind):
+    """Softmax and its kin over the features are reported, over the tokens they are cloned."""
+    softmax = kind.__name__ in ("Softmax", "Softmin", "LogSoftmax")
+    model, x = network(nn.Linear(4, 5), kind(dim=1) if softmax else kind(), nn.Linear(5, 3)), randn(*TOKENS)
+    assert gap(outputs(model, x), outputs(clone(model, 2, "equitable", rng(), example_inputs=x), x)) <= EXACT
+    if softmax:
+        with pytest.raises(ValueError, match="a softmax runs over this axis"):
+            clone(network(nn.Linear(4, 5), kind(dim=-1), nn.Linear(5, 3)), example_inputs=x)
+
+
 class Last(nn.Module):
     """The last output of a recurrent network."""
 
