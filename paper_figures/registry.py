@@ -38,6 +38,11 @@ FIGURES = (
     "shannon",
     "saturation",
     "sine",
+    "stability",
+    "portrait",
+    "escape",
+    "drift",
+    "bitflip",
 )
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files
