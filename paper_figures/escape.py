@@ -138,8 +138,8 @@ def statements(data: Data) -> list[Statement]:
         Statement(
             f"Measured times follow the prediction with slope {slope:.2f} and R² {r2:.3f} in log-log over all "
             f"sizes, {medium[0]:.2f} and {medium[1]:.3f} without the smallest. From {SIZES[-1]:g} alone the law "
-            f"fails: slope {last[0]:.2f}, R² {last[1]:.2f}, {missed} that should escape do not; so late the path of the "
-            "perturbed network is not that of the base network any more.",
+            f"fails: slope {last[0]:.2f}, R² {last[1]:.2f}, {missed} that should escape do not; so late the path "
+            "of the perturbed network is not that of the base network any more.",
             abs(slope - 1) < 0.1 and r2 > 0.95 and medium[1] > 0.97 and not last[1] > 0.5,
         ),
         Statement(

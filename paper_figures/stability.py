@@ -142,8 +142,8 @@ def statements(data: Data) -> list[Statement]:
     return [
         Statement(
             f"{kinds.count('saddle')} of {len(kinds)} are saddles, {certified} of them certified; in the others, "
-            f"all ReLU, a sample lies on a kink. The other {len(dead)} are degenerate: ReLU networks that have died "
-            "altogether. None is stable, none unstable.",
+            f"all ReLU, a sample lies on a kink. The other {len(dead)} are degenerate: ReLU networks that have "
+            "died altogether. None is stable, none unstable.",
             set(kinds) <= {"saddle", "degenerate"}
             and all(p.found.certified or p.activation == "relu" for p in data.points if p.found.kind == "saddle")
             and all(p.activation == "relu" and p.found.lowest == p.found.highest == 0 for p in dead),

@@ -4,6 +4,8 @@ from fractions import Fraction
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
@@ -290,6 +292,64 @@ def test_prelu(slopes):
 @pytest.mark.claim("M1", "property")
 def test_dropout_that_is_off():
     holds(network(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.0), nn.Linear(5, 3)), randn(*FEATURES))
+
+
+@st.composite
+def compositions(draw):
+    """Draw a network of up to five cloned modules in a row, nested in residual sums; every draw can be cloned."""
+    width = draw(st.sampled_from([4, 6]))
+    layers = [nn.Conv2d(3, width, 3, padding=1)]
+    for _ in range(draw(st.integers(1, 5))):
+        block = draw(st.sampled_from(sorted(BLOCKS)))
+        layer = BLOCKS[block](width)
+        layers.append(Sum(nn.Identity(), layer) if draw(st.booleans()) else layer)
+    return network(*layers, nn.Conv2d(width, 2, 1), seed=draw(st.integers(0, 99)))
+
+
+BLOCKS = {
+    "convolution": lambda width: nn.Conv2d(width, width, 3, padding=1),
+    "wider and back": lambda width: nn.Sequential(
+        nn.Conv2d(width, 2 * width, 1), nn.Tanh(), nn.Conv2d(2 * width, width, 1)
+    ),
+    "groups": lambda width: nn.Conv2d(width, width, 3, padding=1, groups=2),
+    "depthwise": lambda width: nn.Conv2d(width, width, 3, padding=1, groups=width),
+    "batch norm": nn.BatchNorm2d,
+    "layer norm": lambda width: nn.GroupNorm(1, width),
+    "group norm": lambda width: nn.GroupNorm(2, width),
+    "tanh": lambda width: nn.Tanh(),
+    "prelu": nn.PReLU,
+    "pool": lambda width: nn.AvgPool2d(3, stride=1, padding=1),
+}
+
+
+@pytest.mark.claim("M1", "property")
+@given(compositions(), st.sampled_from(CASES), st.integers(0, 2**31))
+def test_networks_of_cloned_modules_are_cloned(model, case, seed):
+    (factor, mode), x = case, randn(2, 3, 5, 5)
+    twin, place = clone(model, factor, mode, rng(seed), example_inputs=x), layout(model, factor, example_inputs=x)
+    assert gap(outputs(model, x), outputs(twin, x)) <= EXACT
+    train(twin.eval(), x, steps=3)
+    found = max(max(r.rows, r.columns) for r in residuals(twin, place))
+    assert found <= TRAINED
+    witness(residual=found)
+
+
+EVERY_ACTIVATION = [
+    getattr(nn, name)
+    for name in nn.modules.activation.__all__
+    if name not in ("GLU", "MultiheadAttention", "Threshold", "Softmax2d", "PReLU")
+]
+
+
+@pytest.mark.parametrize("kind", EVERY_ACTIVATION, ids=lambda kind: kind.__name__)
+def test_every_activation_of_torch_has_a_rule(kind):
+    """Softmax and its kin over the features are reported, over the tokens they are cloned."""
+    softmax = kind.__name__ in ("Softmax", "Softmin", "LogSoftmax")
+    model, x = network(nn.Linear(4, 5), kind(dim=1) if softmax else kind(), nn.Linear(5, 3)), randn(*TOKENS)
+    assert gap(outputs(model, x), outputs(clone(model, 2, "equitable", rng(), example_inputs=x), x)) <= EXACT
+    if softmax:
+        with pytest.raises(ValueError, match="a softmax runs over this axis"):
+            clone(network(nn.Linear(4, 5), kind(dim=-1), nn.Linear(5, 3)), example_inputs=x)
 
 
 class Last(nn.Module):

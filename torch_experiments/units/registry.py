@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -61,15 +61,16 @@ class Call:
 
 
 OperationRule = Callable[[Call], "Value | list[Value] | list[Value | None]"]
+Rule = TypeVar("Rule", bound=OperationRule)
 ModuleRule = Callable[[Graph, str, nn.Module], None]
 OPERATIONS: dict[str, OperationRule] = {}
 MODULES: dict[type[nn.Module], ModuleRule] = {}
 
 
-def operation(*names: str) -> Callable[[OperationRule], OperationRule]:
+def operation(*names: str) -> Callable[[Rule], Rule]:
     """Register the rule of operations, named as in ``torch.ops`` (``"aten::relu"``, ``"mine::scale"``)."""
 
-    def register(rule: OperationRule) -> OperationRule:
+    def register(rule: Rule) -> Rule:
         OPERATIONS.update(dict.fromkeys(names, rule))
         return rule
 

@@ -7,7 +7,7 @@ seconds; this takes one forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_experiments.units import rules
-from torch_experiments.units.axes import Axis, atoms, is_fixed
+from torch_experiments.units.axes import Axis, is_fixed
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.registry import MODULES, OPERATIONS, call_of, tensors
 
@@ -212,8 +212,3 @@ def _check(called: Any, tensor: Tensor, value: Value) -> None:
     if [axis.size for axis in value.axes] != list(tensor.shape):
         found, shape = [axis.size for axis in value.axes], list(tensor.shape)
         raise called.fail(f"its rule returned axes of sizes {found} for a result of shape {shape}; correct it")
-
-
-def free_atoms(values: Iterable[Value]) -> set[Axis]:
-    """Return the atoms of values that may be copied."""
-    return {atom for value in values for axis in value.axes for atom in atoms(axis) if not atom.fixed}

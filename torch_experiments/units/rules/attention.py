@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from torch_experiments.units.axes import Axis, product
+from torch_experiments.units.axes import Axis, product, single
 from torch_experiments.units.graph import Graph, Value
 from torch_experiments.units.registry import Call, module, operation
 
@@ -22,6 +22,17 @@ def softmax(call: Call) -> Value:
     x = call.value(0)
     call.graph.fix(x.axes[call.dimension("dim", len(x.axes))], "a softmax runs over this axis")
     return Value(x.axes, call.graph.plain(x))
+
+
+@operation("aten::logsumexp")
+def logsumexp(call: Call) -> Value:
+    """Return the value of a log of a sum of exponentials: the axes that it sums over are fixed."""
+    x, dims = call.value(0), [d % len(call.value(0).axes) for d in call.get("dim")]
+    for k in dims:
+        call.graph.fix(x.axes[k], "a log-sum-exp runs over this axis")
+    kept = [single() if k in dims else axis for k, axis in enumerate(x.axes)]
+    axes = kept if call.get("keepdim") else [axis for k, axis in enumerate(kept) if k not in dims]
+    return Value(axes, call.graph.plain(x))
 
 
 @module(nn.MultiheadAttention)

@@ -15,6 +15,10 @@ from torch_experiments.units.graph import Gauge, Graph, Value, broadcast, minus,
 from torch_experiments.units.registry import Call, module, operation
 
 SUMS = ("aten::add", "aten::add_", "aten::sub", "aten::sub_", "aten::rsub", "aten::where", "aten::lerp")
+UNTAGGED = (
+    "aten::hardswish", "aten::hardswish_", "aten::masked_fill", "aten::masked_fill_", "aten::rrelu_with_noise",
+    "aten::rrelu", "aten::fill_", "aten::zero_",
+)  # fmt: skip
 PRODUCTS = ("aten::mul", "aten::mul_")
 RATIOS = ("aten::div", "aten::div_")
 LINEAR = (
@@ -23,9 +27,16 @@ LINEAR = (
 )  # fmt: skip
 
 
+@operation(*UNTAGGED)
 def pointwise(call: Call) -> Value:
     """Return the value of a pointwise operation: axes identified where they broadcast, copies equal their base."""
     return _result(call, call.graph.plain(*call.values()))
+
+
+@operation("aten::log_sigmoid_forward")
+def log_sigmoid(call: Call) -> list[Value | None]:
+    """Return the value of a log-sigmoid; its second result is for the backward pass alone."""
+    return [pointwise(call), None]
 
 
 @operation(*LINEAR)

@@ -23,7 +23,20 @@ SPATIAL = (
     "aten::upsample_bicubic2d", "aten::upsample_nearest1d", "aten::upsample_linear1d", "aten::constant_pad_nd",
     "aten::reflection_pad2d", "aten::replication_pad2d",
 )  # fmt: skip
-ALONG = ("aten::cumsum", "aten::sort", "aten::topk", "aten::flip", "aten::roll", "aten::argmax", "aten::gather")
+ALONG = (
+    "aten::cumsum",
+    "aten::cumprod",
+    "aten::index_select",
+    "aten::scatter",
+    "aten::max",
+    "aten::min",
+    "aten::sort",
+    "aten::topk",
+    "aten::flip",
+    "aten::roll",
+    "aten::argmax",
+    "aten::gather",
+)
 
 
 @operation(*SPATIAL)
