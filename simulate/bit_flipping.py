@@ -216,7 +216,7 @@ def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, 
 
 
 def summary(result: Result, title: str = "") -> Table:
-    """Return mean ± standard error of loss and metrics, in the first bin and the last tenth; re-drawn units: all."""
+    """Return loss and metrics in the first bin and the last tenth, mean ± standard error; all re-drawn units."""
     table = Table("", "first bin", "last tenth", title=title)
     for name in ("loss", *SHOWN):
         values = result.loss if name == "loss" else result.metrics[name]
