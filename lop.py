@@ -1,8 +1,9 @@
-"""The command line: `lop claims`, `lop figures`, `lop kernel`, `lop run` and `lop data`."""
+"""The command line: `lop claims`, `lop figures`, `lop kernel`, `lop simulate`, `lop run` and `lop data`."""
 
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,9 +88,55 @@ def figures(
 
 
 @app.command
+def simulate(
+    what: Positional[Literal["bit-flipping"]],
+    learner: str = "sgd",
+    hidden: int = 5,
+    steps: int = 1_000_000,
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    bin_: Annotated[int, arg(name="bin")] = 20_000,
+    stream: Literal["redraw", "flip-one"] = "redraw",
+    threshold: Literal["code", "paper"] = "code",
+    rate: float | None = None,
+    out: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Train a small network on slowly changing regression and print how it ends.
+
+    Args:
+        what: bit-flipping, the slowly changing regression of Dohare et al. (2024) and JL25.
+        learner: sgd, momentum, adam, l2, adamw, l2-init, shrink-perturb, redo, cbp, cbp-contribution, cbp-adam,
+            escape or linear.
+        hidden: ReLU units.
+        steps: Samples, one a step.
+        seeds: One run each, side by side.
+        bin_: Steps over which losses are averaged and between two measurements; it has to divide the steps.
+        stream: What changes every 10,000 steps: all slow bits are drawn anew (Dohare et al.) or one flips (JL25).
+        threshold: Of the target's units, as in the published code or in its paper.
+        rate: Learning rate instead of the learner's own.
+        out: File for the result; a run that was interrupted goes on from beside it. By default below results/local.
+        threads: Seeds computed at once; all cores if not given. It changes nothing but the time.
+    """
+    from simulate import bit_flipping, learners
+    from simulate.streams import Stream
+
+    try:
+        chosen = learners.named(learner)
+        chosen = chosen if rate is None else replace(chosen, rate=rate)
+        config = bit_flipping.Config(chosen, hidden, steps, seeds, bin_, Stream(stream, threshold=threshold))
+        file = out or Path("results/local") / f"bit_flipping-{bit_flipping.key(config)}.npz"
+        result = bit_flipping.run(config, file, threads=threads, progress=True)
+    except ValueError as error:
+        print(f"lop: {error}", file=sys.stderr)
+        sys.exit(2)
+    _show(bit_flipping.summary(result, f"{learner}, {hidden} units, {steps:,} steps"))
+    print(f"result: {file}")
+
+
+@app.command
 def kernel(
     name: Positional[str],
-    rho: tuple[str, ...],
+    rho: tuple[str, ...] = ("-1", "0", "0.5", "0.9", "1"),
     a: str = "1",
     b: str = "0",
     certify: bool = False,

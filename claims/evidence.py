@@ -22,7 +22,8 @@ EVIDENCE = Path(__file__).with_name("evidence.json")
 ALGEBRA = ("symbolic", "exact")  # these have no residual at all
 EXACT = (*ALGEBRA, "enclosure")
 DECISIVE = (*EXACT, "property")
-KINDS = (*DECISIVE, "simulation", "training", "counterexample")
+MEASURED = ("simulation", "training")  # these settle empirical claims alone
+KINDS = (*DECISIVE, *MEASURED, "counterexample")
 CONTROL = "control"
 OUTCOMES = ("passed", "skipped", "empty", "failed")  # from best to worst: the worst of a test's cases stands
 

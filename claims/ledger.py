@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from claims.evidence import CONTROL, DECISIVE, EVIDENCE, EXACT, KINDS, ClaimsError, Row, read
+from claims.evidence import CONTROL, DECISIVE, EVIDENCE, EXACT, KINDS, MEASURED, ClaimsError, Row, read
 
 LEDGER = Path(__file__).with_name("ledger.toml")
 
@@ -185,7 +185,7 @@ class Verdict:
     def _supporting(self) -> list[Row]:
         passed = [row for row in self.rows if row.passed]
         decisive = [row for row in passed if row.kind in DECISIVE]
-        return decisive or [row for row in passed if row.kind in ("simulation", "training")]
+        return decisive or [row for row in passed if row.kind in MEASURED]
 
 
 Evidence = Path | str | Iterable[Row] | None
@@ -258,7 +258,8 @@ def _strength(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> tuple
 
 def _own_strength(claim: Claim, rows: tuple[Row, ...]) -> tuple[str, tuple[str, ...]]:
     skipped = tuple(dict.fromkeys(f"{row.test} was skipped" for row in rows if row.outcome == "skipped"))
-    if not any(row.passed and row.kind in DECISIVE for row in rows):
+    decisive = (*DECISIVE, *MEASURED) if claim.kind == "empirical" else DECISIVE
+    if not any(row.passed and row.kind in decisive for row in rows):
         return "open", ("no symbolic, exact, enclosure or property evidence passed", *skipped)
     if not any(row.passed and row.kind == CONTROL for row in rows):
         return "open", ("no negative control passed", *skipped)

@@ -48,7 +48,7 @@ for name in ("tanh", "sigmoid", "relu", "gelu", "square"):
 # value:
 
 # %%
-dual_kernel_enclosure("gelu", Fraction(1, 2), prec=100)
+dual_kernel_enclosure("gelu", Fraction(1, 2), prec=100).str(30)
 
 # %% [markdown]
 # ## Rank gain

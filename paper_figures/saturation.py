@@ -60,8 +60,8 @@ def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (
         "Units φ(a z + b) on standard normal z, over the gain a and the threshold −b/a. Left: frozen fraction, "
-        f"the probability of a slope below {DELTA}. Right: strength α of the centred unit; white line: α = "
-        f"{STRONG:.0f}."
+        f"the probability of a slope below {DELTA}. Right: strength α of the centred unit (black: 0.001 and "
+        f"below). Lines: α = {STRONG:.0f}."
     )
     return captions.join(introduction, statements(data))
 
@@ -108,7 +108,8 @@ def draw(data: Data) -> Figure:
             _mesh(row[1], data, strength, "magma", LogNorm(1e-3, 1e2)),
         ]
         if (found.strength > STRONG).any():
-            row[1].contour(data.a, data.t, strength, [STRONG], colors="white", linewidths=0.8)
+            for axis, colour in zip(row, ("red", "white"), strict=True):
+                axis.contour(data.a, data.t, strength, [STRONG], colors=colour, linewidths=0.8)
         row[0].set_ylabel(f"{LABELS[name]}\n$-b/a$")
     axes[0, 0].set(title="frozen fraction", xscale="log")
     axes[0, 1].set_title(r"strength $\alpha$")

@@ -98,7 +98,8 @@ def statements(data: Data) -> list[Statement]:
     ends = f"{sine.frozen[-1]:.4f} at α = {sine.strength[-1]:.0f}"
     return [
         Statement(
-            f"The sine freezes less and less, to {ends}, below its bound (2/π) arcsin(δ/s) (1 + √(2π)/s), dotted.",
+            f"Beyond α = 1 the sine freezes less and less, to {ends}, below its bound (2/π) arcsin(δ/s) "
+            "(1 + √(2π)/s), dotted.",
             bool((np.diff(sine.frozen[strong]) < 0).all() and sine.frozen[-1] < 0.01)
             and bool((sine.frozen <= data.bound).all()),
         ),

@@ -1,1 +1,1 @@
-"""The objects of `theory` in motion: descent, optimizers, quotient dynamics."""
+"""The objects of `theory` in motion: descent, optimizers, quotient dynamics, slowly changing regression."""

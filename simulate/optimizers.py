@@ -55,3 +55,38 @@ def adam(
         return (step, m, v), w - rate * (m / (1 - betas[0] ** step)) / scale
 
     return rule
+
+
+def rmsprop(rate: float, *, alpha: float = 0.99, eps: float = 1e-8) -> Rule:
+    """Return `v ← α v + (1−α) g²`, `w ← w − η g / (√v + ε)` (Tieleman & Hinton 2012), without centring."""
+
+    def rule(state: Any, w: Array, g: Array) -> tuple[Any, Array]:
+        v = alpha * (0 * w if state is None else state) + (1 - alpha) * g * g
+        return v, w - rate * g / (np.sqrt(v) + eps)
+
+    return rule
+
+
+def adagrad(rate: float, *, eps: float = 1e-10) -> Rule:
+    """Return `v ← v + g²`, `w ← w − η g / (√v + ε)` (Duchi, Hazan & Singer 2011)."""
+
+    def rule(state: Any, w: Array, g: Array) -> tuple[Any, Array]:
+        v = (0 * w if state is None else state) + g * g
+        return v, w - rate * g / (np.sqrt(v) + eps)
+
+    return rule
+
+
+def sign_sgd(rate: Any) -> Rule:
+    """Return `w ← w − η sign(g)` (Bernstein et al. 2018)."""
+    return lambda state, w, g: (None, w - rate * np.sign(g))
+
+
+def clipped_by_norm(rule: Rule, bound: float) -> Rule:
+    """Return `rule` on `g min(1, bound / (‖g‖ + 10⁻⁶))`, the norm over all parameters (Pascanu et al. 2013)."""
+    return lambda state, w, g: rule(state, w, g * min(1.0, bound / (float(np.linalg.norm(g)) + 1e-6)))
+
+
+def clipped_by_value(rule: Rule, bound: float) -> Rule:
+    """Return `rule` on every entry of `g` cut off at `±bound`."""
+    return lambda state, w, g: rule(state, w, np.clip(g, -bound, bound))

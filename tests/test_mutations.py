@@ -32,7 +32,7 @@ MUTATIONS = {
         {"C1", "C4"},
     ),
     "ReLU gets a slope below zero": (
-        "theory/activations.py",
+        "theory/catalogue.py",
         "return type(z)(z > 0)",
         "return type(z)(1)",
         "tests/theory/test_frozen.py",

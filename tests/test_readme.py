@@ -14,10 +14,11 @@ def printed(code, capsys):
 
 
 def test_the_python_in_the_readme_prints_what_its_comments_say(capsys):
-    kernels, network = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    comments = re.findall(r"print\(.*\)  # (.*)", kernels)
-    assert len(comments) == 2
-    assert printed(kernels, capsys) == comments
+    kernels, rank, network, stability = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    for code, prints in ((kernels, 2), (rank, 3), (stability, 1)):
+        comments = re.findall(r"print\(.*\)  # (.*)", code)
+        assert len(comments) == prints
+        assert printed(code, capsys) == comments
     dead, cloned = printed(network, capsys)
     assert "every h ≥ 0 and the largest in-weight is -1 ≤ 0" in dead
     assert cloned == "(('a', 'b'),)"

@@ -16,7 +16,7 @@ import sympy
 from theory import gaussian
 from theory.closed_forms import ClosedForm, Polynomial
 from theory.pieces import Pieces, Term
-from theory.scalars import elementwise, is_ball, on, rational, root
+from theory.scalars import elementwise, is_ball, on, rational, root, to_float
 from theory.tolerances import EPS
 
 INFINITY = math.inf
@@ -25,6 +25,7 @@ Scaling = Literal["positive", "sign", "linear"]
 Symmetry = Literal["odd", "even"]
 Tails = Literal["half-vanishing", "plateau", "neither"]
 Number = float | int | Fraction
+ALIASES = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "leaky_relu", "identity": "linear"}
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,25 @@ class Moments:
     @property
     def linear_share(self) -> float:
         """`c₁² / Var f(Z)`, the share of the variance that is linear."""
-        return self.linear**2 / self.variance
+        return self.linear**2 / self._nonzero(self.variance)
 
     @property
     def strength_raw(self) -> float:
         """`α = E f'² / E f² − 1` of the activation as it is."""
-        return self.slope_square / self.square - 1
+        return self.slope_square / self._nonzero(self.square) - 1
 
     @property
     def strength(self) -> float:
         """`α = E f'² / Var f − 1` of the centred activation."""
-        return self.slope_square / self.variance - 1
+        return self.slope_square / self._nonzero(self.variance) - 1
+
+    def _nonzero(self, size: float) -> float:
+        if size == 0:
+            raise ValueError(
+                f"the activation is constant (mean {self.mean:.3g}, variance {self.variance:.3g}): it has no "
+                "linear share and no strength"
+            )
+        return size
 
 
 AnyActivation = str | Activation | Callable[[Array], Array]
@@ -144,11 +153,12 @@ def get(activation: AnyActivation) -> Activation:
         return from_callable(activation)
     if not isinstance(activation, str):
         raise TypeError(f"activation is {activation!r}; give a name, an Activation or a callable")
-    known = named()
-    if activation not in known:
-        near = get_close_matches(activation.lower().replace("-", "_"), known) or sorted(known)
+    known, name = named(), activation.strip().lower().replace("-", "_")
+    name = ALIASES.get(name, name)
+    if name not in known:
+        near = get_close_matches(name, known) or sorted(known)
         raise ValueError(f"activation {activation!r} is unknown; did you mean one of {', '.join(near)}?")
-    return known[activation]
+    return known[name]
 
 
 @cache
@@ -184,17 +194,27 @@ def from_callable(
         name: By default the function's own name and address, since two functions may share a name.
 
     Raises:
-        TypeError: `function` is not hashable.
+        TypeError: `function` is not callable or not hashable; or it takes no arrays (raised where it is first
+            evaluated).
         ValueError: It returns no real number for each number (raised where it is first evaluated).
     """
+    if not callable(function):
+        raise TypeError(f"function is {function!r}; give a callable that acts on float64 arrays")
     try:
-        return _from_callable(function, tuple(sorted(float(kink) for kink in kinks)), slope, name)
+        return _from_callable(function, _checked_kinks(kinks), slope, name)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
         raise TypeError(
             f"{function!r} is not hashable, so nothing can be kept for it; wrap it in a lambda"
         ) from None
+
+
+def _checked_kinks(kinks: Any) -> tuple[float, ...]:
+    points = np.atleast_1d(np.asarray(kinks, dtype=np.float64))
+    if not np.isfinite(points).all():
+        raise ValueError(f"kinks is {kinks!r}; allowed are finite points")
+    return tuple(sorted(points.tolist()))
 
 
 @lru_cache(maxsize=1024)
@@ -207,7 +227,13 @@ def _from_callable(
     label = name or f"{getattr(function, '__name__', type(function).__name__)}@{id(function):x}"
 
     def value(z: Array) -> Array:
-        out = np.asarray(function(np.asarray(z, dtype=np.float64)))
+        try:
+            out = np.asarray(function(np.asarray(z, dtype=np.float64)))
+        except TypeError as error:
+            raise TypeError(
+                f"the activation {label!r} failed on a float64 array ({error}); give a function that acts on each "
+                "element of arrays, such as np.tanh for math.tanh, or wrap it in np.vectorize"
+            ) from error
         if out.dtype.kind not in "biuf" or out.shape not in ((), np.shape(z)):
             raise ValueError(
                 f"the activation {label!r} returned {out.dtype} of shape {out.shape} for float64 of shape "
@@ -241,16 +267,22 @@ def _interpolated_slope(value: Callable[[Array], Array], kinks: tuple[float, ...
     return slope
 
 
-@lru_cache(maxsize=1024)
-def polynomial(coefficients: tuple[Number, ...], name: str | None = None) -> Activation:
+def polynomial(coefficients: Sequence[Number], name: str | None = None) -> Activation:
     """Return `f(z) = Σ_j coefficients[j] zʲ`, exact for every scalar.
 
     Raises:
-        ValueError: There are no coefficients, or one is not finite.
+        ValueError: There are no coefficients, or one is not finite or too large for float64.
     """
+    return _polynomial(tuple(coefficients), name)
+
+
+@lru_cache(maxsize=1024)
+def _polynomial(coefficients: tuple[Number, ...], name: str | None) -> Activation:
     if not coefficients:
         raise ValueError("coefficients is empty: give at least the constant term")
     a = tuple(rational(c) for c in coefficients)
+    if not all(math.isfinite(to_float(c * (j + 1))) for j, c in enumerate(a)):
+        raise ValueError("a coefficient is too large for float64; scale the polynomial down")
     while len(a) > 1 and not a[-1]:
         a = a[:-1]
     whole = Pieces((), ((Term(a),),))
@@ -407,8 +439,7 @@ def _moments_like(phi: Activation, z: Any) -> tuple[Any, Any]:
         return mean, (square - mean * mean).sqrt()
     if isinstance(z, sympy.Basic) and phi.kernel:
         at_zero, at_one = (sympy.simplify(phi.kernel.formula(sympy.Integer(k))) for k in (0, 1))
-        sign = int(np.sign(moments(phi).mean)) if at_zero != 0 else 0
-        return sign * root(at_zero), root(at_one - at_zero)
+        return sympy.simplify(phi.kernel.mean(sympy.Integer(0))), root(at_one - at_zero)
     raise TypeError(
         f"the moments of {phi.name!r} are not known exactly as {type(z).__name__}; use floats or Arb balls"
     )
@@ -440,13 +471,18 @@ def moments(phi: AnyActivation) -> Moments:
 def _polynomial_moments(kernel: Polynomial) -> Moments:
     """Return the moments of a polynomial, exact but for one rounding: `E φ'² = K'(1) = Σ k c_k²`."""
     mean, shares = kernel.means[0], kernel.shares
-    return Moments(
-        mean=float(mean),
-        square=float(sum(shares)),
-        variance=float(sum(shares[1:])),
-        slope_square=float(sum(k * share for k, share in enumerate(shares))),
-        linear=float(kernel.means[1]) if len(kernel.means) > 1 else 0.0,
+    given = Moments(
+        mean=to_float(mean),
+        square=to_float(Fraction(sum(shares))),
+        variance=to_float(Fraction(sum(shares[1:]))),
+        slope_square=to_float(Fraction(sum(k * share for k, share in enumerate(shares)))),
+        linear=to_float(kernel.means[1]) if len(kernel.means) > 1 else 0.0,
     )
+    if not math.isfinite(given.square + given.slope_square):
+        raise ValueError(
+            f"the moments of a polynomial of degree {len(shares) - 1} are too large for float64; scale it down"
+        )
+    return given
 
 
 @lru_cache(maxsize=1024)

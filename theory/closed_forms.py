@@ -14,11 +14,13 @@ from functools import cached_property
 from math import comb, factorial, perm
 from typing import Any
 
+import flint
 import numpy as np
 
-from theory.scalars import Array, like, pi_like, root_of_product, transcendental
+from theory.scalars import Array, is_ball, like, nearest, pi_like, root, root_of_product, transcendental
 
 ONE, ZERO = Fraction(1), Fraction(0)
+ENOUGH = Fraction(10**300)  # e^{−10³⁰⁰ (1 − ρ)} is 0 for every float64 ρ < 1
 _exp, _asin, _acos = transcendental("exp"), transcendental("asin"), transcendental("acos")
 
 
@@ -35,6 +37,10 @@ class ClosedForm(ABC):
     @abstractmethod
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)` for a ball or a SymPy expression."""
+
+    @abstractmethod
+    def mean(self, scalar: Any) -> Any:
+        """Return `E φ(Z)` as a number of the kind of `scalar`, a ball or a SymPy expression."""
 
     @abstractmethod
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
@@ -66,6 +72,11 @@ class ArcCosine(ClosedForm):
         angle, pi, J = _acos(rho), pi_like(rho), ORTHANT_MOMENTS[self.degree]
         same, opposite = like(self.right**2 + self.left**2, rho), like(2 * self.right * self.left, rho)
         return same * J(rho, sine, angle, pi) + opposite * J(-rho, sine, pi - angle, pi)
+
+    def mean(self, scalar: Any) -> Any:
+        """Return `(right + left) E Z₊ᵐ`, where `E Z₊ᵐ` is 1/2, 1/√(2π) and 1/2."""
+        size = like(self.right + self.left, scalar)
+        return size / root(2 * pi_like(scalar)) if self.degree == 1 else size / 2
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
@@ -122,31 +133,62 @@ class Sine(ClosedForm):
         square = like(self.a**2, rho)
         return (_exp(-square * (1 - rho)) + self._phase(rho) * _exp(-square * (1 + rho))) / 2
 
+    def mean(self, scalar: Any) -> Any:
+        """Return `e^{−a²/2} sin b`, or `e^{−a²/2} cos b`."""
+        return _exp(-like(self.a**2 / 2, scalar)) * _wave("cos" if self.cosine else "sin", self.b, scalar)
+
     def _phase(self, rho: Any) -> Any:
-        cosine = transcendental("cos")(like(2 * self.b, rho))
+        cosine = _wave("cos", 2 * self.b, rho)
         return cosine if self.cosine else -cosine
+
+    @cached_property
+    def float_phase(self) -> float:
+        """`∓cos(2b)` of the exact `b`, which may be far beyond float64's grasp of angles."""
+        with flint.ctx.workprec(128):
+            return nearest(self._phase(flint.arb(0)))
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
-        square, sign = float(self.a**2), 1 if self.cosine else -1
+        square = float(min(self.a**2, ENOUGH))
         near = np.exp(square * (rho - 1))
         far = math.exp(-2 * square) / near if square < 300 else np.exp(-square * (rho + 1))
-        loops().fill_waves(near, far, sign * math.cos(2 * self.b), shift, scale, out)
+        loops().fill_waves(near, far, self.float_phase, shift, scale, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
         return Sine(self.a * a, self.a * b + self.b, self.cosine)
 
 
+def _wave(name: str, angle: Fraction, scalar: Any) -> Any:
+    """Return the sine or cosine of a rational; a ball gets as many more bits as the angle has before the point."""
+    function = transcendental(name)
+    if not is_ball(scalar):
+        return function(like(angle, scalar))
+    with flint.ctx.workprec(flint.ctx.prec + int(abs(angle)).bit_length()):
+        return function(like(angle, scalar))
+
+
 @dataclass(frozen=True)
 class ErrorFunction(ClosedForm):
-    """`φ(z) = erf(a z)`: `K(ρ) = (2/π) arcsin(2a²ρ / (1 + 2a²))`. Source: Williams 1997."""
+    """`φ(z) = erf(a z)`: `K(ρ) = (2/π) arcsin(2a²ρ / (1 + 2a²))`. Source: Williams 1997.
+
+    Floats and balls take `arctan2(2a²ρ, √((1 + 2a²(1 − ρ))(1 + 2a²(1 + ρ))))`, which keeps its digits as the
+    ratio nears 1.
+    """
 
     a: Fraction = ONE
 
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
-        return 2 * _asin(like(self._ratio, rho) * rho) / pi_like(rho)
+        if not is_ball(rho):
+            return 2 * _asin(like(self._ratio, rho) * rho) / pi_like(rho)
+        square = like(2 * self.a**2, rho)
+        cosine = root_of_product(1 + square * (1 - rho), 1 + square * (1 + rho))
+        return 2 * flint.arb.atan2(square * rho, cosine) / pi_like(rho)
+
+    def mean(self, scalar: Any) -> Any:
+        """Return 0."""
+        return scalar * 0
 
     @property
     def _ratio(self) -> Fraction:
@@ -154,8 +196,9 @@ class ErrorFunction(ClosedForm):
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
-        np.multiply(rho, float(self._ratio), out=out)
-        np.arcsin(out, out=out)
+        ratio, rest = float(self._ratio), float(1 - self._ratio)
+        cosine = np.sqrt((rest + ratio * (1 - rho)) * (rest + ratio * (1 + rho)))
+        np.arctan2(ratio * rho, cosine, out=out)
         out *= 2 * scale / math.pi
         if shift:
             out -= shift * scale
@@ -167,23 +210,28 @@ class ErrorFunction(ClosedForm):
 
 @dataclass(frozen=True)
 class GaussianUnit(ClosedForm):
-    """`φ(z) = exp(−(a z + b)²/2)`: `K(ρ) = exp(−b²/(1 + a² + a²ρ)) / √((1 + a²)² − a⁴ρ²)`."""
+    """`φ(z) = exp(−(a z + b)²/2)`: `K(ρ) = exp(−b²/(1 + a² + a²ρ)) / √((1 + a²(1 − ρ))(1 + a²(1 + ρ)))`."""
 
     a: Fraction = ONE
     b: Fraction = ZERO
 
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
-        spread, product = like(1 + self.a**2, rho), like(self.a**2, rho) * rho
-        size = 1 / root_of_product(spread - product, spread + product)
-        return size * _exp(-like(self.b**2, rho) / (spread + product)) if self.b else size
+        square = like(self.a**2, rho)
+        near, far = 1 + square * (1 - rho), 1 + square * (1 + rho)
+        size = 1 / root_of_product(near, far)
+        return size * _exp(-like(self.b**2, rho) / far) if self.b else size
+
+    def mean(self, scalar: Any) -> Any:
+        """Return `e^{−b²/(2(1 + a²))}/√(1 + a²)`."""
+        spread = 1 + self.a**2
+        size = 1 / root(like(spread, scalar))
+        return size * _exp(-like(self.b**2 / (2 * spread), scalar)) if self.b else size
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
-        loops().fill_gaussian(rho, float(self.a**2), shift, scale, out)
-        if self.b:
-            bump = np.exp(-float(self.b**2) / (float(1 + self.a**2) + float(self.a**2) * rho))
-            out[:] = (out / scale + shift) * bump * scale - shift * scale
+        rest = 1 / (1 + self.a**2)
+        loops().fill_gaussian(rho, float(rest), float(1 - rest), float(self.b**2 * rest), shift, scale, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
@@ -197,6 +245,10 @@ class Gelu(ClosedForm):
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
         return gelu_kernel(rho, root_of_product(2 - rho, 2 + rho), _asin(rho / 2), pi_like(rho))
+
+    def mean(self, scalar: Any) -> Any:
+        """Return `1/(2√π)`."""
+        return 1 / (2 * root(pi_like(scalar)))
 
     def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
         """Write `(K(ρ) − shift) · scale`."""
@@ -220,6 +272,10 @@ class Polynomial(ClosedForm):
         for share in reversed(self.shares):
             value = value * rho + like(share, rho)
         return value
+
+    def mean(self, scalar: Any) -> Any:
+        """Return `b₀`."""
+        return like(self.means[0], scalar)
 
     @cached_property
     def means(self) -> tuple[Fraction, ...]:

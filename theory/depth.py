@@ -18,7 +18,8 @@ from scipy import optimize
 
 from theory.activations import Activation, AnyActivation, get, moments, standardise
 from theory.enclosures import GUARD, dual_kernel_enclosure
-from theory.kernels import dual_kernel, dual_kernel_derivative
+from theory.kernels import checked_correlations, dual_kernel, dual_kernel_derivative
+from theory.scalars import reals
 from theory.strength import kink_coefficient
 from theory.tolerances import float64_identity
 
@@ -78,11 +79,11 @@ def correlation_flow(
         float64 of shape (depth + 1, *shape of rho).
 
     Raises:
-        ValueError: The depth is negative or no integer; or as `correlation_map`.
+        ValueError: The depth is negative or no integer; a correlation is NaN or beyond ±1; or as `correlation_map`.
     """
     if not isinstance(depth, (int, np.integer)) or depth < 0:
         raise ValueError(f"depth is {depth!r}; allowed are integers depth ≥ 0")
-    flow = [np.asarray(rho, dtype=np.float64)]
+    flow = [checked_correlations(rho).reshape(np.shape(rho))]
     for _ in range(depth):
         flow.append(np.asarray(correlation_map(phi, flow[-1], normalisation=normalisation)))
     return np.array(flow)
@@ -141,7 +142,10 @@ def slope_at_one(phi: AnyActivation, normalisation: Normalisation = "standardise
     if normalisation == "standardised":
         phi = standardise(phi).origin or phi
     given = moments(phi.origin or phi)
-    return given.slope_square / (given.variance if normalisation == "standardised" else given.square)
+    size = given.variance if normalisation == "standardised" else given.square
+    if size == 0:
+        raise ValueError(f"the activation {phi.name!r} vanishes, so that its correlations are not defined")
+    return given.slope_square / size
 
 
 def fixed_point_enclosure(phi: AnyActivation, radius: float = 1e-12, prec: int = 64) -> arb:
@@ -151,14 +155,17 @@ def fixed_point_enclosure(phi: AnyActivation, radius: float = 1e-12, prec: int =
     enclose its only other zero; both signs are those of balls.
 
     Raises:
-        ValueError: The float fixed point is not below 1, or the signs are not certain: raise `radius` or `prec`.
+        ValueError: The float fixed point is not below 1, or nearer to 1 than `radius`; or the signs are not
+            certain: raise `radius` or `prec`.
     """
     guess = fixed_points(phi, normalisation="raw")[-2:][0].value
     if guess == 1.0:
         raise ValueError(f"the activation {get(phi).name!r} has no fixed point below 1 that is known")
     with flint.ctx.workprec(prec + GUARD):
         low, high = arb(guess) - arb(radius), arb(guess) + arb(radius)
-        if _gain(phi, low, prec) > 0 and _gain(phi, high, prec) < 0 and high < 1:
+        if not high < 1:
+            raise ValueError(f"radius is {radius}, which reaches from {guess} up to 1, a fixed point; lower it")
+        if _gain(phi, low, prec) > 0 and _gain(phi, high, prec) < 0:
             return low.union(high)
     raise ValueError(f"the signs at {guess} ± {radius} are not certain: raise radius or prec")
 
@@ -173,14 +180,15 @@ def critical_law(phi: AnyActivation, depth: Any) -> Any:
         depth: Numbers of layers `l > 0`, of any shape.
 
     Raises:
-        ValueError: The slope at 1 is not 1, or there is no kink.
+        ValueError: The slope at 1 is not 1, or there is no kink; or a depth is not positive.
     """
+    layers = reals("depth", depth, 0)
     slope, kink = slope_at_one(phi, "raw"), kink_coefficient(phi, standardised=False)
     if abs(slope - 1) > CRITICAL or kink == 0:
         raise ValueError(
             f"the raw map of {get(phi).name!r} has slope {slope:.3g} at 1 and kink coefficient {kink:.3g}"
         )
-    return 4 / (kink * np.asarray(depth, dtype=np.float64)) ** 2
+    return 4 / (kink * layers) ** 2
 
 
 def critical_bound(phi: AnyActivation, rho: Any, depth: Any) -> Any:
@@ -190,13 +198,17 @@ def critical_bound(phi: AnyActivation, rho: Any, depth: Any) -> Any:
     and `s`, and `sin θ − θ cos θ ≥ (8/3) sin³(θ/2)`.
 
     Raises:
-        ValueError: The activation is not positively homogeneous with a kink at 0.
+        ValueError: The activation is not positively homogeneous with a kink at 0; a correlation is NaN or beyond
+            ±1, or a depth negative.
     """
     phi = get(phi)
     if phi.degree != 1 or phi.kinks != (0.0,):
         raise ValueError(f"the activation {phi.name!r} is not one slope below 0 and another above")
-    steps = kink_coefficient(phi, standardised=False) / 2 * np.asarray(depth, dtype=np.float64)
-    return 1 / (1 / np.sqrt(1 - np.asarray(rho, dtype=np.float64)) + steps) ** 2
+    layers, start = reals("depth", depth), checked_correlations(rho).reshape(np.shape(rho))
+    if (layers < 0).any():
+        raise ValueError(f"depth is {depth!r}; allowed are numbers ≥ 0")
+    with np.errstate(divide="ignore"):  # at ρ₀ = 1 the bound is 0
+        return 1 / (1 / np.sqrt(1 - start) + kink_coefficient(phi, standardised=False) / 2 * layers) ** 2
 
 
 def _inner(phi: Activation, normalisation: Normalisation) -> float:

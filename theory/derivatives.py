@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import sympy
+from scipy import special
 
 from theory.activations import Activation, Symmetry, polynomial
 from theory.pieces import Part, Pieces, Term
@@ -82,9 +83,46 @@ def _symmetry(phi: Activation, order: int) -> Symmetry | None:
     return "even" if phi.symmetry == "odd" else "odd"
 
 
+class Expit(sympy.Function):
+    """`σ(u) = 1/(1 + e^{−u})`, whose derivative `σ(u) σ(−u)` neither overflows nor cancels."""
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """Return `σ(u) σ(−u)`."""
+        (u,) = self.args
+        return Expit(u) * Expit(-u)
+
+
+class Softplus(sympy.Function):
+    """`log(1 + eᵘ)`."""
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """Return `σ(u)`."""
+        return Expit(self.args[0])
+
+
+FLOATS = [{"Expit": special.expit, "Softplus": lambda u: np.logaddexp(0.0, u)}, "scipy", "numpy"]
+
+
+def stable(expression: sympy.Expr) -> sympy.Expr:
+    """Return the same function with `1 + eᵘ = 1/σ(−u)` and `tanh u = σ(2u) − σ(−2u)`, for floats of any size.
+
+    Mish's `1/((1 + eᵘ)² + 1)` becomes `σ(−u)²/(1 + σ(−u)²)`.
+    """
+    u = sympy.Wild("u")
+    square = Expit(-u) ** 2
+    for shape, same in (
+        (sympy.tanh(u), Expit(2 * u) - Expit(-2 * u)),
+        (sympy.log(1 + sympy.exp(u)), Softplus(u)),
+        (1 / (1 + (1 + sympy.exp(u)) ** 2), square / (1 + square)),
+        (1 / (1 + sympy.exp(u)), Expit(-u)),
+    ):
+        expression = expression.replace(shape, same)
+    return expression
+
+
 def _symbolic(phi: Activation, order: int) -> Callable[[Array], Array]:
     """Return the derivative of the activation's SymPy form, on float64 arrays."""
     z = sympy.Symbol("z", real=True)
-    expression = sympy.diff(phi.value(np.array([z], dtype=object))[0], z, order)
-    function = sympy.lambdify(z, expression, modules=["scipy", "numpy"], cse=True)
+    expression = sympy.diff(stable(phi.value(np.array([z], dtype=object))[0]), z, order)
+    function = sympy.lambdify(z, expression, modules=FLOATS, cse=True)
     return lambda x: np.asarray(function(x), dtype=np.float64)

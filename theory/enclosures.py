@@ -24,7 +24,7 @@ import numpy as np
 import sympy
 from flint import acb, arb
 
-from theory.activations import Activation, AnyActivation, get, moments
+from theory.activations import Activation, AnyActivation, get
 from theory.closed_forms import ClosedForm
 from theory.pieces import (
     Part,
@@ -39,7 +39,7 @@ from theory.pieces import (
     smoothed,
     total,
 )
-from theory.scalars import like, power
+from theory.scalars import fraction, like, power
 from theory.tolerances import float64_identity
 
 GUARD, PRECISION = 32, 128
@@ -103,8 +103,8 @@ def _bits(phi: Activation, prec: int) -> int:
     bits = prec
     while bits < 16 * prec:
         at_zero, at_one = _ends(phi, bits)
-        variance = float((at_one - at_zero).upper())
-        needed = prec - math.floor(math.log2(variance)) if variance > 0 else prec
+        variance = arb((at_one - at_zero).upper())
+        needed = prec - math.floor(float(variance.log()) / math.log(2)) if variance > 0 else prec
         if needed <= bits + 8:
             break
         bits = needed
@@ -117,15 +117,36 @@ def certifiable(phi: Activation) -> bool:
 
 
 def moment_balls(phi: Activation, prec: int = 64) -> tuple[arb, arb]:
-    """Return balls that contain `E φ(Z)` and `E φ(Z)²`; the sign of the former is that of its float64 value.
+    """Return balls that contain `E φ(Z)` and `E φ(Z)²`.
 
     Raises:
         ValueError: Nothing is known of the activation that could be proved.
     """
     with flint.ctx.workprec(prec + GUARD):
-        at_zero, at_one = _ends(phi, prec)
-        mean = 0.0 if phi.symmetry == "odd" else moments(phi).mean
-        return int(np.sign(mean)) * at_zero.nonnegative_part().sqrt(), at_one
+        _, at_one = _ends(phi, prec)
+        return _mean(phi, prec), at_one
+
+
+def end_balls(phi: Activation, prec: int = 64) -> tuple[arb, arb]:
+    """Return balls that contain `K(0) = (E φ)²` and `K(1) = E φ²` of the activation as it is.
+
+    Raises:
+        ValueError: Nothing is known of the activation that could be proved.
+    """
+    with flint.ctx.workprec(prec + GUARD):
+        return _ends(phi, prec)
+
+
+def _mean(phi: Activation, prec: int) -> arb:
+    """Return a ball around `E φ`, by the route that `_at` takes; a surrogate's mean is off by at most `δ`."""
+    if phi.symmetry == "odd":
+        return arb(0)
+    if phi.kernel:
+        return arb(phi.kernel.mean(arb(0)))
+    if phi.pieces:
+        g = surrogate(phi.pieces, prec)
+        return arb(smoothed(g.balls, arb(0), arb(1)) + arb(0, g.distance.upper()))
+    return strip_series(phi, prec).mean
 
 
 def closed_form_balls(kernel: ClosedForm, prec: int = PRECISION) -> tuple[arb, arb, arb]:
@@ -133,11 +154,6 @@ def closed_form_balls(kernel: ClosedForm, prec: int = PRECISION) -> tuple[arb, a
     with flint.ctx.workprec(prec + GUARD):
         low, zero, one = (kernel.formula(arb(end)) for end in (-1, 0, 1))
         return low, zero, one
-
-
-def nearest(ball: arb) -> float:
-    """Return the float64 nearest to the centre of a ball; `float(ball)` may be its neighbour."""
-    return float(_fraction(ball))
 
 
 def _correlation(rho: Any) -> arb:
@@ -217,7 +233,7 @@ def by_pieces(phi: Activation, rho: arb, prec: int) -> arb:
     assert phi.pieces is not None
     g = surrogate(phi.pieces, prec)
     if rho.is_exact() and rho in (-1, 0, 1):
-        return g.end(rho) + arb(0, ((2 * g.norm + g.distance) * g.distance).upper())
+        return g.end(rho) + arb(0, g.end_error.upper())
     spread, inside = ((1 - rho) * (1 + rho)).sqrt(), arb(0)
     for low, high, part in _clipped(in_balls(phi.pieces), g.reach, bool(phi.symmetry)):
 
@@ -225,8 +241,7 @@ def by_pieces(phi: Activation, rho: arb, prec: int) -> arb:
             return total(part, x) * smoothed(g.balls, rho * x, spread) * normal_pdf(x)
 
         inside += _integral(integrand, low, high, arb(2) ** -prec + g.distance / 16)
-    error = (g.beyond + g.distance) * g.norm + (g.norm + g.distance) * g.distance
-    return inside * (2 if phi.symmetry else 1) + arb(0, error.upper())
+    return inside * (2 if phi.symmetry else 1) + arb(0, g.error.upper())
 
 
 def _clipped(f: Pieces, reach: int, half: bool) -> Iterator[tuple[arb, arb, Part]]:
@@ -270,6 +285,16 @@ class Surrogate:
     distance: arb
     beyond: arb
     reach: int
+
+    @property
+    def error(self) -> arb:
+        """At least `|K_f(ρ) − ∫_{−L}^{L} f P_ρ g γ|`: `(‖g 1_{|z|>L}‖ + δ) ‖g‖ + (‖g‖ + δ) δ`."""
+        return (self.beyond + self.distance) * self.norm + (self.norm + self.distance) * self.distance
+
+    @property
+    def end_error(self) -> arb:
+        """At least `|K_f(ρ) − K_g(ρ)|`: `(2 ‖g‖ + δ) δ`."""
+        return (2 * self.norm + self.distance) * self.distance
 
     def end(self, rho: arb) -> arb:
         """Return `K_g` at −1, 0 or 1."""
@@ -330,12 +355,7 @@ def exponential_sum(count: int, prec: int) -> tuple[tuple[Fraction, Fraction], .
     roots: Any = flint.fmpz_poly(coefficients).complex_roots()
     nodes = [root.real for root, _ in roots]
     weights = [x * x.exp() / power((n + 1) * x.laguerre_l(n + 1), 2) for x in nodes]
-    return tuple((_fraction(w) / centre, _fraction(x) / centre) for w, x in zip(weights, nodes, strict=True))
-
-
-def _fraction(ball: arb) -> Fraction:
-    mantissa, exponent = ball.mid().man_exp()
-    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    return tuple((fraction(w) / centre, fraction(x) / centre) for w, x in zip(weights, nodes, strict=True))
 
 
 def _distance(f: Pieces, g: Pieces, reach: int) -> arb:
@@ -375,10 +395,11 @@ def by_strip(phi: Activation, rho: arb, prec: int) -> arb:
 
 @dataclass(frozen=True)
 class StripSeries:
-    """Balls around `c_k²` for `k ≤ n`, and an upper bound of `E f² − Σ_{k≤n} c_k²`."""
+    """Balls around `c_k²` for `k ≤ n` and around `c₀`, and an upper bound of `E f² − Σ_{k≤n} c_k²`."""
 
     shares: tuple[arb, ...]
     remainder: arb
+    mean: arb
 
 
 @lru_cache(maxsize=512)
@@ -391,7 +412,7 @@ def strip_series(phi: Activation, prec: int) -> StripSeries:
         shares = tuple(c * c for c in coefficients)
         remainder = (square - sum(shares, arb(0))).upper()
         if remainder <= square * arb(2) ** -prec or degree >= LARGEST_DEGREE:
-            return StripSeries(shares, remainder.max(arb(0)))
+            return StripSeries(shares, remainder.max(arb(0)), coefficients[0])
         degree *= 2
 
 
@@ -420,11 +441,20 @@ def hermite_balls(phi: Activation, n: int, prec: int) -> tuple[list[arb], arb]:
     step = 2 * math.pi * float(width) / ((bits + 4) * math.log(2) + log_M)
     with flint.ctx.workprec(bits + 32 + math.ceil(1.5 * reach * math.sqrt(n + 1))):
         sums, square = _trapezoid(phi, n, arb(step), math.ceil(reach / step))
-    leak = 2 * (width * width / 2).exp() / ((2 * arb.pi() * width / arb(step)).exp() - 1)
-    cut = 2 * size * (-(arb(reach) ** 2) / 4).exp()
-    error = (leak * size * growth + cut).upper()
-    square_error = leak * size * size + 2 * size * size * reach * (-(arb(reach) ** 2) / 2).exp()
+    aliased = leak(width, arb(step))
+    error = (aliased * size * growth + cut(size, reach)).upper()
+    square_error = aliased * size * size + 2 * size * size * reach * (-(arb(reach) ** 2) / 2).exp()
     return [c + arb(0, error) for c in sums], square + arb(0, square_error.upper())
+
+
+def leak(width: arb, step: arb) -> arb:
+    """Return `2 e^{a²/2}/(e^{2πa/h} − 1)`: by how much the trapezoidal rule may err for `f = 1`, `F = γ`."""
+    return 2 * (width * width / 2).exp() / ((2 * arb.pi() * width / step).exp() - 1)
+
+
+def cut(size: arb, reach: int) -> arb:
+    """Return `2 (α + β) e^{−L²/4}`, never below `∫_{|x|>L} |f h_k γ|` for any `k` and `L ≥ 2`."""
+    return 2 * size * (-(arb(reach) ** 2) / 4).exp()
 
 
 def _laguerre(n: int, square: arb) -> arb:

@@ -15,10 +15,10 @@ import flint
 import numpy as np
 from flint import arb
 
-from theory.activations import AnyActivation, get, moments
+from theory.activations import AnyActivation, check_not_constant, get, moments
 from theory.enclosures import GUARD, dual_kernel_enclosure
 from theory.hermite import hermite_coefficients
-from theory.rank import correlation_matrix
+from theory.rank import one_matrix
 from theory.tolerances import float64_identity
 
 Matrix = Sequence[Sequence[Any]]
@@ -28,7 +28,10 @@ ROUNDING = float64_identity(1)
 
 
 def polynomial_rank_limit(rank: int, degree: int) -> int:
-    """Return the highest rank of `K_φ(C)` for a polynomial `φ` of degree `m`: `N_m + N_{m−1}`, and `r` for `m = 1`.
+    """Return the highest rank of `K_φ(C)` over polynomials of degree `m`: `N_m + N_{m−1}`, and `r` for `m = 1`.
+
+    An odd or even polynomial, or one without its second highest Hermite term, has less: `N_m + N_q` with `q` the
+    highest degree of the other parity that it has.
 
     `C^{∘k}` is the Gram matrix of the `N_k = C(r + k − 1, k)` monomials of degree `k` in `r` variables, at points
     of the unit sphere. There `|a|² = 1` turns a monomial of degree `k − 2` into a sum of those of degree `k`: now
@@ -54,11 +57,12 @@ def monomials(variables: int, degree: int) -> int:
 
 
 def least_eigenvalue_bound(C: Any, phi: AnyActivation, degree: int = 400) -> float:
-    """Return a lower bound of `λ_min(K_φ(C))` that needs only the largest correlation `r = max |ρ_ij|`.
+    """Return a lower bound of `λ_min(K_φ(C))` that needs only the largest correlation `β = max |ρ_ij|`.
 
-    By Gershgorin `λ_min(C^{∘k}) ≥ max(0, 1 − (n − 1) rᵏ)`, hence
-    `λ_min(K(C)) ≥ Σ_{k≥1} c_k² max(0, 1 − (n − 1) rᵏ)`. Positive for every `r < 1` unless `φ` is a polynomial.
-    Terms above `degree` count as that of `degree + 1`, and coefficients that may be rounding count as zero.
+    By Gershgorin `λ_min(C^{∘k}) ≥ max(0, 1 − (n − 1) βᵏ)`, hence
+    `λ_min(K(C)) ≥ Σ_{k≥1} c_k² max(0, 1 − (n − 1) βᵏ)`. Positive for every `β < 1` unless `φ` is a polynomial.
+    Terms above `degree` count as that of `degree + 1`, and every coefficient is taken smaller by what rounding may
+    have done to it, so that this stays a lower bound where the mean of `φ` is large against its variance.
 
     Args:
         C: Correlation matrix, shape (n, n).
@@ -68,26 +72,32 @@ def least_eigenvalue_bound(C: Any, phi: AnyActivation, degree: int = 400) -> flo
     Raises:
         ValueError: `C` is no correlation matrix, or `phi` cannot be standardised.
     """
-    C, phi = correlation_matrix(C), get(phi)
-    r = float(np.abs(C - np.eye(len(C))).max())
-    c = hermite_coefficients(phi, degree)[1:] / math.sqrt(moments(phi).variance)
-    weights = np.where(np.abs(c) > ROUNDING, c * c, 0.0)
-    rest = 1 - weights.sum()
-    terms = np.maximum(0.0, 1 - (len(C) - 1) * r ** np.arange(1.0, degree + 2))
-    return float(weights @ terms[:-1] + (rest if rest > ROUNDING else 0.0) * terms[-1])
+    C, phi = one_matrix(C), get(phi)
+    given = moments(phi)
+    check_not_constant(phi, given)
+    floor = ROUNDING * math.sqrt(given.square / given.variance)
+    beta = float(np.abs(C - np.eye(len(C))).max())
+    c = hermite_coefficients(phi, degree)[1:] / math.sqrt(given.variance)
+    weights = np.where(np.abs(c) > floor, np.maximum(np.abs(c) - floor, 0.0) ** 2, 0.0)
+    rest = 1 - (np.abs(c) + floor) @ (np.abs(c) + floor)
+    terms = np.maximum(0.0, 1 - (len(C) - 1) * beta ** np.arange(1.0, degree + 2))
+    return float(weights @ terms[:-1] + max(rest, 0.0) * terms[-1])
 
 
 def kernel_matrix(C: Matrix, phi: AnyActivation, prec: int = 64) -> Balls:
     """Return `K_φ(C)` entry by entry as balls, for a rational correlation matrix.
 
     Raises:
-        ValueError: `C` is not square and symmetric with unit diagonal.
+        ValueError: `C` is not square and symmetric with unit diagonal, or clearly not positive semidefinite.
     """
     n = len(C)
+    if not n:
+        raise ValueError("C is empty; give at least one feature")
     if any(len(row) != n for row in C) or any(
         C[i][j] != (1 if i == j else C[j][i]) for i in range(n) for j in range(i + 1)
     ):
         raise ValueError("C is no correlation matrix: it has to be square and symmetric, with 1 on the diagonal")
+    one_matrix([[float(entry) for entry in row] for row in C])
     upper = {(i, j): dual_kernel_enclosure(phi, C[i][j], prec) for i in range(n) for j in range(i, n)}
     return [[upper[min(i, j), max(i, j)] for j in range(n)] for i in range(n)]
 
@@ -154,8 +164,10 @@ def rational_gram(vectors: Sequence[Sequence[Fraction]]) -> list[list[Fraction]]
     """Return the Gram matrix of rational vectors of length one: a correlation matrix of rank at most their length.
 
     Raises:
-        ValueError: A vector does not have length one.
+        ValueError: A vector does not have length one, or they differ in dimension.
     """
+    if len({len(vector) for vector in vectors}) > 1:
+        raise ValueError("the vectors differ in dimension; give each the same number of coordinates")
     G = [[sum((a * b for a, b in zip(u, v, strict=True)), Fraction(0)) for v in vectors] for u in vectors]
     for i, row in enumerate(G):
         if row[i] != 1:

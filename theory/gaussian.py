@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,7 @@ def resolve(function: Function, kinks: Sequence[float] = (), tail: float = 1e-18
         rough = _is_rough(function, low, high, scale) & (high - low > NARROWEST)
         done.append(low[~rough])
         if not rough.any():
+            _warn_of_kinks(function, low, high, scale)
             return Resolved(function, np.sort(np.concatenate(done)), tuple(inside))
         middle = (low + high)[rough] / 2
         low, high = np.concatenate([low[rough], middle]), np.concatenate([middle, high[rough]])
@@ -85,6 +87,18 @@ def resolve(function: Function, kinks: Sequence[float] = (), tail: float = 1e-18
         f"{_name(function)} is not resolved by {MOST} panels on [−{reach:g}, {reach:g}]: it oscillates too fast, "
         "or jumps where no kink is given; pass its kinks, or use a closed form"
     )
+
+
+def _warn_of_kinks(function: Function, low: Array, high: Array, scale: float) -> None:
+    """Warn if panels are still rough though so narrow that only a kink explains it."""
+    narrow = (high - low <= 2 * NARROWEST) & _is_rough(function, low, high, scale)
+    if narrow.any():
+        places = sorted({f"{z:.6g}" for z in (low + high)[narrow] / 2}, key=float)
+        warnings.warn(
+            f"{_name(function)} has a kink near {', '.join(places[:4])} that was not given, which "
+            "costs time and digits; use from_callable(function, kinks=[...])",
+            stacklevel=2,
+        )
 
 
 def expectation(function: Function, over: Resolved) -> float:

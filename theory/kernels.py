@@ -20,18 +20,18 @@ from flint import arb
 
 from theory import gaussian
 from theory.activations import Activation, AnyActivation, Moments, check_not_constant, get, moments, resolved
-from theory.closed_forms import ClosedForm
+from theory.closed_forms import ClosedForm, Polynomial
 from theory.derivatives import Derivative, derivative
 from theory.enclosures import (
     PRECISION,
     certifiable,
     closed_form_balls,
     dual_kernel_enclosure,
-    moment_balls,
-    nearest,
+    end_balls,
 )
 from theory.hermite import hermite_coefficients
-from theory.loops import chebyshev_sum, pin
+from theory.loops import chebyshev_sum, fill_polynomial, pin
+from theory.scalars import nearest, to_float
 from theory.tolerances import EPS, float64_identity
 
 __all__ = [
@@ -184,7 +184,7 @@ def evaluator(phi: Activation, standardised: bool) -> Evaluator:
     if phi.kernel:
         low, zero, one = closed_form_balls(phi.kernel)
         if not standardised or one < 100 * (one - zero):
-            return _closed(phi.kernel, (low, zero, one), standardised)
+            return _closed(phi, phi.kernel, (low, zero, one), standardised)
     if standardised:
         _check_digits(phi)
     series, given = interpolant(phi), moments(phi)
@@ -196,13 +196,36 @@ def evaluator(phi: Activation, standardised: bool) -> Evaluator:
     return Evaluator(fill, (shift + scale * series.at_minus_one, shift, shift + scale))
 
 
-def _closed(kernel: ClosedForm, ends: tuple[arb, arb, arb], standardised: bool) -> Evaluator:
+def _closed(phi: Activation, kernel: ClosedForm, ends: tuple[arb, arb, arb], standardised: bool) -> Evaluator:
+    """Return the evaluator of an elementary kernel.
+
+    Raises:
+        ValueError: The kernel, or the factor that standardises it, is beyond float64.
+    """
     low, zero, one = ends
     with flint.ctx.workprec(PRECISION):
         shift, scale = (zero, 1 / (one - zero)) if standardised else (arb(0), arb(1))
         at = [nearest((end - shift) * scale) for end in (low, zero, one)]
         offset, factor = nearest(shift), nearest(scale)
-    return Evaluator(lambda rho, out: kernel.fill(rho, out, offset, factor), (at[0], at[1], at[2]))
+    weights = _weights(kernel, standardised) if isinstance(kernel, Polynomial) else np.array([offset, factor])
+    if not np.isfinite([*at, *weights]).all():
+        raise ValueError(
+            f"the {'variance' if standardised else 'kernel'} of the activation {phi.name!r} is too small or too "
+            "large for float64; use dual_kernel_enclosure, or scale the activation"
+        )
+    ends_in_floats = (at[0], at[1], at[2])
+    if isinstance(kernel, Polynomial):
+        return Evaluator(lambda rho, out: fill_polynomial(rho, weights, out), ends_in_floats)
+    return Evaluator(lambda rho, out: kernel.fill(rho, out, offset, factor), ends_in_floats)
+
+
+def _weights(kernel: Polynomial, standardised: bool) -> Array:
+    """Return the coefficients of a polynomial's kernel, divided by the variance before they are rounded."""
+    constant, *shares = kernel.shares
+    if standardised:
+        variance = sum(shares)
+        constant, shares = Fraction(0), [share / variance for share in shares]
+    return np.array([to_float(share) for share in (constant, *shares)])
 
 
 def _check_digits(phi: Activation) -> None:
@@ -307,8 +330,8 @@ def _standardised(phi: Activation) -> gaussian.Resolved:
 def _variance(phi: Activation) -> float:
     if phi.kernel or (certifiable(phi) and _share(moments(phi)) < LEAST_SHARE):
         with flint.ctx.workprec(PRECISION):
-            mean, square = moment_balls(phi, PRECISION)
-            return nearest(square - mean * mean)
+            at_zero, at_one = end_balls(phi, PRECISION)
+            return nearest(at_one - at_zero)
     check_not_constant(phi, moments(phi))
     return moments(phi).variance
 
@@ -382,7 +405,7 @@ def _report_lines(phi: Activation, rho: Any, certify: bool, prec: int) -> Iterat
     standardised, raw = (dual_kernel(phi, float(rho), standardised=flag) for flag in (True, False))
     yield f"K({_shown(rho)}) = {standardised:.16g}, E φ(X)φ(Y) = {raw:.16g}"
     if certify:
-        ball = dual_kernel_enclosure(phi, rho, prec).str(20).replace("+/-", "±")
+        ball = dual_kernel_enclosure(phi, rho, prec).str(max(20, prec * 3 // 10)).replace("+/-", "±")
         yield f"K({_shown(rho)}) ∈ {ball}, certified"
 
 

@@ -55,11 +55,11 @@ def fill_waves(near, far, phase, shift, scale, out):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def fill_gaussian(rho, square, shift, scale, out):
-    """Write the kernel of `exp(−a² z²/2)`, with `square = a²`."""
+def fill_gaussian(rho, rest, ratio, shifted, shift, scale, out):
+    """Write the kernel of `exp(−(a z + b)²/2)`: `rest = 1/(1 + a²)`, `ratio = a² rest`, `shifted = b² rest`."""
     for i in range(rho.size):
-        product = square * rho[i]
-        out[i] = (1 / math.sqrt((1 + square - product) * (1 + square + product)) - shift) * scale
+        near, far = rest + ratio * (1 - rho[i]), rest + ratio * (1 + rho[i])
+        out[i] = (rest / math.sqrt(near * far) * math.exp(-shifted / far) - shift) * scale
 
 
 @numba.njit(cache=True, error_model="numpy")

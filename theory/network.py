@@ -301,6 +301,10 @@ class SquaredError:
         """Return `h − y`."""
         return np.asarray(h - self.y)
 
+    def hessian_vector(self, h: Array, direction: Array) -> Array:
+        """Return the second derivative at `h` times a direction, both of shape (outputs, samples)."""
+        return direction
+
 
 def loss(network: Network, x: Array, criterion: SquaredError) -> Any:
     """Return the value of `criterion` at the outputs of the network."""

@@ -11,14 +11,24 @@ values of activations instead and are other numbers; nothing here is called "the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from scipy.special import entr
 
-from theory.activations import Activation, AnyActivation, from_callable, get, moments, standardise
+from theory.activations import (
+    Activation,
+    AnyActivation,
+    check_not_constant,
+    from_callable,
+    get,
+    moments,
+    standardise,
+)
 from theory.kernels import dual_kernel
 from theory.tolerances import EPS, float64_identity
 
@@ -27,21 +37,22 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Ranks:
-    """Four measures of rank of one matrix, from the smallest to the largest."""
+    """Four measures of rank, from the smallest to the largest: numbers, or arrays for a stack of matrices."""
 
-    stable: float
-    renyi2: float
-    shannon: float
-    hard: int
+    stable: Any
+    renyi2: Any
+    shannon: Any
+    hard: Any
 
 
 def ranks(C: Any) -> Ranks:
-    """Return all four measures of a positive semidefinite matrix, shape (n, n).
+    """Return all four measures of positive semidefinite matrices, shape (..., n, n).
 
     Raises:
         ValueError: As `stable_rank`.
     """
-    return Ranks(float(stable_rank(C)), float(renyi2_rank(C)), float(shannon_rank(C)), int(hard_rank(C)))
+    found = Ranks(stable_rank(C), renyi2_rank(C), shannon_rank(C), hard_rank(C))
+    return found if np.ndim(C) > 2 else Ranks(*(number.item() for number in vars(found).values()))
 
 
 def stable_rank(C: Any) -> Any:
@@ -50,12 +61,13 @@ def stable_rank(C: Any) -> Any:
     Of a matrix of activations `H` it is `‖H‖_F² / ‖H‖₂²` with `C = Hᵀ H`.
 
     Args:
-        C: Positive semidefinite, float64 of shape (..., n, n).
+        C: Positive semidefinite, shape (..., n, n); float64 is exact, of float32 its own rounding is forgiven.
 
     Returns:
         float64 of shape (...).
 
     Raises:
+        TypeError: `C` is complex or no array of numbers.
         ValueError: `C` is not square, finite, symmetric and positive semidefinite (to rounding), or is zero.
 
     Source: Rudelson and Vershynin 2007.
@@ -84,7 +96,7 @@ def hard_rank(C: Any, rtol: float | None = None) -> Any:
 
     Args:
         C: Positive semidefinite, float64 of shape (..., n, n).
-        rtol: By default `64 n eps`, what rounding leaves of an eigenvalue that is zero.
+        rtol: By default `64 n eps` of the type of `C`, what rounding leaves of an eigenvalue that is zero.
 
     Returns:
         int64 of shape (...).
@@ -92,10 +104,10 @@ def hard_rank(C: Any, rtol: float | None = None) -> Any:
     Raises:
         ValueError: As `stable_rank`; or `rtol` is not in [0, 1).
     """
-    p = shares(C)
-    threshold = 64 * EPS * p.shape[-1] if rtol is None else rtol
-    if not 0 <= threshold < 1:
+    if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is {rtol!r}; allowed are shares of the largest eigenvalue, 0 ≤ rtol < 1")
+    p = shares(C, rtol or 0.0)
+    threshold = 64 * p.shape[-1] * _eps(C) if rtol is None else rtol
     return (p > threshold * p.max(axis=-1, keepdims=True)).sum(axis=-1)
 
 
@@ -175,12 +187,30 @@ def linear_share(phi: AnyActivation | float) -> float:
     """Return `c₁² / Var φ` of an activation; a number is checked and returned.
 
     Raises:
-        ValueError: The number is not in [0, 1].
+        ValueError: The number is not in [0, 1], or the activation is constant.
     """
-    share = float(phi) if isinstance(phi, (int, float, np.floating)) else moments(get(phi)).linear_share
+    if isinstance(phi, (int, float, Fraction, np.number)):
+        share = float(phi)
+    else:
+        phi = get(phi)
+        check_not_constant(phi, moments(phi))
+        share = moments(phi).linear_share
     if not 0 <= share <= 1 + float64_identity():
         raise ValueError(f"phi is the linear share {phi!r}; allowed are shares in [0, 1], or an activation")
     return min(share, 1.0)
+
+
+def one_matrix(C: Any) -> Array:
+    """Return one correlation matrix as float64, checked.
+
+    Raises:
+        ValueError: As `correlation_matrix`, or it is a stack of them.
+    """
+    if np.ndim(C) > 2:
+        raise ValueError(
+            f"C has shape {np.shape(C)}; this function takes one matrix: call it for each of the stack"
+        )
+    return correlation_matrix(C)
 
 
 def predict_rank(C: Any, phi: AnyActivation) -> Ranks:
@@ -193,7 +223,7 @@ def predict_rank(C: Any, phi: AnyActivation) -> Ranks:
     Raises:
         ValueError: As `rank_gain`.
     """
-    return ranks(dual_kernel(phi, correlation_matrix(C)))
+    return ranks(dual_kernel(phi, one_matrix(C)))
 
 
 def predict_sampled_rank(C: Any, phi: AnyActivation, samples: int) -> float:
@@ -211,9 +241,9 @@ def predict_sampled_rank(C: Any, phi: AnyActivation, samples: int) -> float:
     Raises:
         ValueError: As `rank_gain`, or `samples < 1`.
     """
-    if samples < 1:
+    if not isinstance(samples, (int, np.integer)) or samples < 1:
         raise ValueError(f"samples is {samples!r}; allowed are integers ≥ 1")
-    C, phi = correlation_matrix(C), get(phi)
+    C, phi = one_matrix(C), get(phi)
     K, fourth = dual_kernel(phi, C), dual_kernel(_square(phi), C, standardised=False)
     return float(len(C) ** 2 / (K**2 + (fourth - K**2) / samples).sum())
 
@@ -232,63 +262,83 @@ class _Squared:
         return self.function(z) ** 2
 
 
-def shares(C: Any) -> Array:
+def shares(C: Any, slack: float = 0.0) -> Array:
     """Return the eigenvalues of positive semidefinite matrices as shares `λ/Σλ`, ascending.
 
     Args:
-        C: float64 of shape (..., n, n).
+        C: Shape (..., n, n).
+        slack: Shares down to minus this count as zero, beside what rounding explains.
 
     Raises:
         ValueError: `C` is not square, finite, symmetric and positive semidefinite (to rounding), or is zero.
     """
-    eigenvalues = np.linalg.eigvalsh(_symmetric(C))
+    matrix = _symmetric(C)
+    eigenvalues = np.linalg.eigvalsh(matrix / (np.abs(matrix).max() or 1.0))
     trace = eigenvalues.sum(axis=-1, keepdims=True)
     if not (trace > 0).all():
         raise ValueError("C is zero or negative, so it has no rank to measure; drop features that never vary")
     p = eigenvalues / trace
-    _check_semidefinite(p)
+    _check_semidefinite(p, max(slack, _slack(C)))
     return np.asarray(np.maximum(p, 0.0))
 
 
 def correlation_matrix(C: Any) -> Array:
-    """Return `C` as float64, checked: symmetric, unit diagonal, positive semidefinite, each to rounding.
+    """Return `C` as float64, checked: symmetric, unit diagonal, positive semidefinite, to rounding of its type.
 
     Args:
-        C: Shape (..., n, n).
+        C: Shape (..., n, n), for instance `np.corrcoef(H.T)` of activations `H` of shape (samples, units).
 
     Raises:
         ValueError: It is no correlation matrix; the message says in what and, where there is one, the fix.
     """
-    C = _symmetric(C)
+    slack, C = _slack(C), _symmetric(C)
     diagonal = np.diagonal(C, axis1=-2, axis2=-1)
-    if np.abs(diagonal - 1).max() > float64_identity(C.shape[-1]):
-        worst = diagonal.flat[np.abs(diagonal - 1).argmax()]
+    if np.abs(diagonal - 1).max() > slack:
+        worst = float(diagonal.flat[np.abs(diagonal - 1).argmax()])
         raise ValueError(
-            f"C has {worst:g} on its diagonal; a correlation matrix has 1 there: divide a covariance by "
-            "√(C_ii C_jj)"
+            f"C has {worst!r} on its diagonal; a correlation matrix has 1 there: divide a covariance by "
+            "√(C_ii C_jj), or use np.corrcoef(H.T) for activations H of shape (samples, units)"
         )
-    _check_semidefinite(np.linalg.eigvalsh(C) / C.shape[-1])
-    return np.clip(C, -1.0, 1.0)
+    _check_semidefinite(np.linalg.eigvalsh(C) / C.shape[-1], slack)
+    C = np.clip(C, -1.0, 1.0)
+    index = np.arange(C.shape[-1])
+    C[..., index, index] = 1.0
+    return C
+
+
+def _eps(C: Any) -> float:
+    """Return the rounding unit of the type in which a matrix was given; that of float64 for lists and integers."""
+    given = getattr(C, "dtype", None)
+    floating = isinstance(given, np.dtype) and given.kind == "f"
+    return max(EPS, float(np.finfo(given).eps)) if floating else EPS
+
+
+def _slack(C: Any) -> float:
+    """Return `64 eps (1 + √n)`, what rounding of its entries may do to a matrix of unit size."""
+    return 64 * _eps(C) * (1 + math.sqrt(np.shape(C)[-1] if np.ndim(C) else 1))
 
 
 def _symmetric(C: Any) -> Array:
-    matrix = np.asarray(C, dtype=np.float64)
+    matrix = _real(C, "C")
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.size:
         raise ValueError(f"C has shape {matrix.shape}; allowed are square matrices, shape (..., n, n) with n ≥ 1")
     if not np.isfinite(matrix).all():
         raise ValueError(
             "C contains NaN or infinity; a feature that never varies has no correlation: drop it first"
         )
-    scale = float(np.abs(matrix).max())
-    if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > scale * float64_identity(matrix.shape[-1]):
-        raise ValueError("C is not symmetric; use (C + Cᵀ)/2 if it ought to be")
+    scale = float(np.abs(matrix).max()) or 1.0
+    if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > scale * _slack(C):
+        raise ValueError(
+            "C is not symmetric; of activations H, shape (samples, units), give np.corrcoef(H.T) or H.T @ H; use "
+            "(C + Cᵀ)/2 if it is a covariance and ought to be symmetric"
+        )
     return matrix
 
 
-def _check_semidefinite(p: Array) -> None:
+def _check_semidefinite(p: Array, slack: float) -> None:
     """Check shares of eigenvalues; the slack is what rounding of the entries may do to them."""
     lowest = float(p.min())
-    if lowest < -float64_identity(p.shape[-1]):
+    if lowest < -slack:
         raise ValueError(
             f"C is not positive semidefinite: one eigenvalue is {lowest:.3g} of the trace; a sample covariance of "
             "complete data always is, one with entries from different samples need not be"
@@ -299,13 +349,29 @@ def _squares(C: Array) -> Array:
     return np.asarray((C * C).sum(axis=(-2, -1)))
 
 
+def _real(values: Any, name: str) -> Array:
+    """Return numbers as a fresh float64 array.
+
+    Raises:
+        TypeError: They are complex, or no numbers; a masked entry is none.
+    """
+    if np.ma.is_masked(values):
+        raise TypeError(f"{name} has masked entries; fill or drop them first")
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(
+            f"{name} holds {array.dtype}; real numbers are needed" + " (pass .real?)" * (array.dtype.kind == "c")
+        )
+    return np.array(array, dtype=np.float64)
+
+
 def _singular_values(H: Any) -> Array:
-    matrix = np.asarray(H, dtype=np.float64)
+    matrix = _real(H, "H")
     if matrix.ndim < 2 or not matrix.size:
         raise ValueError(f"H has shape {matrix.shape}; allowed are activations of shape (..., samples, units)")
     if not np.isfinite(matrix).all():
         raise ValueError("H contains NaN or infinity; drop the samples or units that do")
-    sigma = np.linalg.svd(matrix, compute_uv=False)
+    sigma = np.linalg.svd(matrix / (np.abs(matrix).max() or 1.0), compute_uv=False)
     if not (sigma[..., 0] > 0).all():
         raise ValueError("H is zero, so it has no rank to measure")
     return np.asarray(sigma)

@@ -19,6 +19,7 @@ from scipy import special
 from theory import gaussian
 from theory.activations import Activation, AnyActivation, get, modulate
 from theory.catalogue import SELU_ALPHA, SELU_SCALE
+from theory.scalars import reals
 
 Array = np.ndarray[Any, Any]
 
@@ -27,13 +28,22 @@ CELLS = 4096  # of gains and shifts in one block
 
 
 def sine_strength(s: Any) -> Any:
-    """Return `α = s² coth s² − 1` of `sin(s z)`, from `E f² = e^{−s²} sinh s²` and `E f'² = s² e^{−s²} cosh s²`."""
-    square = np.square(s)
-    return square / np.tanh(square) - 1
+    """Return `α = s² coth s² − 1` of `sin(s z)`, from `E f² = e^{−s²} sinh s²` and `E f'² = s² e^{−s²} cosh s²`.
+
+    For `s² < 10⁻³` by its series, `s⁴/3 − s⁸/45`.
+
+    Raises:
+        TypeError, ValueError: `s` is no finite real number, or an array of them.
+    """
+    square = np.square(reals("s", s))
+    small = square < 1e-3
+    with np.errstate(invalid="ignore"):
+        strength = np.where(small, square**2 / 3 - square**4 / 45, square / np.tanh(np.where(small, 1, square)) - 1)
+    return strength if strength.ndim else float(strength)
 
 
 def sine_frozen(s: float, delta: float) -> float:
-    """Return `P(|f'| ≤ δ) = P(|cos(s Z)| ≤ δ/s)` for `f(z) = sin(s z)`, to about 1e-14.
+    """Return `P(|f'| ≤ δ) = P(|cos(s Z)| ≤ δ/s)` for `f(z) = sin(s z)`, to about 1e-14; 1 where `δ ≥ s`.
 
     Raises:
         ValueError: `s` or `delta` is not positive.
@@ -45,7 +55,7 @@ def sine_frozen(s: float, delta: float) -> float:
 
 
 def sine_frozen_bound(s: float, delta: float) -> float:
-    """Return `(2/π) arcsin(δ/s) (1 + √(2π)/s)`, never below `P(|f'| ≤ δ)`; it tends to 0 as `s → ∞`.
+    """Return `(2/π) arcsin(min(δ/s, 1)) (1 + √(2π)/s)`, never below `P(|f'| ≤ δ)`; it tends to 0 as `s → ∞`.
 
     Every cell `[jπ/s, (j+1)π/s]` has the share `(2/π) arcsin(δ/s)` of its length where `|cos(s z)| ≤ δ/s`, and the
     cells' lengths times their largest densities sum to at most `1 + 2 (π/s) γ(0)`.
@@ -59,8 +69,8 @@ def sine_frozen_bound(s: float, delta: float) -> float:
 
 def _troughs(s: float, delta: float) -> tuple[Array, float]:
     """Return the zeros of `cos(s z)` that matter, and half the width of `|cos(s z)| ≤ δ/s` around each."""
-    if not (s > 0 and delta > 0):
-        raise ValueError(f"s is {s!r} and delta is {delta!r}; both have to be positive")
+    if not (0 < s < math.inf and delta > 0):
+        raise ValueError(f"s is {s!r} and delta is {delta!r}; both have to be positive, and s finite")
     count = math.ceil(REACH * s / math.pi)
     return (np.arange(-count, count) + 0.5) * math.pi / s, math.asin(min(delta / s, 1.0)) / s
 
@@ -92,10 +102,12 @@ def maps(phi: AnyActivation, a: Any, b: Any, delta: float) -> Map:
         delta: A slope below this counts as frozen.
 
     Raises:
-        ValueError: A gain is not positive, `delta` is not, or the frozen fraction of `φ` is not known.
+        TypeError: Something that should be a number is none.
+        ValueError: A gain is not positive, `delta` is not, a number is not finite, or the frozen fraction of `φ` is
+            not known.
     """
     phi = get(phi)
-    gain, shift = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    gain, shift = np.broadcast_arrays(reals("a", a), reals("b", b))
     frozen, bends = (
         frozen_fraction(phi, gain, shift, delta),
         _bends(phi, float((REACH * gain + np.abs(shift)).max())),
@@ -116,8 +128,8 @@ def frozen_fraction(phi: AnyActivation, a: Any, b: Any, delta: float) -> Array:
     Raises:
         ValueError: As `maps`.
     """
-    gain, shift = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    if not ((gain > 0).all() and delta > 0):
+    gain, shift = np.broadcast_arrays(reals("a", a), reals("b", b))
+    if not ((gain > 0).all() and reals("delta", delta) > 0):
         raise ValueError(f"a is {a!r} and delta is {delta!r}; both have to be positive (reflect z for a < 0)")
     low, high = live_interval(phi, delta / gain)
     low, high = (low - shift) / gain, (high - shift) / gain
@@ -129,9 +141,9 @@ def live_interval(phi: AnyActivation, eta: Any) -> tuple[Array, Array]:
     """Return the ends of the interval `{w : |φ'(w)| ≥ η}`, equal where it is empty.
 
     Raises:
-        ValueError: `φ` is none of `LIVE`.
+        ValueError: `φ` is none of `LIVE`, or an `η` is not positive.
     """
-    phi, eta = get(phi), np.asarray(eta, dtype=np.float64)
+    phi, eta = get(phi), reals("eta", eta, 0)
     if phi.name not in LIVE:
         raise ValueError(f"where {phi.name!r} is steep is not known; allowed are {', '.join(LIVE)}")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -145,10 +157,11 @@ def escape_bound(phi: AnyActivation, a: Any, delta: float) -> Array:
     `η 1{|φ'| ≥ η} ≤ |φ'|`, and the left side tends to 0.
 
     Raises:
-        ValueError: As `live_interval`.
+        ValueError: As `live_interval`; or a gain or `delta` is not positive.
     """
-    low, high = live_interval(phi, delta / np.asarray(a, dtype=np.float64))
-    return np.asarray((high - low) / (np.asarray(a) * math.sqrt(2 * math.pi)))
+    gain = reals("a", a, 0)
+    low, high = live_interval(phi, reals("delta", delta, 0) / gain)
+    return np.asarray((high - low) / (gain * math.sqrt(2 * math.pi)))
 
 
 def rescaled_softsign(t: float) -> tuple[float, float, float]:
@@ -161,7 +174,12 @@ def rescaled_softsign(t: float) -> tuple[float, float, float]:
 
     Returns:
         `α`, and the slopes at `Z = 1` and at `Z = −1`: with probability 0.68 the slope lies between them.
+
+    Raises:
+        ValueError: `t` is not above 1, or so large that quadrature does not reach the spike at `−t`.
     """
+    if not 1 < t < REACH - 1:
+        raise ValueError(f"t is {t!r}; allowed are thresholds between 1 and {REACH - 1:g}")
     a = float(gaussian.density(np.array(t))) ** -0.4
     phi = get("softsign")
     slope_square, variance, _ = _moments(phi, np.array([a]), np.array([a * t]), _bends(phi, a * (t + REACH)))

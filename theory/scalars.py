@@ -5,6 +5,7 @@ Exact scalars are `fractions.Fraction`, SymPy expressions and the balls `flint.a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -84,12 +85,64 @@ def root_of_product(a: Any, b: Any) -> Any:
     return (a * b).sqrt() if is_ball(a) else sympy.sqrt(a) * sympy.sqrt(b)
 
 
+def fraction(ball: flint.arb) -> Fraction:
+    """Return the centre of a ball."""
+    mantissa, exponent = ball.mid().man_exp()
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def nearest(ball: flint.arb) -> float:
+    """Return the float64 nearest to the centre of a ball, ±inf beyond float64; `float(ball)` may be a neighbour."""
+    centre = ball.mid()
+    if not centre.is_finite():
+        return float(centre)
+    mantissa, exponent = (int(part) for part in centre.man_exp())
+    size = mantissa.bit_length() + exponent
+    if mantissa and not -1080 <= size <= 1024:
+        return math.copysign(0.0 if size < 0 else math.inf, 1 if mantissa > 0 else -1)
+    return to_float(fraction(centre))
+
+
+def to_float(number: Fraction) -> float:
+    """Return the float64 nearest to a rational, ±inf beyond float64."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
 def power(z: Any, n: int) -> Any:
     """Return `zⁿ` for an integer `n ≥ 0` by multiplication: FLINT's `ball ** 2` is NaN on a ball around 0."""
     value, square = z * 0 + 1, z
     while n:
         value, square, n = (value * square if n % 2 else value), square * square, n // 2
     return value
+
+
+def reals(name: str, given: Any, least: float | None = None) -> Array:
+    """Return real numbers as a float64 array.
+
+    Args:
+        name: What the caller calls them.
+        given: The numbers, of any shape.
+        least: If given, all of them have to be larger.
+
+    Raises:
+        TypeError: They are no real numbers.
+        ValueError: One is infinite, NaN or too small.
+    """
+    try:
+        numbers = np.asarray(given)
+        if numbers.dtype.kind not in "biufO" or (numbers.dtype == object and None in numbers.flat):
+            raise TypeError
+        numbers = numbers.astype(np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {given!r}; give a real number or an array of them") from None
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} is {given!r}; give finite numbers")
+    if least is not None and not (numbers > least).all():
+        raise ValueError(f"{name} is {given!r}; allowed are numbers > {least:g}")
+    return numbers
 
 
 def rational(number: float | int | Fraction) -> Fraction:
@@ -99,6 +152,6 @@ def rational(number: float | int | Fraction) -> Fraction:
         ValueError: It is infinite, NaN or no real number.
     """
     try:
-        return Fraction(number)
+        return Fraction(number.item() if isinstance(number, np.generic) else number)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{number!r} is no finite real number") from None

@@ -18,7 +18,7 @@ from flint import arb
 from theory.activations import AnyActivation, get, moments
 from theory.enclosures import GUARD, dual_kernel_enclosure
 from theory.kernels import dual_kernel
-from theory.scalars import like, transcendental
+from theory.scalars import like, rational, transcendental
 from theory.strength import checked, near_identity
 
 Array = np.ndarray[Any, Any]
@@ -57,17 +57,28 @@ def shannon_gain(phi: AnyActivation, eps: Any, n: int) -> Any:
     return equicorrelation_entropy(after, n) - equicorrelation_entropy(eps, n)
 
 
-def shannon_gain_enclosure(phi: AnyActivation, eps: Fraction, n: int, prec: int = 64) -> arb:
+def shannon_gain_enclosure(phi: AnyActivation, eps: float | Fraction, n: int, prec: int = 64) -> arb:
     """Return a ball that contains `ln(er(K(C))/er(C))`.
 
+    Args:
+        phi: As for `dual_kernel_enclosure`.
+        eps: In (0, 1); a float is taken as the rational that it is.
+        n: Size of `C`.
+        prec: Bits that are aimed at for the kernel.
+
     Raises:
-        ValueError: `ε` is not in (0, 1), or as `dual_kernel_enclosure`.
+        ValueError: `ε` is not in (0, 1), or so small that `prec` bits do not tell `K(1 − ε)` from 1; or as
+            `dual_kernel_enclosure`.
     """
-    if not 0 < eps < 1:
+    exact = rational(eps)
+    if not 0 < exact < 1:
         raise ValueError(f"eps is {eps}; allowed are rationals in (0, 1)")
     with flint.ctx.workprec(prec + GUARD):
-        after = 1 - dual_kernel_enclosure(phi, 1 - eps, prec)
-        return equicorrelation_entropy(after, n) - equicorrelation_entropy(like(eps, after), n)
+        after = 1 - dual_kernel_enclosure(phi, 1 - exact, prec)
+        gain = equicorrelation_entropy(after, n) - equicorrelation_entropy(like(exact, after), n)
+        if not gain.is_finite():
+            raise ValueError(f"eps is {eps}, too small for prec = {prec} bits to tell K(1 − ε) from 1; raise prec")
+        return gain
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from flint import arb
 from theory import gaussian
 from theory.activations import INFINITY, Activation, AnyActivation, Strip, get, moments, standardise
 from theory.derivatives import Derivative, derivative
-from theory.enclosures import GUARD, moment_balls
+from theory.enclosures import GUARD, end_balls
 from theory.kernels import dual_kernel_derivative
 from theory.pieces import Part, Pieces, Reciprocal, Term
 
@@ -99,14 +99,19 @@ def strength_enclosure(phi: AnyActivation, prec: int = 64) -> tuple[arb, arb]:
 
     Raises:
         ValueError: Nothing is known of the activation, or of its slope (softsign), that could be proved; or it
-            jumps.
+            jumps, or is constant to `prec` bits.
     """
     phi = _origin(get(phi))
     if derivative(phi, 1).jumps:
         raise ValueError(f"the activation {phi.name!r} jumps, so that its strength is infinite")
     with flint.ctx.workprec(prec + GUARD):
-        (mean, square), (_, slope_square) = moment_balls(phi, prec), moment_balls(_slope(phi), prec)
-        return slope_square / square - 1, slope_square / (square - mean * mean) - 1
+        (mean_square, square), (_, slope_square) = end_balls(phi, prec), end_balls(_slope(phi), prec)
+        if not square > mean_square:
+            raise ValueError(
+                f"the activation {phi.name!r} is constant to {prec} bits, so its strength is not known; raise "
+                "prec, or use an activation that varies"
+            )
+        return slope_square / square - 1, slope_square / (square - mean_square) - 1
 
 
 def checked(eps: Any) -> Any:
@@ -149,6 +154,8 @@ def _size(phi: Activation, standardised: bool) -> float:
     standardised = standardised or phi.origin is not None
     if standardised:
         standardise(phi)
+    elif given.square == 0:
+        raise ValueError(f"the activation {phi.name!r} vanishes, so that its correlations are not defined")
     return given.variance if standardised else given.square
 
 

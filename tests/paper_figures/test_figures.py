@@ -11,14 +11,18 @@ import pyarrow as pa
 import pytest
 
 from paper_figures import (
+    bitflip,
     cloning,
     depth,
+    drift,
+    escape,
     frozen,
     kernels,
     modulation,
     normalisation,
     optimizers,
     partitions,
+    portrait,
     quotient,
     rank_gain,
     recovery,
@@ -28,6 +32,7 @@ from paper_figures import (
     saturation,
     shannon,
     sine,
+    stability,
     style,
     symptoms,
     tasks,
@@ -68,6 +73,17 @@ def small_refinement(results):
     data = refinement.measure(refinement.Config((1_000, 10_000, 40_000, 160_000), repetitions=1), results)
     assert min(data.table["seconds"].to_pylist()) > 0
     return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-7 * row["weights"]))(data)
+
+
+def small_bitflip(results):
+    return bitflip.measure(bitflip.Config(400_000, 200_000, (5,), (0, 1, 2), 20), results)
+
+
+def of_learner(learner, column, value, stream="redraw"):
+    def edit(row):
+        return value if (row["learner"], row["stream"]) == (learner, stream) else row[column]
+
+    return lambda table: replaced(table, column, edit)
 
 
 def score(regime, value):
@@ -176,6 +192,48 @@ def quadratic(table):
     return replaced(table, "seconds", lambda row: 1e-9 * row["weights"] ** 2)
 
 
+def in_types(edit, chosen=lambda point: True):
+    """Edit the type of the chosen points."""
+
+    def edited(data):
+        points = tuple(
+            dataclasses.replace(p, found=dataclasses.replace(p.found, **edit(p))) if chosen(p) else p
+            for p in data.points
+        )
+        return dataclasses.replace(data, points=points)
+
+    return edited
+
+
+def times_changed(name, edit):
+    """Edit one of the tables of escape times."""
+
+    def edited(data):
+        changed = {key: edit(key, times) for key, times in getattr(data, name).items()}
+        return dataclasses.replace(data, **{name: changed})
+
+    return edited
+
+
+def distances_changed(edit):
+    return lambda data: dataclasses.replace(
+        data, distances=tuple(edit(*pair) for pair in enumerate(data.distances))
+    )
+
+
+def course_changed(name, normalised, **edits):
+    """Edit arrays of one course."""
+
+    def edited(data):
+        course = data.courses[name, normalised]
+        changed = {key: edit(getattr(course, key)) for key, edit in edits.items()}
+        return dataclasses.replace(
+            data, courses={**data.courses, (name, normalised): dataclasses.replace(course, **changed)}
+        )
+
+    return edited
+
+
 def stream(ends, seeds=2, count=10):
     """Return a table as the experiments make it: metrics that go straight from one value to another, by cell."""
     rows = [
@@ -274,6 +332,20 @@ CASES = {
         },
         ["seconds"],
     ),
+    "bitflip": Case(
+        bitflip,
+        small_bitflip,
+        {
+            "SGD stays below the linear learner": of_learner("sgd", "loss", 0.5),
+            "SGD is bad from the start": of_learner("sgd", "loss", 9.0),
+            "the escape fails": of_learner("escape", "loss", 9.0),
+            "the escape re-draws more": of_learner("escape", "renewed", 1e6),
+            "the rank stays": of_learner("sgd", "rank", 5.0),
+            "a remedy fails where one bit flips": of_learner("cbp", "loss", 9.0, stream="flip-one"),
+            "a loss is missing": of_learner("sgd", "loss", float("nan"), stream="flip-one"),
+        },
+        ["squared error", "", "effective rank", ""],
+    ),
     "rank_gain": Case(
         rank_gain,
         lambda results: rank_gain.compute("quick", results),
@@ -358,6 +430,62 @@ CASES = {
             "ReLU stays alive": lambda data: dataclasses.replace(data, relu=data.sine),
         },
         ["$f(z)$", "frozen fraction"],
+    ),
+    "stability": Case(
+        stability,
+        lambda results: stability.measure(2, (0, 30, 100), (1, 2)),
+        {
+            "one is stable": in_types(lambda p: {"kind": "stable"}, lambda p: p.seed == 1 and p.step == 0),
+            "a live one is degenerate": in_types(
+                lambda p: {"kind": "degenerate"}, lambda p: p.activation == "tanh"
+            ),
+            "a saddle is not certified": in_types(lambda p: {"certified": False}, lambda p: p.activation == "gelu"),
+            "training does not flatten": in_types(lambda p: {"lowest": -9.0, "highest": 9.0}),
+            "a solved one is a saddle": lambda data: dataclasses.replace(data, solved=(data.points[0].found,)),
+            "ReLU is lopsided": in_types(lambda p: {"highest": 1.01 * p.found.highest}),
+        },
+        ["rate of escape", ""],
+    ),
+    "portrait": Case(
+        portrait,
+        lambda results: portrait.compute("quick", results),
+        {
+            "it is stable": run_changed("type", kind="stable"),
+            "nothing certifies the type": run_changed("type", certified=False),
+            "the flow leaves the manifold": distances_changed(lambda k, d: d if k else d + 1e-6),
+            "no trajectory comes closer": distances_changed(lambda k, d: np.maximum.accumulate(d)),
+            "no trajectory leaves": distances_changed(lambda k, d: np.minimum.accumulate(d)),
+        },
+        ["shrinking direction", "distance from the manifold"],
+    ),
+    "escape": Case(
+        escape,
+        lambda results: escape.measure(12, 1500),
+        {
+            "all escape late": times_changed("measured", lambda size, t: np.where(t > 0, np.abs(t) ** 1.3, t)),
+            "times are unrelated": times_changed(
+                "predicted", lambda size, t: np.where(t > 0, 1 + np.arange(len(t)) * 97 % 1000, t)
+            ),
+            "small perturbations escape as often": times_changed("measured", lambda size, t: np.abs(t)),
+            "noise is twice as slow": times_changed("noisy", lambda c, t: np.where(t > 0, 2 * t, t)),
+            "the conventions are swapped": lambda data: dataclasses.replace(
+                data, noisy={"entry": data.noisy["vector"], "vector": data.noisy["entry"]}
+            ),
+        },
+        ["measured steps", "steps"],
+    ),
+    "drift": Case(
+        drift,
+        lambda results: drift.measure(40, 8),
+        {
+            "measured shares are others": course_changed("tanh", False, frozen=lambda f: 0.9 * f),
+            "tanh does not freeze": course_changed("tanh", False, frozen=lambda f: f[:1] + 0 * f),
+            "normalised units freeze": course_changed("tanh", True, frozen=lambda f: f + 0.3),
+            "no ReLU is silent": course_changed("relu", False, frozen=lambda f: np.minimum(f, 0.9)),
+            "a normalised ReLU is silent": course_changed("relu", True, frozen=lambda f: np.maximum(f, 1.0)),
+            "gains stay": course_changed("tanh", False, gain=lambda a: a[:1] + 0 * a),
+        },
+        ["threshold $-b/a$", "frozen share", ""],
     ),
     "symptoms": Case(
         symptoms,
@@ -451,7 +579,7 @@ def test_an_untrue_caption_is_refused(name, reason, data):
         case.figure.check(case.corruptions[reason](data(name)))
 
 
-@pytest.mark.parametrize("name", ["cloning", "quotient", "optimizers", "refinement"])
+@pytest.mark.parametrize("name", ["cloning", "quotient", "optimizers", "refinement", "bitflip"])
 def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
     found = data(name)
     for owner, function in (
@@ -459,6 +587,7 @@ def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
         (quotient, "_curves"),
         (optimizers.measured, "table"),
         (refinement, "_times"),
+        (bitflip, "_run"),
     ):
         monkeypatch.setattr(owner, function, lambda *_, **__: pytest.fail("computed again"))
     again = CASES[name].data(data("folder"))

@@ -328,3 +328,26 @@ def test_a_bound_that_is_too_small_is_not_proved():
     tight = replace(phi.strip, offset=Fraction(2))
     exact = lambda z: phi.value(np.array([z], dtype=object))[0]  # noqa: E731
     assert not proved_bound(exact, tight, arb(0.5, 0.5), arb(0.625, 0.625), depth=6)
+
+
+@pytest.mark.parametrize("share", ["linear_share", "strength", "strength_raw"])
+def test_a_constant_has_no_shares(share):
+    with pytest.raises(ValueError, match="the activation is constant"):
+        getattr(moments(polynomial((0,))), share)
+
+
+def test_functions_that_take_no_arrays_are_named():
+    for function in (None, 3.0):
+        with pytest.raises(TypeError, match="give a callable that acts on float64 arrays"):
+            from_callable(function)
+    with pytest.raises(TypeError, match=r"'tanh@.*np\.tanh for math\.tanh, or wrap it in np\.vectorize"):
+        moments(math.tanh)
+
+
+def test_lists_of_coefficients_and_numbers_of_numpy_are_taken():
+    assert polynomial([1, 2]) is polynomial((1, 2))
+    assert polynomial(np.array([1.0, 2.0])).kernel == polynomial((1, 2)).kernel
+    for two in (np.float32(2), np.int64(2), np.float64(2)):
+        phi = modulate("relu", two, np.float32(0.5))
+        assert phi.value(np.array([1.0]))[0] == 2.5
+        assert phi.pieces == modulate("relu", 2, Fraction(1, 2)).pieces

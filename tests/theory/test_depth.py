@@ -1,6 +1,7 @@
 """Correlations with depth (R5): fixed points, basins and rates of the iterated kernel."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -282,3 +283,44 @@ def test_bad_input_is_refused():
         critical_bound("selu", 0.5, 3)
     with pytest.raises(ValueError, match=r"\[−1, 1\]"):
         limit("relu", 1.5)
+    with pytest.raises(ValueError, match=r"rho contains 7\.0"):
+        correlation_flow("relu", 7.0, 0)
+    for rho in (2.0, math.nan):
+        with pytest.raises(ValueError, match="rho contains"):
+            critical_bound("relu", rho, 3)
+    with pytest.raises(ValueError, match="depth is -5; allowed are numbers ≥ 0"):
+        critical_bound("relu", 0.5, -5)
+    for depth in (0, -3, [1, 0]):
+        with pytest.raises(ValueError, match=r"depth is .* allowed are numbers > 0"):
+            critical_law("relu", depth)
+    with pytest.raises(TypeError, match="depth is 'deep'; give a real number"):
+        critical_law("relu", "deep")
+    with pytest.raises(ValueError, match="vanishes"):
+        slope_at_one(polynomial((0,)), "raw")
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_bound_of_identical_inputs_is_zero():
+    assert critical_bound("relu", 1.0, 3) == 0
+    assert critical_bound("relu", [1.0, 0.0], 0).tolist() == [0.0, 1.0]
+
+
+def test_a_fixed_point_close_to_one_is_found():
+    """`φ = b + He₂` has `K = b² + 2ρ²`, whose fixed points are 1 and `b²/2`."""
+    for b in (Fraction(7, 5), Fraction(1414213, 10**6)):
+        inner, one = fixed_points(polynomial((b - 1, 0, 1)), normalisation="raw")
+        assert inner.value == pytest.approx(float(b * b / 2), abs=1e-8)
+        assert one.value == 1.0
+
+
+def test_an_enclosure_does_not_reach_one():
+    with pytest.raises(ValueError, match=r"radius is 0\.5, which reaches from .* up to 1"):
+        fixed_point_enclosure("gelu", radius=0.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_raw_correlations_are_correlations(name):
+    near = 1 - np.arange(1, 400) * 2.0**-53
+    image = correlation_map(name, np.concatenate([near, -near]), normalisation="raw")
+    assert np.abs(image).max() <= 1
+    assert correlation_map(name, float(near[0]), normalisation="raw") <= 1

@@ -12,18 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claims.evidence import witness
+from theory import enclosures
 from theory.activations import get, hermite, modulate, named, polynomial, standardise
 from theory.enclosures import (
+    StripSeries,
     by_pieces,
     by_strip,
+    cut,
     dual_kernel_enclosure,
+    end_balls,
     exponential_sum,
     hermite_balls,
+    leak,
     moment_balls,
     strip_series,
     surrogate,
 )
 from theory.kernels import dual_kernel, hermite_coefficients
+from theory.pieces import normal_cdf, normal_pdf
+from theory.scalars import nearest
 
 ALL = tuple(name for name in named() if name != "one")
 SLOW = ("elu", "celu", "selu", "hardtanh", "hard_swish", "softsign")
@@ -197,3 +204,89 @@ def test_all_kinds_of_rationals_are_one_correlation():
 def test_bad_input_is_named(phi, rho, error, message):
     with pytest.raises(error, match=message):
         dual_kernel_enclosure(phi, rho)
+
+
+@pytest.mark.parametrize(
+    ("name", "shift"), [("tanh", 1e-18), ("hardtanh", -1e-20), ("sin", 1e-17), ("softsign", 1e-12), ("cube", 1e-19)]
+)
+def test_the_ball_of_a_tiny_mean_has_its_sign_and_holds_it(name, shift):
+    """`E φ(Z + b) = b E φ'(Z)` to first order in `b`, here to 24 digits."""
+    mean, square = moment_balls(modulate(name, 1, shift), 128)
+    slope = shift * dual_kernel_slope_root(name)
+    assert abs(mean - slope) <= 1e-12 * abs(slope)
+    assert mean.rad() <= 1e-3 * abs(slope)
+    assert square > mean * mean
+
+
+def dual_kernel_slope_root(name):
+    """Return `E φ' = c₁`."""
+    return float(hermite_coefficients(name, 1)[1])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_square_of_the_mean_is_the_kernel_at_zero(name):
+    for phi in (get(name), modulate(name, -2, Fraction(1, 3))):
+        mean, square = moment_balls(phi)
+        at_zero, at_one = end_balls(phi)
+        assert (mean * mean).overlaps(at_zero)
+        assert square.overlaps(at_one)
+        assert mean.rad() <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("ball", "expected"),
+    [
+        (arb(1) / 3, 1 / 3),
+        (arb(2) ** -1070, 2.0**-1070),
+        ((arb(-(10**12))).exp(), 0.0),
+        (arb(10**12).exp(), np.inf),
+        (-(arb(10**12).exp()), -np.inf),
+        (arb(2) ** 1024, np.inf),
+        (arb(0), 0.0),
+        (arb("inf"), np.inf),
+    ],
+)
+def test_the_nearest_float_of_any_ball(ball, expected):
+    assert nearest(ball) == expected
+
+
+# ----------------------------------------------------------------------------------------- every part of the errors
+
+
+@pytest.mark.parametrize("step", [1, 1.5, 2])
+def test_the_error_of_the_trapezoidal_rule_is_below_its_bound_but_not_below_half_of_it(step):
+    """For `F = γ` the error is `2 Σ_j e^{−2π²j²/h²}`, and the bound at `a = 2π/h` is sharp."""
+    with flint.ctx.workprec(256):
+        h = arb(step)
+        error = sum((h * normal_pdf(j * h) for j in range(-40, 41)), arb(0)) - 1
+        bound = leak(2 * arb.pi() / h, h)
+    assert 0.9 * bound < error
+    assert error < bound
+
+
+@pytest.mark.parametrize("reach", [2, 4, 8])
+def test_what_lies_beyond_the_reach_is_below_its_bound(reach):
+    """For `f = 3 + 2|x|`, `k = 0`: `∫_{|x|>L} f γ = 6 Φ(−L) + 4 γ(L)`."""
+    tail = 6 * normal_cdf(arb(-reach)) + 4 * normal_pdf(arb(reach))
+    assert tail < cut(arb(5), reach) < 40 * (-(arb(reach) ** 2) / 4).exp()
+
+
+def test_the_remainder_of_a_series_has_the_power_after_its_last():
+    """`K(ρ) = ρ`, known up to degree 0: what is left is `1 · |ρ|`, not `|ρ|²`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enclosures, "strip_series", lambda phi, prec: StripSeries((arb(0),), arb(1), arb(0)))
+        for rho in (-0.5, 0.5):
+            assert by_strip(get("tanh"), arb(rho), 64).contains(arb(rho))
+
+
+def test_every_part_of_the_error_of_a_surrogate_counts():
+    """`‖g‖ = 2`, `δ = 3`, `‖g 1_{|z|>L}‖ = 5`: `(5 + 3) · 2 + (2 + 3) · 3`, and `(4 + 3) · 3` at the ends."""
+    g = replace(surrogate(get("relu").pieces, 24), norm=arb(2), distance=arb(3), beyond=arb(5))
+    assert g.error == 31
+    assert g.end_error == 21
+
+
+@pytest.mark.parametrize("name", ["square", "abs", "cos"])
+def test_the_image_of_a_ball_around_zero_holds_the_value_at_zero(name):
+    assert dual_kernel_enclosure(name, arb(0, 0.25)).contains(arb(0))
+    assert dual_kernel_enclosure(name, arb(0.125, 0.25)).contains(arb(0))

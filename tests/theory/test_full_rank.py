@@ -143,6 +143,19 @@ def test_points_in_general_position_attain_the_limit(rank, degree):
     witness()
 
 
+@pytest.mark.claim("R4", "exact")
+@pytest.mark.parametrize(
+    ("degrees", "rank"), [((3,), 4), ((1, 3), 4), ((2, 3), 7), ((1, 4), 7), ((4,), 5), ((2, 4), 5)]
+)
+def test_only_the_highest_degrees_of_both_parities_count(degrees, rank):
+    """On the circle `N_k = k + 1`; a single parity has `N_m` alone."""
+    C = np.array(rational_gram(sphere(12, 2)))
+    assert exact_rank(sum(C**k for k in degrees)) == rank
+    even, odd = (max((k for k in degrees if k % 2 == parity), default=-1) for parity in (0, 1))
+    assert rank == sum(monomials(2, k) for k in (even, odd) if k >= 0)
+    witness()
+
+
 @pytest.mark.control("R4")
 def test_without_unit_diagonal_the_limit_is_passed():
     V = np.vectorize(F)(np.random.default_rng(0).integers(-9, 10, (25, 3)), 1)
@@ -210,3 +223,31 @@ def test_enclosures_of_least_eigenvalues_hold_known_ones():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("mean", [0, 1e3, 1e10, 1e12])
+def test_a_large_mean_does_not_make_the_bound_positive(mean):
+    """A linear activation leaves the triangle singular, whatever its mean."""
+    assert least_eigenvalue_bound(np.array(TRIANGLE, dtype=np.float64), lambda z: mean + z) == 0
+
+
+def test_a_ball_whose_centre_alone_is_positive_certifies_nothing():
+    wide = flint.arb(1, 2)
+    assert not is_certainly_positive_definite([[wide]])
+    assert is_certainly_positive_definite([[flint.arb(3, 2)]])
+
+
+def test_more_bad_input_is_named():
+    stack = np.stack([np.eye(2)] * 2)
+    for call, message in (
+        (lambda: least_eigenvalue_bound(stack, "relu"), "takes one matrix"),
+        (lambda: least_eigenvalue_bound(np.eye(2), "one"), "constant"),
+        (lambda: least_eigenvalue([], "relu"), "C is empty"),
+        (lambda: rational_gram([(F(1),), (F(1), F(0))]), "differ in dimension"),
+        (
+            lambda: kernel_matrix([[1, F(9, 10), 0], [F(9, 10), 1, F(9, 10)], [0, F(9, 10), 1]], "relu"),
+            "semidefinite",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -140,8 +140,18 @@ def test_a_callable_gives_what_its_name_gives(name):
 
 def test_a_kink_that_is_not_given_is_found():
     rho = np.array([-0.9, 0.3, 0.99])
-    bare = dual_kernel(lambda z: np.clip(z, -1, 1), rho)
-    assert np.abs(bare - dual_kernel("hardtanh", rho)).max() <= 1e-9
+    with pytest.warns(UserWarning, match=r"has a kink near 0\.314 that was not given"):
+        bare = dual_kernel(lambda z: np.maximum(z - 0.314, 0), rho)
+    assert np.abs(bare - dual_kernel(modulate("relu", 1, Fraction(-157, 500)), rho)).max() <= 1e-9
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shift", [-1e-7, -1e-9, 1e-12, 1e-18])
+def test_a_kink_next_to_the_edge_of_a_panel_costs_nothing(shift):
+    """The kernel moves by less than twice the shift, and no kink is missing."""
+    for name in ("relu", "hardtanh", "hard_swish"):
+        moved, rho = dual_kernel(modulate(name, 1, shift), [-0.999, -0.5, 0.3]), [-0.999, -0.5, 0.3]
+        assert np.abs(moved - dual_kernel(name, rho)).max() <= 2 * abs(shift) + 1e-12
 
 
 @pytest.mark.parametrize(
@@ -202,7 +212,7 @@ def test_the_report_names_moments_values_and_balls():
         ("tanh", sympy.Symbol("r"), TypeError, "rho holds .* such as r"),
         (None, 0.5, TypeError, "activation is None"),
         (["relu"], 0.5, TypeError, "give a name, an Activation or a callable"),
-        ("ReLU", 0.5, ValueError, "did you mean one of relu"),
+        ("RLU", 0.5, ValueError, "did you mean one of relu"),
         (lambda z: np.where(z > 3, np.nan, z), 0.5, ValueError, r"not finite at z = 3\.01"),
         (lambda z: None, 0.5, ValueError, "returned object"),
         ("one", 0.5, ValueError, "'one' is constant"),
@@ -343,3 +353,47 @@ def test_a_degree_that_is_no_degree_is_named(n):
 
 def test_a_constant_has_a_raw_kernel():
     assert dual_kernel("one", [-1.0, 0.3, 1.0], standardised=False).tolist() == [1, 1, 1]
+
+
+def test_names_are_read_kindly():
+    assert get("ReLU") is get("relu")
+    assert get("Hard-Swish") is get("hardswish") is get("hard_swish")
+    assert get("swish") is get("silu")
+
+
+@pytest.mark.parametrize(
+    "phi",
+    [
+        modulate("gaussian", 10**6),
+        modulate("gaussian", 2, 30),
+        modulate("cos", Fraction(1, 2), Fraction(10**12, 3)),
+        modulate("sin", 1, Fraction(10**20, 7)),
+        modulate("erf", 10**7),
+        modulate("erf", 1e100),
+        modulate("sin", 20000, 1),
+        modulate("sin", 10**8, 1),
+        modulate("sin", 1e200, 1),
+        hermite(172),
+        polynomial((0,) * 160 + (1,)),
+    ],
+    ids=lambda phi: phi.name[:24],
+)
+def test_closed_forms_keep_their_digits_for_extreme_parameters(phi):
+    rho = (-1 + 1e-13, -0.3, 0.3, 1 - 1e-3, 1 - 1e-9, 1 - 1e-13, 1 - 1e-15)
+    for r, K in zip(rho, dual_kernel(phi, rho), strict=True):
+        assert abs(dual_kernel_enclosure(phi, r) - K) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dual_kernel(hermite(172), 0.5, standardised=False), "kernel of the activation .* too large"),
+        (lambda: dual_kernel(modulate("relu", 1e200), 0.5, standardised=False), "kernel of the activation"),
+        (lambda: dual_kernel(modulate("gaussian", 1, 100), 0.5), "variance of the activation .* too small"),
+        (lambda: moments(hermite(172)), "moments of a polynomial of degree 172 are too large"),
+        (lambda: hermite(400), "coefficient is too large for float64"),
+    ],
+)
+def test_what_float64_cannot_hold_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -297,6 +297,34 @@ def test_bad_input_is_refused():
         with pytest.raises(ValueError, match="both have to be positive"):
             sine_frozen(s, delta)
     assert sine_frozen(0.5, 3.0) == 1.0
+    for a, delta in ((0.0, 0.1), (-1.0, 0.1), (math.nan, 0.1), (1.0, 0.0)):
+        with pytest.raises(ValueError, match=r"a is|delta is"):
+            escape_bound("tanh", a, delta)
+    for eta in (-1.0, 0.0, math.nan):
+        with pytest.raises(ValueError, match="eta is"):
+            live_interval("tanh", eta)
+    with pytest.raises(ValueError, match="b is nan; give finite numbers"):
+        maps("tanh", 1.0, math.nan, 0.1)
+    with pytest.raises(TypeError, match="a is 'steep'; give a real number"):
+        maps("tanh", "steep", 0.0, 0.1)
+    with pytest.raises(TypeError, match="delta is None"):
+        frozen_fraction("tanh", 1.0, 0.0, None)
+    for t in (-1.0, 40.0, math.nan):
+        with pytest.raises(ValueError, match=r"t is .*allowed are thresholds between 1 and 11"):
+            rescaled_softsign(t)
+    with pytest.raises(ValueError, match="s is inf"):
+        sine_strength(math.inf)
+    assert sine_frozen_bound(0.5, 3.0) >= 1.0
+    assert escape_bound("tanh", [1.0, 2.0], 0.1).shape == (2,)
     assert float(gaussian.density(np.array(0.0))) == pytest.approx(
         1 / math.sqrt(2 * math.pi), abs=float64_identity()
     )
+
+
+def test_the_strength_of_a_gentle_sine_keeps_its_digits():
+    assert sine_strength(0.0) == 0.0
+    for s in (1e-5, 0.01, 0.1, 0.17, 0.18, 0.5):
+        square = sympy.Rational(s) ** 2
+        exact = (square * sympy.coth(square) - 1).evalf(40, maxn=1000)
+        assert sine_strength(s) == pytest.approx(float(exact), rel=1e-9)
+    assert sine_strength([0.0, 1.0]).shape == (2,)

@@ -19,6 +19,7 @@ from theory.shannon import (
     shannon_gain_enclosure,
     shannon_rank,
 )
+from theory.strength import near_identity
 
 NAMES = tuple(name for name in named() if name not in ("one", "step", "sign"))
 GRID = tuple(Fraction(m, 10**k) for k in (1, 2, 4, 6) for m in (1, 3))
@@ -145,5 +146,33 @@ def test_bad_input_is_refused():
         shannon_gain_enclosure("relu", Fraction(2), 3)
     with pytest.raises(ValueError, match="nothing to expand"):
         gain_expansion("relu", 0.0, 3)
+    with pytest.raises(ValueError, match="raise prec"):
+        shannon_gain_enclosure("tanh", Fraction(1, 10**30), 2)
+    assert shannon_gain_enclosure("tanh", Fraction(1, 10**30), 2, 256) > 0
+    assert shannon_gain_enclosure("relu", 0.25, 3).overlaps(shannon_gain_enclosure("relu", Fraction(1, 4), 3))
+    with pytest.raises(ValueError, match="no finite real number"):
+        shannon_gain_enclosure("relu", math.nan, 3)
+    with pytest.raises(ValueError, match="constant"):
+        gain_expansion("one", 0.1, 3)
     with pytest.raises(ValueError, match=r"n is 2\.5"):
         gain_expansion("relu", 0.1, 2.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rounding_makes_no_loss(name):
+    """Below the rounding of `1 − K(1 − ε)` the gain is 0 or more, since `K(1 − ε) ≤ 1 − ε`."""
+    eps = np.array([1e-18, 1e-17, 1e-16, 3e-16, 1e-15])
+    assert (shannon_gain(name, eps, 10) >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "selu"])
+@pytest.mark.parametrize("eps", [1e-4, 1e-2, 0.1])
+def test_the_lower_bound_is_the_stated_one(name, eps):
+    near, alpha, n = gain_expansion(name, eps, 50), moments(name).strength, 50
+    expansion = near_identity(name, eps)
+    remainder = (1 + alpha) * eps - expansion.prediction + expansion.error
+    delta = (1 - 1 / n) * eps
+    lost = (1 - 1 / n) * remainder * math.log(n / ((1 + alpha) * eps - remainder))
+    lost -= alpha * delta * math.log1p(-(1 + alpha) * delta)
+    assert near.low == pytest.approx(max(near.prediction - lost, 0), rel=1e-9, abs=1e-15)
+    assert near.low > 0 or eps > 1e-3

@@ -8,9 +8,12 @@ import sympy
 from flint import arb
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
 from claims.evidence import witness
-from theory.activations import from_callable, modulate, moments, named, polynomial, standardise
+from theory.activations import from_callable, get, modulate, moments, named, polynomial, standardise
+from theory.catalogue import SELU_ALPHA, SELU_SCALE
+from theory.derivatives import derivative
 from theory.enclosures import dual_kernel_enclosure
 from theory.kernels import dual_kernel, hermite_coefficients
 from theory.pieces import Term
@@ -18,6 +21,7 @@ from theory.price import density, rho, x, y
 from theory.strength import (
     PER_KINK,
     _largest_term,
+    _slope,
     bracket,
     kink_coefficient,
     near_identity,
@@ -276,9 +280,78 @@ def test_bad_input_is_refused():
     assert low < high
     with pytest.raises(ValueError, match="constant"):
         near_identity(polynomial((2,)), 0.1)
+    for function in (near_identity, bracket):
+        with pytest.raises(ValueError, match="vanishes"):
+            function(polynomial((0,)), 0.1, standardised=False)
+    with pytest.raises(ValueError, match="'one' is constant to 64 bits"):
+        strength_enclosure("one")
 
 
 def test_the_supremum_of_a_term_is_bounded_or_infinite():
     assert _largest_term(Term((0, 2)), -math.inf, 0.0) == math.inf
     assert _largest_term(Term((0, 2)), -3.0, 1.0) == 6.0
     assert _largest_term(Term((5,), 1, 0), -math.inf, 0.0) == 5.0
+
+
+STEEP = [
+    ("sigmoid", 50),
+    ("mish", 30),
+    ("softplus", 40),
+    ("silu", 60),
+    ("tanh", 50),
+    ("gelu_tanh", 5),
+    ("gelu", 40),
+]
+
+
+@pytest.mark.parametrize(("name", "gain"), STEEP)
+def test_steep_smooth_activations_have_an_expansion(name, gain):
+    phi = modulate(name, gain, 1)
+    for eps in (1e-9, 1e-5, 1e-2):
+        near = near_identity(phi, eps)
+        assert math.isfinite(near.error)
+        assert abs(true_gap(phi, eps, True) - near.prediction) <= near.error + 1e-12
+
+
+@pytest.mark.parametrize(("name", "gain"), STEEP)
+def test_second_derivatives_of_any_size_are_those_to_60_digits(name, gain):
+    z, phi = sympy.Symbol("z", real=True), modulate(name, gain, 1)
+    exact = sympy.diff(phi.value(np.array([z], dtype=object))[0], z, 2)
+    points = np.array([-38.0, -3.0, -0.25, -0.015625, 0.0, 0.0625, 0.5, 2.0, 38.0])
+    found = derivative(phi, 2).regular.value(points)
+    expected = [float(exact.subs(z, sympy.Rational(float(at))).evalf(60, maxn=20000)) for at in points]
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 * gain**2)
+
+
+# ----------------------------------------------------------------------------------------- every part of the errors
+
+
+@pytest.mark.parametrize("eps", [1e-4, 0.01, 0.5, 1.0])
+def test_the_error_of_two_kinks_is_the_stated_sum(eps):
+    """Hard tanh: `g = 0`, jumps ±1 of the slope at ∓1, two apart."""
+    gamma = math.exp(-0.5) / math.sqrt(2 * math.pi)
+    pair = 2 * math.exp(-0.5) / (math.sqrt(2) * math.pi * 2)
+    expected = eps**2 / 2 * pair + 4 / 15 * eps**2.5 * 2 * gamma / math.sqrt(2 * math.pi)
+    assert near_identity("hardtanh", eps).error == pytest.approx(expected / moments("hardtanh").square, rel=1e-12)
+
+
+@pytest.mark.parametrize("eps", [1e-4, 0.01, 0.5, 1.0])
+def test_the_error_of_a_kink_on_a_curve_is_the_stated_sum(eps):
+    """SELU: `g = s α eᶻ` below 0, `G = s α`, and the slope jumps by `s − s α` at 0, where `max(½, κ²) = ½`."""
+    s, steep = float(SELU_SCALE), float(SELU_SCALE * SELU_ALPHA)
+    gamma, jump = 1 / math.sqrt(2 * math.pi), abs(s - steep)
+    square = steep**2 * math.exp(2) * float(ndtr(-2.0))
+    quadratic = square + 2 * steep * jump * gamma
+    higher = jump**2 * gamma / 2 / math.sqrt(2 * math.pi)
+    expected = eps**2 / 2 * quadratic + 4 / 15 * eps**2.5 * higher
+    assert near_identity("selu", eps).error == pytest.approx(expected / moments("selu").variance, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "mish", "sin", "erf"])
+def test_discs_around_the_strip_of_the_slope_stay_in_the_strip_of_the_activation(name):
+    """Cauchy: `|φ'(z)| ≤ max |φ|/r` over a disc of radius `r`, where `|φ| ≤ offset + growth (|x| + r)`."""
+    strip, slope = get(name).strip, _slope(get(name)).strip
+    r = strip.offset / (slope.offset - strip.growth)
+    assert r > 0
+    assert slope.width + r <= strip.width
+    assert slope.growth == strip.growth / r

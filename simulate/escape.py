@@ -1,0 +1,218 @@
+"""How long does it take to leave a cloned manifold (claims C10, E1)?
+
+Close to the manifold a perturbation `δ` in the normal space follows `δ̇ = −H(t) δ`, with `H(t)` the normal Hessian
+along the trajectory on the manifold. If `λ(t)` is the rate of the fastest growing direction, the component along it
+grows like `exp ∫ λ dt`: from `δ₀` to `δ₁` in the time at which `∫ λ dt = ln(δ₁/δ₀)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from theory.curvature import Curvature
+from theory.manifolds import Manifold
+from theory.network import Network, SquaredError, gradient
+
+Array = np.ndarray[Any, Any]
+Noise = Callable[[int, Array, np.random.Generator], Array]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What linearisation around the manifold says.
+
+    Attributes:
+        steps: The first step at which the predicted distance is `δ₁` or more, or `None` if it is not in time.
+        distances: Predicted distance after each step, shape (steps + 1,), up to the first that is `δ₁` or more.
+    """
+
+    steps: int | None
+    distances: Array
+
+
+def predict_escape_time(
+    network: Network,
+    manifold: Manifold,
+    x: Array,
+    criterion: SquaredError,
+    *,
+    rate: float,
+    start: Array,
+    goal: float,
+    longest: int,
+) -> Prediction:
+    """Return when a perturbed descent reaches a distance, predicted from the unperturbed one.
+
+    Gradient descent on the manifold, and beside it `δ ← δ − η P H δ`: the linearised step, with `H` the Hessian at
+    the point on the manifold. Each step costs a gradient and a Hessian-vector product.
+
+    Args:
+        network: A network on the manifold, float64.
+        manifold: The cloned manifold.
+        x: Inputs of shape (inputs, samples).
+        criterion: The loss.
+        rate: Learning rate `η`.
+        start: The perturbation at the start, shape (parameters,); its tangent part is ignored.
+        goal: The distance `δ₁` that counts as escaped.
+        longest: After how many steps to give up.
+
+    Raises:
+        ValueError: The perturbation is tangent, or beyond the goal already; or a number is not positive.
+    """
+    delta = _checked_start(manifold, start, goal, rate, longest)
+    distances = [float(np.linalg.norm(delta))]
+    for _ in range(longest):
+        curvature = Curvature(network, x, criterion)
+        delta = delta - rate * manifold.project_normal(curvature.times(delta))
+        network = network.with_parameters(network.parameters - rate * gradient(network, x, criterion.gradient))
+        distances.append(float(np.linalg.norm(delta)))
+        if distances[-1] >= goal:
+            return Prediction(len(distances) - 1, np.array(distances))
+    return Prediction(None, np.array(distances))
+
+
+def predict_by_rate(rates: Array, step: float, start: float, goal: float) -> int | None:
+    """Return the first step at which `Σ ln(1 + η λ) ≥ ln(δ₁/δ₀)`, or `None`.
+
+    Args:
+        rates: Unstable rate `λ` at each step along the manifold, shape (steps,).
+        step: Learning rate `η`.
+        start: `δ₀`, the size of the component along the growing direction.
+        goal: `δ₁`.
+    """
+    grown = np.cumsum(np.log1p(step * np.asarray(rates)))
+    enough = np.flatnonzero(grown >= np.log(goal / start))
+    return int(enough[0]) + 1 if enough.size else None
+
+
+def unstable_rate(base: Network, x: Array, criterion: SquaredError) -> float:
+    """Return `max ‖∂L/∂w‖ / |a|` over the hidden ReLU units of a base network with one hidden layer and one output.
+
+    It is `‖b‖` of claim C10 (iii), the rate at which the clones of that unit part under gradient flow.
+
+    Raises:
+        ValueError: The network has another shape.
+    """
+    if len(base.outputs) != 1 or set(base.depth.tolist()) - {0, 1, 2}:
+        raise ValueError("the rate is known for one hidden layer and one output; use simulate.stability.classify")
+    slope, output = gradient(base, x, criterion.gradient), base.outputs[0]
+    out = base.target == output
+    size = np.sqrt(np.bincount(base.target[~out], slope[~out] ** 2, minlength=len(base.units)))
+    hidden = base.source[out]
+    return float(np.max(size[hidden] / np.abs(base.weights[out])))
+
+
+def measure_escape_time(
+    network: Network,
+    manifold: Manifold,
+    batches: Iterator[tuple[Array, SquaredError]],
+    *,
+    rate: float,
+    goal: float,
+    longest: int,
+    noise: Noise | None = None,
+    rng: np.random.Generator | None = None,
+) -> int | None:
+    """Return the first step of gradient descent at which the distance from the manifold is `δ₁` or more, or `None`.
+
+    Args:
+        network: Where to start, on the manifold or near it.
+        manifold: Where the distance is measured from.
+        batches: One batch a step.
+        rate: Learning rate.
+        goal: `δ₁`.
+        longest: After how many steps to give up.
+        noise: `(step, gradient, rng) -> gradient`, as `per_entry` and `per_vector` return.
+        rng: Source of its randomness.
+
+    Raises:
+        ValueError: A number is not positive, or noise is given without `rng`.
+    """
+    _check_positive(rate=rate, goal=goal, longest=longest)
+    if noise is not None and rng is None:
+        raise ValueError("noise needs a source of randomness: give rng=numpy.random.default_rng(seed)")
+    for step in range(1, longest + 1):
+        x, criterion = next(batches)
+        slope = gradient(network, x, criterion.gradient)
+        if noise is not None and rng is not None:
+            slope = noise(step, slope, rng)
+        network = network.with_parameters(network.parameters - rate * slope)
+        if manifold.distance(network.parameters) >= goal:
+            return step
+    return None
+
+
+def per_entry(sigma: float, decay: float = 1.0) -> Noise:
+    """Return noise `N(0, (σ₀ λᵗ ‖g‖)²)` on each entry of the gradient, as in JL25's code: `√d` times `σ`."""
+    _check_noise(sigma, decay)
+
+    def noisy(step: int, g: Array, rng: np.random.Generator) -> Array:
+        return g + rng.standard_normal(g.shape) * (sigma * decay**step * float(np.linalg.norm(g)))
+
+    return noisy
+
+
+def per_vector(sigma: float, decay: float = 1.0) -> Noise:
+    """Return noise of expected length `σ₀ λᵗ ‖g‖`: per entry, divided by `√d`."""
+    _check_noise(sigma, decay)
+
+    def noisy(step: int, g: Array, rng: np.random.Generator) -> Array:
+        scale = sigma * decay**step * float(np.linalg.norm(g)) / np.sqrt(g.size)
+        return g + rng.standard_normal(g.shape) * scale
+
+    return noisy
+
+
+def function_preserving_split(
+    network: Network, manifold: Manifold, size: float, rng: np.random.Generator
+) -> Network:
+    """Return the network with the weights out of each block of clones perturbed so that the function is kept (E2).
+
+    For every target the perturbation of the edges from one block adds up to zero, so that clones, which have equal
+    activations, still send the same sum.
+
+    Args:
+        network: A network on a cloned manifold without scales.
+        manifold: That manifold; its groups are the edges between pairs of blocks.
+        size: Euclidean length of the perturbation, positive.
+        rng: Source of randomness.
+
+    Raises:
+        ValueError: `size` is not positive, or no unit has two edges from one block, so that nothing can be split.
+    """
+    _check_positive(size=size)
+    draw = rng.standard_normal(len(network.parameters))
+    key = manifold.group[network.tie] * len(network.units) + network.target
+    _, cell = np.unique(key, return_inverse=True)
+    draw = draw - (np.bincount(cell, draw) / np.bincount(cell))[cell]
+    length = float(np.linalg.norm(draw))
+    if length < 1e-12:
+        raise ValueError("no unit receives two edges from one block: there are no clones to split")
+    return network.with_parameters(network.parameters + size / length * draw)
+
+
+def _checked_start(manifold: Manifold, start: Array, goal: float, rate: float, longest: int) -> Array:
+    _check_positive(goal=goal, rate=rate, longest=longest)
+    delta = manifold.project_normal(np.asarray(start, dtype=np.float64))
+    size = float(np.linalg.norm(delta))
+    if not 0 < size < goal:
+        raise ValueError(
+            f"start has a normal part of length {size:.3g}; allowed are lengths between 0 and {goal:.3g}"
+        )
+    return delta
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value!r}; allowed are positive numbers")
+
+
+def _check_noise(sigma: float, decay: float) -> None:
+    _check_positive(sigma=sigma)
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay is {decay!r}; allowed are factors in [0, 1]")

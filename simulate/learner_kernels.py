@@ -1,0 +1,320 @@
+"""The learners of `simulate.learners` compiled: the formulas of `simulate.learner_reference` as loops over scalars.
+
+The matrix `A` (m + 2, hidden) has rows `W_1 … W_m`, `b`, `v`, so that inner loops run over units and need no
+reassociated sums: the result depends on nothing but the seed. The functions release the interpreter lock.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from simulate.learners import Segment, Settings, State
+from simulate.randomness import normal, uniform
+
+Array = np.ndarray[Any, Any]
+compiled = njit(nogil=True, cache=True, error_model="numpy")
+WIDE = 16  # units from which on the loop over units is the inner one, for vectors
+
+
+@compiled
+def advance(state: State, segment: Segment, s: Settings) -> float:
+    """Take one step a sample and return the sum of `(ŷ − y)²`, each taken before its step; inputs are bits."""
+    hidden, bits = len(state.mean), segment.inputs.shape[1]
+    w, clock, counts = state.weights, state.clock, state.counts
+    A = w[:-1].reshape(bits + 2, hidden)
+    ones, many = _ones(segment.inputs)
+    plain = not (s.adam or s.momentum or s.l2 or s.decay or s.pull or s.linear)
+    noisy = s.shrink > 0 or s.noise > 0
+    h, delta, scratch, g = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.zeros(len(w))
+    c1, c2 = np.empty(len(w)), np.empty(len(w))
+    rates = (s.rate, s.momentum, s.beta2, s.eps, s.l2, s.pull, s.rate * s.decay)
+    total, mature = 0.0, 0
+    for pattern in segment.order:
+        on = ones[pattern, : many[pattern]]
+        error = _forward(A, w[-1], on, h, s.linear) - segment.targets[pattern]
+        total += error * error
+        clock[0] += 1
+        for k in range(hidden):
+            delta[k] = 2 * error * A[bits + 1, k] if s.linear or h[k] > 0 else 0.0
+            counts[k] += 1
+        counts[hidden] += 1
+        if plain:
+            _descend_plainly(A, w, on, h, delta, 2 * error, s.rate)
+        else:
+            _gradient(g, A, on, h, delta, 0.0 if s.linear else 2 * error)
+            if s.adam:
+                _look_up(s.correction1, counts, c1)
+                _look_up(s.correction2, counts, c2)
+                _adam(w, g, state.anchor, state.first, state.second, c1, c2, rates)
+            else:
+                _momentum(w, g, state.anchor, state.first, s.rate, s.momentum, s.l2, s.pull, s.rate * s.decay)
+        if noisy:
+            _shrink_and_perturb(w, state.random, 1 - s.shrink, s.noise)
+        if s.resets == 1:
+            mature = _age(state.age, state.mean, h, s.smoothing, s.maturity)
+            _update_utility(
+                A, h, state.mean, state.age, state.utility, s.correction, s.smoothing, s.utility, scratch
+            )
+            state.budget[0] += s.replacement * mature
+            if state.budget[0] >= 1:
+                _replace(state, A, mature, s)
+        elif s.resets == 2:
+            for k in range(hidden):
+                state.activity[k] += abs(h[k])
+            if clock[0] % s.period == 0:
+                _redo(state, A, s.dormant)
+        elif s.resets == 3 and clock[0] % s.period == 0:
+            _escape(state, A, segment.recent, s.tolerance)
+    return total
+
+
+@compiled
+def _ones(inputs: Array) -> tuple[Array, Array]:
+    """Return for every pattern which bits are 1 (patterns, bits), and how many (patterns,)."""
+    ones, many = np.zeros(inputs.shape, dtype=np.int64), np.zeros(len(inputs), dtype=np.int64)
+    for p in range(len(inputs)):
+        for i in range(inputs.shape[1]):
+            if inputs[p, i] != 0:
+                ones[p, many[p]] = i
+                many[p] += 1
+    return ones, many
+
+
+@compiled
+def _forward(A: Array, c: float, on: Array, h: Array, linear: bool) -> float:
+    """Write the activations to `h` and return `ŷ`; both orders of the loops add alike."""
+    hidden, bits = len(h), len(A) - 2
+    if hidden < WIDE:
+        for k in range(hidden):
+            z = A[bits, k]
+            for i in on:
+                z += A[i, k]
+            h[k] = z
+    else:
+        h[:] = A[bits]
+        for i in on:
+            for k in range(hidden):
+                h[k] += A[i, k]
+    out = c
+    for k in range(hidden):
+        h[k] = h[k] if linear or h[k] > 0 else 0.0
+        out += A[bits + 1, k] * h[k]
+    return out
+
+
+@compiled
+def _descend_plainly(A: Array, w: Array, on: Array, h: Array, delta: Array, out: float, rate: float) -> None:
+    """Take a step of plain SGD, leaving out what has no gradient."""
+    hidden, bits = len(h), len(A) - 2
+    if hidden < WIDE:
+        for k in range(hidden):
+            if delta[k] != 0:
+                for i in on:
+                    A[i, k] -= rate * delta[k]
+    else:
+        for i in on:
+            for k in range(hidden):
+                A[i, k] -= rate * delta[k]
+    for k in range(hidden):
+        A[bits, k] -= rate * delta[k]
+        A[bits + 1, k] -= rate * (out * h[k])
+    w[-1] -= rate * out
+
+
+@compiled
+def _gradient(g: Array, A: Array, on: Array, h: Array, delta: Array, out: float) -> None:
+    hidden, bits = len(h), len(A) - 2
+    G = g[:-1].reshape(bits + 2, hidden)
+    G[:bits] = 0.0
+    for i in on:
+        G[i] = delta
+    for k in range(hidden):
+        G[bits, k] = delta[k]
+        G[bits + 1, k] = out * h[k]
+    g[-1] = out
+
+
+@compiled
+def _momentum(
+    w: Array, g: Array, anchor: Array, first: Array, rate: float, mu: float, l2: float, pull: float, shrink: float
+) -> None:
+    for j in range(len(w)):
+        first[j] = mu * first[j] + (g[j] + l2 * w[j] + pull * (w[j] - anchor[j]))
+        w[j] = w[j] * (1 - shrink) - rate * first[j]
+
+
+@compiled
+def _adam(
+    w: Array, g: Array, anchor: Array, first: Array, second: Array, c1: Array, c2: Array, rates: tuple[float, ...]
+) -> None:
+    """Take a step of Adam; `c1, c2` (parameters,) are `1 − βᵗ`."""
+    rate, beta1, beta2, eps, l2, pull, shrink = rates
+    for j in range(len(w)):
+        slope = g[j] + l2 * w[j] + pull * (w[j] - anchor[j])
+        first[j] = beta1 * first[j] + (1 - beta1) * slope
+        second[j] = beta2 * second[j] + (1 - beta2) * slope * slope
+        w[j] = w[j] * (1 - shrink) - rate * (first[j] / c1[j]) / (np.sqrt(second[j] / c2[j]) + eps)
+
+
+@compiled
+def _look_up(table: Array, counts: Array, found: Array) -> None:
+    """Write to `found` (parameters,) the table's entry for the count of each parameter's unit."""
+    hidden, last = len(counts) - 1, len(table) - 1
+    for k in range(hidden):
+        found[k] = table[min(counts[k], last)]
+    for j in range(hidden, len(found) - 1):
+        found[j] = found[j - hidden]
+    found[-1] = table[min(counts[hidden], last)]
+
+
+@compiled
+def _shrink_and_perturb(w: Array, random: Array, kept: float, noise: float) -> None:
+    for j in range(len(w)):
+        drawn = normal(random) if noise else 0.0
+        w[j] = kept * w[j] + noise * drawn
+
+
+@compiled
+def _age(age: Array, mean: Array, h: Array, smoothing: float, maturity: int) -> int:
+    """Make the units a step older, update their mean activations, and return how many are mature."""
+    mature = 0
+    for k in range(len(h)):
+        age[k] += 1
+        mature += age[k] > maturity
+        mean[k] = smoothing * mean[k] + (1 - smoothing) * h[k]
+    return mature
+
+
+@compiled
+def _replace(state: State, A: Array, mature: int, s: Settings) -> None:
+    """Re-draw the units of least utility while replacements are due; their mean output passes to `c`."""
+    while state.budget[0] >= 1 and mature > 0:
+        k = _least_useful(state, s)
+        state.weights[-1] += A[-1, k] * state.mean[k] / s.correction[min(state.age[k], len(s.correction) - 1)]
+        _renew(state, A, k)
+        state.budget[0] -= 1
+        mature -= 1
+
+
+@compiled
+def _update_utility(
+    A: Array,
+    h: Array,
+    mean: Array,
+    age: Array,
+    utility: Array,
+    correction: Array,
+    smoothing: float,
+    kind: int,
+    size: Array,
+) -> None:
+    """Update the running utilities; `kind` is the place in `UTILITIES`, and `size` is overwritten."""
+    bits, last = len(A) - 2, len(correction) - 1
+    if kind == 2 or kind == 4:
+        _sizes(A, size)
+    for k in range(len(h)):
+        v = abs(A[bits + 1, k])
+        new = v
+        if kind == 0:
+            new = abs(h[k]) * v
+        elif kind == 4:
+            new = 1 / (size[k] / bits)
+        elif kind != 3:
+            new = abs(h[k] - mean[k] / correction[min(age[k], last)]) * v
+            if kind == 2:
+                new /= size[k] / bits
+        utility[k] = smoothing * utility[k] + (1 - smoothing) * new
+
+
+@compiled
+def _sizes(A: Array, size: Array) -> None:
+    """Write `Σ_i |W_ik|` to `size`."""
+    bits, hidden = len(A) - 2, len(size)
+    if hidden < WIDE:
+        for k in range(hidden):
+            total = 0.0
+            for i in range(bits):
+                total += abs(A[i, k])
+            size[k] = total
+    else:
+        size[:] = 0.0
+        for i in range(bits):
+            for k in range(hidden):
+                size[k] += abs(A[i, k])
+
+
+@compiled
+def _least_useful(state: State, s: Settings) -> int:
+    """Return the mature unit of least corrected utility, the first of equals."""
+    best, least = -1, np.inf
+    for k in range(len(state.utility)):
+        if state.age[k] > s.maturity:
+            value = state.utility[k] / s.correction[min(state.age[k], len(s.correction) - 1)]
+            if best < 0 or value < least:
+                best, least = k, value
+    return best
+
+
+@compiled
+def _redo(state: State, A: Array, dormant: float) -> None:
+    gone = state.activity <= dormant * state.activity.mean()
+    for k in range(len(gone)):
+        if gone[k]:
+            _renew(state, A, k)
+    state.activity[:] = 0
+
+
+@compiled
+def _escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
+    """Re-draw dead units, and copies after their outgoing weight has passed to the largest of their kind."""
+    hidden, samples = len(state.mean), len(recent)
+    H, size, models = np.empty((hidden, samples)), np.zeros(hidden), np.empty(hidden, dtype=np.int64)
+    ones, many = _ones(recent)
+    h = np.empty(hidden)
+    for n in range(samples):
+        _forward(A, 0.0, ones[n, : many[n]], h, False)
+        H[:, n] = h
+        size += h * h
+    many_models = 0
+    for k in np.argsort(-size, kind="mergesort"):
+        j, a = _original(H, size, models[:many_models], k, tolerance)
+        if j >= 0:
+            A[-1, j] += a * A[-1, k]
+        if j >= 0 or size[k] == 0:
+            _renew(state, A, k)
+        else:
+            models[many_models] = k
+            many_models += 1
+
+
+@compiled
+def _original(H: Array, size: Array, models: Array, k: int, tolerance: float) -> tuple[int, float]:
+    """Return the first model that unit `k` is a multiple of, and the factor; −1 if there is none."""
+    for j in models:
+        along, rest = 0.0, 0.0
+        for n in range(H.shape[1]):
+            along += H[j, n] * H[k, n]
+        a = along / size[j]
+        for n in range(H.shape[1]):
+            rest += (H[k, n] - a * H[j, n]) ** 2
+        if size[k] > 0 and rest <= tolerance**2 * size[k]:
+            return j, a
+    return -1, 0.0
+
+
+@compiled
+def _renew(state: State, A: Array, k: int) -> None:
+    bits, hidden = len(A) - 2, len(state.mean)
+    limit = sqrt(6 / bits)
+    for i in range(bits + 2):
+        j = i * hidden + k
+        state.weights[j] = (2 * uniform(state.random) - 1) * limit if i < bits else 0.0
+        state.anchor[j] = state.weights[j]
+        state.first[j] = state.second[j] = 0.0
+    state.counts[k] = state.age[k] = 0
+    state.utility[k] = state.mean[k] = state.activity[k] = 0.0
+    state.clock[1] += 1

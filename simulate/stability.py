@@ -1,0 +1,226 @@
+"""Of which type is a loss-of-plasticity manifold: stable, unstable, a saddle or degenerate (claims D2, C10)?
+
+The type is read off the quadratic form `q(v) = vᵀ ∇²L v` on the normal space. Small networks get the whole matrix,
+with exact inertia where the weights are exact; large ones the two ends of the spectrum, by Lanczos with
+Hessian-vector products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from theory.curvature import Curvature
+from theory.manifolds import Manifold
+from theory.network import Network, SquaredError
+from theory.tolerances import EPS, float64_identity
+
+Array = np.ndarray[Any, Any]
+Kind = Literal["stable", "unstable", "saddle", "degenerate"]
+Inertia = tuple[int, int, int]
+
+LARGEST_DENSE = 1500
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The type of a manifold at one point, and what shows it.
+
+    Attributes:
+        kind: `"stable"` (`q > 0` on all normal directions), `"unstable"` (`q < 0`), `"saddle"` (both signs), or
+            `"degenerate"`.
+        lowest, highest: The smallest and the largest eigenvalue on the normal space.
+        ascent, descent: Normal unit vectors of shape (parameters,) at which `q` is `highest` and `lowest`.
+        noise: What rounding may do to `q` of a unit vector; smaller eigenvalues count as zero. 0 for exact weights.
+        inertia: How many eigenvalues are positive, negative and zero; `None` where only the ends were computed.
+        certified: Whether `kind` follows from signs beyond `noise`. A saddle needs two vectors; anything else all
+            eigenvalues, so that it is not certified by the ends alone.
+    """
+
+    kind: Kind
+    lowest: float
+    highest: float
+    ascent: Array
+    descent: Array
+    noise: float
+    inertia: Inertia | None
+    certified: bool
+
+
+def classify(network: Network, manifold: Manifold, x: Array, criterion: SquaredError) -> Stability:
+    """Return the type of the manifold at the network's parameters.
+
+    Up to 1,500 parameters, or for exact weights, from the whole normal Hessian, `O(parameters³)`; beyond from its
+    ends, each Lanczos step a Hessian-vector product of `O(edges · samples)`.
+
+    Args:
+        network: Its parameters have to lie on the manifold.
+        manifold: `theory.manifolds.cloned_manifold` or `frozen_manifold`.
+        x: Inputs of shape (inputs, samples).
+        criterion: The loss.
+
+    Raises:
+        ValueError: The parameters are not on the manifold, or there is no normal direction.
+    """
+    _check_on(network, manifold)
+    if network.parameters.dtype == object:
+        return _exact(network, manifold, x, criterion)
+    curvature = Curvature(network, x, criterion)
+    if len(network.parameters) <= LARGEST_DENSE:
+        return _dense(curvature, manifold)
+    return _ends(curvature, manifold)
+
+
+def normal_hessian(network: Network, manifold: Manifold, x: Array, criterion: SquaredError) -> Array:
+    """Return `Bᵀ ∇²L B` with the columns of `B = normal_basis(manifold)`; shape (codimension, codimension).
+
+    Raises:
+        ValueError: The parameters are not on the manifold, or there is no normal direction.
+    """
+    _check_on(network, manifold)
+    return _restricted(Curvature(network, x, criterion), normal_basis(manifold))
+
+
+def normal_basis(manifold: Manifold) -> Array:
+    """Return a basis of the normal space, shape (parameters, codimension): orthonormal in float64, else rational.
+
+    A group of parameters that move together, with coefficients `c`, contributes `m − 1` vectors that are orthogonal
+    to each other and to `c`; a fixed parameter contributes itself.
+    """
+    exact = manifold.base.dtype == object
+    one = Fraction(1) if exact else 1.0
+    columns = [_unit(manifold, int(p), one) for p in np.flatnonzero(manifold.group < 0)]
+    for k in range(manifold.dimension):
+        members = np.flatnonzero(manifold.group == k)
+        columns += _contrasts(manifold, members, one)
+    if not columns:
+        raise ValueError("the manifold is the whole space: it has no normal direction, so it has no type")
+    B = np.stack(columns, axis=1)
+    return B if exact else B / np.linalg.norm(B, axis=0)
+
+
+def _unit(manifold: Manifold, p: int, one: Any) -> Array:
+    vector = np.full(len(manifold.base), one * 0)
+    vector[p] = one
+    return vector
+
+
+def _contrasts(manifold: Manifold, members: Array, one: Any) -> list[Array]:
+    """Return `(c₁, …, c_j, −Σ_{i≤j} c_i²/c_{j+1}, 0, …)` for `j < m`: orthogonal to `c` and to each other."""
+    c = manifold.coefficient[members]
+    vectors = []
+    for j in range(1, len(members)):
+        vector = np.full(len(manifold.base), one * 0)
+        vector[members[:j]] = c[:j] * one
+        vector[members[j]] = -sum(v * v for v in c[:j]) * one / c[j]
+        vectors.append(vector)
+    return vectors
+
+
+def inertia(A: Array) -> Inertia:
+    """Return how many eigenvalues of an exact symmetric matrix are positive, negative and zero.
+
+    By congruences (Sylvester): a non-zero diagonal entry is eliminated with its sign; if there is none, a non-zero
+    entry off the diagonal is worth one positive and one negative eigenvalue.
+    """
+    A, positive, negative = A.copy(), 0, 0
+    while len(A):
+        diagonal = next((i for i in range(len(A)) if A[i, i] != 0), None)
+        if diagonal is not None:
+            positive, negative = positive + (A[diagonal, diagonal] > 0), negative + (A[diagonal, diagonal] < 0)
+            A = _eliminated(A, [diagonal], 1 / A[diagonal : diagonal + 1, diagonal : diagonal + 1])
+            continue
+        pair = next(((i, j) for i in range(len(A)) for j in range(i) if A[i, j] != 0), None)
+        if pair is None:
+            break
+        positive, negative = positive + 1, negative + 1
+        inverse = np.array([[0, 1 / A[pair]], [1 / A[pair], 0]], dtype=object)
+        A = _eliminated(A, list(pair), inverse)
+    return positive, negative, len(A)
+
+
+def _eliminated(A: Array, chosen: list[int], inverse: Array) -> Array:
+    """Return the Schur complement of the chosen rows and columns."""
+    rest = [i for i in range(len(A)) if i not in chosen]
+    edge = A[np.ix_(rest, chosen)]
+    return np.asarray(A[np.ix_(rest, rest)] - edge @ inverse @ edge.T)
+
+
+def _restricted(curvature: Curvature, B: Array) -> Array:
+    images = np.stack([curvature.times(column) for column in B.T], axis=1)
+    A = B.T @ images
+    return A if A.dtype == object else (A + A.T) / 2
+
+
+def _exact(network: Network, manifold: Manifold, x: Array, criterion: SquaredError) -> Stability:
+    B = normal_basis(manifold)
+    A = _restricted(Curvature(network, x, criterion), B)
+    counts = inertia(A)
+    size = np.array([float(sum(v * v for v in column)) ** 0.5 for column in B.T])
+    values, vectors = np.linalg.eigh(A.astype(np.float64) / size[:, None] / size)
+    unit = (B.astype(np.float64) / size) @ vectors
+    kind = kind_of(counts)
+    return Stability(kind, float(values[0]), float(values[-1]), unit[:, -1], unit[:, 0], 0.0, counts, True)
+
+
+def _dense(curvature: Curvature, manifold: Manifold) -> Stability:
+    B = normal_basis(manifold)
+    A = _restricted(curvature, B)
+    values, vectors = np.linalg.eigh(A)
+    noise = _noise(float(np.abs(A).max()), len(A))
+    counts = int((values > noise).sum()), int((values < -noise).sum()), int((np.abs(values) <= noise).sum())
+    unit, kind = B @ vectors[:, [0, -1]], kind_of(counts)
+    return Stability(
+        kind, float(values[0]), float(values[-1]), unit[:, 1], unit[:, 0], noise, counts, kind != "degenerate"
+    )
+
+
+def _ends(curvature: Curvature, manifold: Manifold) -> Stability:
+    """Return what the two ends of the spectrum of `P ∇²L P` tell; tangent directions add nothing but zeros."""
+    size = len(manifold.base)
+
+    def restricted(v: Array) -> Array:
+        return manifold.project_normal(curvature.times(manifold.project_normal(v.ravel())))
+
+    start = manifold.project_normal(np.random.default_rng(0).standard_normal(size))
+    operator = LinearOperator((size, size), matvec=restricted, dtype=np.float64)
+    values, vectors = eigsh(operator, k=2, which="BE", v0=start, tol=1e-6, ncv=24)
+    ends = [manifold.project_normal(v) for v in vectors.T]
+    lowest, highest = ends[int(np.argmin(values))], ends[int(np.argmax(values))]
+    q = [_form(curvature, v) for v in (lowest, highest)]
+    noise = _noise(max(map(abs, q)), size)
+    counts = int(q[1] > noise), int(q[0] < -noise), 1
+    kind = kind_of(counts)
+    return Stability(kind, q[0], q[1], highest, lowest, noise, None, kind == "saddle")
+
+
+def _form(curvature: Curvature, v: Array) -> float:
+    """Return `q(v)/|v|²`, which bounds an end of the spectrum from inside."""
+    return float(v @ curvature.times(v) / (v @ v))
+
+
+def kind_of(counts: Inertia) -> Kind:
+    """Return the type that belongs to numbers of positive, negative and zero eigenvalues."""
+    positive, negative, zero = counts
+    if positive and negative:
+        return "saddle"
+    if zero or not positive + negative:
+        return "degenerate"
+    return "stable" if positive else "unstable"
+
+
+def _noise(scale: float, size: int) -> float:
+    return float64_identity() * scale * max(size, 1) ** 0.5 + EPS * np.finfo(np.float64).tiny
+
+
+def _check_on(network: Network, manifold: Manifold) -> None:
+    tol = 0 if network.parameters.dtype == object else float64_identity(float(np.abs(network.parameters).max()))
+    if not manifold.contains(network.parameters, tol):
+        raise ValueError(
+            f"the network is at distance {manifold.distance(network.parameters):.3g} from the manifold; its type "
+            "is defined at points of the manifold: project the parameters first"
+        )
