@@ -113,6 +113,7 @@ ROWS: Mapping[str, Row] = {
     "SGD": Row(SGD),
     "SGD, momentum": Row(flat(optimizers.sgd(0.05, momentum=0.9))),
     "Adam": Row(flat(optimizers.adam(0.01))),
+    "Rprop": Row(flat(optimizers.rprop(0.001))),
     "sign-SGD": Row(flat(optimizers.sign_sgd(0.005))),
     "SGD, clipped by norm": Row(flat(optimizers.clipped_by_norm(optimizers.sgd(0.05), 0.1))),
     "SGD, clipped by value": Row(flat(optimizers.clipped_by_value(optimizers.sgd(0.05), 0.01))),

@@ -77,6 +77,24 @@ def adagrad(rate: float, *, eps: float = 1e-10) -> Rule:
     return rule
 
 
+def rprop(
+    rate: float, *, etas: tuple[float, float] = (0.5, 1.2), sizes: tuple[float, float] = (1e-6, 50.0)
+) -> Rule:
+    """Return `w ← w − Δ sign(g)`, each `Δ` multiplied by `η₊` while its sign holds, by `η₋` when it turns.
+
+    After a turn the gradient counts as zero for one step (Riedmiller & Braun 1993). The first `Δ` is `rate`.
+    """
+
+    def rule(state: Any, w: Array, g: Array) -> tuple[Any, Array]:
+        before, size = state if state is not None else (0 * w, 0 * w + rate)
+        turn = np.sign(g * before)
+        size = np.clip(size * np.where(turn > 0, etas[1], np.where(turn < 0, etas[0], 1.0)), *sizes)
+        g = np.where(turn < 0, 0.0, g)
+        return (g, size), w - size * np.sign(g)
+
+    return rule
+
+
 def sign_sgd(rate: Any) -> Rule:
     """Return `w ← w − η sign(g)` (Bernstein et al. 2018)."""
     return lambda state, w, g: (None, w - rate * np.sign(g))

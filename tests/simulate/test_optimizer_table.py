@@ -11,7 +11,7 @@ SIGNS = {"keeps": "✓", "leaves": "✗", "drifts": "⚠"}
 KINDS = dict(
     zip(own.MANIFOLDS, ["identical clones", "RE ∩ CE, not constant", "scaled (ReLU)", "signed (tanh)"], strict=True)
 )
-BREAKS_SCALED = ("Adam", "sign-SGD", "SGD, clipped by value")
+BREAKS_SCALED = ("Adam", "Rprop", "sign-SGD", "SGD, clipped by value")
 BREAKS_ALL = ("SGD, unequal rates per unit", "SGD, dropout on clones")
 SHARED = [name for name in own.ROWS if name not in ("Muon in float64", "SGD, label noise")]
 

@@ -40,6 +40,7 @@ RULES = {
         {"lr": 0.05, "weight_decay": 0.1},
     ),
     "RMSprop": (optimizers.rmsprop(0.01), torch.optim.RMSprop, {"lr": 0.01}),
+    "Rprop": (optimizers.rprop(0.01), torch.optim.Rprop, {"lr": 0.01}),
     "Adagrad": (optimizers.adagrad(0.1), torch.optim.Adagrad, {"lr": 0.1}),
 }
 CLIPS = {
@@ -123,6 +124,7 @@ MUTATIONS = {
     "Adam with L2": optimizers.adam(0.05, decay=0.1, decoupled=True),
     "AdamW": optimizers.adam(0.05, decay=0.1),
     "RMSprop": optimizers.rmsprop(0.01, eps=1e-6),
+    "Rprop": optimizers.rprop(0.01, etas=(0.5, 1.1)),
     "Adagrad": optimizers.rmsprop(0.1),
 }
 
