@@ -61,9 +61,11 @@ def predict_escape_time(
         longest: After how many steps to give up.
 
     Raises:
-        ValueError: The perturbation is tangent, or beyond the goal already; or a number is not positive.
+        ValueError: The network is not on the manifold, the perturbation is tangent or beyond the goal already, or a
+            number is not positive.
     """
     delta = _checked_start(manifold, start, goal, rate, longest)
+    _check_on(network, manifold)
     distances = [float(np.linalg.norm(delta))]
     for _ in range(longest):
         curvature = Curvature(network, x, criterion)
@@ -117,7 +119,9 @@ def measure_escape_time(
     noise: Noise | None = None,
     rng: np.random.Generator | None = None,
 ) -> int | None:
-    """Return the first step of gradient descent at which the distance from the manifold is `δ₁` or more, or `None`.
+    """Return the first step of descent at which the distance from the manifold is `δ₁` or more, 0 at the start.
+
+    `None` if there is none.
 
     Args:
         network: Where to start, on the manifold or near it.
@@ -130,16 +134,26 @@ def measure_escape_time(
         rng: Source of its randomness.
 
     Raises:
-        ValueError: A number is not positive, or noise is given without `rng`.
+        ValueError: A number is not positive, noise is given without `rng`, or the batches end too early.
+        ArithmeticError: Descent diverged.
     """
     _check_positive(rate=rate, goal=goal, longest=longest)
     if noise is not None and rng is None:
         raise ValueError("noise needs a source of randomness: give rng=numpy.random.default_rng(seed)")
+    if manifold.distance(network.parameters) >= goal:
+        return 0
     for step in range(1, longest + 1):
-        x, criterion = next(batches)
+        batch = next(batches, None)
+        if batch is None:
+            raise ValueError(
+                f"batches ended after {step - 1} of {longest} steps; give itertools.repeat((x, criterion))"
+            )
+        x, criterion = batch
         slope = gradient(network, x, criterion.gradient)
         if noise is not None and rng is not None:
             slope = noise(step, slope, rng)
+        if not np.isfinite(slope).all():
+            raise ArithmeticError(f"descent diverged at step {step}; lower the rate, now {rate:g}")
         network = network.with_parameters(network.parameters - rate * slope)
         if manifold.distance(network.parameters) >= goal:
             return step
@@ -194,8 +208,7 @@ def function_preserving_split(
         or (manifold.coefficient != 1).any()
     ):
         raise ValueError("splitting is for cloned manifolds without ties, fixed weights or scales")
-    if manifold.distance(network.parameters) > 1e-9 * (1 + float(np.abs(network.parameters).max())):
-        raise ValueError("the network is not on the manifold, so its units are no clones; project it first")
+    _check_on(network, manifold)
     draw = rng.standard_normal(len(network.parameters))
     key = manifold.group[network.tie] * len(network.units) + network.target
     _, cell = np.unique(key, return_inverse=True)
@@ -215,6 +228,11 @@ def _checked_start(manifold: Manifold, start: Array, goal: float, rate: float, l
             f"start has a normal part of length {size:.3g}; allowed are lengths between 0 and {goal:.3g}"
         )
     return delta
+
+
+def _check_on(network: Network, manifold: Manifold) -> None:
+    if manifold.distance(network.parameters) > 1e-9 * (1 + float(np.abs(network.parameters).max())):
+        raise ValueError("the network is not on the manifold, so its units are no clones; project it first")
 
 
 def _check_positive(**numbers: float) -> None:

@@ -231,6 +231,21 @@ def test_splitting_parts_the_gradients_into_clones_where_the_base_learns():
     assert np.abs(before[:, 0] - before[:, 1]).max() <= 1e-14
 
 
+def test_what_a_measurement_cannot_do_is_named():
+    _, net, manifold, x, goal = small()
+    off = net.with_parameters(net.parameters + manifold.project_normal(np.arange(float(len(net.parameters)))))
+    options = {"rate": 0.05, "goal": 1.0, "longest": 5}
+    assert measure_escape_time(off, manifold, repeat((x, goal)), **options) == 0
+    with pytest.raises(ValueError, match="batches ended after 2 of 5 steps"):
+        measure_escape_time(net, manifold, iter([(x, goal)] * 2), **options)
+    with pytest.raises(ArithmeticError, match="descent diverged at step"), np.errstate(all="ignore"):
+        measure_escape_time(net, manifold, repeat((x, goal)), rate=1e60, goal=1e300, longest=50)
+    with pytest.raises(ValueError, match="not on the manifold"):
+        predict_escape_time(
+            off, manifold, x, goal, start=off.parameters - net.parameters, **{**options, "goal": 1e9}
+        )
+
+
 def test_noise_has_the_length_that_its_convention_says():
     g, rng = np.ones(10_000), np.random.default_rng(0)
     for noise, expected in ((per_entry(0.01), 0.01 * 100 * 100), (per_vector(0.01), 0.01 * 100)):
