@@ -40,11 +40,15 @@ class Manifold:
 
 @dataclass(frozen=True)
 class Row:
-    """An update rule, and what disturbs the gradients: noise in labels, dropout of hidden units."""
+    """An update rule, and what is done to gradients: noise in labels, dropout of hidden units, K-FAC's damping.
+
+    Without damping (0) gradients are not preconditioned.
+    """
 
     rule: MatrixRule
     label_noise: float = 0.0
     dropout: float = 0.0
+    damping: float = 0.0
 
 
 MANIFOLDS: Mapping[str, Manifold] = {
@@ -118,6 +122,7 @@ ROWS: Mapping[str, Row] = {
     "SGD, clipped by norm": Row(flat(optimizers.clipped_by_norm(optimizers.sgd(0.05), 0.1))),
     "SGD, clipped by value": Row(flat(optimizers.clipped_by_value(optimizers.sgd(0.05), 0.01))),
     "Shampoo": Row(shampoo(0.01)),
+    "K-FAC": Row(flat(optimizers.sgd(0.02)), damping=0.3),
     "Muon in float64": Row(muon(0.01)),
     "SGD, label noise": Row(SGD, label_noise=0.3),
     "SGD, unequal rates per unit": Row(per_unit(0.05)),
@@ -179,7 +184,17 @@ def residual(W: Matrices, P: Matrices) -> float:
 
 
 def gradients(W: Matrices, activation: str, x: Array, y: Array, masks: Array | None = None) -> Matrices:
-    """Return the gradient of the mean squared error.
+    """Return the gradient of the mean squared error, one matrix a layer.
+
+    Arguments as `signals`.
+    """
+    return [error @ h.T for error, h in signals(W, activation, x, y, masks)]
+
+
+def signals(
+    W: Matrices, activation: str, x: Array, y: Array, masks: Array | None = None
+) -> list[tuple[Array, Array]]:
+    """Return the error signals and the inputs of each layer, one column a sample; `G = error inputᵀ`.
 
     Args:
         W: Three matrices.
@@ -196,7 +211,7 @@ def gradients(W: Matrices, activation: str, x: Array, y: Array, masks: Array | N
     error = 2 * (W[2] @ k - y) / y.size
     back = W[2].T @ error * masks[1] * phi.slope(u)
     first = W[1].T @ back * masks[0] * phi.slope(z)
-    return [first @ x.T, back @ h.T, error @ k.T]
+    return [(first, x), (back, h), (error, k)]
 
 
 def _gradients(row: Row, manifold: Manifold, W: Matrices, rng: np.random.Generator) -> Matrices:
@@ -205,8 +220,24 @@ def _gradients(row: Row, manifold: Manifold, W: Matrices, rng: np.random.Generat
     kept = rng.random((2, WIDTH * FACTOR, SAMPLES)) >= row.dropout
     dtype = W[0].dtype
     masks = (kept / (1 - row.dropout)).astype(dtype)
-    found = gradients(W, manifold.activation, x.astype(dtype), y.astype(dtype), masks)
-    return [G.astype(dtype) for G in found]
+    found = signals(W, manifold.activation, x.astype(dtype), y.astype(dtype), masks)
+    direct = [error @ h.T for error, h in found]
+    natural = [preconditioned(*pair, row.damping) for pair in found] if row.damping else direct
+    return [G.astype(dtype) for G in natural]
+
+
+def preconditioned(error: Array, h: Array, damping: float) -> Array:
+    """Return `(S + εI)⁻¹ G (A + εI)⁻¹` with `A = E h hᵀ`, `S = E g gᵀ` (K-FAC: Martens & Grosse 2015).
+
+    Args:
+        error: `g/N`, shape (targets, N).
+        h: Inputs of the layer, shape (sources, N).
+        damping: `ε`.
+    """
+    count = h.shape[1]
+    A, S = h @ h.T / count, count * error @ error.T
+    left = np.linalg.solve(S + damping * np.eye(len(S), dtype=S.dtype), error @ h.T)
+    return np.asarray(np.linalg.solve(A + damping * np.eye(len(A), dtype=A.dtype), left.T).T)
 
 
 def verdict(residuals: Array) -> Verdict:

@@ -13,7 +13,7 @@ KINDS = dict(
 )
 BREAKS_SCALED = ("Adam", "Rprop", "sign-SGD", "SGD, clipped by value")
 BREAKS_ALL = ("SGD, unequal rates per unit", "SGD, dropout on clones")
-SHARED = [name for name in own.ROWS if name not in ("Muon in float64", "SGD, label noise")]
+SHARED = [name for name in own.ROWS if name not in ("Muon in float64", "SGD, label noise", "K-FAC")]
 
 
 def drawn(seed=0):
@@ -42,6 +42,16 @@ def test_masks_are_a_network_with_other_weights():
     wanted = [masked[0], masked[1] * masks[0].T, masked[2] * masks[1].T]
     for G, H in zip(own.gradients(W, "tanh", x, y, masks), wanted, strict=True):
         assert np.abs(G - H).max() <= 1e-14
+
+
+def test_without_curvature_preconditioning_is_a_division_by_the_damping_squared():
+    W, _, x, y = drawn()
+    for error, h in own.signals(W, "tanh", x, y):
+        small = own.preconditioned(1e-6 * error, 1e-6 * h, 0.5)
+        assert np.abs(small - 1e-12 * error @ h.T / 0.25).max() <= 1e-20
+    A, S = h @ h.T / h.shape[1], h.shape[1] * error @ error.T
+    G = own.preconditioned(error, h, 0.1)
+    assert np.abs((S + 0.1 * np.eye(len(S))) @ G @ (A + 0.1 * np.eye(len(A))) - error @ h.T).max() <= 1e-12
 
 
 def test_newton_and_schulz_bring_singular_values_near_one():
