@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from simulate.clones import Convention, Disturbance, entry_noise
 from theory.curvature import Curvature
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError, gradient
@@ -162,21 +163,20 @@ def measure_escape_time(
 
 def per_entry(sigma: float, decay: float = 1.0) -> Noise:
     """Return noise `N(0, (σ₀ λᵗ ‖g‖)²)` on each entry of the gradient, as in JL25's code: `√d` times `σ`."""
-    _check_noise(sigma, decay)
-
-    def noisy(step: int, g: Array, rng: np.random.Generator) -> Array:
-        return g + rng.standard_normal(g.shape) * (sigma * decay**step * float(np.linalg.norm(g)))
-
-    return noisy
+    return _noisy(sigma, decay, "entry")
 
 
 def per_vector(sigma: float, decay: float = 1.0) -> Noise:
     """Return noise of expected length `σ₀ λᵗ ‖g‖`: per entry, divided by `√d`."""
-    _check_noise(sigma, decay)
+    return _noisy(sigma, decay, "vector")
+
+
+def _noisy(sigma: float, decay: float, convention: Convention) -> Noise:
+    _check_positive(sigma=sigma)
+    disturbance = Disturbance(sigma, decay, convention)
 
     def noisy(step: int, g: Array, rng: np.random.Generator) -> Array:
-        scale = sigma * decay**step * float(np.linalg.norm(g)) / np.sqrt(g.size)
-        return g + rng.standard_normal(g.shape) * scale
+        return g + rng.standard_normal(g.shape) * entry_noise(disturbance, step, float(np.linalg.norm(g)), g.size)
 
     return noisy
 
@@ -239,9 +239,3 @@ def _check_positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not value > 0:
             raise ValueError(f"{name} is {value!r}; allowed are positive numbers")
-
-
-def _check_noise(sigma: float, decay: float) -> None:
-    _check_positive(sigma=sigma)
-    if not 0 <= decay <= 1:
-        raise ValueError(f"decay is {decay!r}; allowed are factors in [0, 1]")

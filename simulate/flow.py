@@ -87,7 +87,6 @@ def gradient_flow(
         ArithmeticError: The solver failed, as it does where the flow blows up, or needed too many gradients.
     """
     _check(network, duration, manifold, leave, reach)
-
     spent = count()
 
     def velocity(time: float, theta: Array) -> Array:

@@ -17,7 +17,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from theory.curvature import Curvature
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError
-from theory.tolerances import EPS, float64_identity
+from theory.tolerances import float64_identity
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["stable", "unstable", "saddle", "degenerate"]
@@ -232,7 +232,7 @@ def kind_of(counts: Inertia) -> Kind:
 
 
 def _noise(scale: float, size: int) -> float:
-    return float64_identity() * scale * max(size, 1) ** 0.5 + EPS * np.finfo(np.float64).tiny
+    return float64_identity() * scale * max(size, 1) ** 0.5
 
 
 def _check_exact(x: Array, criterion: SquaredError) -> None:

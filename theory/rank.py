@@ -51,7 +51,8 @@ def ranks(C: Any) -> Ranks:
     Raises:
         ValueError: As `stable_rank`.
     """
-    found = Ranks(stable_rank(C), renyi2_rank(C), shannon_rank(C), hard_rank(C))
+    p = shares(C)
+    found = Ranks(_stable(p), _renyi2(p), _shannon(p), _count(p, _zero(C)))
     return found if np.ndim(C) > 2 else Ranks(*(number.item() for number in vars(found).values()))
 
 
@@ -72,7 +73,7 @@ def stable_rank(C: Any) -> Any:
 
     Source: Rudelson and Vershynin 2007.
     """
-    return 1 / shares(C).max(axis=-1)
+    return _stable(shares(C))
 
 
 def renyi2_rank(C: Any) -> Any:
@@ -80,7 +81,7 @@ def renyi2_rank(C: Any) -> Any:
 
     Arguments, result and errors as `stable_rank`. The `er₂` of JL25, Theorem 3.1.
     """
-    return 1 / (shares(C) ** 2).sum(axis=-1)
+    return _renyi2(shares(C))
 
 
 def shannon_rank(C: Any) -> Any:
@@ -88,7 +89,7 @@ def shannon_rank(C: Any) -> Any:
 
     Arguments, result and errors as `stable_rank`.
     """
-    return np.exp(entr(shares(C)).sum(axis=-1))
+    return _shannon(shares(C))
 
 
 def hard_rank(C: Any, rtol: float | None = None) -> Any:
@@ -106,9 +107,28 @@ def hard_rank(C: Any, rtol: float | None = None) -> Any:
     """
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is {rtol!r}; allowed are shares of the largest eigenvalue, 0 ≤ rtol < 1")
-    p = shares(C, rtol or 0.0)
-    threshold = 64 * p.shape[-1] * _eps(C) if rtol is None else rtol
-    return (p > threshold * p.max(axis=-1, keepdims=True)).sum(axis=-1)
+    return _count(shares(C, rtol or 0.0), _zero(C) if rtol is None else rtol)
+
+
+def _stable(p: Array) -> Any:
+    return 1 / p.max(axis=-1)
+
+
+def _renyi2(p: Array) -> Any:
+    return 1 / (p**2).sum(axis=-1)
+
+
+def _shannon(p: Array) -> Any:
+    return np.exp(entr(p).sum(axis=-1))
+
+
+def _count(p: Array, rtol: float) -> Any:
+    return (p > rtol * p.max(axis=-1, keepdims=True)).sum(axis=-1)
+
+
+def _zero(C: Any) -> float:
+    """Return `64 n eps`, what rounding leaves of an eigenvalue that is zero, relative to the largest."""
+    return 64 * np.shape(C)[-1] * _eps(C)
 
 
 def roy_vetterli_rank(H: Any) -> Any:

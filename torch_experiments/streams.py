@@ -100,21 +100,27 @@ class ClassSplit:
 
 
 @dataclass(frozen=True)
-class ClassIncremental:
-    """All classes so far, ``size`` more at every task, in an order shuffled by ``seed`` (Dohare et al. 2024)."""
+class OneOutputAClass:
+    """What the streams share whose networks have an output for each class of the data."""
 
     data: Pixels
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of classes."""
+        return len(self.data.classes)
+
+
+@dataclass(frozen=True)
+class ClassIncremental(OneOutputAClass):
+    """All classes so far, ``size`` more at every task, in an order shuffled by ``seed`` (Dohare et al. 2024)."""
+
     tasks: int
     size: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
         ClassSplit(self.data, self.tasks, self.size)
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of classes."""
-        return len(self.data.classes)
 
     def task(self, k: int) -> Task:
         """Return the images of the first ``(k + 1) size`` classes."""
@@ -124,17 +130,11 @@ class ClassIncremental:
 
 
 @dataclass(frozen=True)
-class Permuted:
+class Permuted(OneOutputAClass):
     """All classes; every task shows the pixels in an order of its own, the first as they are (Goodfellow 2013)."""
 
-    data: Pixels
     tasks: int
     seed: int = 0
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of classes."""
-        return len(self.data.classes)
 
     def task(self, k: int) -> Task:
         """Return all images, with the pixels (all channels alike) permuted."""
@@ -145,22 +145,16 @@ class Permuted:
 
 
 @dataclass(frozen=True)
-class RandomLabels:
+class RandomLabels(OneOutputAClass):
     """The same ``images`` training images with fresh uniform labels at every task (Lyle et al. 2022).
 
     The held-out labels are random too, so test accuracy is chance: what is asked is whether the network can
     still fit.
     """
 
-    data: Pixels
     tasks: int
     images: int = 1200
     seed: int = 0
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of classes."""
-        return len(self.data.classes)
 
     def task(self, k: int) -> Task:
         """Return the images with the labels of task ``k``."""
@@ -177,13 +171,12 @@ class RandomLabels:
 
 
 @dataclass(frozen=True)
-class LabelNoise:
+class LabelNoise(OneOutputAClass):
     """All classes; in the first ``noisy`` tasks a share of the training labels is uniform, then none (Igl 2021).
 
     The noise is drawn anew at every noisy task; test labels are clean.
     """
 
-    data: Pixels
     tasks: int
     noisy: int = 1
     share: float = 0.5
@@ -192,11 +185,6 @@ class LabelNoise:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ValueError(f"share: got {self.share}; it has to be in [0, 1]")
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of classes."""
-        return len(self.data.classes)
 
     def task(self, k: int) -> Task:
         """Return all images with the labels of task ``k``."""
@@ -211,18 +199,12 @@ class LabelNoise:
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class WarmStart(OneOutputAClass):
     """First a share of the training images, then all of them (Ash & Adams 2020)."""
 
-    data: Pixels
     tasks: int = 2
     share: float = 0.5
     seed: int = 0
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of classes."""
-        return len(self.data.classes)
 
     def task(self, k: int) -> Task:
         """Return a random share of the images for task 0, else all."""
@@ -236,22 +218,16 @@ class WarmStart:
 
 
 @dataclass(frozen=True)
-class BlurredStart:
+class BlurredStart(OneOutputAClass):
     """First images blurred ``factor`` times, then sharp ones: a critical period (Achille et al. 2017).
 
     Blurring takes means over ``factor × factor`` squares and enlarges them again by interpolation.
     """
 
-    data: Pixels
     tasks: int = 2
     blurred: int = 1
     factor: int = 4
     seed: int = 0
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of classes."""
-        return len(self.data.classes)
 
     def task(self, k: int) -> Task:
         """Return all images, blurred in the first ``blurred`` tasks."""
