@@ -31,7 +31,8 @@ def named(model: nn.Module, x: Tensor) -> dict[str, Group]:
 def test_a_concatenation_holds_two_groups_one_after_the_other() -> None:
     found = named(Mixed(), torch.randn(2, 3))
     (left,), (right,) = found["left"].outgoing, found["right"].outgoing
-    assert left.parameter == right.parameter == "head.weight" and left.dim == right.dim == 1
+    assert left.parameter == right.parameter == "head.weight"
+    assert left.dim == right.dim == 1
     assert left.unit.tolist() == [0, 1, 2, 3, -1, -1, -1, -1, -1]
     assert right.unit.tolist() == [-1, -1, -1, -1, 0, 1, 2, 3, 4]
 

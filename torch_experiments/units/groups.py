@@ -1,7 +1,8 @@
 """Groups of units and the parameters around them: what feeds a unit, what reads it, and what else belongs to it.
 
-A group is an atom of the unit graph: the neurons of a layer, the channels of a convolution, the features of a residual
-stream. One parameter dimension may hold several groups (a concatenation) or a group times positions (flatten).
+A group is an atom of the unit graph: the neurons of a layer, the channels of a convolution, the features of a
+residual stream. One parameter dimension may hold several groups (a concatenation) or a group times positions
+(flatten).
 """
 
 from __future__ import annotations
