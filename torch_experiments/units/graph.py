@@ -70,6 +70,7 @@ class Graph:
         attributes: integers of known modules and the axes whose sizes they are.
         scalars: Python numbers that activations are multiplied with or divided by, in order.
         products: axes that are products, in order of discovery.
+        carried: axes and the scales of units that an operation on them carries (`units.symmetry`).
         used: names of the parameters that an operation read.
     """
 
@@ -87,6 +88,7 @@ class Graph:
     sizes: list[Size] = field(default_factory=list)
     attributes: dict[str, dict[str, Axis | tuple[Axis, ...]]] = field(default_factory=dict)
     products: list[Axis] = field(default_factory=list)
+    carried: list[tuple[Axis, Any]] = field(default_factory=list)
     scalars: list[float] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     layers: list[str] = field(default_factory=lambda: [""])

@@ -9,6 +9,7 @@ parameter once a dimension. See claim C11 for why this ends in the coarsest part
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,27 +18,35 @@ from torch import Tensor, nn
 
 from torch_experiments.units.axes import Axis, atoms, factors, find, summands
 from torch_experiments.units.graph import Graph
+from torch_experiments.units.layout import Layout, Placement, Profile
 from torch_experiments.units.plan import choose
+from torch_experiments.units.symmetry import Scales, carried_by
 from torch_experiments.units.trace import Inputs, trace
 
 Colours = dict[Axis, Tensor]
+Factors = dict[Axis, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Blocks:
     """The coarsest equitable partition of a network's units.
 
     Attributes:
         labels: by parameter, the block of every index of every dimension, int64.
+        scales: by parameter, the scale ``s`` of every index of every dimension, float64, 1 for a block's first.
         tolerance: relative, that decided which sums are equal.
         dimension: of the cloned manifold on which the partition puts the network (C4, products of blocks).
         parameters: number of entries of the parameters counted in it.
+        matrices, powers: of the unit graph, see `units.graph.Graph`.
     """
 
     labels: Mapping[str, tuple[Tensor, ...]]
+    scales: Mapping[str, tuple[Tensor, ...]]
     tolerance: float
     dimension: int
     parameters: int
+    matrices: Mapping[str, set[tuple[int, int]]]
+    powers: Mapping[str, str]
 
     @property
     def free_fraction(self) -> float:
@@ -49,56 +58,160 @@ class Blocks:
         counts = {name: int(dims[0].max()) + 1 for name, dims in self.labels.items() if dims}
         return {name: count for name, count in counts.items() if count < len(self.labels[name][0])}
 
+    def layout(self) -> Layout:
+        """Return the cloned manifold as a layout: what `residuals` needs."""
+        placements = {}
+        for name, dims in self.labels.items():
+            profiles = tuple(Profile(b, s) for b, s in zip(dims, self.scales[name], strict=True))
+            uses = frozenset(self.matrices.get(name, set()))
+            placements[name] = Placement(profiles, uses, self.powers.get(name, ""))
+        return Layout(1, placements)
+
 
 def coarsest_blocks(
-    model: nn.Module, example_inputs: Inputs, *, tolerance: float = 1e-9, generator: torch.Generator | None = None
+    model: nn.Module,
+    example_inputs: Inputs,
+    *,
+    tolerance: float = 1e-9,
+    scaled: bool = False,
+    generator: torch.Generator | None = None,
+    graph: Graph | None = None,
 ) -> Blocks:
     """Return the coarsest partition of the units of ``model`` whose weights are row- and column-equitable.
 
     Whole heads, groups and channels are compared, as `clone` copies them; inputs and outputs are blocks of their
     own. Two sums are equal when they differ by at most ``tolerance`` times the root mean square of their kind.
 
+    With ``scaled`` copies may differ by a scale under which all that happens to them is equivariant: positive
+    ones behind ReLU, signs behind tanh (C8, `units.symmetry`). The partition is then coarser, or the same.
+
     Args:
         model: any module that can be traced.
         example_inputs: as in `trace`.
         tolerance: relative; about 1e-9 for float64, 1e-4 for float32.
+        scaled: whether to look for scaled and signed copies.
         generator: of the random weights; a fixed seed if None.
+        graph: of ``model``, if it was traced before.
 
     Raises:
         TraceError: as `trace`.
         ValueError: for a negative tolerance.
 
-    Source: claim C11; joint forward and backward colour refinement with random projections.
+    Source: claims C8 and C11; joint forward and backward colour refinement with random projections.
     """
     if tolerance < 0:
         raise ValueError(f"tolerance: got {tolerance}; it has to be 0 or more")
     generator = generator or torch.Generator().manual_seed(0)
-    graph = trace(model, example_inputs)
+    graph = graph or trace(model, example_inputs)
     tensors = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
     colours: Colours = {atom: torch.zeros(atom.size, dtype=torch.int64) for atom in choose(graph, "heads")}
-    while refine(graph, tensors, colours, tolerance, generator):
+    scales = estimated(graph, tensors, colours, tolerance, generator) if scaled else {}
+    while refine(graph, tensors, colours, scales, tolerance, generator):
         continue
-    labels = {name: tuple(_labels(a, colours) for a in graph.parameters[name].axes) for name in tensors}
+    scales = {atom: relative(scale, colours[atom]) for atom, scale in scales.items()}
+    return blocks_of(graph, tensors, colours, scales, tolerance)
+
+
+def blocks_of(
+    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, scales: Factors, tolerance: float
+) -> Blocks:
+    """Return the partition with these colours of atoms."""
+    axes = {name: graph.parameters[name].axes for name in tensors}
+    labels = {name: tuple(labels_of(a, colours) for a in dims) for name, dims in axes.items()}
+    factors = {name: tuple(scales_of(a, scales) for a in dims) for name, dims in axes.items()}
     dimension = sum(_cells(dims) for dims in labels.values())
-    return Blocks(labels, tolerance, dimension, sum(t.numel() for t in tensors.values()))
+    count = sum(t.numel() for t in tensors.values())
+    return Blocks(labels, factors, tolerance, dimension, count, graph.matrices, graph.powers)
+
+
+def estimated(
+    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, tolerance: float, generator: torch.Generator
+) -> Factors:
+    """Return a scale for every unit of the atoms that may carry one, right up to a factor a block.
+
+    A random weighted sum of what enters a unit is ``s_v`` times a number of its block, if the scales of the
+    units it comes from are right. Inputs have scale one, so scales are found from the inputs on; units whose sums
+    vanish keep scale one.
+    """
+    carried = carried_by(graph)
+    unknown = {atom for atom in colours if carried.get(atom, Scales.ANY)}
+    scales: Factors = {}
+    while unknown:
+        entering = {atom: _entering(graph, tensors, atom, unknown, colours, scales, generator) for atom in unknown}
+        found = {atom: total for atom, total in entering.items() if total is not None}
+        if not found:
+            break
+        scales |= {atom: _scale(x, carried.get(atom, Scales.ANY), tolerance) for atom, x in found.items()}
+        unknown -= found.keys()
+    return scales
 
 
 def refine(
-    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, tolerance: float, generator: torch.Generator
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    colours: Colours,
+    scales: Factors,
+    tolerance: float,
+    generator: torch.Generator,
 ) -> bool:
     """Split colours once by every parameter and dimension; return whether any was split."""
     before = {atom: int(label.max()) for atom, label in colours.items()}
     for name, tensor in tensors.items():
         axes = graph.parameters[name].axes
-        weights = [_random(axis, colours, generator) for axis in axes]
+        weights = [_random(axis, colours, generator) * scales_of(axis, scales) for axis in axes]
         for dim, axis in enumerate(axes):
             own = [atom for atom in atoms(axis) if find(atom) in colours]
             if not own:
                 continue
             sums = _contract(tensor, weights, dim)
             for atom in own:
-                colours[atom] = _split(colours[atom], _per_index(sums, axis, atom), tolerance)
+                found = _per_index(sums, axis, atom) / scales.get(atom, 1)
+                colours[atom] = _split(colours[atom], found, tolerance)
     return any(int(label.max()) > before[atom] for atom, label in colours.items())
+
+
+def relative(scale: Tensor, label: Tensor) -> Tensor:
+    """Return scales divided by that of the first unit of each block."""
+    first = torch.full((int(label.max()) + 1,), len(label)).scatter_reduce(
+        0, label, torch.arange(len(label)), "amin"
+    )
+    return scale / scale[first[label]]
+
+
+def _entering(
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    atom: Axis,
+    unknown: set[Axis],
+    colours: Colours,
+    scales: Factors,
+    generator: torch.Generator,
+) -> Tensor | None:
+    """Return a random sum of all that enters each unit from units with known scales; None if nothing does."""
+    total = None
+    for name, tensor in tensors.items():
+        axes = graph.parameters[name].axes
+        for dim in _entries(graph, name, atom):
+            others = [a for k, axis in enumerate(axes) if k != dim for a in atoms(axis)]
+            if any(a in unknown for a in others):
+                continue
+            weights = [_random(axis, colours, generator) * scales_of(axis, scales) for axis in axes]
+            found = _per_index(_contract(tensor, weights, dim), axes[dim], atom)
+            total = found if total is None else total + found
+    return total
+
+
+def _entries(graph: Graph, name: str, atom: Axis) -> list[int]:
+    """Return the dimensions of a parameter through which it makes units of ``atom``: rows, biases, embeddings."""
+    sources = {source for _, source in graph.matrices.get(name, set())}
+    axes = graph.parameters[name].axes
+    return [k for k, axis in enumerate(axes) if k not in sources and any(a is atom for a in atoms(axis))]
+
+
+def _scale(total: Tensor, allowed: Scales, tolerance: float) -> Tensor:
+    size = float(total.square().mean().sqrt())
+    scale = {Scales.SIGN: total.sign(), Scales.POSITIVE: total.abs() / size, Scales.ANY: total / size}[allowed]
+    return torch.where(total.abs() > max(tolerance, 1e-12) * size, scale, 1.0)
 
 
 def _contract(tensor: Tensor, weights: list[Tensor], kept: int) -> Tensor:
@@ -138,16 +251,16 @@ def _split(label: Tensor, sums: Tensor, tolerance: float) -> Tensor:
 
 
 def _random(axis: Axis, colours: Colours, generator: torch.Generator) -> Tensor:
-    label = _labels(axis, colours)
+    label = labels_of(axis, colours)
     return torch.randn(int(label.max()) + 1, generator=generator, dtype=torch.float64)[label]
 
 
-def _labels(axis: Axis, colours: Colours) -> Tensor:
+def labels_of(axis: Axis, colours: Colours) -> Tensor:
     """Return the colour of every index of an axis; every index of a fixed atom has its own."""
     axis = find(axis)
     if axis.kind == "atom":
         return colours.get(axis, torch.arange(axis.size))
-    parts = [_labels(part, colours) for part in axis.parts]
+    parts = [labels_of(part, colours) for part in axis.parts]
     if axis.kind == "sum":
         starts = torch.tensor([0, *(int(p.max()) + 1 for p in parts)]).cumsum(0)
         return torch.cat([p + start for p, start in zip(parts, starts, strict=False)])
@@ -155,6 +268,17 @@ def _labels(axis: Axis, colours: Colours) -> Tensor:
     for part in parts:
         whole = (whole[:, None] * (int(part.max()) + 1) + part).flatten()
     return whole
+
+
+def scales_of(axis: Axis, scales: Factors) -> Tensor:
+    """Return the scale of every index of an axis: products multiply, indices without one have scale 1."""
+    axis = find(axis)
+    if axis.kind == "atom":
+        return scales.get(axis, torch.ones(axis.size, dtype=torch.float64))
+    parts = [scales_of(part, scales) for part in axis.parts]
+    if axis.kind == "sum":
+        return torch.cat(parts)
+    return functools.reduce(lambda one, other: (one[:, None] * other).flatten(), parts)
 
 
 def _cells(dims: tuple[Tensor, ...]) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torch_experiments.units import rules
+from torch_experiments.units import rules, symmetry
 from torch_experiments.units.axes import Axis, is_fixed
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.registry import MODULES, OPERATIONS, call_of, tensors
@@ -92,9 +92,9 @@ def follow(graph: Graph, func: Any, args: Any, kwargs: Mapping[str, Any], result
     else:
         values = rule(called)
     outputs = list(tensors([result]))
-    for tensor, value in zip(
-        outputs, values if isinstance(values, list) else [values] * len(outputs), strict=False
-    ):
+    several = values if isinstance(values, list) else [values] * len(outputs)
+    symmetry.note(called, [value for value in several if value is not None])
+    for tensor, value in zip(outputs, several, strict=False):
         if value is not None:
             _check(called, tensor, value)
             graph.bind(tensor, value)
