@@ -19,7 +19,10 @@ from typing import Any
 from torch_experiments.models import choose
 from torch_experiments.remedies.base import NOISE, Remedy
 from torch_experiments.remedies.bound import Bound, bind, redrawn
+from torch_experiments.remedies.control import Controlled
+from torch_experiments.remedies.escape import Escape, split
 from torch_experiments.remedies.gradients import L2, L2Init, Noise, Parseval, Spectral, Syre
+from torch_experiments.remedies.recovery import Action, Recovery
 from torch_experiments.remedies.units import ContinualBackprop, ReDo, SelfNormalizedReset, replace
 from torch_experiments.remedies.weights import Fresh, OptimizerReset, ShrinkPerturb, WeightClipping
 
@@ -37,6 +40,8 @@ REMEDIES: Mapping[str, type[Remedy]] = {
     "spectral": Spectral,
     "parseval": Parseval,
     "syre": Syre,
+    "escape": Escape,
+    "recovery": Controlled,
     "fresh": Fresh,
 }
 
@@ -58,14 +63,18 @@ __all__ = [
     "L2",
     "NOISE",
     "REMEDIES",
+    "Action",
     "Bound",
     "ContinualBackprop",
+    "Controlled",
+    "Escape",
     "Fresh",
     "L2Init",
     "Noise",
     "OptimizerReset",
     "Parseval",
     "ReDo",
+    "Recovery",
     "Remedy",
     "SelfNormalizedReset",
     "ShrinkPerturb",
@@ -76,4 +85,5 @@ __all__ = [
     "make",
     "redrawn",
     "replace",
+    "split",
 ]

@@ -18,6 +18,8 @@ from torch_experiments.units.trace import Inputs
 if TYPE_CHECKING:
     from torch_experiments.remedies.base import Remedy, Touched
 
+COUNTERS = ("steps", "tasks", "applied")
+
 
 class Bound:
     """A remedy at work on one network.
@@ -28,13 +30,13 @@ class Bound:
 
     Attributes:
         remedy: the settings.  network: what it acts on.  state: what has to survive an interruption.
-        steps: of the optimizer so far.  tasks: boundaries so far.
+        steps: of the optimizer so far.  tasks: boundaries so far.  applied: calls of ``apply`` so far.
     """
 
     def __init__(self, remedy: Remedy, network: Network) -> None:
         self.remedy, self.network = remedy, network
         self.state = remedy.begin(network)
-        self.steps = self.tasks = 0
+        self.steps = self.tasks = self.applied = 0
         self._handles: list[RemovableHandle] = remedy.attach(network, self.state)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Bound:
@@ -59,7 +61,9 @@ class Bound:
 
     def apply(self) -> Touched:
         """Act now, once, and return the units that were touched by layer."""
-        return self.remedy.apply(self.network, self.state, self.steps)
+        place = self.steps + (self.applied << 32)
+        self.applied += 1
+        return self.remedy.apply(self.network, self.state, place)
 
     def remove(self) -> None:
         """Take all hooks off model and optimizer."""
@@ -69,11 +73,13 @@ class Bound:
 
     def state_dict(self) -> dict[str, Any]:
         """Return counters and state, to be kept with those of model and optimizer."""
-        return {"steps": self.steps, "tasks": self.tasks, "state": {k: v.clone() for k, v in self.state.items()}}
+        counts = {name: getattr(self, name) for name in COUNTERS}
+        return counts | {"state": {name: value.clone() for name, value in self.state.items()}}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on where ``saved`` was; tensors go to the devices of the present ones."""
-        self.steps, self.tasks = int(saved["steps"]), int(saved["tasks"])
+        for name in COUNTERS:
+            setattr(self, name, int(saved[name]))
         for name, value in saved["state"].items():
             self.state[name] = value.clone().to(self.state[name].device if name in self.state else value.device)
 
@@ -175,8 +181,8 @@ def _redraw(name: str, module: nn.Module, initialise: Callable[[nn.Module], None
 
 def _inside(model: nn.Module) -> nn.Module | None:
     parallel = isinstance(model, DistributedDataParallel | nn.DataParallel)
-    inner: nn.Module | None = model.module if parallel else getattr(model, "_orig_mod", None)
-    return inner
+    found: Any = model.module if parallel else getattr(model, "_orig_mod", None)
+    return found
 
 
 def _is_distributed(model: nn.Module) -> bool:
