@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_experiments.cloning import clone, layout, residuals
+    from torch_experiments.remedies.recovery import Recovery
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
     from torch_experiments.units.partition import coarsest_blocks
 
 HOMES = {
+    "Recovery": "remedies.recovery",
     "TraceError": "units",
     "clone": "cloning",
     "coarsest_blocks": "units.partition",
@@ -24,7 +26,7 @@ HOMES = {
     "trace": "units",
 }
 
-__all__ = ["TraceError", "clone", "coarsest_blocks", "deviations", "layout", "residuals", "trace"]
+__all__ = ["Recovery", "TraceError", "clone", "coarsest_blocks", "deviations", "layout", "residuals", "trace"]
 
 
 def __getattr__(name: str) -> Any:

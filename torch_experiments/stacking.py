@@ -9,36 +9,75 @@ are elementwise, so stacked training is separate training up to rounding. The pu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from torch_experiments.cloning import chain_inputs
 from torch_experiments.models import ACTIVATIONS
+from torch_experiments.units.hidden import HiddenLayer, Survey, replaceable, survey
+from torch_experiments.units.trace import Inputs
 
 Make = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
+def alone(x: Tensor) -> Tensor:
+    """Return ``x``: the mean over one process."""
+    return x
+
+
 @dataclass(frozen=True)
 class Network:
-    """One network of an engine, as a remedy sees it.
+    """One network and its optimizer, as a remedy sees them.
 
     Attributes:
         model: its parameters may be changed in place.
         moments: of a parameter, the optimizer's tensors of its shape; to be changed in place.
-        reset_optimizer: forget all of the optimizer's state.
+        memory: all of the optimizer's state; emptied, it has forgotten.
         fresh: a network of the same shape as it would start from another seed.
         seed: of this network.
+        example: inputs to trace the network with; a guess for chains that start with a Linear layer if None.
+        probe: the inputs of the moment on which units are judged; ``example`` if None.
+        loss: on a batch of the moment, with the network as it is; None where there is none.
+        agree: the mean of a tensor over all processes that train this network together.
+        heads: whether whole heads and groups of convolutions are units too.
     """
 
     model: nn.Module
     moments: Callable[[nn.Parameter], list[Tensor]]
-    reset_optimizer: Callable[[], None]
+    memory: MutableMapping[Any, Any]
     fresh: Callable[[int], nn.Module]
     seed: int
+    example: Inputs | None = None
+    probe: Callable[[], Inputs] | None = None
+    loss: Callable[[], Tensor] | None = None
+    agree: Callable[[Tensor], Tensor] = alone
+    heads: bool = False
+
+    @property
+    def inputs(self) -> Inputs:
+        """Return inputs to trace the network with."""
+        return chain_inputs(self.model) if self.example is None else self.example
+
+    @property
+    def batch(self) -> Inputs:
+        """Return the inputs of the moment."""
+        return self.inputs if self.probe is None else self.probe()
+
+    @cached_property
+    def survey(self) -> Survey:
+        """Return what remedies can act on; the network is traced once."""
+        return survey(self.model, self.inputs, heads=self.heads)
+
+    @cached_property
+    def layers(self) -> tuple[HiddenLayer, ...]:
+        """Return the layers of replaceable units; a TypeError says why there is none."""
+        return replaceable(self.model, self.survey)
 
 
 class Engine(Protocol):
@@ -78,7 +117,7 @@ class Separate:
 
     def moments(self, s: int, parameter: nn.Parameter) -> list[Tensor]:
         """Return the tensors of the parameter's shape in the optimizer's state."""
-        return _of_shape(self.optimizer, parameter, parameter)
+        return list(moments_of(self.optimizer.state.get(parameter, {}), parameter))
 
 
 class Stacked:
@@ -125,7 +164,7 @@ class Stacked:
     def moments(self, s: int, parameter: nn.Parameter) -> list[Tensor]:
         """Return views of row ``s`` of the optimizer's tensors."""
         stacked = self.stack[self._names[id(parameter)]]
-        return [tensor[s] for tensor in _of_shape(self.optimizer, stacked, stacked)]
+        return [tensor[s] for tensor in moments_of(self.optimizer.state.get(stacked, {}), stacked)]
 
     def _one(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(self.skeleton, parameters, (x,))
@@ -142,16 +181,18 @@ def engine(models: Sequence[nn.Module], make: Make) -> Engine:
     return Separate(models, make) if len(models) == 1 else Stacked(models, make)
 
 
+def moments_of(state: Mapping[str, Any], like: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors of the shape of ``like`` in the optimizer's state of one parameter; numbers are none."""
+    for value in state.values():
+        if isinstance(value, Tensor) and value.shape == like.shape and value.ndim:
+            yield value
+
+
 def _is_chain(model: nn.Module) -> bool:
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     kinds = (nn.Linear, nn.Flatten, nn.Dropout, *ACTIVATIONS.values())
     plain = isinstance(model, nn.Sequential) and all(isinstance(module, kinds) for module in model)
     return plain and all(module.bias is not None for module in linear)
-
-
-def _of_shape(optimizer: torch.optim.Optimizer, key: Tensor, like: Tensor) -> list[Tensor]:
-    state = optimizer.state.get(key, {})
-    return [v for v in state.values() if isinstance(v, Tensor) and v.shape == like.shape and v.ndim]
 
 
 def _by_name(models: Sequence[nn.Module]) -> Iterator[tuple[str, list[Tensor]]]:

@@ -468,6 +468,13 @@ class Run:
                 yield from _unit_rows(gathered)
         yield WHOLE, "weight_norm", unit_metrics.weight_norm(model)
 
+    def _probe_loss(self, s: int) -> Tensor:
+        """Return the loss of network ``s`` on the training images of the metric batch."""
+        x, y = self._probe(self.tasks[s], "train")
+        active = self._active[s, 0]
+        with torch.no_grad(), evaluating(self.engine.models[s]) as model:
+            return cross_entropy(model(x)[:, active].double(), torch.searchsorted(active, y))
+
     def _probe(self, task: Task, split: str) -> tuple[Tensor, Tensor]:
         size = getattr(self.config, f"probe_{split}")
         y: Tensor = getattr(task, f"{split}_y")
@@ -553,8 +560,16 @@ class Run:
 
     def _network(self, s: int) -> stacking.Network:
         engine = self.engine
-        moments = lambda p: engine.moments(s, p)  # noqa: E731
-        return stacking.Network(engine.models[s], moments, engine.optimizer.state.clear, self.fresh, self.seeds[s])
+        return stacking.Network(
+            engine.models[s],
+            lambda p: engine.moments(s, p),
+            engine.optimizer.state,
+            self.fresh,
+            self.seeds[s],
+            example=torch.zeros(2, *self.data.shape, dtype=self.config.dtype, device=self.config.device),
+            probe=lambda: self._probe(self.tasks[s], "train")[0],
+            loss=lambda: self._probe_loss(s),
+        )
 
     def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         if self.config.optimizer == "adam":

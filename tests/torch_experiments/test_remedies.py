@@ -9,7 +9,7 @@ from torch import nn
 from torch_experiments import remedies, streams
 from torch_experiments.models import cnn, mlp, resnet18, vit
 from torch_experiments.noise import GradientNoise
-from torch_experiments.remedies import NOISE, ContinualBackprop, ReDo, hidden_layers
+from torch_experiments.remedies import NOISE, ContinualBackprop, ReDo
 from torch_experiments.stacking import Network, Separate
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
@@ -19,14 +19,14 @@ def adam(parameters):
     return torch.optim.Adam(parameters, lr=0.0)
 
 
-def network(model, seed=0, fresh=None):
+def network(model, seed=0, fresh=None, example=None):
     """Return ``model`` with an Adam of rate 0, after one step, so that its moments are not zero."""
     engine = Separate([model], adam)
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     engine.optimizer.step()
     fresh = fresh or (lambda source: mlp(1, 1, width=3, depth=1, seed=source, dtype=torch.float64))
-    return Network(model, lambda p: engine.moments(0, p), engine.optimizer.state.clear, fresh, seed)
+    return Network(model, lambda p: engine.moments(0, p), engine.optimizer.state, fresh, seed, example)
 
 
 def three_units(outgoing=(3.0, 1.0, 0.5)):
@@ -55,7 +55,7 @@ def test_continual_backprop_follows_the_trace_computed_by_hand():
     model = three_units()
     net, remedy = network(model), ContinualBackprop(rate=0.5, maturity=1, decay=0.5)
     state = begun(remedy, net)
-    utility, age, account = (state[f"act1.{name}"] for name in ("utility", "age", "account"))
+    utility, age, account = (state[f"linear1.{name}"] for name in ("utility", "age", "account"))
     passed(remedy, net, state, 0)
     assert utility.tolist() == [1.5, 1.0, 0.75]
     assert (age.tolist(), float(account)) == ([1, 1, 1], 0)
@@ -78,8 +78,8 @@ def test_utilities_are_compared_after_bias_correction():
     model = three_units()
     net, remedy = network(model), ContinualBackprop(rate=0.5, maturity=0, decay=0.5)
     state = begun(remedy, net)
-    state["act1.utility"].copy_(torch.tensor([0.0, 2 * (1 - 0.5**3), 9.0]))
-    state["act1.age"].copy_(torch.tensor([0.0, 3.0, 3.0]))
+    state["linear1.utility"].copy_(torch.tensor([0.0, 2 * (1 - 0.5**3), 9.0]))
+    state["linear1.age"].copy_(torch.tensor([0.0, 3.0, 3.0]))
     passed(remedy, net, state, 0)
     assert model.head.weight.tolist() == [[3, 0, 0.5]]
 
@@ -90,9 +90,9 @@ def test_the_rate_is_an_expectation_and_not_a_minimum():
     state = begun(remedy, net)
     births = 0
     for step in range(1000):
-        before = state["act1.age"].clone()
+        before = state["linear1.age"].clone()
         passed(remedy, net, state, step)
-        births += int((state["act1.age"] <= before).sum())
+        births += int((state["linear1.age"] <= before).sum())
     assert births == math.floor(1e-3 * 3 * 990)
 
 
@@ -120,7 +120,7 @@ def test_sizes_are_of_training_passes_only():
     state = begun(remedy, net)
     net.model.train()(ONE)
     net.model.eval()(100 * ONE)
-    assert state["act1.size"].tolist() == [1, 2, 3]
+    assert state["linear1.size"].tolist() == [1, 2, 3]
 
 
 def gradients(remedy, net, step=0, state=None):
@@ -197,42 +197,41 @@ LAYERS = {"mlp": 2, "cnn": 3, "resnet18": 2, "vit": 1}
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_replaced_unit_is_not_heard_and_its_neighbour_is(arch, norm):
     model = ARCHS[arch](norm, 0)
-    net = network(model, fresh=lambda seed: ARCHS[arch](norm, seed))
-    layers = hidden_layers(model)
-    assert len(layers) == LAYERS[arch]
     x = torch.randn(7, 3, 8, 8, generator=streams.generator(0), dtype=torch.float64)
-    for layer in layers:
-        remedies.replace(net, layer, torch.tensor([1]), 0)
-        assert not layer.outgoing()[:, 1].any()
+    net = network(model, fresh=lambda seed: ARCHS[arch](norm, seed), example=x)
+    assert len(net.layers) == LAYERS[arch]
+    for layer in net.layers:
+        remedies.replace(net, {layer.name: torch.tensor([1])}, 0)
+        sums = layer.out_sums(model)
+        assert sums[1] == 0
+        assert sums[2] > 0
+        (edge,) = layer.group.incoming
+        weight = model.get_parameter(edge.parameter)
         model.eval()
         before = model(x)
         for unit, heard in ((1, False), (2, True)):
-            kept = layer.source.weight.detach().clone()
+            kept = weight.detach().clone()
             with torch.no_grad():
-                layer.source.weight[unit] += 3
+                weight[unit] += 3
             assert torch.allclose(model(x), before, atol=1e-12) != heard
             with torch.no_grad():
-                layer.source.weight.copy_(kept)
+                weight.copy_(kept)
 
 
 def test_norms_of_a_replaced_unit_are_neutral():
     model = ARCHS["mlp"]("batch", 0)
     net = network(model, fresh=lambda seed: ARCHS["mlp"]("batch", seed))
-    for name in ("weight", "bias", "running_mean", "running_var"):
+    names = ("weight", "bias", "running_mean", "running_var")
+    for name in names:
         getattr(model.norm1, name).data.fill_(5)
-    remedies.replace(net, hidden_layers(model)[0], torch.tensor([3]), 0)
-    assert [getattr(model.norm1, n)[3].item() for n in ("weight", "bias", "running_mean", "running_var")] == [
-        1,
-        0,
-        0,
-        1,
-    ]
+    remedies.replace(net, {"linear1": torch.tensor([3])}, 0)
+    assert [getattr(model.norm1, n)[3].item() for n in names] == [1, 0, 0, 1]
     assert model.norm1.weight[2].item() == 5
 
 
 def test_a_network_without_hidden_units_is_named():
-    with pytest.raises(TypeError, match=r"Linear has no hidden units between two Linear or Conv2d modules"):
-        hidden_layers(nn.Linear(3, 2))
+    with pytest.raises(TypeError, match=r"Linear has no hidden units that can be replaced"):
+        ContinualBackprop().begin(network(nn.Linear(3, 2), example=torch.ones(2, 3)))
 
 
 def test_every_remedy_is_made_by_name():

@@ -1,0 +1,89 @@
+"""Remedies against loss of plasticity, by name: what is done to a network's weights besides its training.
+
+A remedy is a frozen dataclass of settings that is bound to one network; `REMEDIES` lists them. It may act on
+gradients before each step, on weights after each step, and at the start of every task but the first. All
+randomness comes from the network's seed and the step, and what else has to survive an interruption is in
+``state``. Layer norm, batch norm, dropout and other activations are architecture: arguments of
+`torch_experiments.models`.
+
+For a model and an optimizer of your own::
+
+    recycle = remedies.ReDo(every=1000).on(model, optimizer, example_inputs=x).attach(optimizer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch_experiments.models import choose
+from torch_experiments.remedies.base import NOISE, Remedy
+from torch_experiments.remedies.bound import Bound, bind, redrawn
+from torch_experiments.remedies.control import Controlled
+from torch_experiments.remedies.escape import Escape, split
+from torch_experiments.remedies.gradients import L2, L2Init, Noise, Parseval, Spectral, Syre
+from torch_experiments.remedies.recovery import Action, Recovery
+from torch_experiments.remedies.units import ContinualBackprop, ReDo, SelfNormalizedReset, replace
+from torch_experiments.remedies.weights import Fresh, OptimizerReset, ShrinkPerturb, WeightClipping
+
+REMEDIES: Mapping[str, type[Remedy]] = {
+    "none": Remedy,
+    "l2": L2,
+    "l2-init": L2Init,
+    "shrink-perturb": ShrinkPerturb,
+    "noise": Noise,
+    "optimizer-reset": OptimizerReset,
+    "redo": ReDo,
+    "cbp": ContinualBackprop,
+    "snr": SelfNormalizedReset,
+    "weight-clipping": WeightClipping,
+    "spectral": Spectral,
+    "parseval": Parseval,
+    "syre": Syre,
+    "escape": Escape,
+    "recovery": Controlled,
+    "fresh": Fresh,
+}
+
+
+def make(name: str, **settings: Any) -> Remedy:
+    """Return the remedy ``name`` of `REMEDIES`.
+
+    Raises:
+        ValueError: for an unknown name or setting.
+    """
+    kind = choose("remedy", name, REMEDIES)
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise ValueError(f"remedy_settings: {error} (remedy {name!r})") from error
+
+
+__all__ = [
+    "L2",
+    "NOISE",
+    "REMEDIES",
+    "Action",
+    "Bound",
+    "ContinualBackprop",
+    "Controlled",
+    "Escape",
+    "Fresh",
+    "L2Init",
+    "Noise",
+    "OptimizerReset",
+    "Parseval",
+    "ReDo",
+    "Recovery",
+    "Remedy",
+    "SelfNormalizedReset",
+    "ShrinkPerturb",
+    "Spectral",
+    "Syre",
+    "WeightClipping",
+    "bind",
+    "make",
+    "redrawn",
+    "replace",
+    "split",
+]

@@ -1,0 +1,130 @@
+"""The function-preserving escape from cloned and dead units (E2): the loss stays, the gradients change.
+
+Clones have equal activations ``h``, so their out-weights matter only through the sum over the clones. A
+perturbation ``E`` with ``Σ_u E[v, u] s_u = 0`` over each block of clones (scales ``s``, one unless told), for every
+target ``v``, leaves every pre-activation as it is, on every input, through any norm, convolution, flatten or head:
+activations are not touched at all. But the clones' errors ``δ(u) = Σ_v δ(v) f'(z(v)) w(u→v)`` now differ, and so do
+the gradients of their in-weights from the next step on.
+
+A dead unit sends zero, so its out-weights may be set to zero and its in-weights be drawn again. On the inputs on
+which the unit was seen dead the function is kept exactly; on others it changes by what the unit would have said
+there, so judge on a batch that is large enough, or rely on a certificate that holds for all inputs. Its out-weights
+get gradients at once, its in-weights as soon as those have left zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
+from torch_experiments.remedies.surgery import Edit, Slice, commit
+from torch_experiments.remedies.units import replacements
+from torch_experiments.stacking import Network
+from torch_experiments.streams import generator
+from torch_experiments.units.hidden import observe
+from torch_experiments.units.layout import Layout, Profile
+from torch_experiments.units.partition import Blocks, coarsest_blocks
+
+
+@dataclass(frozen=True)
+class Escape(Remedy):
+    """Split the out-weights of clones and draw the in-weights of dead units again, keeping the function (E2).
+
+    At the start of a task and whenever asked. Clones are the blocks of the coarsest equitable partition of the
+    weights (`units.partition.coarsest_blocks`); the perturbation of a weight has entries of ``size`` times its rms
+    before its block sums are removed. Weights with another use besides this linear map (tied ones, embeddings) are
+    left. Dead units are those that are zero on the whole probe batch in eval mode. Units that a norm couples are
+    not drawn again, since their neighbours would feel it. The optimizer's moments of drawn units are zero
+    afterwards, those of split weights are kept.
+
+    Attributes:
+        size: of the perturbation, relative to the rms of the weight.
+        tolerance: of the partition; 1e-9 in float64 and 1e-4 else if None.
+        clones, dead: what to look for.
+
+    Source: theory E2; for dead units compare Sokar et al. (2023), arXiv 2302.12902.
+    """
+
+    size: float = 0.5
+    tolerance: float | None = None
+    clones: bool = True
+    dead: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size < math.inf:
+            raise ValueError(f"size: got {self.size}; it has to be positive and finite")
+
+    def at_task(self, network: Network, state: State, task: int) -> None:
+        """Escape."""
+        self.apply(network, state, task)
+
+    def apply(self, network: Network, state: State, place: int) -> Touched:
+        """Escape; all weights are changed, or none."""
+        touched: dict[str, list[int]] = {}
+        edits: list[Edit] = []
+        if self.clones:
+            for name, edit in splits(network, self._partition(network), self.size, place):
+                edits.append(edit)
+                touched[name] = edit.at.tolist()
+        if self.dead and (found := dead_units(network)):
+            edits += replacements(network, found, place)
+            touched |= {name: units.tolist() for name, units in found.items()}
+        commit(edits)
+        return touched
+
+    def _partition(self, network: Network) -> Blocks:
+        double = next(network.model.parameters()).dtype == torch.float64
+        tolerance = (1e-9 if double else 1e-4) if self.tolerance is None else self.tolerance
+        return coarsest_blocks(network.model, network.inputs, tolerance=tolerance)
+
+
+def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: int = 0) -> Touched:
+    """Split the out-weights of the clones that a partition or the layout of a clone names; see `Escape`.
+
+    Returns:
+        The indices of the columns that were touched, by weight.
+    """
+    found = dict(splits(network, where, size, place))
+    commit(list(found.values()))
+    return {name: edit.at.tolist() for name, edit in found.items()}
+
+
+def splits(network: Network, where: Blocks | Layout, size: float, place: int) -> Iterator[tuple[str, Slice]]:
+    """Yield the new columns of every weight that reads clones."""
+    parameters = dict(network.model.named_parameters())
+    for k, (name, dim) in enumerate(network.survey.columns.items()):
+        profile = _profile(where, name, dim)
+        if profile is None or not profile.copied:
+            continue
+        copied = (profile.block.bincount()[profile.block] > 1).nonzero().flatten()
+        W = parameters[name].detach()
+        E = _zero_sums(W, dim, profile, size, generator(network.seed, SPLIT, place, k))
+        wide = (W.double() + E).index_select(dim, copied.to(W.device))
+        yield name, Slice(parameters[name], dim, copied, wide.to(W))
+
+
+def dead_units(network: Network) -> Mapping[str, Tensor]:
+    """Return the indices of the units that are zero on the whole probe batch, by layer; coupled layers left out."""
+    free = [layer for layer in network.survey.layers if not layer.coupled]
+    peaks, _ = observe(network.model, free, network.batch, lambda h: h.abs().amax(dim=0))
+    found = {name: (network.agree(peak) == 0).nonzero().flatten() for name, peak in peaks.items()}
+    return {name: units for name, units in found.items() if len(units)}
+
+
+def _profile(where: Blocks | Layout, name: str, dim: int) -> Profile | None:
+    if isinstance(where, Layout):
+        return where.placements[name].profiles[dim] if name in where.placements else None
+    label = where.labels[name][dim] if name in where.labels else None
+    return None if label is None else Profile(label, torch.ones(len(label), dtype=torch.float64))
+
+
+def _zero_sums(W: Tensor, dim: int, profile: Profile, size: float, source: torch.Generator) -> Tensor:
+    """Return noise with ``Σ_u E[v, u] s_u = 0`` over every block; a weight of zeros counts as ``1/√inputs``."""
+    rms = float(W.double().square().mean().sqrt()) or 1 / math.sqrt(W.shape[dim])
+    E = size * rms * torch.randn(W.shape, generator=source, dtype=torch.float64).to(W.device)
+    return E - profile.project(E, dim)

@@ -1,0 +1,183 @@
+"""Remedies that edit gradients before the optimizer's step: regularisers and noise.
+
+A penalty ``λ R(w)`` enters as its gradient, so it passes through the optimizer like the loss (coupled).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.noise import Convention, GradientNoise
+from torch_experiments.remedies.base import NOISE, OFFSET, WEIGHTED, Remedy, State
+from torch_experiments.stacking import Network
+from torch_experiments.streams import generator
+
+
+@dataclass(frozen=True)
+class L2(Remedy):
+    """Coupled L2 regularisation, ``g ← g + λ w``: the gradient of ``λ ‖w‖² / 2`` passes through the optimizer."""
+
+    strength: float = 1e-4
+
+    def before_step(self, network: Network, state: State, step: int) -> None:
+        """Add ``λ w``."""
+        for _, w, g in _trained(network):
+            g.add_(w, alpha=self.strength)
+
+
+@dataclass(frozen=True)
+class L2Init(Remedy):
+    """Regenerative regularisation, ``g ← g + λ (w − w₀)`` with the initial weights ``w₀``.
+
+    Source: Kumar, Marklund & Van Roy (2023), arXiv 2308.11958; their loss is ``λ' ‖w − w₀‖²``, so ``λ = 2 λ'``.
+    """
+
+    strength: float = 1e-4
+
+    def begin(self, network: Network) -> State:
+        """Keep the initial weights."""
+        return {name: w.detach().clone() for name, w in network.model.named_parameters()}
+
+    def before_step(self, network: Network, state: State, step: int) -> None:
+        """Add ``λ (w − w₀)``."""
+        for name, w, g in _trained(network):
+            g.add_(w - state[name], alpha=self.strength)
+
+
+@dataclass(frozen=True)
+class Syre(Remedy):
+    """Weight decay towards a random point, ``g ← g + λ d ⊙ (w − θ₀)``, fixed for the whole run.
+
+    ``θ₀ ~ N(0, (σ rms(w₀))²)`` tensor by tensor breaks all reflection symmetries, of which clones and dead units
+    are fixed points, almost surely; ``d ~ 1 + ε U(−1, 1)`` (``spread`` ε) those that are continuous. The paper
+    trains ``f(w' + θ₀)`` with the decay ``λ w'``: the same in ``w = w' + θ₀``. The start is left as it is.
+
+    Source: Ziyin, Xu & Chuang (2025), arXiv 2408.15495.
+    """
+
+    strength: float = 1e-4
+    sigma: float = 0.1
+    spread: float = 0.01
+
+    def begin(self, network: Network) -> State:
+        """Draw ``θ₀`` and ``d``."""
+        state: State = {}
+        for k, (name, w) in enumerate(network.model.named_parameters()):
+            source = generator(network.seed, OFFSET, k)
+            draw = torch.randn(w.shape, generator=source, dtype=torch.float64).to(w)
+            state[f"{name}.offset"] = self.sigma * w.detach().square().mean().sqrt() * draw
+            tilt = 2 * torch.rand(w.shape, generator=source, dtype=torch.float64).to(w) - 1
+            state[f"{name}.rate"] = 1 + self.spread * tilt
+        return state
+
+    def before_step(self, network: Network, state: State, step: int) -> None:
+        """Add ``λ d ⊙ (w − θ₀)``."""
+        for name, w, g in _trained(network):
+            g.add_(state[f"{name}.rate"] * (w - state[f"{name}.offset"]), alpha=self.strength)
+
+
+@dataclass(frozen=True)
+class Spectral(Remedy):
+    """Spectral regularisation: the gradient of ``λ Σ_W (σ₁(W)ᵏ − 1)² + λ Σ_b ‖b‖²ᵏ``.
+
+    For a weight, flattened to ``[outputs, …]``, with top singular vectors ``u``, ``v`` this is
+    ``2 λ k (σ₁ᵏ − 1) σ₁ᵏ⁻¹ u vᵀ``, found by ``iterations`` of the power method a step, from where it was at the
+    last step; for a bias ``2 λ k ‖b‖²ᵏ⁻² b``. Scales of norms are left alone (the paper pulls them to one).
+
+    Source: Lewandowski et al. (2025), arXiv 2406.06811; their ``k`` is 2.
+    """
+
+    strength: float = 1e-4
+    power: int = 2
+    iterations: int = 1
+
+    def begin(self, network: Network) -> State:
+        """Return the top right singular vectors."""
+        return {name: torch.linalg.svd(_matrix(w))[2][0].contiguous() for name, w in _weights(network)}
+
+    def before_step(self, network: Network, state: State, step: int) -> None:
+        """Add the gradient."""
+        k = self.power
+        for name, w in _weights(network):
+            if w.grad is not None:
+                u, sigma, state[name] = _power_method(_matrix(w), state[name], self.iterations)
+                size = 2 * self.strength * k * (sigma**k - 1) * sigma ** (k - 1)
+                w.grad.add_((size * torch.outer(u, state[name])).view_as(w))
+        for b in _biases(network):
+            if b.grad is not None:
+                b.grad.add_(b.detach() * (2 * self.strength * k * b.detach().square().sum() ** (k - 1)))
+
+
+@dataclass(frozen=True)
+class Parseval(Remedy):
+    """Parseval regularisation: the gradient of ``λ ‖W Wᵀ − s I‖_F²``, ``4 λ (W Wᵀ − s I) W``.
+
+    Of a weight with more rows than columns ``Wᵀ W`` is taken, which can be a multiple of the identity; a kernel is
+    flattened to ``[outputs, …]``. The head, the last weight, is left alone, as in the paper.
+
+    Source: Chung, Cherif, Meger & Precup (2024), arXiv 2412.07224.
+    """
+
+    strength: float = 1e-4
+    scale: float = 2.0
+
+    def before_step(self, network: Network, state: State, step: int) -> None:
+        """Add the gradient."""
+        for _, w in _weights(network)[:-1]:
+            if w.grad is not None:
+                W = _matrix(w)
+                M = W if W.shape[0] <= W.shape[1] else W.T
+                force = (M @ M.T - self.scale * torch.eye(len(M)).to(M)) @ M
+                w.grad.add_((force if M is W else force.T).reshape(w.shape), alpha=4 * self.strength)
+
+
+@dataclass(frozen=True)
+class Noise(Remedy):
+    """Gaussian noise on the gradients (`torch_experiments.noise.GradientNoise`), JL25's noisy SGD."""
+
+    sigma: float = 0.01
+    decay: float = 1.0
+    convention: Convention = "normwise"
+
+    def before_step(self, network: Network, state: State, step: int) -> None:
+        """Add the noise of this step."""
+        source = generator(network.seed, NOISE, step)
+        noise = GradientNoise(self.sigma, self.decay, self.convention, source)
+        noise.steps = step
+        noise.perturb(network.model.parameters())
+
+
+def _trained(network: Network) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the name, values and gradient of every parameter that has a gradient."""
+    for name, w in network.model.named_parameters():
+        if w.grad is not None:
+            yield name, w.detach(), w.grad
+
+
+def _weights(network: Network) -> list[tuple[str, nn.Parameter]]:
+    """Return the weights of Linear and convolutional modules, in order."""
+    parameters = dict(network.model.named_parameters())
+    owners = [name for name, module in network.model.named_modules() if isinstance(module, WEIGHTED)]
+    return [(f"{name}.weight", parameters[f"{name}.weight"]) for name in owners if f"{name}.weight" in parameters]
+
+
+def _biases(network: Network) -> list[nn.Parameter]:
+    found = [module._parameters["bias"] for module in network.model.modules() if isinstance(module, WEIGHTED)]
+    return [bias for bias in found if bias is not None]
+
+
+def _matrix(w: Tensor) -> Tensor:
+    return w.detach().flatten(1)
+
+
+def _power_method(W: Tensor, v: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``u``, ``σ`` and ``v`` after some steps of the power method on ``Wᵀ W``."""
+    for _ in range(iterations):
+        v = nn.functional.normalize(W.T @ (W @ v), dim=0)
+    image = W @ v
+    sigma = image.norm()
+    return image / sigma.clamp_min(torch.finfo(W.dtype).tiny), sigma, v

@@ -1,0 +1,236 @@
+"""Remedies that replace single units: fresh in-weights, silent out-weights, forgotten moments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from torch_experiments.remedies.base import REPLACEMENT, Remedy, State, Touched, seed_of
+from torch_experiments.remedies.surgery import Edit, Slice, Whole, commit, zeroed
+from torch_experiments.stacking import Network
+from torch_experiments.units.groups import Edge
+from torch_experiments.units.hidden import HiddenLayer, watch
+
+Chosen = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Watching(Remedy):
+    """What remedies that replace units have in common: what every unit said in the last training pass.
+
+    A unit is what its readers get: after the norm, the pooling and the dropout between them.
+    """
+
+    @property
+    def watches(self) -> bool:
+        """Return True."""
+        return True
+
+    def summary(self, values: Tensor) -> Tensor:
+        """Return what is kept of the values ``[samples × positions, units]``: the mean of ``|h|``, ``[units]``."""
+        return values.abs().mean(dim=0)
+
+    def attach(self, network: Network, state: State) -> list[RemovableHandle]:
+        """Note the summary of every layer in every training pass, in ``state[name.size]``."""
+
+        def note(layer: HiddenLayer, x: Tensor) -> None:
+            if modules[layer.reader].training:
+                state[f"{layer.name}.size"] = self.summary(layer.values(x))
+
+        modules = dict(network.model.named_modules())
+        return watch(network.model, network.layers, note)
+
+    def size(self, network: Network, state: State, layer: HiddenLayer) -> Tensor:
+        """Return the summary of a layer, averaged over the processes.
+
+        Raises:
+            RuntimeError: when no training pass has been seen.
+        """
+        if f"{layer.name}.size" not in state:
+            raise RuntimeError(
+                f"remedy: {type(self).__name__} has seen no training pass of layer {layer.name!r}; call the model "
+                "in train mode before step(), and bind the remedy before torch.compile runs"
+            )
+        return network.agree(state[f"{layer.name}.size"])
+
+
+@dataclass(frozen=True)
+class ReDo(Watching):
+    """Recycle dormant units: every ``every`` steps those with ``E|h_u| ≤ τ · mean_v E|h_v|`` (means over the
+    batch).
+
+    A recycled unit gets fresh in-weights, zero out-weights and zero moments of the optimizer, so the function
+    changes by what the unit still said.
+
+    Source: Sokar et al. (2023), arXiv 2302.12902, algorithm 1.
+    """
+
+    every: int = 1000
+    threshold: float = 0.025
+
+    def after_step(self, network: Network, state: State, step: int) -> None:
+        """Recycle the dormant units after step ``every − 1``, ``2 every − 1``, …"""
+        if (step + 1) % self.every == 0:
+            self.apply(network, state, step)
+
+    def apply(self, network: Network, state: State, place: int) -> Touched:
+        """Recycle the dormant units now."""
+        chosen = {}
+        for layer in network.layers:
+            size = self.size(network, state, layer)
+            chosen[layer.name] = (size <= self.threshold * size.mean()).nonzero().flatten()
+        return replace(network, chosen, place)
+
+
+@dataclass(frozen=True)
+class ContinualBackprop(Watching):
+    """Continual backpropagation: a small share of mature units of least utility is replaced all the time.
+
+    Contribution utility ``u ← η u + (1 − η) E|h| Σ|w_out|``, compared after bias correction, ``u / (1 − η^age)``.
+    At every step ``ρ`` times the number of units older than ``maturity`` is added to an account of the layer; for
+    every whole one in it a unit is replaced: fresh in-weights, zero out-weights, utility, age and moments.
+
+    Source: Dohare et al. (2024), Nature 632, algorithm 1; the account makes the rate an expectation.
+    """
+
+    rate: float = 1e-4
+    maturity: int = 100
+    decay: float = 0.99
+
+    def begin(self, network: Network) -> State:
+        """Return zero utilities, ages and accounts."""
+        state: State = {}
+        for layer in network.layers:
+            zeros = _zeros(network, layer)
+            state |= {f"{layer.name}.utility": zeros, f"{layer.name}.age": zeros.clone()}
+            state[f"{layer.name}.account"] = torch.zeros((), dtype=torch.float64)
+        return state
+
+    def after_step(self, network: Network, state: State, step: int) -> None:
+        """Update the utilities and replace what is due."""
+        chosen: dict[str, Tensor] = {}
+        edits: list[Edit] = []
+        for layer in network.layers:
+            utility, age, account = (state[f"{layer.name}.{n}"] for n in ("utility", "age", "account"))
+            age += 1
+            contribution = self.size(network, state, layer) * layer.out_sums(network.model)
+            utility.mul_(self.decay).add_((1 - self.decay) * contribution)
+            mature = age > self.maturity
+            account += self.rate * float(mature.sum())
+            if (due := int(account)) and bool(mature.any()):
+                corrected = (utility / (1 - self.decay**age)).masked_fill(~mature, torch.inf)
+                chosen[layer.name] = corrected.argsort(stable=True)[: min(due, int(mature.sum()))]
+                edits += [zeroed(t, 0, chosen[layer.name]) for t in (utility, age)]
+                edits.append(Whole(account, account - due))
+        replace(network, chosen, step, edits)
+
+
+@dataclass(frozen=True)
+class SelfNormalizedReset(Watching):
+    """Self-normalised resets: replace a unit whose silence is too long for its own rate of firing.
+
+    A unit fires in a step when it is not zero on some value of the batch. With ``n`` intervals between firings of
+    total length ``t`` its rate is ``p = n / (t + 1)``; silent for ``a`` steps it is replaced when
+    ``P(A ≥ a) = (1 − p)^a ≤ η`` and ``a ≥ least``, or when ``a ≥ most``. A replaced unit starts to count again.
+
+    Source: Farias & Jozefiak (2025), arXiv 2410.20098. This is their test with a geometric law of the intervals,
+    which needs two numbers a unit; their code keeps a percentile of the observed intervals.
+    """
+
+    eta: float = 0.02
+    least: int = 10
+    most: int = 20_000
+
+    def summary(self, values: Tensor) -> Tensor:
+        """Return 1 for the units that fire, else 0."""
+        return (values != 0).any(dim=0).to(values)
+
+    def begin(self, network: Network) -> State:
+        """Return zero intervals, lengths and silences."""
+        names = ("intervals", "length", "silence")
+        return {f"{lay.name}.{n}": _zeros(network, lay).double() for lay in network.layers for n in names}
+
+    def after_step(self, network: Network, state: State, step: int) -> None:
+        """Count, and replace what has been silent for too long."""
+        chosen: dict[str, Tensor] = {}
+        edits: list[Edit] = []
+        for layer in network.layers:
+            intervals, length, silence = (state[f"{layer.name}.{n}"] for n in ("intervals", "length", "silence"))
+            fired = self.size(network, state, layer) > 0
+            silence += 1
+            intervals += fired
+            length += silence * fired
+            silence.masked_fill_(fired, 0)
+            late = (1 - intervals / (length + 1)) ** silence <= self.eta
+            late = (late & (silence >= self.least)) | (silence >= self.most)
+            if bool(late.any()):
+                chosen[layer.name] = late.nonzero().flatten()
+                edits += [zeroed(t, 0, chosen[layer.name]) for t in (intervals, length, silence)]
+        replace(network, chosen, step, edits)
+
+
+def replace(network: Network, chosen: Chosen, place: int, beside: list[Edit] | None = None) -> dict[str, list[int]]:
+    """Give units fresh in-weights and own parameters, zero out-weights and zero moments, all or nothing.
+
+    Biases, scales, shifts and statistics of norms come from a fresh network like the in-weights. Moments are those
+    of `surgery`.
+
+    Args:
+        network: which.
+        chosen: indices of units by layer of ``network.layers``.
+        place: chooses the fresh network.
+        beside: what is written with it.
+
+    Returns:
+        The units by layer, layers without any left out.
+    """
+    found = {name: units for name, units in chosen.items() if len(units)}
+    if found or beside:
+        commit([*(replacements(network, found, place) if found else ()), *(beside or ())])
+    return {name: units.tolist() for name, units in found.items()}
+
+
+def replacements(network: Network, chosen: Chosen, place: int) -> Iterator[Edit]:
+    """Yield what `replace` writes."""
+    other = network.fresh(seed_of(network, REPLACEMENT, place))
+    old, new = _tensors(network.model), _tensors(other)
+    for layer in network.layers:
+        units = chosen.get(layer.name)
+        if units is None:
+            continue
+        for edge in (*layer.group.incoming, *layer.group.own):
+            tensor, index = old[edge.parameter], _entries(edge, units)
+            fresh = new[edge.parameter].detach()
+            yield Slice(tensor, edge.dim, index, fresh.index_select(edge.dim, index.to(fresh.device)))
+            yield from _forgotten(network, tensor, edge, index)
+        for edge in layer.group.outgoing:
+            tensor, index = old[edge.parameter], _entries(edge, units)
+            yield zeroed(tensor, edge.dim, index)
+            yield from _forgotten(network, tensor, edge, index)
+
+
+def _forgotten(network: Network, tensor: Tensor, edge: Edge, index: Tensor) -> Iterator[Edit]:
+    for moment in network.moments(tensor) if isinstance(tensor, nn.Parameter) else ():
+        yield zeroed(moment, edge.dim, index)
+
+
+def _entries(edge: Edge, units: Tensor) -> Tensor:
+    return torch.isin(edge.unit, units.to(edge.unit.device)).nonzero().flatten()
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_buffers()) | dict(model.named_parameters())
+
+
+def _zeros(network: Network, layer: HiddenLayer) -> Tensor:
+    weight = network.model.get_parameter(layer.place.parameter)
+    return torch.zeros(layer.units, dtype=max(torch.float32, weight.dtype, key=_digits), device=weight.device)
+
+
+def _digits(dtype: torch.dtype) -> float:
+    return -math.log10(torch.finfo(dtype).eps)

@@ -1,0 +1,282 @@
+"""Hidden units that can be replaced: who writes them, who reads them, and how their activations are observed.
+
+The unit graph says for every group of units which rows of which weights make them and which columns read them. A
+group is *replaceable* when fresh rows and zero columns make a new unit of it that nobody hears and that touches no
+other unit. Left out, each with its reason (`Survey.skipped`):
+
+- residual streams: several maps write into them, some after others have read, so that a unit has another activation
+  at every depth and its rows are the last word of every block;
+- units that a product of activations sums over (queries and keys): zero columns do not hide them;
+- whole heads and groups of convolutions, a unit of which has several rows, unless asked for;
+- units that no map reads, or whose reader is no module with the units as its first input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from torch_experiments.units.axes import Axis, atoms, factors, find, summands
+from torch_experiments.units.graph import Graph
+from torch_experiments.units.groups import Edge, Group, groups
+from torch_experiments.units.plan import choose
+from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, trace
+
+Summary = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenLayer:
+    """Replaceable units of one group.
+
+    Attributes:
+        group: its edges are the in-weights, out-weights and own parameters of the units.
+        name: of the layer that makes them.
+        reader: the module that owns out-weights and whose first input are the units.
+        dim: dimension of the units in that input, counted from the end.
+        place: the edge of the reader's weight: which index belongs to which unit.
+        coupled: the layer that normalises the units together, empty if none does. Then a change of one unit is felt
+            by the others, and only changes of out-weights keep the function.
+    """
+
+    group: Group
+    name: str
+    reader: str
+    dim: int
+    place: Edge
+    coupled: str = ""
+
+    @property
+    def units(self) -> int:
+        """Return their number."""
+        return self.group.size
+
+    @cached_property
+    def _order(self) -> Tensor | None:
+        """Return the indices of the reader's input by unit, None where they are in order."""
+        unit = self.place.unit
+        index = (unit >= 0).nonzero().flatten()
+        index = index[unit[index].argsort(stable=True)]
+        return None if torch.equal(index, torch.arange(len(unit))) else index
+
+    def values(self, x: Tensor) -> Tensor:
+        """Return the activations ``[samples × positions, units]`` in an input of the reader.
+
+        Of a flattened input the positions of a channel are rows like any others.
+        """
+        h = x.detach().movedim(self.dim, -1).flatten(0, -2)
+        h = h if self._order is None else h.index_select(1, self._order.to(h.device))
+        return h if h.shape[1] == self.units else h.unflatten(1, (self.units, -1)).transpose(1, 2).flatten(0, 1)
+
+    def out_sums(self, model: nn.Module) -> Tensor:
+        """Return ``Σ |w_out|`` of every unit, shape ``[units]``."""
+        total = torch.zeros(self.units)
+        for k, edge in enumerate(self.group.outgoing):
+            weight = model.get_parameter(edge.parameter).detach().abs().movedim(edge.dim, 0).flatten(1).sum(dim=1)
+            total = total.to(weight) if not k else total
+            index = (edge.unit >= 0).nonzero().flatten()
+            total = total.index_add(0, edge.unit[index].to(weight.device), weight[index.to(weight.device)])
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What of a network remedies can act on.
+
+    Attributes:
+        layers: of replaceable units, in order of discovery.
+        skipped: names of the other groups, with the reason.
+        columns: of every weight that is one linear map and nothing else, the dimension of its inputs.
+    """
+
+    layers: tuple[HiddenLayer, ...]
+    skipped: Mapping[str, str]
+    columns: Mapping[str, int]
+
+
+@dataclass
+class _Entry:
+    """Calls of a module: first and last place in the order of calls, and the first input of the first call."""
+
+    first: int
+    last: int
+    input: Tensor | None
+
+
+@dataclass
+class _Calls:
+    entries: dict[str, _Entry] = field(default_factory=dict)
+    count: int = 0
+
+    def hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            self.count += 1
+            first = next(flatten([args, kwargs]), None)
+            self.entries.setdefault(name, _Entry(self.count, self.count, first)).last = self.count
+
+        return enter
+
+
+def survey(model: nn.Module, example_inputs: Inputs, *, heads: bool = False) -> Survey:
+    """Return the replaceable units of ``model``, found by one trace.
+
+    Args:
+        model: any module that can be traced; left as it is.
+        example_inputs: as in `trace`.
+        heads: whether whole heads and groups of convolutions are units too.
+
+    Raises:
+        TraceError: as `trace`.
+    """
+    calls = _Calls()
+    handles = [m.register_forward_pre_hook(calls.hook(n), with_kwargs=True) for n, m in model.named_modules()]
+    try:
+        graph = trace(model, example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers: list[HiddenLayer] = []
+    skipped: dict[str, str] = {}
+    for group in groups(graph, choose(graph, "heads")):
+        found = _hidden(graph, group, calls.entries, heads)
+        if isinstance(found, HiddenLayer):
+            layers.append(found)
+        else:
+            skipped[group.name] = found
+    return Survey(tuple(_distinct(layers)), skipped, _columns(graph))
+
+
+def replaceable(model: nn.Module, found: Survey) -> tuple[HiddenLayer, ...]:
+    """Return the layers of a survey of ``model``.
+
+    Raises:
+        TypeError: when there is none; it says why.
+    """
+    if not found.layers:
+        why = "; ".join(f"{name}: {reason}" for name, reason in found.skipped.items()) or "it has no hidden units"
+        raise TypeError(f"model: {type(model).__name__} has no hidden units that can be replaced ({why})")
+    return found.layers
+
+
+@contextmanager
+def watching(
+    model: nn.Module, layers: Iterable[HiddenLayer], note: Callable[[HiddenLayer, Tensor], None]
+) -> Iterator[None]:
+    """Call ``note`` with the reader's input of every layer whenever ``model`` runs."""
+    handles = watch(model, layers, note)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def watch(
+    model: nn.Module, layers: Iterable[HiddenLayer], note: Callable[[HiddenLayer, Tensor], None]
+) -> list[RemovableHandle]:
+    """Register what `watching` does, and return the handles."""
+    modules = dict(model.named_modules())
+
+    def hook(layer: HiddenLayer) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, args, kwargs: note(layer, next(flatten([args, kwargs])))
+
+    return [modules[lay.reader].register_forward_pre_hook(hook(lay), with_kwargs=True) for lay in layers]
+
+
+def observe(
+    model: nn.Module, layers: Iterable[HiddenLayer], inputs: Inputs, summary: Summary
+) -> tuple[dict[str, Tensor], Any]:
+    """Return ``summary(values)`` of every layer by name, and the outputs, in eval mode and without gradients."""
+    found: dict[str, Tensor] = {}
+
+    def note(layer: HiddenLayer, x: Tensor) -> None:
+        found[layer.name] = summary(layer.values(x))
+
+    with evaluating(model), reference_kernels(), torch.no_grad(), watching(model, layers, note):
+        outputs = call(model, inputs)
+    return found, outputs
+
+
+def _hidden(graph: Graph, group: Group, entries: Mapping[str, _Entry], heads: bool) -> HiddenLayer | str:
+    """Return the group as a layer, or why it is none."""
+    if not group.incoming or not group.outgoing:
+        return "no linear map makes them" if not group.incoming else "no linear map reads them"
+    if any(group.axis in set(atoms(axis)) for axis, _ in graph.contracted):
+        return "a product of activations sums over them, so zero out-weights do not hide a unit"
+    if not heads and any(int(e.unit[e.unit >= 0].bincount().max()) > 1 for e in group.incoming):
+        return "a unit has several rows (a head, a group of a convolution); ask for them with heads=True"
+    writers = [entries.get(_owner(edge)) for edge in group.incoming]
+    if _is_stream(writers, [entries.get(_owner(edge)) for edge in group.outgoing]):
+        return "a residual stream: maps of different inputs add up to its units, which differ at every depth"
+    found = _reader(graph, group, entries)
+    if found is None:
+        return "their readers are no modules with the units as first input, so they cannot be observed"
+    edge, dim = found
+    return HiddenLayer(group, group.name, _owner(edge), dim, edge, _coupled(graph, group.axis))
+
+
+def _is_stream(writers: list[_Entry | None], readers: list[_Entry | None]) -> bool:
+    """Return whether writers read different tensors, or one writes after a reader has read."""
+    wrote = [w for w in writers if w is not None]
+    read = [r for r in readers if r is not None]
+    different = len({id(w.input) for w in wrote}) > 1 or len(wrote) < len(writers) > 1
+    return different or (bool(read) and any(w.last > min(r.first for r in read) for w in wrote))
+
+
+def _reader(graph: Graph, group: Group, entries: Mapping[str, _Entry]) -> tuple[Edge, int] | None:
+    for edge in group.outgoing:
+        entry = entries.get(_owner(edge))
+        if entry is None or entry.input is None or id(entry.input) not in graph.values:
+            continue
+        axes = graph.values[id(entry.input)][1].axes
+        wanted = graph.parameters[edge.parameter].axes[edge.dim]
+        for k, axis in enumerate(axes):
+            if _same(axis, wanted):
+                return edge, k - len(axes)
+    return None
+
+
+def _same(one: Axis, other: Axis) -> bool:
+    """Return whether two axes are built in one way of the same atoms."""
+    one, other = find(one), find(other)
+    if one is other:
+        return True
+    split = factors if one.kind == "product" else summands
+    parts = (split(one), split(other))
+    alike = one.kind == other.kind != "atom" and len(parts[0]) == len(parts[1])
+    return alike and all(_same(a, b) for a, b in zip(*parts, strict=True))
+
+
+def _coupled(graph: Graph, atom: Axis) -> str:
+    return next((layer for axis, layer, _ in graph.uniform if atom in set(atoms(axis))), "")
+
+
+def _columns(graph: Graph) -> dict[str, int]:
+    """Return the input dimension of weights with one orientation and one name that are no embeddings."""
+    tied = set(graph.aliases.values())
+    found = {}
+    for name, uses in graph.matrices.items():
+        owner = graph.modules.get(name.rpartition(".")[0])
+        if len(uses) == 1 and name not in tied and not isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+            ((_, found[name]),) = uses
+    return found
+
+
+def _owner(edge: Edge) -> str:
+    return edge.parameter.rpartition(".")[0]
+
+
+def _distinct(layers: list[HiddenLayer]) -> Iterator[HiddenLayer]:
+    """Yield the layers, those of a repeated name with a number."""
+    seen: dict[str, int] = {}
+    for layer in layers:
+        seen[layer.name] = count = seen.get(layer.name, 0) + 1
+        name = layer.name if count == 1 else f"{layer.name}#{count}"
+        yield HiddenLayer(layer.group, name, layer.reader, layer.dim, layer.place, layer.coupled)
