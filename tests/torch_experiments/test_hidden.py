@@ -73,7 +73,9 @@ def test_channels_are_observed_over_pixels_before_and_behind_a_flatten() -> None
     second = model.pool2(model.act2(model.conv2(first)))
     torch.testing.assert_close(found["conv1"], first.mean(dim=(0, 2, 3)), rtol=1e-13, atol=0)
     torch.testing.assert_close(found["conv2"], second.mean(dim=(0, 2, 3)), rtol=1e-13, atol=0)
-    torch.testing.assert_close(found["linear"], model.act(model.linear(second.flatten(1))).mean(0), rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        found["linear"], model.act(model.linear(second.flatten(1))).mean(0), rtol=1e-13, atol=0
+    )
 
 
 def test_out_sums_are_those_of_a_loop() -> None:

@@ -94,11 +94,13 @@ class Survey:
         layers: of replaceable units, in order of discovery.
         skipped: names of the other groups, with the reason.
         columns: of every weight that is one linear map and nothing else, the dimension of its inputs.
+        graph: the trace.
     """
 
     layers: tuple[HiddenLayer, ...]
     skipped: Mapping[str, str]
     columns: Mapping[str, int]
+    graph: Graph
 
 
 @dataclass
@@ -150,7 +152,7 @@ def survey(model: nn.Module, example_inputs: Inputs, *, heads: bool = False) -> 
             layers.append(found)
         else:
             skipped[group.name] = found
-    return Survey(tuple(_distinct(layers)), skipped, _columns(graph))
+    return Survey(tuple(_distinct(layers)), skipped, _columns(graph), graph)
 
 
 def replaceable(model: nn.Module, found: Survey) -> tuple[HiddenLayer, ...]:
