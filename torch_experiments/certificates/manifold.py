@@ -102,9 +102,9 @@ def checked_masks(model: nn.Module, masks: Masks | None, argument: str) -> dict[
 
 
 def check_on(model: nn.Module, layout: Layout, tolerance: float) -> None:
-    """Raise a ValueError unless the weights satisfy RE and CE up to ``tolerance`` or rounding."""
-    parameters = dict(model.named_parameters())
-    allowed = max([tolerance, *(rounding(parameters[n].dtype) for n in layout.placements if n in parameters)])
+    """Raise a ValueError unless the layout fits and the weights satisfy RE and CE up to ``tolerance`` or 16 ε."""
+    placed = _placements(model, layout)
+    allowed = max([tolerance, *(rounding(p.dtype) for name, p in model.named_parameters() if name in placed)])
     for found in residuals_of(model, layout):
         worst = max(found.rows, found.columns)
         if not worst <= allowed:
