@@ -30,7 +30,8 @@ from torch_experiments.units.layout import Placement, Profile, identity, violati
 
 Scales = Literal["identical", "signed", "scaled"]
 SCALES: tuple[Scales, ...] = ("identical", "signed", "scaled")
-SAME = 1e-12
+SAME, COARSE = 1e-12, 64
+WITHOUT_FLOOR = ("grad_avg", "exp_inf", "acc_delta")
 
 STEPS: Mapping[Step, str] = {
     "linear": "its step is a linear combination of gradients",
@@ -110,19 +111,27 @@ def _of_decay(name: str, place: Place, group: Group, facts: Facts, spread: float
 def _of_state(
     name: str, place: Place, optimizer: Optimizer, group: Group, facts: Facts, tolerance: float
 ) -> Iterator[Reason]:
-    for key, tensors in state_of(optimizer, place.parameter).items():
+    """Yield what is off the block structure by so much that steps feel it: the last gradient, and the state."""
+    tolerance = max(tolerance, COARSE * rounding(place.parameter.dtype))
+    for key, x in _memories(place.parameter, optimizer, group, facts):
         even = key in facts.even
-        if not (even or key in facts.odd) or not in_use(key, group, facts):
-            continue
-        for x in tensors:
-            equations, tangent = off(x, _fitted(place.placement, x, even))
-            weight = _reach(x, place.parameter, group) if facts.step == "linear" else 1.0
-            if not tangent * weight <= tolerance:
-                verdict = _with_state(not equations * weight <= tolerance, place, facts, even)
-                said = f"its {key} is off the block structure by {tangent:.2g} of its norm"
-                yield Reason("coset", "left", f"{said}, and moves the weights off the coset", (name,), ("C9",))
-                if verdict != "kept":
-                    yield Reason("clones", verdict, f"{said}, so copies get different steps", (name,), ("C9",))
+        equations, tangent = off(x, _fitted(place.placement, x, even))
+        weight = _felt(key, x, place.parameter, group, facts)
+        if not tangent * weight <= tolerance:
+            verdict = _with_state(not equations * weight <= tolerance, place, facts, even)
+            said = f"its {key} is off the block structure by {tangent:.2g} of its norm"
+            yield Reason("coset", "left", f"{said}, and moves the weights off the coset", (name,), ("C9",))
+            if verdict != "kept":
+                yield Reason("clones", verdict, f"{said}, so copies get different steps", (name,), ("C9",))
+
+
+def _memories(parameter: Tensor, optimizer: Optimizer, group: Group, facts: Facts) -> Iterator[tuple[str, Tensor]]:
+    """Yield the last gradient if there is one, and the state that takes part in steps, by name."""
+    if parameter.grad is not None:
+        yield "gradient", parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+    for key, tensors in state_of(optimizer, parameter).items():
+        if key in (*facts.odd, *facts.even) and in_use(key, group, facts):
+            yield from ((key, x) for x in tensors)
 
 
 def _with_state(breaks: bool, place: Place, facts: Facts, even: bool) -> Verdict:
@@ -134,11 +143,19 @@ def _with_state(breaks: bool, place: Place, facts: Facts, even: bool) -> Verdict
     return "left" if even else "unknown"
 
 
-def _reach(x: Tensor, parameter: Tensor, group: Group) -> float:
-    """Return how far a linear rule's buffer can carry the weights, relative to their norm."""
-    lever = number(group, "lr") / (1 - min(inertia(group), 1 - 1e-9))
-    size = float(parameter.detach().double().norm())
-    return min(1.0, lever * float(x.double().norm()) / size) if size else 1.0
+def _felt(key: str, x: Tensor, parameter: Tensor, group: Group, facts: Facts) -> float:
+    """Return the share, at most 1, in which steps feel ``x``: rounding in what moves nothing does not count.
+
+    A linear rule carries weights by ``η ‖x‖/(1 − β)`` at most, one that divides by ``√v + ε`` by that over ``ε``;
+    both relative to the weights. A second moment counts as ``√v/ε``. Other rules turn any ``x`` into full steps.
+    """
+    eps = {"linear": 1.0, "odd": group.get("eps")}.get(facts.step)
+    if not isinstance(eps, float) or not eps or key in WITHOUT_FLOOR:
+        return 1.0
+    if key in facts.even:
+        return min(1.0, float(x.max().clamp_min(0).sqrt()) / eps)
+    lever = number(group, "lr") / (1 - min(inertia(group), 1 - 1e-9)) / (1.0 if key == "momentum_buffer" else eps)
+    return min(1.0, lever * float(x.double().norm()) / (float(parameter.detach().double().norm()) or 1.0))
 
 
 def _in_pairs(place: Place) -> bool:

@@ -20,7 +20,7 @@ from torch_experiments.certificates.clones import clone_reasons
 from torch_experiments.certificates.frozen import Weights, frozen_reasons
 from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
 from torch_experiments.certificates.reasons import Reason, Subject, Verdict, merged, worst
-from torch_experiments.certificates.update_rules import Facts, Group, facts_of
+from torch_experiments.certificates.update_rules import Facts, Group, facts_of, number
 from torch_experiments.noise import GradientNoise
 from torch_experiments.units.layout import Layout
 
@@ -82,9 +82,11 @@ def optimizer_verdict(
 ) -> OptimizerVerdict:
     """Return whether training ``model`` with ``optimizer`` keeps it on its cloned and frozen manifold.
 
-    Reads every weight and state tensor a few times; nothing is run but activations of scaled units on 64 numbers.
-    Not seen are what a training loop does to gradients (clipping, noise), functional dropout, and rounding: where a
-    gradient is rounding alone (a bias before BatchNorm), an odd rule turns it into full steps.
+    Reads every weight and state tensor a few times, and the gradients of the last step where they are at hand;
+    nothing is run but activations of scaled units on 64 numbers. ``"kept"`` is meant in exact arithmetic: how fast
+    rounding grows is the business of `stability`. Not seen is what a training loop does by itself (clipping by
+    value, noise) and functional dropout, nor, before the first gradient, a gradient that is rounding alone (of a
+    bias before BatchNorm), which an odd rule turns into full steps.
 
     Args:
         model: the network, in the mode in which it is trained.
@@ -113,11 +115,11 @@ def optimizer_verdict(
 
 def _masked(model: nn.Module, frozen: Masks | None, sign_frozen: Masks | None) -> dict[str, Masked]:
     held, signed = checked_masks(model, frozen, "frozen"), checked_masks(model, sign_frozen, "sign_frozen")
-    found = {}
-    for name, parameter in model.named_parameters():
-        none = torch.zeros_like(parameter, dtype=torch.bool)
+    known, found = dict(model.named_parameters()), {}
+    for name in dict.fromkeys([*held, *signed]):
+        none = torch.zeros_like(known[name], dtype=torch.bool)
         sign = signed.get(name, none)
-        own = Masked(parameter, held.get(name, none) & ~sign, sign)
+        own = Masked(known[name], held.get(name, none) & ~sign, sign)
         if bool((own.held | own.signed).any()):
             found[name] = own
     return found
@@ -127,6 +129,8 @@ def _groups(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Group]:
     """Return the group of every parameter of the model that is trained, by name."""
     if optimizer is None:
         return {}
+    for group in optimizer.param_groups:
+        number(group, "lr")
     owner = {p: group for group in optimizer.param_groups for p in group["params"]}
     held = {name: p for name, p in model.named_parameters() if p in owner}
     if not held:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -123,26 +124,36 @@ def number(group: Group, name: str) -> float:
 def drift(optimizer: Optimizer, group: Group, parameter: Tensor) -> Tensor | None:
     """Return for each entry how far its first moment still carries it if all its gradients are zero from now on.
 
-    SGD, RMSprop without decay: ``η |m| μ/(1 − μ)`` exactly (Nesterov: ``η |m| μ²/(1 − μ)``). Adam's kind: at most
+    SGD, RMSprop without decay: ``η |m| μ/(1 − μ)`` exactly (Nesterov: ``η |m| μ²/(1 − μ)``). Adam's kind after
+    ``t`` steps: at most the smaller of
 
-        η |m| / (1 − β₁ᵗ⁺¹) · min(r/(1 − r)/√v, β₁/(1 − β₁)/ε),      r = β₁/√β₂ (AMSGrad: β₁; Adamax: β₁/β₂),
+        |m|/√v · Σ_k η rᵏ √(1 − β₂ᵗ⁺ᵏ)/(1 − β₁ᵗ⁺ᵏ)      and      |m|/ε · Σ_k η β₁ᵏ/(1 − β₁ᵗ⁺ᵏ),
 
-    since the denominator is at least ``√(β₂ᵏ v)`` and at least ``ε`` after ``k`` more steps. None where no bound
-    is known (RAdam, Muon, LBFGS).
+    with ``r = β₁/√β₂`` (AMSGrad: ``β₁``; Adamax: ``β₁/β₂``), since the denominator is at least ``√(β₂ᵏ v)`` and at
+    least ``ε`` after ``k`` more steps. None where no bound is known (RAdam, Muon, LBFGS).
     """
     state, kind = optimizer.state.get(parameter, {}), type(optimizer)
-    beta, rate = inertia(group), number(group, "lr")
     if isinstance(optimizer, optim.SGD | optim.RMSprop):
+        beta, rate = inertia(group), number(group, "lr")
         kept = beta**2 if group.get("nesterov") else beta
         return rate * state["momentum_buffer"].abs() * kept / (1 - beta)
     if kind is optim.RAdam or "exp_avg" not in state:
         return None
     root, ratio = _denominator(group, state)
-    per_size = ratio / (1 - ratio) / root if ratio < 1 else torch.full_like(root, float("inf"))
-    eps = number(group, "eps")
-    per_entry = per_size.clamp(max=beta / (1 - beta) / eps if eps else float("inf"))
-    size = state["exp_avg"].abs() * rate / (1 - beta ** (float(state["step"]) + 1))
-    return torch.where(size > 0, size * per_entry, 0.0)
+    m, eps = state["exp_avg"].abs(), number(group, "eps")
+    by_size, by_eps = _travels(group, ratio, float(state["step"]), "exp_inf" in state)
+    return torch.where(m > 0, torch.minimum(m / root * by_size, m * (by_eps / eps if eps else math.inf)), 0.0)
+
+
+def _travels(group: Group, ratio: float, step: float, uncorrected: bool) -> tuple[float, float]:
+    """Return the two sums over ``k``, to where their terms are below 1e-16 of the first."""
+    first, second = (float(beta) for beta in group["betas"])
+    slowest = max(ratio, first) if ratio < 1 else first
+    k = torch.arange(1, math.ceil(-36 / math.log(slowest)) + 2, dtype=torch.float64)
+    rates = number(group, "lr") / (1 - first ** (step + k))
+    corrected = 1.0 if uncorrected else (1 - second ** (step + k)).sqrt()
+    by_size = float((rates * ratio**k * corrected).sum()) if ratio < 1 else math.inf
+    return by_size, float((rates * first**k).sum())
 
 
 def _denominator(group: Group, state: Mapping[str, Tensor]) -> tuple[Tensor, float]:
