@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from torch_experiments.models import choose
 from torch_experiments.units.axes import Axis, find
-from torch_experiments.units.graph import Graph, TraceError
+from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.layout import Layout, Placement, Profile, Residual, identity, residuals_of
 from torch_experiments.units.plan import Attention
 from torch_experiments.units.trace import Inputs, trace
@@ -172,15 +172,19 @@ def expand(
         ValueError: when the number of profiles is not that of the Linear layers plus one.
         TraceError: for an operation without a rule.
     """
-    layers = linears(model)
-    if len(profiles) != len(layers) + 1:
-        raise ValueError(f"profiles: got {len(profiles)}; the model needs {len(layers) + 1}, see `profiles(model)`")
-    graph = trace(model, chain_inputs(model))
-    weights = [graph.parameters[f"{name}.weight"] for name, _ in layers]
-    own = {find(weight.axes[0]): profile for weight, profile in zip(weights, profiles[1:], strict=True)}
+    graph, own = _chain_axes(model, profiles)
     wide = copy.deepcopy(model)
     set_known(wide, graph, lambda axis: len(own[find(axis)].block) if find(axis) in own else axis.size)
     return filled(model, wide, _chain_layout(graph, own), spread, (True, True), generator)
+
+
+def chain_layout(model: nn.Module, profiles: Sequence[Profile]) -> Layout:
+    """Return where the copies lie in ``expand(model, profiles)``, norms with them.
+
+    Raises:
+        As `expand`.
+    """
+    return _chain_layout(*_chain_axes(model, profiles))
 
 
 def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] | None = None) -> list[Residual]:
@@ -225,15 +229,28 @@ def chain_inputs(model: nn.Module) -> Tensor:
     return x.to(first.weight)
 
 
+def _chain_axes(model: nn.Module, profiles: Sequence[Profile]) -> tuple[Graph, dict[Axis, Profile]]:
+    layers = linears(model)
+    if len(profiles) != len(layers) + 1:
+        raise ValueError(f"profiles: got {len(profiles)}; the model needs {len(layers) + 1}, see `profiles(model)`")
+    graph = trace(model, chain_inputs(model))
+    weights = [graph.parameters[f"{name}.weight"] for name, _ in layers]
+    return graph, {find(weight.axes[0]): profile for weight, profile in zip(weights, profiles[1:], strict=True)}
+
+
 def _chain_layout(graph: Graph, own: Mapping[Axis, Profile]) -> Layout:
     """Return a layout with profiles of single axes, where every input divides by the square norm of its block."""
-    placements = {}
+    placements: dict[str, Placement] = {}
     for name in sorted(graph.used, key=list(graph.parameters).index):
         value, uses = graph.parameters[name], graph.matrices.get(name, set())
-        places = tuple(own.get(find(axis)) or identity(axis.size) for axis in value.axes)
+        places = _profiles_of(value, own)
         inputs = frozenset(in_dim for _, in_dim in uses)
         placements[name] = Placement(places, frozenset(uses), graph.powers.get(name, ""), uneven=inputs)
-    return Layout(1, placements)
+    return Layout(1, placements, {name: _profiles_of(value, own) for name, value in graph.outputs.items()})
+
+
+def _profiles_of(value: Value, own: Mapping[Axis, Profile]) -> tuple[Profile, ...]:
+    return tuple(own.get(find(axis)) or identity(axis.size) for axis in value.axes)
 
 
 def _at_least_two(factor: int) -> None:

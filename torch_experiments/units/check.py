@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.layout import Layout, Profile
+from torch_experiments.units.layout import Layout, Profile, project
 from torch_experiments.units.trace import Inputs, call, flatten
 
 
@@ -56,7 +56,4 @@ def _keep(name: str, values: dict[str, Tensor], errors: dict[str, Tensor]) -> Ca
 
 def _spread(x: Tensor, profiles: Sequence[Profile]) -> float:
     """Return the largest distance of ``x`` from its projection, relative to its largest entry, 0 for ``x = 0``."""
-    on = x
-    for dim, profile in enumerate(profiles):
-        on = profile.project(on, dim) if profile.copied else on
-    return float((x - on).abs().max() / x.abs().max().clamp_min(torch.finfo(x.dtype).tiny))
+    return float((x - project(x, profiles)).abs().max() / x.abs().max().clamp_min(torch.finfo(x.dtype).tiny))

@@ -14,7 +14,7 @@ matrix at each offset. ``Q Qᵀ`` is applied by adding up blocks, never as a mat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -86,6 +86,12 @@ class Placement(NamedTuple):
     exponent: Fraction = Fraction(0)
     uneven: frozenset[int] = frozenset()
 
+    @property
+    def tangent(self) -> tuple[Profile, ...]:
+        """Profiles along which it moves: a norm's weight has scales ``|s|``, its running variance ``s²``."""
+        powers = {"": lambda s: s, "abs": torch.abs, "square": torch.square}
+        return tuple(Profile(p.block, powers[self.power](p.scale)) for p in self.profiles)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -103,6 +109,13 @@ class Residual(NamedTuple):
     rows: float
     columns: float
     coset: float
+
+
+def project(x: Tensor, profiles: Sequence[Profile]) -> Tensor:
+    """Return the multiple of ``s_i s_jᵀ`` nearest to ``x`` on every pair of blocks."""
+    for dim, profile in enumerate(profiles):
+        x = profile.project(x, dim) if profile.copied else x
+    return x
 
 
 def identity(units: int) -> Profile:
@@ -191,7 +204,7 @@ def _residual(
     for name in names:
         W = known[name].detach().double()
         W0 = torch.zeros_like(W) if start is None else start[name].detach().double()
-        parts.append(_violations(W, W0, layout.placements[name]))
+        parts.append(violations(W, W0, layout.placements[name]))
     rows, all_rows, columns, all_columns, off, size, size0 = (sum(p) ** 0.5 for p in zip(*parts, strict=True))
     tiny = torch.finfo(torch.float64).tiny
     return Residual(
@@ -202,12 +215,13 @@ def _residual(
     )
 
 
-def _violations(W: Tensor, W0: Tensor, place: Placement) -> tuple[float, ...]:
-    """Return squared norms: off rows, rows, off columns, columns, off the coset, ``W``, ``W₀``."""
+def violations(W: Tensor, W0: Tensor, place: Placement) -> tuple[float, ...]:
+    """Return squared norms: off rows, rows, off columns, columns, off the coset, ``W``, ``W₀``.
+
+    ``W`` and ``W₀`` have the shape of ``place``; the formulas are those of `residuals_of`.
+    """
     D = W - W0
-    on = D
-    for dim, profile in enumerate(place.profiles):
-        on = profile.project(on, dim) if profile.copied else on
+    on = project(D, place.tangent)
     rows = columns = (0.0, 0.0)
     for out_dim, in_dim in place.matrices:
         rows = _larger(rows, _side(W, place, in_dim, out_dim))
@@ -225,7 +239,7 @@ def _side(W: Tensor, place: Placement, summed: int, kept: int) -> tuple[float, f
 def _vector(W: Tensor, place: Placement) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return rows and columns of a bias, an edge from a constant unit: its columns are always equitable."""
     on = sums = W
-    for dim, profile in enumerate(place.profiles):
+    for dim, profile in enumerate(place.tangent):
         on, sums = profile.project(on, dim), profile.coordinates(sums, dim)
     return (_square(W - on), _square(W)), (0.0, _square(sums))
 

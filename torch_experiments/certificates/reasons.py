@@ -1,0 +1,47 @@
+"""Verdicts with their reasons: what is kept or left, where, and on which claim that rests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["kept", "left", "unknown"]
+Subject = Literal["clones", "coset", "frozen"]
+ORDER: tuple[Verdict, ...] = ("left", "unknown", "kept")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One sentence of a verdict.
+
+    Attributes:
+        about: ``"clones"`` (units stay copies of each other), ``"coset"`` (weights stay on ``w₀`` + the tangent
+            space) or ``"frozen"``.
+        verdict: what it says by itself.
+        sentence: why, with numbers.
+        where: the parameters, modules or hooks that it is about.
+        rests_on: ids of claims in the ledger.
+    """
+
+    about: Subject
+    verdict: Verdict
+    sentence: str
+    where: tuple[str, ...] = ()
+    rests_on: tuple[str, ...] = ()
+
+
+def merged(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Return the reasons with equal ones at several places made one, the worst first."""
+    found: dict[tuple[Subject, Verdict, str, tuple[str, ...]], dict[str, None]] = {}
+    for reason in reasons:
+        key = (reason.about, reason.verdict, reason.sentence, reason.rests_on)
+        found.setdefault(key, {}).update(dict.fromkeys(reason.where))
+    every = [Reason(about, v, sentence, tuple(names), on) for (about, v, sentence, on), names in found.items()]
+    return tuple(sorted(every, key=lambda reason: ORDER.index(reason.verdict)))
+
+
+def worst(reasons: Iterable[Reason], *about: Subject) -> Verdict:
+    """Return ``"left"`` if a reason about these says so, else ``"unknown"`` if one does, else ``"kept"``."""
+    said = {reason.verdict for reason in reasons if reason.about in about}
+    return next((verdict for verdict in ORDER if verdict in said), "kept")

@@ -1,0 +1,308 @@
+"""How firmly a network is held on its manifold: the ends of the normal Hessian, and the escape they predict.
+
+Near the manifold the normal part of the weights follows ``δ' = −H δ`` with the Hessian ``H`` restricted to the
+normal space (claims D2, C10). Descent with rate ``η`` and momentum ``μ`` multiplies the part along an eigenvalue
+``h < 0`` by the larger root of
+
+    r² − (1 + μ − ηh) r + μ = 0            (Nesterov: r² − (1 + μ)(1 − ηh) r + μ (1 − ηh) = 0)
+
+in each step, ``1 + η|h|`` without momentum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from simulate.stability import Kind, kind_of
+from torch_experiments.certificates.lanczos import ends
+from torch_experiments.certificates.manifold import Masks, Place, check_on, places
+from torch_experiments.certificates.update_rules import Group, facts_of, inertia, number
+from torch_experiments.units.layout import Layout
+from torch_experiments.units.trace import reference_kernels
+
+GOAL = 0.01
+ON_MANIFOLD = 1e-6
+PROBES = 2
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The type of the manifold at the present weights, and how fast training leaves it.
+
+    Attributes:
+        kind: ``"stable"``, ``"unstable"``, ``"saddle"`` or ``"degenerate"``, from the ends of the spectrum.
+        certified: whether it is settled: a saddle needs two directions, ``lowest < −noise`` and ``highest >
+            noise``; anything else would need all eigenvalues.
+        lowest, highest: eigenvalues at the ends of the normal Hessian, Rayleigh quotients of two unit vectors: the
+            true ends lie at these or farther out.
+        residuals: ``‖Hv − qv‖`` of the two: within that distance there is an eigenvalue.
+        noise: what rounding may do to a Rayleigh quotient; smaller values count as zero.
+        codimension: number of normal directions.
+        products: Hessian-vector products that were used.
+        rate: escape under gradient flow, per unit of time (rate × steps): ``max(−lowest, 0)``, 0 below the noise.
+        growth: factor by which descent multiplies the normal part in a step; None where no eigenvalue tells.
+        start: size of the perturbation that is assumed, relative to the weights.
+        time, steps: until the distance from the manifold is 1 % of the weights, all of the perturbation growing at
+            the full rate: not earlier, while the Hessian is as it is; None where nothing grows.
+        reason: why ``growth`` or ``steps`` is None, else empty.
+    """
+
+    kind: Kind
+    certified: bool
+    lowest: float
+    highest: float
+    residuals: tuple[float, float]
+    noise: float
+    codimension: int
+    products: int
+    rate: float
+    growth: float | None
+    start: float
+    time: float | None
+    steps: float | None
+    reason: str
+
+
+def stability(
+    model: nn.Module,
+    layout: Layout | None,
+    loss: Callable[[], Tensor],
+    *,
+    frozen: Masks | None = None,
+    optimizer: Optimizer | None = None,
+    iterations: int = 40,
+    start: float | None = None,
+    generator: torch.Generator | None = None,
+    tolerance: float = ON_MANIFOLD,
+) -> Stability:
+    """Return the type of the manifold that ``model`` is on, with the predicted escape from it.
+
+    Normal are all changes of cloned parameters that are orthogonal to multiples of ``s_i s_jᵀ`` on pairs of blocks,
+    and all changes of frozen entries (with the cells that they pin down). Parameters that need no gradient are not
+    trained and count as neither. The loss is evaluated once, in the model's present mode, and the graph of its
+    gradient is kept; buffers and the CPU's random state are restored. One product costs a backward pass through
+    that graph, about four forward passes; time is O(products × parameters), memory ``iterations`` vectors of the
+    size of the cloned parameters.
+
+    Args:
+        model: the network, on its manifold.
+        layout: blocks and scales of its copies; None for frozen weights alone.
+        loss: without arguments, the scalar loss of ``model`` on data of your choice.
+        frozen: by parameter, a bool mask of frozen entries.
+        optimizer: whose rate of escape is predicted; SGD with one setting for all cloned parameters.
+        iterations: of Lanczos' method, at most.
+        start: perturbation relative to the weights, below 1 %; rounding ``ε`` of the dtype if None.
+        generator: of the start vector, on the CPU.
+        tolerance: how far, relatively, the weights may be off the equations.
+
+    Raises:
+        ValueError: for a model off the manifold or without normal directions, a loss that is no finite scalar or
+            does not depend on the parameters, ``iterations`` below 2, or ``start`` outside (0, 0.01).
+
+    Source: claims D2 and C10; Lanczos with full reorthogonalisation (Paige 1972; Parlett 1980).
+    """
+    _check_numbers(iterations, start)
+    if layout is not None:
+        check_on(model, layout, tolerance)
+    found = _normal_places(model, layout, frozen)
+    codimension = sum(place.codimension for place in found.values())
+    with _left_alone(model):
+        hessian = Hessian(found, loss)
+        lowest, highest = ends(hessian.normal_product, hessian.random(generator), min(iterations, codimension))
+        noise = hessian.noise(generator)
+    kind, certified = _kind(lowest.value, highest.value, noise)
+    rate = -lowest.value if lowest.value < -noise else 0.0
+    growth, reason = _growth(optimizer, found, lowest.value, highest.value, noise)
+    begin = start or max(torch.finfo(p.parameter.dtype).eps for p in found.values())
+    distance = math.log(GOAL / begin)
+    return Stability(
+        kind=kind,
+        certified=certified,
+        lowest=lowest.value,
+        highest=highest.value,
+        residuals=(lowest.residual, highest.residual),
+        noise=noise,
+        codimension=codimension,
+        products=hessian.products,
+        rate=rate,
+        growth=growth,
+        start=begin,
+        time=distance / rate if rate else None,
+        steps=distance / math.log(growth) if growth is not None else None,
+        reason=reason,
+    )
+
+
+class Hessian:
+    """Products of the Hessian of a loss with vectors over the parameters that have normal directions.
+
+    Vectors are flat, in the parameters' dtype, one parameter after the other. The loss is evaluated once, with
+    attention as matrix products: fused kernels have no second derivative.
+    """
+
+    def __init__(self, places: Mapping[str, Place], loss: Callable[[], Tensor]) -> None:
+        self.places = list(places.values())
+        self.parameters = [place.parameter for place in self.places]
+        self.gradient = _gradient(loss, self.parameters)
+        self.products = 0
+
+    def product(self, v: Tensor) -> Tensor:
+        """Return ``H v``."""
+        self.products += 1
+        pairs = [(g, part) for g, part in zip(self.gradient, self._split(v), strict=True) if g.requires_grad]
+        if not pairs:
+            return torch.zeros_like(v)
+        slopes, parts = zip(*pairs, strict=True)
+        found = torch.autograd.grad(
+            slopes, self.parameters, parts, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return _flat(found, v)
+
+    def normal_product(self, v: Tensor) -> Tensor:
+        """Return ``N H N v``, with ``N`` the projection on the normal space."""
+        return self.normal(self.product(self.normal(v)))
+
+    def normal(self, v: Tensor) -> Tensor:
+        """Return the normal part of ``v``."""
+        return _flat([p.normal(part) for p, part in zip(self.places, self._split(v), strict=True)], v)
+
+    def random(self, generator: torch.Generator | None) -> Tensor:
+        """Return a random normal unit vector."""
+        v = self.normal(self._gaussian(generator))
+        return v / v.norm()
+
+    def noise(self, generator: torch.Generator | None) -> float:
+        """Return ``64 ε ‖H‖_F``, the norm over tangent directions too, estimated from two Gaussian vectors."""
+        squares = [float(self.product(self._gaussian(generator)).double().square().sum()) for _ in range(PROBES)]
+        eps = max(torch.finfo(p.dtype).eps for p in self.parameters)
+        return 64 * eps * math.sqrt(sum(squares) / PROBES)
+
+    def _gaussian(self, generator: torch.Generator | None) -> Tensor:
+        source = generator or torch.Generator().manual_seed(0)
+        first = self.parameters[0]
+        size = sum(p.numel() for p in self.parameters)
+        return torch.randn(size, generator=source, dtype=torch.float64).to(first)
+
+    def _split(self, v: Tensor) -> list[Tensor]:
+        parts = v.split([p.numel() for p in self.parameters])
+        return [part.reshape(p.shape).to(p) for part, p in zip(parts, self.parameters, strict=True)]
+
+
+def growth_factor(h: float, rate: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+    """Return by what a step of descent multiplies, in the end, a deviation along an eigenvalue ``h < 0``.
+
+    The larger root ``(T + √(T² − 4D))/2``: ``T = 1 + μ − ηh``, ``D = μ``; under Nesterov momentum
+    ``T = (1 + μ)(1 − ηh)``, ``D = μ (1 − ηh)``. It is that of the step's matrix on (deviation, buffer).
+
+    Args:
+        h: eigenvalue of the normal Hessian, with coupled decay added.
+        rate: ``η``.
+        momentum: ``μ``.
+        nesterov: whether the step looks ahead.
+    """
+    shrink = 1 - rate * h
+    trace = (1 + momentum) * shrink if nesterov else momentum + shrink
+    determinant = momentum * shrink if nesterov else momentum
+    return (trace + math.sqrt(max(trace**2 - 4 * determinant, 0.0))) / 2
+
+
+def _growth(
+    optimizer: Optimizer | None, found: Mapping[str, Place], lowest: float, highest: float, noise: float
+) -> tuple[float | None, str]:
+    """Return the growth in a step and "", or None and the reason why there is none."""
+    if optimizer is None:
+        return None, "no optimizer is given"
+    kind = type(optimizer).__name__
+    if facts_of(optimizer) is None or not isinstance(optimizer, SGD):
+        return None, f"{kind} rescales gradients or is unknown, so no eigenvalue of the Hessian tells its rate"
+    groups = _groups_of(optimizer, [place.parameter for place in found.values()])
+    if len(groups) != 1:
+        return None, f"cloned parameters are trained with {len(groups)} settings; the rate needs one for all"
+    (rate, momentum, nesterov, dampening, decay, maximize) = groups.pop()
+    if dampening and momentum:
+        return None, "dampened momentum has no formula here"
+    h = -highest if maximize else lowest
+    if h >= -noise or h + decay >= 0:
+        return None, "no normal direction grows"
+    return growth_factor(h + decay, rate, momentum, bool(nesterov)), ""
+
+
+def _groups_of(optimizer: Optimizer, parameters: Sequence[Tensor]) -> set[tuple[float, ...]]:
+    wanted = set(parameters)
+    return {_rule(group) for group in optimizer.param_groups if wanted.intersection(group["params"])}
+
+
+def _rule(group: Group) -> tuple[float, ...]:
+    names = ("nesterov", "dampening", "weight_decay", "maximize")
+    return (number(group, "lr"), inertia(group), *(number(group, name) for name in names))
+
+
+def _kind(lowest: float, highest: float, noise: float) -> tuple[Kind, bool]:
+    up, down = highest > noise, lowest < -noise
+    flat = not (up and down) and lowest <= noise and highest >= -noise
+    return kind_of((int(up), int(down), int(flat))), up and down
+
+
+def _normal_places(model: nn.Module, layout: Layout | None, frozen: Masks | None) -> dict[str, Place]:
+    found = places(model, layout, frozen)
+    if not found:
+        raise ValueError(
+            "layout: it has no copies and no weight is frozen, so the manifold is the whole space and no direction "
+            "is normal to it; pass the layout of a clone, or masks of frozen weights"
+        )
+    trained = {name: place for name, place in found.items() if place.parameter.requires_grad}
+    if not trained:
+        raise ValueError("model: no cloned or frozen parameter needs a gradient; call requires_grad_() on them")
+    return trained
+
+
+def _gradient(loss: Callable[[], Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
+    with reference_kernels(), torch.enable_grad():
+        value = loss()
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"loss: it returned {shape}; it has to return a scalar tensor")
+    if not bool(torch.isfinite(value)):
+        raise ValueError(f"loss: it is {value.item()}; curvature needs a finite loss, see weights and data")
+    found = (
+        torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True) if value.requires_grad else ()
+    )
+    if all(g is None for g in found):
+        raise ValueError(
+            "loss: it does not depend on the cloned or frozen parameters; compute it from this very model, without "
+            "torch.no_grad"
+        )
+    filled = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+    if not all(bool(torch.isfinite(g).all()) for g in filled):
+        raise ValueError("loss: its gradient is not finite; curvature needs a smooth point")
+    return filled
+
+
+def _flat(parts: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.cat([part.detach().reshape(-1).to(like) for part in parts])
+
+
+@contextmanager
+def _left_alone(model: nn.Module) -> Iterator[None]:
+    """Restore buffers (running statistics) and the random state of the CPU."""
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+
+
+def _check_numbers(iterations: int, start: float | None) -> None:
+    if iterations < 2:
+        raise ValueError(f"iterations: got {iterations}; Lanczos' method needs 2 or more")
+    if start is not None and not 0 < start < GOAL:
+        raise ValueError(f"start: got {start}; it is a perturbation relative to the weights, between 0 and {GOAL}")
