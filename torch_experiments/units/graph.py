@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.units.activations import Activation, activation
 from torch_experiments.units.axes import Axis, atoms, find, fix, is_fixed, single, unify
 
 Gauge = Mapping[
@@ -51,6 +52,42 @@ class Size(NamedTuple):
     axis: Axis
 
 
+class Step(NamedTuple):
+    """An operation that ran.
+
+    Attributes:
+        number: its place among the operations.
+        layer: name of the module that was running.
+        entered: how many modules had been entered by then: within a module without children, its call.
+        func, args, kwargs, result: the operation, what it got and what it returned.
+    """
+
+    number: int
+    layer: str
+    entered: int
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+
+    @property
+    def name(self) -> str:
+        """ATen name of the operation, without its overload."""
+        return self.func._schema.name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments by name, in the order of the schema, with defaults filled in."""
+        schema = self.func._schema.arguments
+        given = dict(zip((a.name for a in schema), self.args, strict=False)) | dict(self.kwargs)
+        return {a.name: given.get(a.name, a.default_value) for a in schema}
+
+    @property
+    def activation(self) -> Activation | None:
+        """What is known of the activation that it computes, None if it computes none."""
+        return activation(self.name, self.arguments)
+
+
 @dataclass(eq=False)
 class Graph:
     """Feature axes of a network and how its operations link them.
@@ -72,6 +109,9 @@ class Graph:
         products: axes that are products, in order of discovery.
         carried: axes and the scales of units that an operation on them carries (`units.symmetry`).
         used: names of the parameters that an operation read.
+        steps: all operations, in the order in which they ran; activations are those with an `activation`.
+        given, returned: tensors of the inputs and of the output.
+        entered: how many modules have been entered.
     """
 
     parameters: dict[str, Value] = field(default_factory=dict)
@@ -91,6 +131,10 @@ class Graph:
     carried: list[tuple[Axis, Any]] = field(default_factory=list)
     scalars: list[float] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    steps: list[Step] = field(default_factory=list)
+    given: list[Tensor] = field(default_factory=list)
+    returned: list[Tensor] = field(default_factory=list)
+    entered: int = 0
     layers: list[str] = field(default_factory=lambda: [""])
     modules: dict[str, nn.Module] = field(default_factory=dict)
     values: dict[int, tuple[Tensor, Value]] = field(default_factory=dict)
@@ -99,6 +143,11 @@ class Graph:
     def layer(self) -> str:
         """Name of the module that is running; empty for the network itself."""
         return self.layers[-1]
+
+    def enter(self, layer: str) -> None:
+        """Note that a module begins to run."""
+        self.layers.append(layer)
+        self.entered += 1
 
     def value(self, tensor: Tensor) -> Value:
         """Return what is known of ``tensor``; a tensor from outside the trace is a constant with fixed axes."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.units.graph import Graph, Step, TraceError, Value
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,7 @@ def tensors(items: Iterable[Any]) -> Iterable[Tensor]:
             yield from tensors(item)
 
 
-def call_of(graph: Graph, func: torch._ops.OpOverload, args: tuple, kwargs: Mapping[str, Any], result: Any) -> Call:
-    """Return the call of ``func`` with all its arguments by name."""
-    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | dict(kwargs)
-    arguments = {a.name: given.get(a.name, a.default_value) for a in func._schema.arguments}
-    pointwise = torch.Tag.pointwise in func.tags
-    return Call(graph, func._schema.name, arguments, result, pointwise)
+def call_of(graph: Graph, step: Step) -> Call:
+    """Return the call of an operation with all its arguments by name."""
+    pointwise = torch.Tag.pointwise in step.func.tags
+    return Call(graph, step.name, step.arguments, step.result, pointwise)

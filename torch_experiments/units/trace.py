@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_experiments.units import rules, symmetry
 from torch_experiments.units.axes import Axis, is_fixed
-from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.units.graph import Graph, Step, TraceError, Value
 from torch_experiments.units.registry import MODULES, OPERATIONS, call_of, tensors
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -41,6 +41,7 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
     same_device(model, example_inputs)
     _enter_parameters(graph, model)
     for tensor in flatten(example_inputs):
+        graph.given.append(tensor)
         graph.inputs.append(graph.bind(tensor, Value([Axis(n, fixed="an axis of an input") for n in tensor.shape])))
     with ExitStack() as stack:
         for context in (
@@ -54,6 +55,7 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
         output = call(model, example_inputs)
     for tensor in flatten(output):
         value = graph.value(tensor)
+        graph.returned.append(tensor)
         graph.results.append(value)
         for axis in value.axes:
             graph.fix(axis, "an axis of an output")
@@ -79,19 +81,22 @@ class Follow(TorchDispatchMode):
                 "may depend on the data; take the number from a shape or an argument, or use torch.where"
             )
         result = func(*args, **(kwargs or {}))
-        follow(self.graph, func, args, kwargs or {}, result)
+        graph = self.graph
+        step = Step(len(graph.steps), graph.layer, graph.entered, func, args, kwargs or {}, result)
+        graph.steps.append(step)
+        follow(self.graph, step)
         return result
 
 
-def follow(graph: Graph, func: Any, args: Any, kwargs: Mapping[str, Any], result: Any) -> None:
+def follow(graph: Graph, step: Step) -> None:
     """Enter the results of one operation."""
-    called = call_of(graph, func, args, kwargs, result)
+    called = call_of(graph, step)
     rule = OPERATIONS.get(called.name) or (rules.pointwise if called.pointwise else None)
     if rule is None:
         values: Any = _unknown(called)
     else:
         values = rule(called)
-    outputs = list(tensors([result]))
+    outputs = list(tensors([step.result]))
     several = values if isinstance(values, list) else [values] * len(outputs)
     symmetry.note(called, [value for value in several if value is not None])
     for tensor, value in zip(outputs, several, strict=False):
@@ -147,7 +152,7 @@ def _located(graph: Graph, model: nn.Module) -> Iterator[None]:
     """Keep the name of the running module, record outputs, and apply the rules of modules."""
     handles = []
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: graph.layers.append(name)))
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: graph.enter(name)))
         hook = _leave(graph, name)
         handles.append(module.register_forward_hook(hook, always_call=True))
     try:

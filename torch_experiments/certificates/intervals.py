@@ -1,0 +1,189 @@
+"""Interval arithmetic on tensors, rounded outwards.
+
+An interval holds the exact value of an expression, and every value that floating-point evaluation in the tensor's
+own dtype may return: a sum of ``n`` products is computed as ``Σ t_i (1 + θ_i)``, in any order of summation, with
+``|θ_i| ≤ γ_n = n u / (1 − n u)`` (Higham 2002, section 3.1), ``u`` the unit roundoff. Positive and negative terms
+are therefore summed apart, ``P`` and ``N``, and ``P (1 + γ) − N (1 − γ)`` bounds the sum from above; a sum without
+positive terms stays non-positive. The bounds are float64; ``γ`` has room for their own rounding, and terms that
+underflow add the smallest normal number each. Algorithms that round otherwise (TF32, Winograd) are not covered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor, Tensor], Tensor]
+ULPS = 8  # assumed accuracy of exp, tanh, erf, … in units in the last place
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """All tensors between ``lo`` and ``hi``, float64; an integer or boolean tensor is its own bound if known."""
+
+    lo: Tensor
+    hi: Tensor
+
+    @property
+    def known(self) -> bool:
+        """Whether it is one tensor of integers or truth values."""
+        return self.lo is self.hi and not self.lo.is_floating_point()
+
+    def double(self) -> Interval:
+        """Return it with float64 bounds."""
+        return self if self.lo.is_floating_point() else point(self.lo)
+
+
+def point(x: Tensor) -> Interval:
+    """Return the interval of one tensor."""
+    x = x.detach().double()
+    return Interval(x, x)
+
+
+def around(x: Tensor, radius: float) -> Interval:
+    """Return ``[x − radius, x + radius]``, rounded outwards."""
+    x = x.detach().double()
+    if not radius:
+        return Interval(x, x)
+    slack = 4 * torch.finfo(torch.float64).eps * (x.abs() + radius)
+    return Interval(x - radius - slack, x + radius + slack)
+
+
+def everything(like: Tensor) -> Interval:
+    """Return ``(−∞, ∞)`` in the shape of a tensor."""
+    hi = torch.full(like.shape, math.inf, dtype=torch.float64, device=like.device)
+    return Interval(-hi, hi)
+
+
+def between(low: float, high: float, like: Tensor) -> Interval:
+    """Return one interval everywhere, in the shape of a tensor."""
+    whole = torch.ones(like.shape, dtype=torch.float64, device=like.device)
+    return Interval(whole * low, whole * high)
+
+
+def sanitised(x: Interval) -> Interval:
+    """Return it without NaN: where a bound is none, there is none."""
+    if not x.lo.is_floating_point():
+        return x
+    return Interval(x.lo.nan_to_num(-math.inf, math.inf, -math.inf), x.hi.nan_to_num(math.inf, math.inf, -math.inf))
+
+
+def outward(up: tuple[Tensor, Tensor], down: tuple[Tensor, Tensor], terms: int, dtype: torch.dtype) -> Interval:
+    """Return bounds of a sum from sums ``(P, N)`` of its positive and (negated) negative terms.
+
+    Args:
+        up: of the upper bounds of the terms.  down: of their lower bounds.
+        terms: number of terms, and of roundings on the way to each.
+        dtype: in which the network computes.
+    """
+    info = torch.finfo(dtype)
+    share = (2 * terms + 10) * info.eps / 2
+    if share >= 0.5:
+        return everything(up[0])
+    gamma, tiny = share / (1 - share), terms * info.tiny
+    hi = up[0] * (1 + gamma) - up[1] * (1 - gamma) + tiny
+    lo = down[0] * (1 - gamma) - down[1] * (1 + gamma) - tiny
+    hi = torch.where(up[0] == 0, hi.clamp_max(0), hi)
+    lo = torch.where(down[1] == 0, lo.clamp_min(0), lo)
+    return Interval(lo, hi)
+
+
+def bilinear(
+    f: Map, x: Interval, y: Interval, terms: int, dtype: torch.dtype, shift: Interval | None = None
+) -> Interval:
+    """Return bounds of ``f(x, y) + shift`` for a bilinear ``f`` with coefficients 0 and 1.
+
+    With positive and negative parts ``x = x⁺ − x⁻`` the products ``x⁺y⁺, x⁻y⁻`` are positive and ``x⁺y⁻, x⁻y⁺``
+    negative terms; each part is bounded on its own. Exact where one factor is a point.
+    """
+    xp, xn, yp, yn = *_parts(x), *_parts(y)
+    up = _sum(f, (xp.hi, yp.hi), (xn.hi, yn.hi)), _sum(f, (xp.lo, yn.lo), (xn.lo, yp.lo))
+    down = _sum(f, (xp.lo, yp.lo), (xn.lo, yn.lo)), _sum(f, (xp.hi, yn.hi), (xn.hi, yp.hi))
+    if shift is not None:
+        up = up[0] + shift.hi.clamp_min(0), up[1] + (-shift.hi).clamp_min(0)
+        down = down[0] + shift.lo.clamp_min(0), down[1] + (-shift.lo).clamp_min(0)
+    return outward(up, down, terms + 1, dtype)
+
+
+def product(x: Interval, y: Interval, dtype: torch.dtype) -> Interval:
+    """Return bounds of ``x y``, elementwise; of a square where both are the same tensor."""
+    if x is y:
+        size = magnitude(x)
+        x = y = size
+    return bilinear(torch.mul, x, y, 1, dtype)
+
+
+def total(parts: list[Interval], terms: int, dtype: torch.dtype) -> Interval:
+    """Return bounds of a sum of a few tensors that broadcast."""
+    up = [sum(p.hi.clamp_min(0) for p in parts), sum((-p.hi).clamp_min(0) for p in parts)]
+    down = [sum(p.lo.clamp_min(0) for p in parts), sum((-p.lo).clamp_min(0) for p in parts)]
+    return outward((up[0], up[1]), (down[0], down[1]), terms + len(parts), dtype)  # type: ignore[arg-type]
+
+
+def average(f: Callable[[Tensor], Tensor], x: Interval, terms: int, dtype: torch.dtype) -> Interval:
+    """Return bounds of ``f(x)`` for a linear ``f`` with coefficients that are not negative."""
+    up = f(x.hi.clamp_min(0)), f((-x.hi).clamp_min(0))
+    down = f(x.lo.clamp_min(0)), f((-x.lo).clamp_min(0))
+    return outward(up, down, terms, dtype)
+
+
+def negative(x: Interval) -> Interval:
+    """Return ``−x``."""
+    return Interval(-x.hi, -x.lo)
+
+
+def magnitude(x: Interval) -> Interval:
+    """Return ``|x|``."""
+    return Interval(torch.maximum(x.lo, -x.hi).clamp_min(0), torch.maximum(-x.lo, x.hi))
+
+
+def reciprocal(x: Interval, dtype: torch.dtype) -> Interval:
+    """Return ``1 / x``, without bounds where ``x`` may be zero."""
+    safe = (x.lo > 0) | (x.hi < 0)
+    lo, hi = torch.where(safe, 1 / x.hi, -math.inf), torch.where(safe, 1 / x.lo, math.inf)
+    return widened(Interval(lo, hi), dtype)
+
+
+def widened(x: Interval, dtype: torch.dtype, extra: Interval | None = None) -> Interval:
+    """Return it widened by a few units in the last place, of itself and of the absolute values of ``extra``.
+
+    A bound at zero stays there: computed functions have the right sign.
+    """
+    unit = ULPS * torch.finfo(dtype).eps
+    slack = Interval(x.lo.abs(), x.hi.abs())
+    if extra is not None:
+        most = magnitude(extra).hi.clamp_max(64)
+        slack = Interval(slack.lo + most, slack.hi + most)
+    tiny = torch.finfo(dtype).tiny
+    lo = torch.where(x.lo == 0, x.lo, x.lo - unit * slack.lo - tiny) if extra is None else x.lo - unit * slack.lo
+    hi = torch.where(x.hi == 0, x.hi, x.hi + unit * slack.hi + tiny) if extra is None else x.hi + unit * slack.hi
+    return Interval(lo, hi)
+
+
+def hull(x: Interval, y: Interval) -> Interval:
+    """Return the smallest interval around both."""
+    return Interval(torch.minimum(x.lo, y.lo), torch.maximum(x.hi, y.hi))
+
+
+def _parts(x: Interval) -> tuple[Interval, Interval]:
+    """Return bounds of ``max(x, 0)`` and of ``max(−x, 0)``."""
+    return Interval(x.lo.clamp_min(0), x.hi.clamp_min(0)), Interval((-x.hi).clamp_min(0), (-x.lo).clamp_min(0))
+
+
+def _sum(f: Map, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    found = [_apart(f, x, y) for x, y in (one, other) if bool(x.any()) and bool(y.any())]
+    return sum(found[1:], found[0]) if found else torch.zeros_like(f(*one))
+
+
+def _apart(f: Map, x: Tensor, y: Tensor) -> Tensor:
+    """Return ``f(x, y)`` of non-negative tensors, with ``0 · ∞ = 0``."""
+    infinite_x, infinite_y = x.isinf(), y.isinf()
+    if not (bool(infinite_x.any()) or bool(infinite_y.any())):
+        return f(x, y)
+    finite = f(x.masked_fill(infinite_x, 0), y.masked_fill(infinite_y, 0))
+    poison = f(infinite_x.double(), (y > 0).double()) + f((x > 0).double(), infinite_y.double())
+    return finite.masked_fill(poison > 0, math.inf)

@@ -1,0 +1,99 @@
+"""Run the operations of a trace again, on something else than numbers: bounds, signs, probes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from torch_experiments.units.graph import Graph, Step
+from torch_experiments.units.registry import tensors
+
+T = TypeVar("T")
+
+
+class Domain(Protocol[T]):
+    """What stands for a tensor, and what operations do to it."""
+
+    def leaf(self, tensor: Tensor) -> T:
+        """Return what stands for a parameter, a buffer, an input or a constant."""
+
+    def unknown(self, tensor: Tensor) -> T:
+        """Return what stands for a tensor of which nothing is known."""
+
+    def apply(self, step: Step) -> list[T]:
+        """Return what stands for every result of an operation that got what stands for its tensors."""
+
+
+class Replay(Generic[T]):
+    """What stands for every tensor of a trace; ``sites`` holds the first argument of every activation, by step."""
+
+    def __init__(self, graph: Graph, domain: Domain[T]) -> None:
+        self.domain = domain
+        self.values: dict[int, T] = {}
+        self.sites: dict[int, T] = {}
+        self._homes: dict[int, set[Tensor]] = {}
+        self._overwritten = _overwritten_leaves(graph)
+        for step in graph.steps:
+            self._run(step)
+
+    def value(self, tensor: Tensor) -> T:
+        """Return what stands for ``tensor``."""
+        if id(tensor) not in self.values:
+            changes = id(tensor) in self._overwritten
+            self._bind(tensor, self.domain.unknown(tensor) if changes else self.domain.leaf(tensor))
+        return self.values[id(tensor)]
+
+    def _run(self, step: Step) -> None:
+        args, kwargs = tree_map_only(Tensor, self.value, (step.args, dict(step.kwargs)))
+        if step.activation is not None:
+            self.sites[step.number] = args[0]
+        results = self.domain.apply(step._replace(args=args, kwargs=kwargs))
+        for tensor in written(step):
+            for alias in self._homes.get(_home(tensor), set()):
+                self.values[id(alias)] = self.domain.unknown(alias)
+        for tensor, value in zip(tensors([step.result]), results, strict=True):
+            self._bind(tensor, value)
+
+    def _bind(self, tensor: Tensor, value: T) -> None:
+        self.values[id(tensor)] = value
+        self._homes.setdefault(_home(tensor), set()).add(tensor)
+
+
+def written(step: Step) -> Iterator[Tensor]:
+    """Yield the tensors that an operation changes in place."""
+    given = step.arguments
+    for argument in step.func._schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield from tensors([given[argument.name]])
+
+
+def changes(step: Step) -> bool:
+    """Return whether an operation changes one of its arguments in place."""
+    return bool(step.func._schema.is_mutable)
+
+
+def plain_name(step: Step) -> str:
+    """Return the name of the operation without namespace, and without the mark of changing in place."""
+    return step.name.partition("::")[2].removesuffix("_")
+
+
+def as_tensors(item: Any) -> list[Tensor]:
+    """Return the tensors that an operation returned."""
+    return list(tensors([item]))
+
+
+def _home(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _overwritten_leaves(graph: Graph) -> set[int]:
+    """Return the ids of tensors from outside the trace that it changes."""
+    made: set[int] = set()
+    found: set[int] = set()
+    for step in graph.steps:
+        found |= {id(tensor) for tensor in written(step)} - made
+        made |= {id(tensor) for tensor in tensors([step.result])} - found
+    return found
