@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_experiments.cloning import clone, layout, residuals
+    from torch_experiments.diagnostics import diagnose
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
     from torch_experiments.units.partition import coarsest_blocks
@@ -19,12 +20,13 @@ HOMES = {
     "clone": "cloning",
     "coarsest_blocks": "units.partition",
     "deviations": "units.check",
+    "diagnose": "diagnostics",
     "layout": "cloning",
     "residuals": "cloning",
     "trace": "units",
 }
 
-__all__ = ["TraceError", "clone", "coarsest_blocks", "deviations", "layout", "residuals", "trace"]
+__all__ = ["TraceError", "clone", "coarsest_blocks", "deviations", "diagnose", "layout", "residuals", "trace"]
 
 
 def __getattr__(name: str) -> Any:
