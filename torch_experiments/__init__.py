@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_experiments.cloning import clone, layout, residuals
+    from torch_experiments.diagnostics import diagnose
     from torch_experiments.remedies.recovery import Recovery
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
@@ -21,12 +22,23 @@ HOMES = {
     "clone": "cloning",
     "coarsest_blocks": "units.partition",
     "deviations": "units.check",
+    "diagnose": "diagnostics",
     "layout": "cloning",
     "residuals": "cloning",
     "trace": "units",
 }
 
-__all__ = ["Recovery", "TraceError", "clone", "coarsest_blocks", "deviations", "layout", "residuals", "trace"]
+__all__ = [
+    "Recovery",
+    "TraceError",
+    "clone",
+    "coarsest_blocks",
+    "deviations",
+    "diagnose",
+    "layout",
+    "residuals",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,83 @@
+"""Batches of inputs, with or without targets: one, or a stream of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.units.trace import Inputs, flatten
+
+
+class Batch(NamedTuple):
+    """What a model is called with, and what its outputs are compared with."""
+
+    inputs: Inputs
+    targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples, the first dimension of the first tensor."""
+        return next((len(x) for x in flatten(self.inputs) if x.ndim), 0)
+
+    def take(self, index: Tensor | slice) -> Batch:
+        """Return some samples: every tensor with one entry a sample is indexed, others are kept."""
+        count = len(self)
+        return Batch(_each(self.inputs, _taking(index, count)), _each(self.targets, _taking(index, count)))
+
+    def to(self, dtype: torch.dtype) -> Batch:
+        """Return the batch with its floating-point inputs in another precision."""
+        return Batch(_each(self.inputs, lambda x: x.to(dtype) if x.is_floating_point() else x), self.targets)
+
+
+def opened(batch: Any, targets: Any = None) -> Iterator[Batch]:
+    """Yield batches: a tensor or a mapping of keyword arguments is one; anything else is a stream of them.
+
+    A stream yields tensors or mappings, with ``targets`` a stream of the same length, or pairs of both, as a
+    DataLoader does.
+
+    Raises:
+        TypeError: for a batch that is none of these.
+    """
+    if isinstance(batch, Tensor | Mapping):
+        yield Batch(batch, targets)
+        return
+    if not isinstance(batch, Iterable):
+        raise TypeError(f"batch: got {type(batch).__name__}; pass a tensor, a mapping, or an iterable of them")
+    if targets is not None:
+        for x, y in zip(batch, targets, strict=True):
+            yield Batch(x, y)
+        return
+    for item in batch:
+        pair = isinstance(item, tuple | list) and len(item) == 2
+        yield Batch(*item) if pair else Batch(item)
+
+
+def spread(count: int, wanted: int) -> Tensor:
+    """Return ``wanted`` of ``count`` indices, evenly spread, in order."""
+    return torch.linspace(0, count - 1, min(wanted, count), dtype=torch.float64).round().long()
+
+
+def precision(model: nn.Module) -> torch.dtype:
+    """Return the dtype of the first floating-point parameter."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def _taking(index: Tensor | slice, count: int) -> Any:
+    def taken(x: Tensor) -> Tensor:
+        place = index.to(x.device) if isinstance(index, Tensor) else index
+        return x[place] if x.ndim and len(x) == count else x
+
+    return taken
+
+
+def _each(item: Any, act: Any) -> Any:
+    """Apply ``act`` to the tensors of nested sequences and mappings."""
+    if isinstance(item, Tensor):
+        return act(item)
+    if isinstance(item, Mapping):
+        return {key: _each(value, act) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return type(item)(_each(part, act) for part in item)
+    return item

@@ -1,0 +1,52 @@
+"""Sums over the processes of ``torch.distributed``; without it, or with one process, nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+def processes() -> int:
+    """Return the number of processes that share the work."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sums over all processes of tensors of one dtype, by one reduction."""
+    if processes() == 1 or not tensors:
+        return dict(tensors)
+    flat = torch.cat([x.flatten() for x in tensors.values()])
+    distributed.all_reduce(flat)
+    parts = flat.split([x.numel() for x in tensors.values()])
+    return {name: part.view_as(x) for (name, x), part in zip(tensors.items(), parts, strict=True)}
+
+
+def joined(rows: Tensor) -> Tensor:
+    """Return the rows of all processes."""
+    if processes() == 1:
+        return rows
+    found: list[Any] = [None] * processes()
+    distributed.all_gather_object(found, rows.cpu())
+    return torch.cat([part.to(rows.device) for part in found])
+
+
+def agreed(answer: bool) -> bool:
+    """Return the answer of the first process."""
+    if processes() == 1:
+        return answer
+    box: list[Any] = [answer]
+    distributed.broadcast_object_list(box)
+    return bool(box[0])
+
+
+def total(values: Iterable[float]) -> list[float]:
+    """Return the sums over all processes of plain numbers."""
+    numbers = torch.tensor(list(values), dtype=torch.float64)
+    if processes() > 1:
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        numbers = numbers.to(device)
+        distributed.all_reduce(numbers)
+    return [float(x) for x in numbers.tolist()]

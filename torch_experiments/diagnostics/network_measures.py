@@ -1,0 +1,95 @@
+"""Metrics of the whole network that need many passes: computed on request only.
+
+Costs are in training steps of batch 128, for a network where the arithmetic dominates; small networks pay more, as
+single samples use the hardware badly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_experiments import scores
+from torch_experiments.diagnostics.probe import Probe
+from torch_experiments.diagnostics.registry import network_metric
+
+
+@network_metric("Yin et al. (2018), arXiv 1706.05699")
+def gradient_diversity(p: Probe) -> float | None:
+    """Return ``Σ‖g_i‖² / ‖Σ g_i‖²`` over 16 samples: 1/16 for equal gradients, 1 for orthogonal ones.
+
+    Cost: 16 passes of one sample, 1 step.
+    """
+    K = p.gradient_products
+    return None if K is None or not float(K.sum()) else float(K.trace() / K.sum())
+
+
+@network_metric("Lyle et al. (2023), arXiv 2303.01486 (gradient covariance, normalised)")
+def gradient_cosine(p: Probe) -> float | None:
+    """Return the mean of ``cos(g_i, g_j)`` over pairs of different samples; 0 with a sample without gradient.
+
+    Cost: shared with `gradient_diversity`.
+    """
+    K = p.gradient_products
+    if K is None:
+        return None
+    norms = K.diagonal().clamp_min(torch.finfo(K.dtype).tiny).sqrt()
+    cosines = K / torch.outer(norms, norms)
+    return float((cosines.sum() - cosines.trace()) / (len(K) * (len(K) - 1)))
+
+
+@network_metric("Lyle et al. (2023), arXiv 2303.01486; R8, order 1")
+def gradient_rank(p: Probe) -> float | None:
+    """Return the Shannon rank of the gradients of 16 samples, at most 16. Cost: as `gradient_diversity`, shared."""
+    return None if p.gradient_products is None else scores.shannon_rank(_sigma(p.gradient_products))
+
+
+@network_metric("Lyle et al. (2024), arXiv 2402.18762 (rank of the empirical NTK)")
+def ntk_rank(p: Probe) -> float | None:
+    """Return how many eigenvalues of the empirical NTK exceed rounding, ``128 eps`` of the largest.
+
+    The NTK is that of 16 samples and up to 8 evenly spread outputs of each, fewer samples where the Jacobian would
+    have more than 2·10⁸ entries. Cost: 128 backward passes of one sample, 2 steps.
+    """
+    if p.ntk is None:
+        return None
+    eigenvalues = _sigma(p.ntk).square()
+    eps = torch.finfo(next(iter(p.parameters)).dtype).eps
+    return float((eigenvalues > 128 * eps * eigenvalues[0]).sum())
+
+
+@network_metric("Lyle et al. (2024), arXiv 2402.18762; R8, order 1")
+def ntk_shannon_rank(p: Probe) -> float | None:
+    """Return the Shannon rank of the empirical NTK's eigenvalues. Cost: shared with `ntk_rank`."""
+    return None if p.ntk is None else scores.shannon_rank(_sigma(p.ntk))
+
+
+@network_metric("Lyle et al. (2023), arXiv 2303.01486; largest eigenvalue of the Hessian, by Lanczos")
+def sharpness(p: Probe) -> float | None:
+    """Return the largest eigenvalue of the Hessian of the mean loss, from below, by 20 Lanczos steps.
+
+    Cost: 20 Hessian-vector products on the samples of the backward pass, 20 to 50 steps, and the memory
+    of 20 gradients.
+    """
+    return None if p.hessian_spectrum is None else max(float(theta[-1]) for theta, _ in p.hessian_spectrum)
+
+
+@network_metric("After Lewandowski et al. (2023), arXiv 2312.00246, who approximate it; here order 1 of |λ|")
+def hessian_shannon_rank(p: Probe) -> float | None:
+    """Return ``exp(−Σ q ln q)``, ``q = |λ| / Σ|λ|``, of the Hessian's eigenvalues.
+
+    By stochastic Lanczos quadrature: with ``P`` parameters, ``S₁ = P E Σ τ|θ|`` and ``S₂ = P E Σ τ|θ| ln|θ|`` over
+    random directions, it is ``exp(ln S₁ − S₂/S₁)``. One direction: an estimate, good for many parameters. Cost: shared with `sharpness`.
+    """
+    if p.hessian_spectrum is None:
+        return None
+    theta, tau = (torch.cat(parts) for parts in zip(*p.hessian_spectrum, strict=True))
+    weight = theta.abs()
+    scale = p.size / len(p.hessian_spectrum)
+    S1, S2 = scale * (tau * weight).sum(), scale * (tau * torch.special.xlogy(weight, weight)).sum()
+    return float(torch.exp(S1.log() - S2 / S1)) if S1 > 0 else 0.0
+
+
+def _sigma(K: Tensor) -> Tensor:
+    """Return the square roots of the eigenvalues of products, largest first."""
+    return torch.linalg.eigvalsh(K).clamp_min(0).sqrt().flip(0)

@@ -1,0 +1,86 @@
+"""The metrics by name: what each one reads, what it costs, and where it comes from.
+
+A metric is one function. `unit_metric` takes a layer's `statistics.Statistics`, `parameter_metric` a
+`gradients.Parameters`, `network_metric` a `probe.Probe`; each returns a number, or None where it is not defined:
+
+    @unit_metric("Own definition.")
+    def largest_mean(s: Statistics) -> float:
+        return float((s.moments.total / s.moments.n).max())
+
+From then on `diagnose` reports it under its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["units", "parameters", "network"]
+Function = Callable[[Any], float | None]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A diagnostic.
+
+    Attributes:
+        name: under which it is reported.
+        function: of the statistics of its level; None where the metric is not defined.
+        level: ``"units"`` of a layer, ``"parameters"`` of a module, or the whole ``"network"``.
+        source: the paper that defines it.
+    """
+
+    name: str
+    function: Function
+    level: Level
+    source: str
+
+    @property
+    def fast(self) -> bool:
+        """Return whether one forward and one backward pass are enough."""
+        return self.level != "network"
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def unit_metric(source: str, name: str = "") -> Callable[[Function], Function]:
+    """Register a metric of the units of a layer, under ``name`` or the function's own name."""
+    return _registering("units", source, name)
+
+
+def parameter_metric(source: str, name: str = "") -> Callable[[Function], Function]:
+    """Register a metric of the parameters of a module, and of all of them together."""
+    return _registering("parameters", source, name)
+
+
+def network_metric(source: str, name: str = "") -> Callable[[Function], Function]:
+    """Register a metric of the network; those are computed on request only, as they need many passes."""
+    return _registering("network", source, name)
+
+
+def chosen(metrics: str | Iterable[str]) -> Mapping[str, Metric]:
+    """Return the metrics of ``"fast"``, ``"full"``, or those with the given names.
+
+    Raises:
+        ValueError: for a name that is not registered; the message lists those that are.
+    """
+    if metrics == "full":
+        return dict(METRICS)
+    if metrics == "fast":
+        return {name: metric for name, metric in METRICS.items() if metric.fast}
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"metrics: got {name!r}; allowed are 'fast', 'full', or some of {', '.join(METRICS)}")
+    return {name: METRICS[name] for name in names}
+
+
+def _registering(level: Level, source: str, name: str) -> Callable[[Function], Function]:
+    def register(function: Function) -> Function:
+        own = name or getattr(function, "__name__", "")
+        METRICS[own] = Metric(own, function, level, source)
+        return function
+
+    return register

@@ -1,0 +1,290 @@
+"""The public `diagnose`: one forward pass over some samples, a backward pass over fewer, and the metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from torch_experiments.cloning import Profile
+from torch_experiments.diagnostics import distributed, gradients, network_measures, unit_measures  # noqa: F401
+from torch_experiments.diagnostics.batches import Batch, opened, precision, spread
+from torch_experiments.diagnostics.gradients import Loss, default_loss
+from torch_experiments.diagnostics.probe import Probe
+from torch_experiments.diagnostics.registry import Metric, chosen
+from torch_experiments.diagnostics.result import About, Diagnosis
+from torch_experiments.diagnostics.sites import Call, watching
+from torch_experiments.diagnostics.statistics import Statistics, gathered
+from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
+from torch_experiments.diagnostics.unit_measures import STILL
+from torch_experiments.scores import evaluating
+from torch_experiments.units.trace import call, flatten, same_device
+
+SIZES = (  # floating-point operations a sample → samples, those with gradients, samples in a chunk
+    (1e7, (512, 128, 512)),
+    (1e9, (512, 64, 32)),
+    (float("inf"), (192, 64, 32)),
+)
+WORK = 800_000  # C² × positions of a sample that enter products of units
+FEWEST = 2
+
+
+def diagnose(
+    model: nn.Module,
+    batch: Any,
+    targets: Any = None,
+    *,
+    loss: Loss | None = None,
+    metrics: str | Iterable[str] = "fast",
+    layers: Sequence[str] = (),
+    profiles: Mapping[str, Profile] | None = None,
+    samples: int | None = None,
+    gradient_samples: int | None = None,
+    positions: int | None = None,
+    seed: int = 0,
+) -> Diagnosis:
+    """Return the diagnostics of `registry.METRICS` of a network, as a mapping layer → metric → value.
+
+    Layers are all nonlinear activations in the order in which they run, modules and functions (`sites` says what is
+    seen), and the modules named in ``layers``. Units are the feature dimensions of the traced graph: channels,
+    neurons, features of tokens; pixels and tokens are positions. The model runs in eval mode and is left as it
+    was: modes, buffers, gradients, and all random states.
+
+    Cost, in training steps of batch 128 on one thread of a CPU: ``"fast"`` is one forward pass over ``samples``
+    and one backward pass over ``gradient_samples``, at most 3 steps for an MLP or a small CNN and 1 for networks
+    above 10⁹ operations a sample, of which by default fewer samples are taken. ``"full"`` adds `network_measures`,
+    whose costs are in its docstrings: about 50 to 100 steps together. The first call with inputs of a shape also
+    traces the network with two samples.
+
+    In processes of ``torch.distributed`` every one passes its own samples and all return the metrics of all of
+    them; those of the level ``"network"`` are means over the processes.
+
+    Args:
+        model: any module; one in ``DistributedDataParallel`` is unwrapped.
+        batch: a tensor ``[samples, …]``, a mapping of keyword arguments, or a stream of such batches, see
+            `batches.opened`. Floating-point inputs are cast to the dtype of the parameters.
+        targets: of the batch, or a stream; None for no gradients, unless the output carries a ``loss``.
+        loss: ``loss(output, targets)``, the mean over samples; `gradients.default_loss` if None.
+        metrics: ``"fast"``, ``"full"``, or names of `registry.METRICS`.
+        layers: names of further modules whose outputs are measured, such as blocks.
+        profiles: by layer, which units are said to be copies, for the scores of cloning.
+        samples: number of samples, evenly spread over a batch, or the first ones of a stream. If None, 512 at most,
+            192 for networks above 10⁹ operations a sample; all of a stream.
+        gradient_samples: those of the backward pass, the first ones; if None, 64 at most, 128 for networks below 10⁷
+            operations a sample.
+        positions: of each sample that enter ranks, duplicates and slopes, a random choice that ``seed`` fixes; if
+            None, as many as keep ``C² ×`` positions below 800,000 for ``C`` units, at least 2.
+        seed: of the choice of positions and of random probes.
+
+    Raises:
+        ValueError: for fewer than two samples, an unknown metric or layer, a profile of another size, and for
+            values that are not finite; the message names the first layer that returned them.
+        TypeError: for a batch that is none.
+        TraceError: for inputs on another device than the model.
+    """
+    start = time.perf_counter()
+    model = model.module if isinstance(model, DistributedDataParallel) else model
+    wanted = chosen(metrics)
+    first, stream = _first(opened(batch, targets), model)
+    known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
+    most, differentiated, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
+    limit = samples if samples is not None else most if isinstance(batch, Tensor | Mapping) else None
+    differentiated = differentiated if gradient_samples is None else gradient_samples
+    watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
+    devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
+    with evaluating(model), torch.random.fork_rng(devices=devices):
+        for part in _parts(stream, limit, differentiated, chunk):
+            watch.add(part.to(precision(model)))
+        return watch.result(wanted, start)
+
+
+@dataclass
+class Measurement:
+    """Statistics of all layers, gathered chunk by chunk; the first chunk is the one with gradients."""
+
+    model: nn.Module
+    anatomy: Anatomy
+    loss: Loss
+    layers: Sequence[str]
+    profiles: Mapping[str, Profile]
+    positions: int | None
+    seed: int
+    found: dict[str, Statistics] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
+    errors: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] | None = None
+    first: Batch | None = None
+    lost: float = 0.0
+    samples: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def add(self, batch: Batch) -> None:
+        """Add the samples of a chunk; the first one is also differentiated."""
+        backward, self.first = self.first is None, self.first or batch
+        with torch.set_grad_enabled(backward):
+            with watching(self.model, self.layers, self.see):
+                output = call(self.model, batch.inputs)
+            self.finite("", output)
+            loss = self.loss(output, batch.targets) if backward else None
+            if loss is not None and loss.requires_grad:
+                self.lost = float(loss.detach())
+                self.gradients = gradients.gradients_of(self.model, loss)
+        self.samples += len(batch)
+
+    def see(self, seen: Call) -> None:
+        """Add the values of one activation."""
+        dimensions = self.anatomy.dimensions.get(seen.name)
+        if dimensions is None or len(dimensions) != seen.h.ndim:
+            dimensions = guessed(seen.h.shape)
+            self.notes[
+                f"layer {seen.name!r}: units are those of a rule of thumb. {self.anatomy.trouble}".strip()
+            ] = None
+        rows = as_rows(seen.h.detach(), dimensions)
+        index = self.index(rows)
+        kept = _kept(rows, index)
+        z = None if seen.z is None else _kept(as_rows(seen.z.detach(), dimensions), index)
+        new = gathered(rows, kept, z, seen.apply, self._profile(seen.name, rows.shape[2]))
+        if not bool(new.sums["magnitude"].isfinite().all()):
+            self.finite(seen.name, seen.h)
+        self.found[seen.name] = self.found[seen.name] + new if seen.name in self.found else new
+        if seen.h.requires_grad and torch.is_grad_enabled():
+            self.values[seen.name] = kept
+            seen.h.register_hook(lambda error: self._keep(seen.name, _kept(as_rows(error, dimensions), index)))
+
+    def index(self, rows: Tensor) -> Tensor | None:
+        """Return the positions that are kept, None for all of them."""
+        places, units = rows.shape[1:]
+        wanted = max(FEWEST, WORK // units**2) if self.positions is None else self.positions
+        if places <= wanted:
+            return None
+        source = torch.Generator().manual_seed(self.seed)
+        return torch.randperm(places, generator=source)[:wanted].sort().values.to(rows.device)
+
+    def finite(self, layer: str, output: Any) -> None:
+        """Check that an output is finite, and say which layer was the first not to be.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        if all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
+            return
+        assert self.first is not None
+        culprit = _culprit(self.model, self.first) or layer or "the output"
+        raise ValueError(
+            f"layer {culprit!r}: its output holds nan or inf; check the inputs and the parameters (a learning rate "
+            "that is too large is the usual cause), or go back to an earlier checkpoint"
+        )
+
+    def result(self, wanted: Mapping[str, Metric], start: float) -> Diagnosis:
+        """Return the metrics of all that was added.
+
+        Raises:
+            ValueError: for fewer than two samples in all processes together.
+        """
+        here = len(self.first) if self.first and self.gradients is not None else 0
+        samples, differentiated, lost = distributed.total([self.samples, here, self.lost * here])
+        if samples < 2:
+            raise ValueError(
+                f"batch: got {int(samples)} sample; statistics over samples need at least 2, better 500"
+            )
+        share = here / differentiated if differentiated else 0.0
+        statistics = {name: self._reduced(name, s, share) for name, s in self.found.items()}
+        found = {name: _measured(wanted, "units", s) for name, s in statistics.items()}
+        for module, parameters in gradients.by_module(self.model, self._gradients(share)).items():
+            found.setdefault(module, {}).update(_measured(wanted, "parameters", parameters))
+        found[""] |= ({"loss": lost / differentiated} if differentiated else {}) | self._network(wanted)
+        kept, values = ({n: int(s.sums[key]) for n, s in statistics.items()} for key in ("n", "values"))
+        about = About(
+            int(samples), int(differentiated), kept, values, tuple(self.notes), time.perf_counter() - start
+        )
+        return Diagnosis({name: values for name, values in found.items() if values}, about)
+
+    def _profile(self, name: str, units: int) -> Profile | None:
+        profile = self.profiles.get(name)
+        if profile is not None and len(profile.block) != units:
+            raise ValueError(f"profiles: that of {name!r} has {len(profile.block)} units; the layer has {units}")
+        return profile
+
+    def _keep(self, name: str, error: Tensor) -> None:
+        self.errors[name] = self.errors[name] + error if name in self.errors else error
+
+    def _reduced(self, name: str, s: Statistics, share: float) -> Statistics:
+        """Return statistics of all processes, with those of the backward pass."""
+        sums = distributed.summed(s.sums)
+        rows = distributed.joined(s.rows) if s.profile and s.rows is not None else s.rows
+        if name not in self.errors:
+            return replace(s, sums=sums, rows=rows if s.profile or distributed.processes() == 1 else None)
+        h, error = self.values[name].abs().to(sums["total"]), self.errors[name].to(sums["total"]) * share
+        m, mean = distributed.summed({"m": torch.full_like(sums["n"], len(h)), "h": h.sum(dim=0)}).values()
+        still = (error.abs() < STILL * (mean / m).clamp_min(1e-12)).sum(dim=0).double()
+        sums |= {"m": m} | distributed.summed({"still": still})
+        rows = rows if s.profile or distributed.processes() == 1 else None
+        return replace(s, sums=sums, rows=rows, errors=distributed.joined(error) if s.profile else None)
+
+    def _gradients(self, share: float) -> dict[str, Tensor] | None:
+        return None if self.gradients is None else gradients.averaged(self.gradients, share)
+
+    def _network(self, wanted: Mapping[str, Metric]) -> dict[str, float]:
+        assert self.first is not None
+        if not any(metric.level == "network" for metric in wanted.values()):
+            return {}
+        found = _measured(wanted, "network", Probe(self.model, self.first, self.loss, self.seed))
+        totals = distributed.total(found.values())
+        return {name: value / distributed.processes() for name, value in zip(found, totals, strict=True)}
+
+
+def _first(stream: Iterator[Batch], model: nn.Module) -> tuple[Batch, Iterator[Batch]]:
+    """Return the first batch, and the stream with it put back."""
+    first = next(stream, None)
+    if first is None or not len(first):
+        raise ValueError("batch: holds no sample; statistics over samples need at least 2, better 500")
+    same_device(model, first.inputs)
+    return first.to(precision(model)), chain([first], stream)
+
+
+def _parts(stream: Iterable[Batch], limit: int | None, gradient_samples: int, chunk: int) -> Iterator[Batch]:
+    """Yield chunks: first the samples of the backward pass, then the others, up to a number of samples."""
+    left, size = limit, max(gradient_samples, 1)
+    for batch in stream:
+        if left == 0:
+            return
+        batch = batch if left is None or left >= len(batch) else batch.take(spread(len(batch), left))
+        left = None if left is None else left - len(batch)
+        start = 0
+        while start < len(batch):
+            yield batch.take(slice(start, start + size))
+            start, size = start + size, chunk
+
+
+def _kept(rows: Tensor, index: Tensor | None) -> Tensor:
+    return (rows if index is None else rows[:, index]).flatten(0, 1)
+
+
+def _measured(wanted: Mapping[str, Metric], level: str, of: Any) -> dict[str, float]:
+    found = {name: metric.function(of) for name, metric in wanted.items() if metric.level == level}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _culprit(model: nn.Module, batch: Batch) -> str:
+    """Return the first module without children whose output is not finite, empty if there is none."""
+    names: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if not all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
+            names.append(name)
+
+    leaves = [(name, m) for name, m in model.named_modules() if not any(True for _ in m.children())]
+    handles = [m.register_forward_hook(lambda _m, _i, out, name=name: look(name, out)) for name, m in leaves]
+    try:
+        with torch.no_grad():
+            call(model, batch.inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return names[0] if names else ""

@@ -1,0 +1,103 @@
+"""Which dimensions of an activation count units, from the traced graph, and which samples and positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from torch_experiments.diagnostics.sites import Call, watching
+from torch_experiments.scores import evaluating
+from torch_experiments.units.axes import Axis, factors, find, is_fixed
+from torch_experiments.units.trace import Inputs, call, flatten, trace
+
+
+class Dimension(NamedTuple):
+    """A dimension of an activation: factors of its axis (one of any size if ``sizes`` is empty), units or not."""
+
+    sizes: tuple[int, ...]
+    units: tuple[bool, ...]
+
+
+Dimensions = tuple[Dimension, ...]
+UNITS, POSITIONS = Dimension((), (True,)), Dimension((), (False,))
+
+
+@dataclass
+class Anatomy:
+    """What is known of a network before it is measured.
+
+    Attributes:
+        dimensions: of every activation that the trace could follow, by name.
+        flops: floating-point operations of a forward pass, a sample.
+        trouble: why the trace failed, empty if it did not.
+    """
+
+    dimensions: dict[str, Dimensions] = field(default_factory=dict)
+    flops: float = 0.0
+    trouble: str = ""
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, dict[object, Anatomy]] = WeakKeyDictionary()
+
+
+def anatomy(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Anatomy:
+    """Return the `Anatomy` of ``model``; it is kept for the next call with inputs of this shape."""
+    key = (*((tuple(x.shape), x.dtype) for x in flatten(inputs)), *layers, *map(type, model.modules()))
+    known = _KNOWN.setdefault(model, {})
+    if key not in known:
+        known[key] = _examined(model, inputs, layers)
+    return known[key]
+
+
+def as_rows(x: Tensor, dimensions: Dimensions) -> Tensor:
+    """Return ``x`` as ``[samples, positions, units]``, a view where there can be one."""
+    sizes = [size for n, d in zip(x.shape, dimensions, strict=True) for size in d.sizes or (n,)]
+    flags = [flag for d in dimensions for flag in d.units]
+    order = sorted(range(len(flags)), key=lambda k: flags[k])
+    units = math.prod(size for size, flag in zip(sizes, flags, strict=True) if flag)
+    return x.reshape(sizes).permute(order).reshape(sizes[order[0]], -1, units)
+
+
+def guessed(shape: Sequence[int]) -> Dimensions:
+    """Return dimensions by a rule of thumb: units are the last of two or three dimensions, else the second."""
+    unit = len(shape) - 1 if len(shape) < 4 else 1
+    return tuple(UNITS if k == unit else POSITIONS for k in range(len(shape)))
+
+
+def _examined(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Anatomy:
+    found = Anatomy(flops=_flops(model, inputs))
+    calls: list[Call] = []
+    try:
+        with watching(model, layers, calls.append):
+            graph = trace(model, inputs)
+    except Exception as error:
+        found.trouble = f"{type(error).__name__}: {error}"
+        return found
+    for seen in calls:
+        known = graph.values.get(id(seen.h))
+        if known is not None and not all(is_fixed(axis) for axis in known[1].axes):
+            found.dimensions[seen.name] = tuple(_dimension(axis) for axis in known[1].axes)
+    return found
+
+
+def _dimension(axis: Axis) -> Dimension:
+    """Split an axis only where some of its factors are units and others positions, as in flattened images."""
+    parts = factors(axis) if find(axis).kind == "product" else []
+    flags = tuple(not is_fixed(part) for part in parts)
+    if len(set(flags)) < 2:
+        return POSITIONS if is_fixed(axis) else UNITS
+    return Dimension(tuple(part.size for part in parts), flags)
+
+
+def _flops(model: nn.Module, inputs: Inputs) -> float:
+    samples = next(flatten(inputs)).shape[0]
+    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call(model, inputs)
+    return counter.get_total_flops() / samples
