@@ -437,6 +437,22 @@ def test_products_are_the_differences_of_gradients_in_networks_with_norms_and_at
     assert whole.lowest <= float(v @ found) <= whole.highest
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_gpu_finds_the_same_ends(arch):
+    base, x = ARCHITECTURES[arch]("layer"), randn(4, 3, 16, 16)
+    model, place = clone(base, 2, "equitable", rng(), example_inputs=x), layout(base, 2, example_inputs=x)
+    y = torch.arange(4)
+    expected = stability(model, place, lambda: cross_entropy(model(x), y))
+    model.cuda()
+    x, y = x.cuda(), y.cuda()
+    mask = torch.zeros(5, dtype=torch.bool)
+    found = stability(model, place, lambda: cross_entropy(model(x), y), frozen={"head.bias": mask})
+    assert (found.kind, found.codimension) == (expected.kind, expected.codimension)
+    assert found.lowest == pytest.approx(expected.lowest, rel=1e-4)
+    assert found.highest == pytest.approx(expected.highest, rel=1e-4)
+
+
 @pytest.mark.claim("C10", "property")
 def test_zero_sum_changes_of_outgoing_weights_have_no_curvature():
     model, place = cloned()
