@@ -335,7 +335,9 @@ def test_rates_that_no_eigenvalue_tells_are_none_with_the_reason():
         "no optimizer": None,
         "Adam rescales": torch.optim.Adam(model.parameters()),
         "2 settings": sgd([{"params": first, "lr": 0.1}, {"params": rest, "lr": 0.2}], lr=0.1),
+        "not in the optimizer": sgd(rest, lr=0.1),
         "dampened": sgd(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5),
+        "no normal direction": sgd(model.parameters(), lr=0.0),
         "no normal direction grows": sgd(model.parameters(), lr=0.1, weight_decay=10.0),
     }
     for said, optimizer in cases.items():

@@ -108,8 +108,9 @@ def _of_decay(name: str, place: Place, group: Group, facts: Facts, spread: float
     if coupled and facts.step == "odd" and not _in_pairs(place):
         said = f"{share}, which decay {coupled:g} adds to gradients, so that odd steps part the copies"
         yield Reason("clones", "left", said, (name,), ("C9",))
-    said = f"{share}, which decay {coupled + decoupled:g} shrinks: the equations are kept, the coset is left"
-    yield Reason("coset", "left", said, (name,), ("C9",))
+    else:
+        said = f"{share}, which decay {coupled + decoupled:g} shrinks: the equations are kept, the coset is left"
+        yield Reason("coset", "left", said, (name,), ("C9",))
 
 
 def _of_state(
@@ -159,7 +160,8 @@ def _felt(key: str, x: Tensor, parameter: Tensor, group: Group, facts: Facts) ->
         return 1.0
     if key in facts.even:
         return min(1.0, float(x.max().clamp_min(0).sqrt()) / eps)
-    lever = number(group, "lr") / (1 - min(inertia(group), 1 - 1e-9)) / (1.0 if key == "momentum_buffer" else eps)
+    rate = max(number(group, "lr"), number(group, "initial_lr")) / (1.0 if key == "momentum_buffer" else eps)
+    lever = rate / (1 - min(inertia(group), 1 - 1e-9))
     return min(1.0, lever * float(x.double().norm()) / (float(parameter.detach().double().norm()) or 1.0))
 
 
