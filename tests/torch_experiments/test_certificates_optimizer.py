@@ -782,6 +782,23 @@ def test_float32_clones_are_judged_with_float32_rounding():
     assert optimizer_verdict(model, optimizer, place).clones == "left"
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Muon"])
+def test_a_gpu_gives_the_same_verdicts(name):
+    masks = {"linear2.weight": torch.arange(12)[:, None].expand(12, 12) < 3}
+    for manifold in MANIFOLDS:
+        found = []
+        for device in ("cpu", "cuda"):
+            model, place = start(manifold)
+            optimizer = built(name, model.to(device))
+            mse_loss(model(draw(16, 5).to(device)), draw(16, 3).to(device)).backward()
+            optimizer.step()
+            found.append(optimizer_verdict(model, optimizer, place, masks))
+        assert found[0].clones == found[1].clones
+        assert found[0].coset == found[1].coset
+        assert found[0].frozen == found[1].frozen
+
+
 def test_reasons_are_plain_ordered_and_rest_on_claims_of_the_ledger():
     ledger = load()
     model, place = start("RE ∩ CE, not constant", dropout=0.1)

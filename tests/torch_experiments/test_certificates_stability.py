@@ -335,7 +335,9 @@ def test_rates_that_no_eigenvalue_tells_are_none_with_the_reason():
         "no optimizer": None,
         "Adam rescales": torch.optim.Adam(model.parameters()),
         "2 settings": sgd([{"params": first, "lr": 0.1}, {"params": rest, "lr": 0.2}], lr=0.1),
+        "not in the optimizer": sgd(rest, lr=0.1),
         "dampened": sgd(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5),
+        "no normal direction": sgd(model.parameters(), lr=0.0),
         "no normal direction grows": sgd(model.parameters(), lr=0.1, weight_decay=10.0),
     }
     for said, optimizer in cases.items():
@@ -435,6 +437,22 @@ def test_products_are_the_differences_of_gradients_in_networks_with_norms_and_at
     whole = stability(model, place, lambda: cross_entropy(model(x), y), iterations=20)
     assert (whole.kind, whole.certified) == ("saddle", True)
     assert whole.lowest <= float(v @ found) <= whole.highest
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_gpu_finds_the_same_ends(arch):
+    base, x = ARCHITECTURES[arch]("layer"), randn(4, 3, 16, 16)
+    model, place = clone(base, 2, "equitable", rng(), example_inputs=x), layout(base, 2, example_inputs=x)
+    y = torch.arange(4)
+    expected = stability(model, place, lambda: cross_entropy(model(x), y))
+    model.cuda()
+    x, y = x.cuda(), y.cuda()
+    mask = torch.zeros(5, dtype=torch.bool)
+    found = stability(model, place, lambda: cross_entropy(model(x), y), frozen={"head.bias": mask})
+    assert (found.kind, found.codimension) == (expected.kind, expected.codimension)
+    assert found.lowest == pytest.approx(expected.lowest, rel=1e-4)
+    assert found.highest == pytest.approx(expected.highest, rel=1e-4)
 
 
 @pytest.mark.claim("C10", "property")

@@ -26,7 +26,7 @@ from torch_experiments.certificates.update_rules import (
     number,
     state_of,
 )
-from torch_experiments.units.layout import Placement, Profile, identity, violations
+from torch_experiments.units.layout import Placement, Profile, identity, project, violations
 
 Scales = Literal["identical", "signed", "scaled"]
 SCALES: tuple[Scales, ...] = ("identical", "signed", "scaled")
@@ -69,7 +69,7 @@ def clone_reasons(
     """
     kind = type(optimizer).__name__
     tolerance = max(tolerance, rounding(place.parameter.dtype))
-    spread = off(place.parameter.detach(), place.placement)[1]
+    spread = off_tangent(place.parameter.detach(), place.placement)
     flat = spread <= tolerance
     verdict, sentence, rests = _of_step(facts.step, scales_of(place.profiles), flat)
     yield Reason("clones", verdict, f"{kind}: {sentence}", (name,), rests)
@@ -78,13 +78,17 @@ def clone_reasons(
     yield from _of_state(name, place, optimizer, group, facts, tolerance)
 
 
-def off(x: Tensor, place: Placement) -> tuple[float, float]:
-    """Return how far ``x`` is from RE ∩ CE, and from multiples of ``s_i s_jᵀ``, both relative to ``‖x‖``."""
+def off_tangent(x: Tensor, place: Placement) -> float:
+    """Return ``‖x − Px‖ / ‖x‖``: how far ``x`` is from multiples of ``s_i s_jᵀ`` on every pair of blocks."""
     x = x.double()
-    rows, _, columns, _, tangent, size, _ = violations(x, torch.zeros_like(x), place)
-    if not size:
-        return 0.0, 0.0
-    return (max(rows, columns) / size) ** 0.5, (tangent / size) ** 0.5
+    return float((x - project(x, place.tangent)).norm()) / (float(x.norm()) or 1.0)
+
+
+def off_equations(x: Tensor, place: Placement) -> float:
+    """Return how far ``x`` is from RE and CE, relative to ``‖x‖``."""
+    x = x.double()
+    rows, _, columns, _, _, size, _ = violations(x, torch.zeros_like(x), place)
+    return (max(rows, columns) / (size or 1.0)) ** 0.5
 
 
 def _of_step(step: Step, scales: Scales, flat: bool) -> tuple[Verdict, str, tuple[str, ...]]:
@@ -104,8 +108,9 @@ def _of_decay(name: str, place: Place, group: Group, facts: Facts, spread: float
     if coupled and facts.step == "odd" and not _in_pairs(place):
         said = f"{share}, which decay {coupled:g} adds to gradients, so that odd steps part the copies"
         yield Reason("clones", "left", said, (name,), ("C9",))
-    said = f"{share}, which decay {coupled + decoupled:g} shrinks: the equations are kept, the coset is left"
-    yield Reason("coset", "left", said, (name,), ("C9",))
+    else:
+        said = f"{share}, which decay {coupled + decoupled:g} shrinks: the equations are kept, the coset is left"
+        yield Reason("coset", "left", said, (name,), ("C9",))
 
 
 def _of_state(
@@ -115,10 +120,11 @@ def _of_state(
     tolerance = max(tolerance, COARSE * rounding(place.parameter.dtype))
     for key, x in _memories(place.parameter, optimizer, group, facts):
         even = key in facts.even
-        equations, tangent = off(x, _fitted(place.placement, x, even))
-        weight = _felt(key, x, place.parameter, group, facts)
+        own = _fitted(place.placement, x, even)
+        tangent, weight = off_tangent(x, own), _felt(key, x, place.parameter, group, facts)
         if not tangent * weight <= tolerance:
-            verdict = _with_state(not equations * weight <= tolerance, place, facts, even)
+            breaks = not off_equations(x, own) * weight <= tolerance
+            verdict = _with_state(breaks, place, facts, even)
             said = f"its {key} is off the block structure by {tangent:.2g} of its norm"
             yield Reason("coset", "left", f"{said}, and moves the weights off the coset", (name,), ("C9",))
             if verdict != "kept":
@@ -154,7 +160,8 @@ def _felt(key: str, x: Tensor, parameter: Tensor, group: Group, facts: Facts) ->
         return 1.0
     if key in facts.even:
         return min(1.0, float(x.max().clamp_min(0).sqrt()) / eps)
-    lever = number(group, "lr") / (1 - min(inertia(group), 1 - 1e-9)) / (1.0 if key == "momentum_buffer" else eps)
+    rate = max(number(group, "lr"), number(group, "initial_lr")) / (1.0 if key == "momentum_buffer" else eps)
+    lever = rate / (1 - min(inertia(group), 1 - 1e-9))
     return min(1.0, lever * float(x.double().norm()) / (float(parameter.detach().double().norm()) or 1.0))
 
 
