@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch_experiments.certificates.certificate import certify
     from torch_experiments.cloning import clone, layout, residuals
     from torch_experiments.diagnostics import diagnose
     from torch_experiments.remedies.recovery import Recovery
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch_experiments.units.partition import coarsest_blocks
 
 HOMES = {
+    "certify": "certificates.certificate",
     "Recovery": "remedies.recovery",
     "TraceError": "units",
     "clone": "cloning",
@@ -31,6 +33,7 @@ HOMES = {
 __all__ = [
     "Recovery",
     "TraceError",
+    "certify",
     "clone",
     "coarsest_blocks",
     "deviations",

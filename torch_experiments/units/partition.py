@@ -10,7 +10,7 @@ parameter once a dimension. See claim C11 for why this ends in the coarsest part
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from torch_experiments.units.axes import Axis, atoms, factors, find, summands
 from torch_experiments.units.graph import Graph
+from torch_experiments.units.groups import groups
 from torch_experiments.units.layout import Layout, Placement, Profile
 from torch_experiments.units.plan import choose
 from torch_experiments.units.symmetry import Scales, carried_by
@@ -33,6 +34,7 @@ class Blocks:
 
     Attributes:
         labels: by parameter, the block of every index of every dimension, int64.
+        groups: by name of a group of units (`units.groups`), block and scale of every unit.
         scales: by parameter, the scale ``s`` of every index of every dimension, float64, 1 for a block's first.
         tolerance: relative, that decided which sums are equal.
         dimension: of the cloned manifold on which the partition puts the network (C4, products of blocks).
@@ -40,6 +42,7 @@ class Blocks:
         matrices, powers: of the unit graph, see `units.graph.Graph`.
     """
 
+    groups: Mapping[str, Profile]
     labels: Mapping[str, tuple[Tensor, ...]]
     scales: Mapping[str, tuple[Tensor, ...]]
     tolerance: float
@@ -121,7 +124,16 @@ def blocks_of(
     factors = {name: tuple(scales_of(a, scales) for a in dims) for name, dims in axes.items()}
     dimension = sum(_cells(dims) for dims in labels.values())
     count = sum(t.numel() for t in tensors.values())
-    return Blocks(labels, factors, tolerance, dimension, count, graph.matrices, graph.powers)
+    units = {name: Profile(colours[a], scales_of(a, scales)) for name, a in _named(graph, colours)}
+    return Blocks(units, labels, factors, tolerance, dimension, count, graph.matrices, graph.powers)
+
+
+def _named(graph: Graph, colours: Colours) -> Iterator[tuple[str, Axis]]:
+    """Yield the atoms with the names of their groups, repeated names with a number."""
+    seen: dict[str, int] = {}
+    for group in groups(graph, colours):
+        seen[group.name] = count = seen.get(group.name, 0) + 1
+        yield group.name if count == 1 else f"{group.name}#{count}", group.axis
 
 
 def estimated(

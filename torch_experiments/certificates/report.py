@@ -1,0 +1,129 @@
+"""A certificate to look at: tables for the terminal, for HTML and for plain text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from torch_experiments.certificates.certificate import Certificate
+
+WIDTH = 110
+SHOWN = 8  # rows of near-clones, reasons and notes
+COLOURS = {"kept": "green", "left": "yellow", "unknown": "magenta"}
+
+
+def rendered(certificate: Certificate) -> RenderableType:
+    """Return all that `rich.print` shows of a certificate."""
+    return Panel(Group(*_parts(certificate)), title=f"certificate of {certificate.model}", title_align="left")
+
+
+def html(certificate: Certificate) -> str:
+    """Return a page of HTML."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    console.print(certificate)
+    return console.export_html()
+
+
+def text(certificate: Certificate) -> str:
+    """Return plain text."""
+    console = Console(width=WIDTH, file=io.StringIO(), color_system=None)
+    console.print(certificate)
+    file: Any = console.file
+    return file.getvalue()
+
+
+def _parts(c: Certificate) -> Iterator[RenderableType]:
+    yield _headline(c)
+    yield _copies(c)
+    if c.frozen is not None and c.frozen.sizes:
+        yield _frozen(c)
+    if c.near:
+        yield _near(c)
+    if c.optimizer is not None and c.trapped:
+        yield _optimizer(c)
+    if c.stability is not None:
+        yield Text(f"stability: {_stability(c)}")
+    for note in _short(c.notes):
+        yield Text(f"note: {note}", style="dim")
+
+
+def _headline(c: Certificate) -> Text:
+    held = c.parameters - c.dimension
+    share = f"{c.free_fraction:.2%} of {c.parameters:,} parameters are free"
+    if not c.trapped:
+        return Text(f"nothing traps this network: no unit is frozen on the batch, none is a copy; {share}", "green")
+    return Text(f"{share}: {held:,} directions are out of reach of gradients", "yellow")
+
+
+def _copies(c: Certificate) -> Table:
+    table = Table("units of", "units", "different", "copies", title="exact copies", title_justify="left")
+    from torch_experiments.certificates.certificate import copies
+
+    for name, found in copies(c.blocks).items():
+        sizes = [len(members) for members in found["copies"]]
+        said = f"{len(sizes)} sets of {min(sizes)} to {max(sizes)}, {found['kind']}" if sizes else "-"
+        table.add_row(name, str(found["units"]), str(found["different"]), said)
+    return table
+
+
+def _frozen(c: Certificate) -> Table:
+    table = Table(
+        "activation", "units", "by sign", "in the box", "on the batch", title="frozen units", title_justify="left"
+    )
+    assert c.frozen is not None
+    for layer, n in c.frozen.by_layer().items():
+        table.add_row(layer, *(str(n[key]) for key in ("units", "sign", "interval", "observed")))
+    return table
+
+
+def _near(c: Certificate) -> Table:
+    table = Table(
+        "units of",
+        "near-clones",
+        "activations differ by",
+        "weights are off by",
+        title="near-clones",
+        title_justify="left",
+    )
+    for cluster in (c.near or ())[:SHOWN]:
+        units = ", ".join(map(str, cluster.units[:SHOWN])) + (" …" if len(cluster.units) > SHOWN else "")
+        table.add_row(cluster.layer, units, f"{cluster.activations:.1e}", f"{cluster.weights:.1e}")
+    if len(c.near or ()) > SHOWN:
+        table.add_row(f"… and {len(c.near or ()) - SHOWN} more", "", "", "")
+    return table
+
+
+def _optimizer(c: Certificate) -> RenderableType:
+    assert c.optimizer is not None
+    v = c.optimizer
+    table = Table("what", "verdict", "why", title=f"under {v.optimizer}", title_justify="left")
+    for what, verdict in (("clones", v.clones), ("coset", v.coset), ("frozen", v.frozen)):
+        for k, reason in enumerate(r for r in v.reasons if r.about == what and r.rests_on):
+            said = Text(verdict if not k else "", COLOURS[verdict])
+            table.add_row(what if not k else "", said, f"{reason.sentence} [{', '.join(reason.rests_on)}]")
+    return table
+
+
+def _stability(c: Certificate) -> str:
+    s = c.stability
+    assert s is not None
+    kind = s.kind if s.certified else f"{s.kind} (not certified)"
+    ends = f"{kind}; normal curvature from {s.lowest:.3g} to {s.highest:.3g}"
+    if s.steps is not None:
+        return f"{ends}; from rounding, copies part after about {s.steps:,.0f} steps at the earliest"
+    if s.time is not None:
+        return f"{ends}; escape rate {s.rate:.3g}, from rounding about {s.time:,.3g} units of time; {s.reason}"
+    return f"{ends}; no direction of escape was seen" + (f"; {s.reason}" if s.reason else "")
+
+
+def _short(notes: tuple[str, ...]) -> Iterator[str]:
+    yield from notes[:SHOWN]
+    if len(notes) > SHOWN:
+        yield f"… and {len(notes) - SHOWN} more in `notes`"
