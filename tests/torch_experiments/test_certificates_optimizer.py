@@ -14,8 +14,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from claims.evidence import witness
 from claims.ledger import load
+from theory.certificates import Reason
 from torch_experiments import clone, layout
 from torch_experiments import optimizer_table as table
+from torch_experiments.certificates.frozen import frozen_units
 from torch_experiments.certificates.optimizer import optimizer_verdict
 from torch_experiments.certificates.update_rules import FACTS
 from torch_experiments.cloning import chain_layout, expand, profiles, residuals
@@ -755,6 +757,21 @@ def test_buffers_that_push_down_or_not_far_enough_keep_the_sign():
     assert by_sign(case, optimizer) == "unknown"
 
 
+def test_positive_weights_are_judged_like_their_mirror_images():
+    for push, expected in ((1e-3, "kept"), (100.0, "left")):
+        found = []
+        for sign in (1, -1):
+            case = Dead(value=-0.5 * sign)
+            optimizer = optim.SGD(case.model.parameters(), lr=0.1, momentum=0.5, weight_decay=0.1)
+            case.train(optimizer, 1)
+            optimizer.state[case.weight]["momentum_buffer"][case.dead] = -sign * push * 0.01
+            case.weight.data[case.dead] -= sign * 0.01
+            found.append(by_sign(case, optimizer))
+            path = sign * case.train(optimizer, 300)
+            assert (float(path.max()) <= 0) == (expected == "kept")
+        assert found == [expected] * 2
+
+
 def test_what_no_claim_covers_is_unknown():
     case = Dead()
     nesterov = optim.SGD(case.model.parameters(), lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.1)
@@ -762,6 +779,42 @@ def test_what_no_claim_covers_is_unknown():
     assert by_sign(case, optim.RMSprop(case.model.parameters(), weight_decay=0.1)) == "unknown"
     nesterov.param_groups[0]["weight_decay"] = 0.0
     assert by_sign(case, nesterov) == "kept"
+
+
+def dead_for_all_data():
+    """Return a network with two dead units in its second layer, and what `frozen_units` says of it."""
+    model = mlp(5, 3, width=4, depth=2, dtype=torch.float64)
+    with torch.no_grad():
+        for tensor in (model.linear2.weight, model.linear2.bias):
+            tensor[:2] = -0.5 * (0.1 + draw(*tensor[:2].shape).abs())
+    return model, frozen_units(model, draw(8, 5))
+
+
+@pytest.mark.claim("F2b", "training")
+@pytest.mark.parametrize(
+    ("name", "settings", "held", "signed"),
+    [
+        ("SGD", {"lr": 0.1}, "kept", "kept"),
+        ("SGD", {"lr": 0.1, "weight_decay": 0.1}, "left", "kept"),
+        ("AdamW", {"lr": 0.1, "weight_decay": 0.1}, "left", "kept"),
+        ("Adam", {"lr": 0.1, "weight_decay": 0.1}, "left", "left"),
+    ],
+)
+def test_the_masks_of_a_frozen_certificate_are_judged_as_training_shows(name, settings, held, signed):
+    model, certificate = dead_for_all_data()
+    optimizer = SHIPPED[name](model.parameters(), **settings)
+    masks = certificate.entries_of(Reason.SIGN)
+    assert {n for n, mask in masks.items() if mask.any()} == {"linear2.weight", "linear2.bias", "head.weight"}
+    assert optimizer_verdict(model, optimizer, None, masks).frozen == held
+    assert optimizer_verdict(model, optimizer, None, masks, sign_frozen=masks).frozen == signed
+    before, dead = model.linear2.weight.detach()[:2].clone(), []
+    for step in range(30):
+        train(model, optimizer, 1, seed=step)
+        found = frozen_units(model, draw(8, 5)).units
+        dead.append({0, 1} <= {u.unit for u in found if u.layer == "act2" and u.reason == Reason.SIGN})
+    assert all(dead) == (signed == "kept")
+    assert torch.equal(before, model.linear2.weight[:2]) == (held == "kept")
+    witness(instances=30)
 
 
 # ------------------------------------------------------------------------------------------------------- the result
@@ -833,8 +886,6 @@ def test_errors_name_what_was_given_and_the_fix():
     refused("no parameter of the model; keys", model, optimizer, place, {"nobody": torch.ones(1, dtype=torch.bool)})
     refused("bool mask of shape", model, optimizer, place, {"head.bias": torch.ones(7, dtype=torch.bool)})
     refused("bool mask of shape", model, optimizer, place, {"head.bias": torch.ones(3)})
-    signs = {"linear2.weight": torch.ones(12, 12, dtype=torch.bool)}
-    refused("above 0", model, optimizer, place, sign_frozen=signs)
     optimizer.param_groups[0]["lr"] = torch.ones(2)
     refused("lr is a tensor", model, optimizer, place, {"linear1.bias": torch.ones(12, dtype=torch.bool)})
     broken = clone(base, 3, "rows", rng())

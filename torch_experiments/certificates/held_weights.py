@@ -38,7 +38,7 @@ class Weights:
     Attributes:
         parameter: of the model.
         held: entries that must keep their values, bool.
-        signed: entries that must stay ``≤ 0``, bool, apart from ``held``.
+        signed: entries that need only keep their sign (zero: stay ``≤ 0``), bool, apart from ``held``.
         optimizer, group, facts: of the parameter.
     """
 
@@ -71,13 +71,7 @@ class Weights:
 
 
 def frozen_reasons(name: str, weights: Weights) -> Iterator[Reason]:
-    """Yield what training does to the frozen entries of one parameter.
-
-    Raises:
-        ValueError: where an entry that is frozen by its sign is positive.
-    """
-    if bool((weights.parameter.detach()[weights.signed] > 0).any()):
-        raise ValueError(f"sign_frozen[{name!r}]: it marks weights above 0, which no sign certificate (F2b) covers")
+    """Yield what training does to the frozen entries of one parameter."""
     kind = type(weights.optimizer).__name__
     if weights.facts.step == "spectral" and not _in_lines(weights.held | weights.signed):
         said = f"{kind}: its step mixes the entries of a matrix, and the frozen ones are no whole rows or columns"
@@ -111,7 +105,9 @@ def _held(weights: Weights) -> Iterator[Said]:
 
 
 def _signed(weights: Weights) -> Said:
+    """Return whether entries keep their sign; positive ones are judged as their mirror images below zero."""
     w, m = weights.parameter.detach()[weights.signed].double(), weights.moment()[weights.signed].double()
+    m, w = torch.where(w > 0, -m, m), -w.abs()
     if not bool(w.any()) and not bool(m.any()):
         return "kept", "weights and buffers are zero, and stay zero", ("F2b",)
     if isinstance(weights.optimizer, SGD | ASGD):
@@ -139,7 +135,7 @@ def _linear_cone(weights: Weights, w: Tensor, m: Tensor) -> Said:
     passing = int((first > root * w).sum())
     if passing:
         return "left", f"buffers carry {passing} weights past zero", ("F2b", "F2d")
-    return "kept", f"weights ≤ 0 stay ≤ 0, with ηλ = {c:.2g} and μ = {mu:g}", ("F2b",)
+    return "kept", f"weights keep their sign, with ηλ = {c:.2g} and μ = {mu:g}", ("F2b",)
 
 
 def _coupled_cone(weights: Weights, w: Tensor, m: Tensor) -> Said:
@@ -170,12 +166,12 @@ def _reached(w: Tensor, m: Tensor, far: Tensor | None, signed: Tensor, exact: bo
     """Compare how far buffers push weights up with how far these are below zero."""
     up = m < 0
     if not bool(up.any()):
-        return "kept", "weights ≤ 0 stay ≤ 0: no buffer pushes them up", ("F2b",)
+        return "kept", "weights keep their sign: no buffer pushes them to zero", ("F2b",)
     if far is None:
-        return "unknown", f"buffers push {int(up.sum())} weights up, by an unknown amount", ("F2d",)
+        return "unknown", f"buffers push {int(up.sum())} weights to zero, by an unknown amount", ("F2d",)
     passing = int((w + far[signed].double() * up > 0).sum())
     if not passing:
-        return "kept", "weights ≤ 0 stay ≤ 0: buffers push them up by less than their size", ("F2b", "F2d")
+        return "kept", "weights keep their sign: buffers push them by less than their size", ("F2b", "F2d")
     return ("left" if exact else "unknown"), f"buffers may carry {passing} weights past zero", ("F2d",)
 
 

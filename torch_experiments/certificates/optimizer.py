@@ -93,13 +93,14 @@ def optimizer_verdict(
         optimizer: any ``torch.optim.Optimizer``; None for gradient flow.
         layout: blocks and scales of all copies, from `layout` or `chain_layout`; None for none.
         frozen: by parameter, a bool mask of the entries whose gradient is zero, and stays zero.
-        sign_frozen: the same for entries that are frozen because they are ``≤ 0`` (F2b): they may move as long as
-            they keep that sign. An entry in both counts here.
+        sign_frozen: the same for entries that need only keep their sign (zero: stay ``≤ 0``), since a unit is dead
+            for all data by the signs of its in-weights (F2b): ``frozen_units(...).entries_of(Reason.SIGN)``. That
+            holds weights out of dead units too, which could even change sign. An entry in both counts here.
         tolerance: relative distance that counts as none; 16 ε of the parameter's dtype where that is more.
 
     Raises:
-        ValueError: for masks or a layout that do not fit, a network off its layout's manifold, weights above
-            zero in ``sign_frozen``, an optimizer without a parameter of the model, or a setting that is no number.
+        ValueError: for masks or a layout that do not fit, a network off its layout's manifold, an
+            optimizer without a parameter of the model, or a setting that is no number.
     """
     if layout is not None:
         check_on(model, layout, tolerance)
