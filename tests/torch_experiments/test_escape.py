@@ -103,16 +103,19 @@ def test_sums_over_blocks_of_any_size_are_kept(source: str) -> None:
             torch.testing.assert_close(new[:, columns].sum(dim=1), old[:, columns].sum(dim=1), rtol=0, atol=1e-14)
 
 
-def test_scaled_clones_are_split_by_their_scales() -> None:
+@pytest.mark.parametrize("source", ["layout", "remedy", "partition without scales"])
+def test_scaled_clones_are_split_by_their_scales(source: str) -> None:
     base, x = mlp(6, 2, width=3, depth=2, dtype=torch.float64), inputs((5, 6))
     axes = profiles(base, 3, scales="positive", generator=torch.Generator().manual_seed(0))
     wide = expand(base, axes)
     triples = zip(("linear1", "linear2", "head"), axes[1:], axes[:-1], strict=True)
     places = {f"{name}.weight": Placement((out, into)) for name, out, into in triples}
-    before = wide(x)
-    unscaled = coarsest_blocks(wide, x)
-    assert unscaled.free_fraction == 1
-    assert set(split(bound_to(wide, x), Layout(3, places))) == {"linear2.weight", "head.weight"}
+    network, before = bound_to(wide, x), wide(x)
+    if source == "layout":
+        touched = split(network, Layout(3, places))
+    else:
+        touched = Escape(scaled=source == "remedy", dead=False).apply(network, {}, 0)
+    assert set(touched) == (set() if "without" in source else {"linear2.weight", "head.weight"})
     assert distance(wide(x), before) < 1e-12
 
 
