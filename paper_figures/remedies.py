@@ -80,9 +80,9 @@ def ordered(data: pa.Table) -> list[str]:
 
 def draw(data: pa.Table) -> Figure:
     """Return a row a remedy."""
-    figure = Figure(figsize=(style.WIDTH, 2.4))
-    axis = figure.subplots()
     cells = ordered(data)
+    figure = Figure(figsize=(style.WIDTH, 0.7 + 0.16 * len(cells)))
+    axis = figure.subplots()
     for row, cell in enumerate(reversed(cells)):
         _draw_row(axis, data, cell, row)
     axis.axvline(ends(data)[PROBE], color=style.GREY, linestyle="--", linewidth=0.8, zorder=0)

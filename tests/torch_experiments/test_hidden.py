@@ -12,7 +12,7 @@ from torch_experiments.units.hidden import Survey, observe, replaceable, survey
 
 
 class Branches(nn.Module):
-    """Two branches with functional activations, concatenated in front of one reader; one has an output of its own."""
+    """Two branches with functional activations, concatenated in front of one reader."""
 
     def __init__(self) -> None:
         super().__init__()

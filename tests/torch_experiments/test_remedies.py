@@ -182,6 +182,107 @@ def test_resets_forget_the_optimizer_and_fresh_the_weights_too():
         assert torch.equal(model.linear1.weight, other.linear1.weight) == (name == "fresh")
 
 
+def test_clipping_keeps_weights_within_kappa_times_their_first_bound():
+    """Fan-ins are 1 and 3, so the bounds are 2 and 2/√3."""
+    model = three_units()
+    model.linear1.bias.data.copy_(torch.tensor([-3.0, 0.5, 2.0]))
+    remedies.WeightClipping(2.0).after_step(network(model), {}, 0)
+    assert model.linear1.weight.flatten().tolist() == [1, 2, 2]
+    assert model.linear1.bias.tolist() == [-2, 0.5, 2]
+    assert model.head.weight.flatten().tolist() == [pytest.approx(2 / math.sqrt(3)), 1, 0.5]
+
+
+def test_spectral_regularisation_follows_the_trace_computed_by_hand():
+    """σ² of (1, 2, 3) is 14 and of (3, 1, 1/2) 10.25, so the gradients are 4 λ 13 W and 4 λ 9.25 W; b = (1, 0, 0)
+    gets 4 λ b.
+    """
+    model = three_units()
+    model.linear1.bias.data.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    model.head.bias.data.zero_()
+    found = gradients(remedies.Spectral(0.01), network(model))
+    assert found[0].flatten().tolist() == pytest.approx([1 + 0.04 * 13 * w for w in (1, 2, 3)])
+    assert found[1].tolist() == pytest.approx([1.04, 1, 1])
+    assert found[2].flatten().tolist() == pytest.approx([1 + 0.04 * 9.25 * w for w in (3, 1, 0.5)])
+    assert found[3].tolist() == [1]
+
+
+@pytest.mark.parametrize("power", [2, 3])
+def test_the_power_method_follows_the_spectral_penalty(power):
+    """The oracle is autograd through all singular values of a kernel, after the weights moved by 1 %."""
+    model = ARCHS["cnn"]("none", 0)
+    net = network(model, example=torch.zeros(2, 3, 8, 8).double())
+    remedy = remedies.Spectral(0.3, power, iterations=3000)
+    state = remedy.begin(net)
+    with torch.no_grad():
+        for k, w in enumerate(model.parameters()):
+            w += 0.01 * torch.randn(w.shape, generator=streams.generator(k), dtype=torch.float64)
+    found = gradients(remedy, net, state=state)
+    for name, g in zip(dict(model.named_parameters()), found, strict=True):
+        w = model.get_parameter(name).detach().requires_grad_()
+        size = torch.linalg.svdvals(w.flatten(1))[0] ** power - 1 if w.ndim > 1 else w.square().sum() ** (power / 2)
+        (expected,) = torch.autograd.grad(0.3 * size**2, w)
+        torch.testing.assert_close(g - 1, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_parseval_regularisation_is_the_gradient_of_its_penalty():
+    """By hand for the tall (1, 2, 3): 4 λ (14 − 2) W; by autograd for wide matrices; never for the head."""
+    found = gradients(remedies.Parseval(0.01, 2.0), network(three_units()))
+    assert found[0].flatten().tolist() == pytest.approx([1 + 0.04 * 12 * w for w in (1, 2, 3)])
+    assert all(torch.equal(g, torch.ones_like(g)) for g in found[1:])
+    model = mlp(5, 2, width=3, depth=2, dtype=torch.float64)
+    found = gradients(remedies.Parseval(0.3, 2.0), network(model))
+    W = model.linear1.weight.detach().requires_grad_()
+    (expected,) = torch.autograd.grad(0.3 * (W @ W.T - 2 * torch.eye(3).double()).square().sum(), W)
+    torch.testing.assert_close(found[0] - 1, expected, rtol=1e-12, atol=0)
+
+
+def test_syre_decays_towards_its_random_point_and_parts_clones():
+    model = three_units()
+    with torch.no_grad():
+        model.linear1.weight.fill_(2.0)
+    net, remedy = network(model), remedies.Syre(0.1, sigma=0.5, spread=0.01)
+    state = remedy.begin(net)
+    offset, rate = state["linear1.weight.offset"], state["linear1.weight.rate"]
+    found = gradients(remedy, net, state=state)[0]
+    torch.testing.assert_close(found, 1 + 0.1 * rate * (2 - offset), rtol=1e-14, atol=0)
+    assert len(set(found.flatten().tolist())) == 3
+    assert len(set(gradients(remedies.L2(0.1), net)[0].flatten().tolist())) == 1
+    assert (rate - 1).abs().max() <= 0.01
+    assert all(torch.equal(value, remedy.begin(net)[name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize(("eta", "replaced"), [(0.3, True), (0.2, False)])
+def test_self_normalised_resets_follow_the_trace_computed_by_hand(eta, replaced):
+    """Unit 2 fires at once, then is silent twice: p = 1/2 and (1 − p)² = 1/4. The others fire at 2 and 3."""
+    model = three_units()
+    model.linear1.weight.data[1] = -2
+    net, remedy = network(model), remedies.SelfNormalizedReset(eta, least=1, most=100)
+    state = begun(remedy, net)
+    passed(remedy, net, state, 0, -ONE)
+    read = lambda name: state[f"linear1.{name}"].tolist()  # noqa: E731
+    assert (read("intervals"), read("length"), read("silence")) == ([0, 1, 0], [0, 1, 0], [1, 0, 1])
+    passed(remedy, net, state, 1)
+    assert (read("intervals"), read("length"), read("silence")) == ([1, 1, 1], [2, 1, 2], [0, 1, 0])
+    passed(remedy, net, state, 2)
+    unit = (0, 0, 0) if replaced else (1, 1, 2)
+    assert (read("intervals"), read("length"), read("silence")) == tuple(
+        [a, b, a] for a, b in zip((2, 3, 0), unit, strict=True)
+    )
+    assert model.head.weight.tolist() == [[3, 0 if replaced else 1, 0.5]]
+
+
+def test_a_unit_that_never_fires_is_reset_after_the_longest_silence():
+    model = three_units()
+    model.linear1.weight.data[1] = -2
+    net, remedy = network(model), remedies.SelfNormalizedReset(0.01, least=1, most=4)
+    state = begun(remedy, net)
+    for step in range(3):
+        passed(remedy, net, state, step)
+    assert model.head.weight.tolist() == [[3, 1, 0.5]]
+    passed(remedy, net, state, 3)
+    assert model.head.weight.tolist() == [[3, 0, 0.5]]
+
+
 ARCHS = {
     "mlp": lambda norm, seed: mlp(192, 5, width=6, depth=2, norm=norm, seed=seed, dtype=torch.float64),
     "cnn": lambda norm, seed: cnn(8, 5, width=4, depth=2, hidden=6, norm=norm, seed=seed, dtype=torch.float64),

@@ -8,7 +8,7 @@ randomness comes from the network's seed and the step, and what else has to surv
 
 For a model and an optimizer of your own::
 
-    recycle = remedies.ReDo(every=1000).on(model, optimizer, example_inputs=x).attach(optimizer)
+    recycle = remedies.ReDo(every=1000).on(model, optimizer, example_inputs=x).attach()
 """
 
 from __future__ import annotations

@@ -33,16 +33,22 @@ class Bound:
         steps: of the optimizer so far.  tasks: boundaries so far.  applied: calls of ``apply`` so far.
     """
 
-    def __init__(self, remedy: Remedy, network: Network) -> None:
-        self.remedy, self.network = remedy, network
+    def __init__(self, remedy: Remedy, network: Network, optimizer: torch.optim.Optimizer | None = None) -> None:
+        self.remedy, self.network, self.optimizer = remedy, network, optimizer
         self.state = remedy.begin(network)
         self.steps = self.tasks = self.applied = 0
         self._handles: list[RemovableHandle] = remedy.attach(network, self.state)
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> Bound:
-        """Let ``optimizer`` call ``before_step`` and ``step``; return this object."""
-        self._handles.append(optimizer.register_step_pre_hook(lambda *_: self.before_step()))
-        self._handles.append(optimizer.register_step_post_hook(lambda *_: self.step()))
+    def attach(self) -> Bound:
+        """Let the optimizer call ``before_step`` and ``step``; return this object.
+
+        Raises:
+            ValueError: when it was bound without an optimizer.
+        """
+        if self.optimizer is None:
+            raise ValueError("optimizer: is missing; bind the remedy with remedy.on(model, optimizer)")
+        self._handles.append(self.optimizer.register_step_pre_hook(lambda *_: self.before_step()))
+        self._handles.append(self.optimizer.register_step_post_hook(lambda *_: self.step()))
         return self
 
     def before_step(self) -> None:
@@ -132,7 +138,7 @@ def bind(
         mean_over_processes if _is_distributed(model) else alone,
         heads,
     )
-    return Bound(remedy, network)
+    return Bound(remedy, network, optimizer)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

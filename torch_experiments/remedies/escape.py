@@ -45,6 +45,7 @@ class Escape(Remedy):
     Attributes:
         size: of the perturbation, relative to the rms of the weight.
         tolerance: of the partition; 1e-9 in float64 and 1e-4 else if None.
+        scaled: whether scaled and signed copies are clones too (C8).
         clones, dead: what to look for.
 
     Source: theory E2; for dead units compare Sokar et al. (2023), arXiv 2302.12902.
@@ -52,6 +53,7 @@ class Escape(Remedy):
 
     size: float = 0.5
     tolerance: float | None = None
+    scaled: bool = True
     clones: bool = True
     dead: bool = True
 
@@ -80,7 +82,7 @@ class Escape(Remedy):
     def _partition(self, network: Network) -> Blocks:
         double = next(network.model.parameters()).dtype == torch.float64
         tolerance = (1e-9 if double else 1e-4) if self.tolerance is None else self.tolerance
-        return coarsest_blocks(network.model, network.inputs, tolerance=tolerance)
+        return coarsest_blocks(network.model, network.inputs, tolerance=tolerance, scaled=self.scaled)
 
 
 def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: int = 0) -> Touched:
@@ -97,9 +99,9 @@ def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: in
 def splits(network: Network, where: Blocks | Layout, size: float, place: int) -> Iterator[tuple[str, Slice]]:
     """Yield the new columns of every weight that reads clones."""
     parameters = dict(network.model.named_parameters())
+    places = (where.layout() if isinstance(where, Blocks) else where).placements
     for k, (name, dim) in enumerate(network.survey.columns.items()):
-        profile = _profile(where, name, dim)
-        if profile is None or not profile.copied:
+        if name not in places or not (profile := places[name].profiles[dim]).copied:
             continue
         copied = (profile.block.bincount()[profile.block] > 1).nonzero().flatten()
         W = parameters[name].detach()
@@ -114,13 +116,6 @@ def dead_units(network: Network) -> Mapping[str, Tensor]:
     peaks, _ = observe(network.model, free, network.batch, lambda h: h.abs().amax(dim=0))
     found = {name: (network.agree(peak) == 0).nonzero().flatten() for name, peak in peaks.items()}
     return {name: units for name, units in found.items() if len(units)}
-
-
-def _profile(where: Blocks | Layout, name: str, dim: int) -> Profile | None:
-    if isinstance(where, Layout):
-        return where.placements[name].profiles[dim] if name in where.placements else None
-    label = where.labels[name][dim] if name in where.labels else None
-    return None if label is None else Profile(label, torch.ones(len(label), dtype=torch.float64))
 
 
 def _zero_sums(W: Tensor, dim: int, profile: Profile, size: float, source: torch.Generator) -> Tensor:

@@ -183,11 +183,11 @@ def watching(
 def watch(
     model: nn.Module, layers: Iterable[HiddenLayer], note: Callable[[HiddenLayer, Tensor], None]
 ) -> list[RemovableHandle]:
-    """Register what `watching` does, and return the handles."""
+    """Register what `watching` does, and return the handles; compiled code is left for every call."""
     modules = dict(model.named_modules())
 
     def hook(layer: HiddenLayer) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, args, kwargs: note(layer, next(flatten([args, kwargs])))
+        return torch.compiler.disable(lambda _module, args, kwargs: note(layer, next(flatten([args, kwargs]))))
 
     return [modules[lay.reader].register_forward_pre_hook(hook(lay), with_kwargs=True) for lay in layers]
 

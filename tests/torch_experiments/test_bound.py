@@ -1,0 +1,180 @@
+"""Remedies at work on somebody's model and optimizer: loops, hooks, checkpoints, compilation, processes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from torch_experiments import remedies
+from torch_experiments.remedies import Bound, Remedy, redrawn
+
+X = torch.randn(40, 8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+KINDS: dict[str, Callable[[], Remedy]] = {
+    "cbp": lambda: remedies.ContinualBackprop(rate=0.05, maturity=3, decay=0.5),
+    "redo": lambda: remedies.ReDo(every=4, threshold=0.5),
+    "snr": lambda: remedies.SelfNormalizedReset(0.5, least=2, most=5),
+    "l2-init": lambda: remedies.L2Init(0.1),
+    "noise": lambda: remedies.Noise(0.5),
+    "spectral": lambda: remedies.Spectral(0.1),
+    "weight-clipping": lambda: remedies.WeightClipping(0.5),
+    "syre": lambda: remedies.Syre(0.1),
+}
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2)).double()
+
+
+def adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=0.01)
+
+
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range, bound: Bound | None = None) -> None:
+    for step in steps:
+        optimizer.zero_grad()
+        model(X[step]).square().sum().backward()
+        if bound is not None:
+            bound.before_step()
+        optimizer.step()
+        if bound is not None:
+            bound.step()
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hooks_do_what_calls_by_hand_do_and_more_than_nothing(kind: str) -> None:
+    found = []
+    for how in ("hand", "hooks", "nothing"):
+        model = network()
+        optimizer = adam(model)
+        bound = None if how == "nothing" else KINDS[kind]().on(model, optimizer)
+        if bound is not None and how == "hooks":
+            bound.attach()
+        descend(model, optimizer, range(12), bound if how == "hand" else None)
+        found.append(weights(model))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(kind: str) -> None:
+    model = network()
+    optimizer = adam(model)
+    bound = KINDS[kind]().on(model, optimizer)
+    descend(model, optimizer, range(7), bound)
+    saved = copy.deepcopy([model.state_dict(), optimizer.state_dict(), bound.state_dict()])
+    descend(model, optimizer, range(7, 14), bound)
+    other = network()
+    other_optimizer = adam(other)
+    resumed = KINDS[kind]().on(other, other_optimizer)
+    for thing, state in zip((other, other_optimizer, resumed), saved, strict=True):
+        thing.load_state_dict(state)
+    descend(other, other_optimizer, range(7, 14), resumed)
+    assert torch.equal(weights(other), weights(model))
+    assert resumed.steps == 14
+
+
+def test_a_removed_remedy_does_nothing() -> None:
+    plain, model = network(), network()
+    optimizer = adam(model)
+    bound = remedies.L2(0.1).on(model, optimizer).attach()
+    bound.remove()
+    descend(model, optimizer, range(5))
+    descend(plain, adam(plain), range(5))
+    assert torch.equal(weights(model), weights(plain))
+
+
+def test_tasks_are_counted_and_differ() -> None:
+    model = network()
+    bound = remedies.ShrinkPerturb(0.0, 1.0).on(model, adam(model))
+    bound.task()
+    first = weights(model)
+    bound.task()
+    assert bound.tasks == 2
+    assert not torch.equal(first, weights(model))
+    bound.apply()
+    again = weights(model)
+    bound.apply()
+    assert not torch.equal(again, weights(model))
+
+
+def test_a_compiled_model_is_observed() -> None:
+    model = network()
+    optimizer = adam(model)
+    bound = remedies.ReDo(every=1, threshold=0.5).on(torch.compile(model, backend="eager"), optimizer)
+    compiled = torch.compile(model, backend="eager")
+    descend(compiled, optimizer, range(3), bound)
+    plain = network()
+    plain_optimizer = adam(plain)
+    descend(plain, plain_optimizer, range(3), remedies.ReDo(every=1, threshold=0.5).on(plain, plain_optimizer))
+    torch.testing.assert_close(weights(model), weights(plain), rtol=1e-12, atol=1e-12)
+
+
+def test_a_remedy_that_has_seen_nothing_says_so() -> None:
+    model = network()
+    bound = remedies.ReDo(every=1).on(model, adam(model))
+    with pytest.raises(RuntimeError, match="no training pass of layer '0'"):
+        bound.step()
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="none of the parameters of model"):
+        remedies.L2().on(network(), adam(network()))
+
+
+class Bare(nn.Module):
+    """A module with a parameter and no way to draw it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.scale = nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scaled outputs."""
+        return self.inner(x) * self.scale
+
+
+def test_a_redrawn_network_depends_on_its_seed_alone() -> None:
+    model, state = network(), torch.get_rng_state()
+    one, other, third = redrawn(model, 1), redrawn(model, 1), redrawn(model, 2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(weights(one), weights(other))
+    assert not torch.equal(weights(one), weights(third))
+    with pytest.raises(TypeError, match=r"1 \(Bare\) has parameters and no reset_parameters"):
+        redrawn(nn.Sequential(nn.Linear(3, 3), Bare()), 0)
+
+
+def train_in_process(rank: int, folder: str) -> None:
+    """Train on own data, once bound to the parallel model and once, as a control, to the module inside."""
+    torch.set_num_threads(1)
+    store = distributed.FileStore(f"{folder}/store", 2)
+    distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
+    found: dict[str, Any] = {}
+    for name in ("parallel", "inside"):
+        model = network()
+        parallel = DistributedDataParallel(model)
+        optimizer = adam(model)
+        given = parallel if name == "parallel" else model
+        bound = remedies.ReDo(every=2, threshold=0.6).on(given, optimizer)
+        descend(parallel, optimizer, range(20 * rank, 20 * rank + 6), bound)
+        found[name] = weights(model)
+    torch.save(found, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_all_processes_replace_the_same_units(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(train_in_process, (str(tmp_path),), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert torch.equal(one["parallel"], other["parallel"])
+    assert not torch.equal(one["inside"], other["inside"])
