@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_experiments.cloning import clone, layout, residuals
-    from torch_experiments.diagnostics import diagnose
+    from torch_experiments.diagnostics import PlasticityMonitor, diagnose
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
     from torch_experiments.units.partition import coarsest_blocks
 
 HOMES = {
+    "PlasticityMonitor": "diagnostics",
     "TraceError": "units",
     "clone": "cloning",
     "coarsest_blocks": "units.partition",
@@ -26,7 +27,17 @@ HOMES = {
     "trace": "units",
 }
 
-__all__ = ["TraceError", "clone", "coarsest_blocks", "deviations", "diagnose", "layout", "residuals", "trace"]
+__all__ = [
+    "PlasticityMonitor",
+    "TraceError",
+    "clone",
+    "coarsest_blocks",
+    "deviations",
+    "diagnose",
+    "layout",
+    "residuals",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:
