@@ -1,6 +1,6 @@
-"""The same checks on real networks: models, cloning, scores and the experiments.
+"""The same checks on real networks: models, cloning, certificates, diagnostics, remedies and the experiments.
 
-``from torch_experiments import clone`` works; torch is imported when a name is first used.
+``from torch_experiments import certify`` works; torch is imported when a name is first used.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch_experiments import remedies
     from torch_experiments.certificates.certificate import certify
     from torch_experiments.cloning import clone, layout, residuals
-    from torch_experiments.diagnostics import diagnose
+    from torch_experiments.diagnostics import PlasticityMonitor, diagnose
     from torch_experiments.remedies.recovery import Recovery
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
     from torch_experiments.units.partition import coarsest_blocks
 
 HOMES = {
-    "certify": "certificates.certificate",
+    "PlasticityMonitor": "diagnostics",
     "Recovery": "remedies.recovery",
     "TraceError": "units",
+    "certify": "certificates.certificate",
     "clone": "cloning",
     "coarsest_blocks": "units.partition",
     "deviations": "units.check",
@@ -31,6 +33,7 @@ HOMES = {
 }
 
 __all__ = [
+    "PlasticityMonitor",
     "Recovery",
     "TraceError",
     "certify",
@@ -39,12 +42,15 @@ __all__ = [
     "deviations",
     "diagnose",
     "layout",
+    "remedies",
     "residuals",
     "trace",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "remedies":
+        return import_module(f"{__name__}.remedies")
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)

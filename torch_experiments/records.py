@@ -62,7 +62,7 @@ def save(folder: str | Path, record: Record) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     about = json.dumps({"config": record.config, "environment": record.environment}, allow_nan=False)
     table = record.table.replace_schema_metadata({METADATA: about.encode()})
-    with _replacing(target) as partial:
+    with replacing(target) as partial:
         pq.write_table(table, partial)
     return target
 
@@ -126,7 +126,7 @@ def _canonical(config: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes it on success and vanishes otherwise."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".tmp")
     os.close(handle)

@@ -14,6 +14,11 @@ def processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def leads() -> bool:
+    """Return whether this is the process that writes files."""
+    return processes() == 1 or distributed.get_rank() == 0
+
+
 def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the sums over all processes of tensors of one dtype, by one reduction."""
     if processes() == 1 or not tensors:

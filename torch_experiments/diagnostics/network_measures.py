@@ -79,7 +79,8 @@ def hessian_shannon_rank(p: Probe) -> float | None:
     """Return ``exp(−Σ q ln q)``, ``q = |λ| / Σ|λ|``, of the Hessian's eigenvalues.
 
     By stochastic Lanczos quadrature: with ``P`` parameters, ``S₁ = P E Σ τ|θ|`` and ``S₂ = P E Σ τ|θ| ln|θ|`` over
-    random directions, it is ``exp(ln S₁ − S₂/S₁)``. One direction: an estimate, good for many parameters. Cost: shared with `sharpness`.
+    random directions, it is ``exp(ln S₁ − S₂/S₁)``. One direction: an estimate, good for many parameters.
+    Cost: shared with `sharpness`.
     """
     if p.hessian_spectrum is None:
         return None

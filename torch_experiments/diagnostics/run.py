@@ -76,8 +76,8 @@ def diagnose(
         profiles: by layer, which units are said to be copies, for the scores of cloning.
         samples: number of samples, evenly spread over a batch, or the first ones of a stream. If None, 512 at most,
             192 for networks above 10⁹ operations a sample; all of a stream.
-        gradient_samples: those of the backward pass, the first ones; if None, 64 at most, 128 for networks below 10⁷
-            operations a sample.
+        gradient_samples: those of the backward pass, the first ones; if None, 64 at most, 128 for networks below
+            10⁷ operations a sample.
         positions: of each sample that enter ranks, duplicates and slopes, a random choice that ``seed`` fixes; if
             None, as many as keep ``C² ×`` positions below 800,000 for ``C`` units, at least 2.
         seed: of the choice of positions and of random probes.

@@ -1,0 +1,109 @@
+"""Alarms: a metric that has moved too far from its best value so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch_experiments.diagnostics.result import Diagnosis
+
+MEAN = "mean of the layers"
+
+
+class Raised(NamedTuple):
+    """An alarm that went off: where, the best value before, the value now, and a sentence that says so."""
+
+    step: int
+    layer: str
+    metric: str
+    best: float
+    value: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Goes off when a metric falls or rises too far.
+
+    ``"falls"``: below ``1 − by`` times its largest value so far. ``"rises"``: above its smallest value so far plus
+    ``by``. It is raised once, and again only after the metric was back within these bounds.
+
+    Attributes:
+        metric: a name of `registry.METRICS`.
+        kind: ``"falls"`` or ``"rises"``.
+        by: a share of the largest value, in (0, 1), or an amount, positive.
+        layer: a name; ``"*"`` for every layer on its own; None for the mean of the layers.
+    """
+
+    metric: str
+    kind: Literal["falls", "rises"]
+    by: float
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("falls", "rises"):
+            raise ValueError(f"kind: got {self.kind!r}; allowed are 'falls' and 'rises'")
+        if not (self.by > 0 and (self.kind == "rises" or self.by < 1)):
+            raise ValueError(f"by: got {self.by}; it has to be positive, and below 1 for a share that is lost")
+
+    def values(self, found: Diagnosis) -> Iterator[tuple[str, float]]:
+        """Yield the values to watch, by layer."""
+        layers = {name: v[self.metric] for name, v in found.items() if self.metric in v}
+        if self.layer is None and any(layers):
+            yield MEAN, found.mean(self.metric)
+        elif self.layer == "*":
+            yield from layers.items()
+        elif self.layer in layers:
+            yield self.layer, layers[self.layer]
+
+    def better(self, value: float, best: float) -> float:
+        """Return the better of two values."""
+        return max(value, best) if self.kind == "falls" else min(value, best)
+
+    def too_far(self, value: float, best: float) -> bool:
+        """Return whether ``value`` is out of bounds."""
+        return value < (1 - self.by) * best if self.kind == "falls" else value > best + self.by
+
+
+DEFAULT_ALARMS = (
+    Alarm("shannon_rank_centred", "falls", 0.5),
+    Alarm("dead_fraction", "rises", 0.2),
+    Alarm("dormant_fraction", "rises", 0.3),
+    Alarm("duplicate_fraction", "rises", 0.2),
+)
+"""A mean effective rank below half of its best; a fifth more dead or duplicate units, 0.3 more dormant ones.
+
+The thresholds are ours. JL25's MLP and ViT without normalisation, which stop learning, cross them (figures 3.1, 3.2:
+rank 54.7 to 24.9 and 130.6 to 2.3, dead 0.20 to 0.53, duplicates 0.01 to 0.94); its CNN and ResNet, which go on
+learning, do not (rank 55.4 to 34.3 and 68.3 to 60.8, dead 0.55 to 0.69 and 0.56 to 0.75).
+"""
+
+
+class Watchman:
+    """Remembers the best values, and which alarms are on."""
+
+    def __init__(self, alarms: tuple[Alarm, ...]) -> None:
+        self.alarms = alarms
+        self.best: dict[str, float] = {}
+        self.on: set[str] = set()
+
+    def look(self, step: int, found: Diagnosis) -> list[Raised]:
+        """Return the alarms that a new diagnosis sets off."""
+        raised = []
+        for k, alarm in enumerate(self.alarms):
+            for layer, value in alarm.values(found):
+                raised += self._judge(f"{k}:{layer}", alarm, step, layer, value)
+        return raised
+
+    def _judge(self, key: str, alarm: Alarm, step: int, layer: str, value: float) -> list[Raised]:
+        best = self.best[key] = alarm.better(value, self.best.get(key, value))
+        if not alarm.too_far(value, best):
+            self.on.discard(key)
+            return []
+        if key in self.on:
+            return []
+        self.on.add(key)
+        word = "largest" if alarm.kind == "falls" else "smallest"
+        message = f"step {step}: {alarm.metric} of {layer} {alarm.kind} to {value:.4g}; its {word} was {best:.4g}"
+        return [Raised(step, layer, alarm.metric, best, value, message)]

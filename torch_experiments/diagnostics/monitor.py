@@ -1,0 +1,187 @@
+"""`PlasticityMonitor`: `diagnose` at intervals while a network trains, within a budget of time, with alarms."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from torch_experiments.diagnostics import distributed
+from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
+from torch_experiments.diagnostics.result import Diagnosis
+from torch_experiments.diagnostics.run import diagnose
+
+Row = dict[str, Any]
+
+
+class PlasticityAlarm(UserWarning):
+    """A network is losing what it needs to go on learning."""
+
+
+class PlasticityMonitor:
+    """Measures a network every few steps of its training.
+
+        with PlasticityMonitor(model, batch, targets, every=500) as monitor:
+            for x, y in loader:
+                ...
+                optimizer.step()
+                monitor.step(loss)
+
+    The first measurement is taken on entering, so that alarms have something to compare with. Any later one is
+    left out, and noted in ``skipped``, when the time spent on measurements would exceed ``budget`` times the time
+    since entering. The network, its gradients, its buffers and all random states are left as they are.
+
+    Args:
+        model: any module.
+        batch: as for `diagnose`; fixed, and better balanced over the classes. A stream has to be one that can be
+            read again, such as a list or a DataLoader.
+        targets: as for `diagnose`.
+        every: number of steps between measurements.
+        budget: share of the time since entering that measurements may take, in (0, 1].
+        alarms: those to watch; see `alarms.DEFAULT_ALARMS`.
+        log: path of a parquet file that is replaced as a whole after every measurement, None for none.
+        writer: a TensorBoard ``SummaryWriter``, or anything with ``add_scalar(name, value, step)``.
+        on_alarm: called with every `Raised`; if None, a `PlasticityAlarm` warning is given.
+        options: of `diagnose`.
+
+    Attributes:
+        steps: number of steps so far.
+        raised: alarms so far.
+        skipped: steps at which a measurement was due and was left out, with the reason.
+
+    Raises:
+        ValueError: for ``every`` below 1, or a budget outside of (0, 1].
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Any,
+        targets: Any = None,
+        *,
+        every: int = 100,
+        budget: float = 0.02,
+        alarms: Sequence[Alarm] = DEFAULT_ALARMS,
+        log: str | Path | None = None,
+        writer: Any = None,
+        on_alarm: Callable[[Raised], object] | None = None,
+        **options: Any,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every: got {every}; it has to be at least 1")
+        if not 0 < budget <= 1:
+            raise ValueError(f"budget: got {budget}; it is a share of the time, above 0 and at most 1")
+        self.model, self.batch, self.targets, self.options = model, batch, targets, options
+        self.every, self.budget, self.log, self.writer = every, budget, log, writer
+        self.on_alarm = on_alarm or _warn
+        self.watchman = Watchman(tuple(alarms))
+        self.steps = 0
+        self.raised: list[Raised] = []
+        self.skipped: list[tuple[int, str]] = []
+        self.rows: list[Row] = []
+        self.spent = self.last = self.before = 0.0
+        self.started: float | None = None
+
+    def __enter__(self) -> Self:
+        """Start the clock, and take the first measurement."""
+        self.started = time.perf_counter()
+        if not self.rows:
+            self.measure()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the clock."""
+        self.before, self.started = self.elapsed, None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds between entering and leaving, so far, those before a checkpoint included."""
+        return self.before + (time.perf_counter() - self.started if self.started is not None else 0.0)
+
+    def step(self, loss: float | Tensor | None = None) -> Diagnosis | None:
+        """Count a training step, and measure if it is time; ``loss`` is noted with the measurement.
+
+        Raises:
+            RuntimeError: outside of a ``with`` block.
+        """
+        if self.started is None:
+            raise RuntimeError("step: the monitor is not running; use it in a with block")
+        self.steps += 1
+        if self.steps % self.every:
+            return None
+        if not distributed.agreed(self.spent + self.last <= self.budget * self.elapsed):
+            share = (self.spent + self.last) / max(self.elapsed, 1e-9)
+            self.skipped.append(
+                (self.steps, f"it would bring the share of time to {share:.1%} of {self.budget:.1%}")
+            )
+            return None
+        return self.measure(loss)
+
+    def measure(self, loss: float | Tensor | None = None) -> Diagnosis:
+        """Measure now, whatever it costs, and return the diagnosis."""
+        start = time.perf_counter()
+        found = diagnose(self.model, self.batch, self.targets, **self.options)
+        self.rows += [{"step": self.steps} | row for row in found.rows()]
+        if loss is not None:
+            self.rows.append({"step": self.steps, "layer": "", "metric": "training_loss", "value": float(loss)})
+        self._publish(found)
+        self.last = time.perf_counter() - start
+        self.spent += self.last
+        self._judge(found)
+        return found
+
+    def table(self) -> Any:
+        """Return all measurements as a ``pyarrow.Table`` with the columns step, layer, metric and value."""
+        import pyarrow as pa
+
+        columns = [("step", pa.int64()), ("layer", pa.string()), ("metric", pa.string()), ("value", pa.float64())]
+        return pa.Table.from_pylist(self.rows, schema=pa.schema(columns))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has to hold, in plain Python values."""
+        state = {name: getattr(self, name) for name in ("steps", "spent", "last")} | {"elapsed": self.elapsed}
+        lists = {"rows": [dict(row) for row in self.rows], "skipped": [list(pair) for pair in self.skipped]}
+        watch = {"best": dict(self.watchman.best), "on": sorted(self.watchman.on)}
+        return state | lists | watch | {"raised": [list(alarm) for alarm in self.raised]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()``, before or after entering."""
+        self.steps, self.spent, self.last = (state[name] for name in ("steps", "spent", "last"))
+        self.before = state["elapsed"]
+        self.started = None if self.started is None else time.perf_counter()
+        self.rows = [dict(row) for row in state["rows"]]
+        self.skipped = [(step, why) for step, why in state["skipped"]]
+        self.raised = [Raised(*alarm) for alarm in state["raised"]]
+        self.watchman.best, self.watchman.on = dict(state["best"]), set(state["on"])
+
+    def _publish(self, found: Diagnosis) -> None:
+        if self.log is not None and distributed.leads():
+            _write(Path(self.log), self.table())
+        if self.writer is not None and distributed.leads():
+            for row in found.rows():
+                name = "/".join(part for part in (row["metric"], row["layer"]) if part)
+                self.writer.add_scalar(name, row["value"], self.steps)
+
+    def _judge(self, found: Diagnosis) -> None:
+        new = self.watchman.look(self.steps, found)
+        self.raised += new
+        for alarm in new:
+            self.on_alarm(alarm)
+
+
+def _warn(alarm: Raised) -> None:
+    warnings.warn(alarm.message, PlasticityAlarm, stacklevel=2)
+
+
+def _write(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
+    from torch_experiments.records import replacing
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        pq.write_table(table, partial)
