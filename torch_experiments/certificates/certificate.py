@@ -26,7 +26,7 @@ from torch_experiments.diagnostics.gradients import default_loss
 from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.layout import Layout, Profile
 from torch_experiments.units.partition import Blocks, coarsest_blocks
-from torch_experiments.units.trace import Inputs, call
+from torch_experiments.units.trace import Inputs, call, evaluating, not_finite
 
 Part = Literal["frozen", "near", "optimizer", "stability"]
 PARTS: tuple[Part, ...] = ("frozen", "near", "optimizer", "stability")
@@ -154,6 +154,7 @@ def certify(
     start = time.perf_counter()
     _check_parts(parts)
     known = survey(model, inputs)
+    _check_finite(model, inputs, known)
     tolerance = _tolerance(model) if tolerance is None else tolerance
     blocks = coarsest_blocks(model, inputs, tolerance=tolerance, scaled=True, graph=known.graph)
     frozen = frozen_units(model, inputs, graph=known.graph, box=box) if "frozen" in parts else None
@@ -163,9 +164,9 @@ def certify(
     notes = list(_notes(model, known, frozen, parts))
     verdict = None
     if "optimizer" in parts:
-        still, signed = _held(model, frozen)
+        signed = {} if frozen is None else frozen.entries_of(Reason.SIGN)
         verdict = optimizer_verdict(
-            model, optimizer, layout, still, sign_frozen=signed, tolerance=_slack(tolerance)
+            model, optimizer, layout, masks, sign_frozen=signed, tolerance=_slack(tolerance)
         )
     held = None
     if "stability" in parts and dimension < parameters:
@@ -187,19 +188,6 @@ def certify(
     return Certificate(
         type(model).__name__, frozen, blocks, clusters, parameters, dimension, verdict, held, tuple(notes), seconds
     )
-
-
-def _held(model: nn.Module, frozen: Frozen | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the entries that stay frozen if they keep their values, and those that need to keep their sign only.
-
-    Weights out of a unit that is dead by sign need neither.
-    """
-    if frozen is None:
-        return {}, {}
-    signs = frozen.entries_of(Reason.SIGN)
-    weights = dict(model.named_parameters())
-    still = {name: mask & ~signs[name] for name, mask in frozen.entries.items()}
-    return still, {name: mask & (weights[name] <= 0) for name, mask in signs.items()}
 
 
 def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -268,6 +256,18 @@ def _tolerance(model: nn.Module) -> float:
 def _slack(tolerance: float) -> float:
     """Return how far, relative to a whole layer, sums may be off when each is off by ``tolerance`` at most."""
     return 10 * tolerance
+
+
+def _check_finite(model: nn.Module, inputs: Inputs, known: Survey) -> None:
+    seen = (tensor for tensor, _ in known.graph.values.values() if tensor.is_floating_point())
+    if not any(bool(tensor.isnan().any()) for tensor in seen):
+        return
+    with evaluating(model):
+        layer = not_finite(model, inputs) or "the inputs or parameters"
+    raise ValueError(
+        f"layer {layer!r}: it holds NaN, of which nothing can be certified; check inputs and parameters (a "
+        "learning rate that is too large is the usual cause)"
+    )
 
 
 def _check_parts(parts: Collection[Part]) -> None:

@@ -24,7 +24,7 @@ from torch_experiments.diagnostics.statistics import Statistics, gathered
 from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
 from torch_experiments.diagnostics.unit_measures import STILL
 from torch_experiments.scores import evaluating
-from torch_experiments.units.trace import call, flatten, same_device
+from torch_experiments.units.trace import call, flatten, not_finite, same_device
 
 SIZES = (  # floating-point operations a sample → samples, those with gradients, samples in a chunk
     (1e7, (512, 128, 512)),
@@ -175,7 +175,7 @@ class Measurement:
         if all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
             return
         assert self.first is not None
-        culprit = _culprit(self.model, self.first) or layer or "the output"
+        culprit = not_finite(self.model, self.first.inputs) or layer or "the output"
         raise ValueError(
             f"layer {culprit!r}: its output holds nan or inf; check the inputs and the parameters (a learning rate "
             "that is too large is the usual cause), or go back to an earlier checkpoint"
@@ -269,22 +269,3 @@ def _kept(rows: Tensor, index: Tensor | None) -> Tensor:
 def _measured(wanted: Mapping[str, Metric], level: str, of: Any) -> dict[str, float]:
     found = {name: metric.function(of) for name, metric in wanted.items() if metric.level == level}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _culprit(model: nn.Module, batch: Batch) -> str:
-    """Return the first module without children whose output is not finite, empty if there is none."""
-    names: list[str] = []
-
-    def look(name: str, output: Any) -> None:
-        if not all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
-            names.append(name)
-
-    leaves = [(name, m) for name, m in model.named_modules() if not any(True for _ in m.children())]
-    handles = [m.register_forward_hook(lambda _m, _i, out, name=name: look(name, out)) for name, m in leaves]
-    try:
-        with torch.no_grad():
-            call(model, batch.inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return names[0] if names else ""

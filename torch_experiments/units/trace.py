@@ -123,6 +123,25 @@ def flatten(item: Any) -> Iterator[Tensor]:
             yield from flatten(part)
 
 
+def not_finite(model: nn.Module, inputs: Inputs) -> str:
+    """Return the name of the first module without children whose output holds nan or inf, empty if none does."""
+    names: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if not all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
+            names.append(name)
+
+    leaves = [(name, m) for name, m in model.named_modules() if not any(True for _ in m.children())]
+    handles = [m.register_forward_hook(lambda _m, _i, out, name=name: look(name, out)) for name, m in leaves]
+    try:
+        with torch.no_grad():
+            call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return names[0] if names else ""
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put ``model`` in eval mode; the mode of every module is restored."""
