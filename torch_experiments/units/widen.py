@@ -50,7 +50,10 @@ def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Lay
     for name, value in plan.graph.parameters.items():
         if name in plan.graph.used:
             placements[name] = _placement(plan, name, value, tuple(profile(axis) for axis in value.axes))
-    outputs = {name: tuple(profile(a) for a in value.axes) for name, value in plan.graph.outputs.items()}
+    outputs = {
+        name: Placement(tuple(profile(a) for a in value.axes), exponent=plan.power(value.gauge))
+        for name, value in plan.graph.outputs.items()
+    }
     return Layout(plan.factor, placements, outputs)
 
 
@@ -81,9 +84,7 @@ def filled(
     mine = dict(wide.named_parameters()) | dict(wide.named_buffers())
     for name, place in layout.placements.items():
         equal = widened(base[name].detach(), place, layout.factor)
-        mine[name].data = (
-            (equal + noise(equal, place, spread, sides, generator)).contiguous() if spread else equal.clone()
-        )
+        mine[name].data = equal + noise(equal, place, spread, sides, generator) if spread else equal
         mine[name].grad = None
     return wide
 
