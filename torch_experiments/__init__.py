@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
     from torch_experiments.units.partition import coarsest_blocks
+    from torch_experiments.units.verify import verify
 
 HOMES = {
     "Recovery": "remedies.recovery",
@@ -26,6 +27,7 @@ HOMES = {
     "layout": "cloning",
     "residuals": "cloning",
     "trace": "units",
+    "verify": "units.verify",
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "layout",
     "residuals",
     "trace",
+    "verify",
 ]
 
 
