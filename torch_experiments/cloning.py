@@ -101,11 +101,12 @@ def layout(
     *,
     example_inputs: Inputs | None = None,
     attention: Attention = "heads",
+    samples: int | Literal["all"] = SAMPLES,
 ) -> Layout:
-    """Return where the copies lie in ``clone(model, factor, ...)``: what `residuals` and `deviations` need."""
+    """Return where the copies lie in ``clone(model, factor, ...)``: for `residuals`, `deviations` and `verify`."""
     _at_least_two(factor)
     inputs = chain_inputs(model) if example_inputs is None else example_inputs
-    return planned(model, factor, inputs, attention)[1]
+    return planned(model, factor, inputs, attention, samples)[1]
 
 
 def residuals(

@@ -77,11 +77,12 @@ def verify(
         samples: how many to run, or ``"all"``.
 
     Raises:
-        ValueError: for fewer than one sample.
+        ValueError: for fewer than one sample, or a network without a parameter or module of the layout.
         TraceError: for inputs on another device than a network.
     """
-    same_device(base, inputs)
-    same_device(twin, inputs)
+    for argument, model in (("twin", twin), ("base", base)):
+        _fits(argument, model, place)
+        same_device(model, inputs)
     weights = sum_deviations(twin, base, place)
     parts, f = evaluated(base, inputs, samples)
     g: list[Tensor] = []
@@ -90,6 +91,15 @@ def verify(
         g += _compared(twin, base, place, part, activations)
     tolerance = TOLERANCE.get(coarsest([*twin.parameters(), *f]), 0.05)
     return Verification(gap(f, g), weights, activations, sum(map(sample_count, parts)), tolerance)
+
+
+def _fits(argument: str, model: nn.Module, place: Layout) -> None:
+    known = {name for name, _ in (*model.named_parameters(), *model.named_buffers(), *model.named_modules())}
+    missing = next((name for name in (*place.placements, *place.outputs) if name not in known), None)
+    if missing is not None:
+        raise ValueError(
+            f"{argument}: has no {missing!r}, which `place` tells the copies of; pass the layout of this base"
+        )
 
 
 def sum_deviations(twin: nn.Module, base: nn.Module, place: Layout) -> dict[str, float]:
