@@ -156,6 +156,24 @@ def test_strangers_are_verified_and_powers_of_outputs_matter(kind):
     assert wrong.off == (["transformer.ln_f", "transformer"] if kind == "GPT2LMHeadModel" else [])
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_a_gap_is_infinite_for_numbers_that_are_not_finite_anywhere(place, bad):
+    f, g = [randn(3), randn(4)], [randn(3), randn(4)]
+    assert gap(f, g) < torch.inf
+    (f, g)[place[0]][place[1]][1] = bad
+    assert gap(f, g) == torch.inf
+
+
+def test_a_gap_is_relative_to_the_largest_output():
+    f, g = [torch.tensor([1.0, -4.0]), torch.tensor([[2.0]])], [torch.tensor([1.5, -4.0]), torch.tensor([[1.0]])]
+    assert gap(f, g) == 0.25
+    assert gap([torch.zeros(2)], [torch.zeros(2)]) == 0
+    assert gap([torch.zeros(2)], [torch.ones(2)]) == torch.inf
+    assert gap(f[:1], g) == torch.inf
+    assert gap([1j * f[0]], [1j * g[0]]) == 0.125
+
+
 class Rare(nn.Module):
     """A function that depends on the width, for large inputs only."""
 

@@ -161,12 +161,15 @@ def gap(base: list[Tensor], other: list[Tensor]) -> float:
         return math.inf
     size = max(_largest(f.detach()) for f in base)
     off = max(_largest((f - g).detach()) for f, g in zip(base, other, strict=True))
-    return off / size if size > 0 and math.isfinite(off) else (math.inf if off != 0 else 0.0)
+    if not (math.isfinite(size) and math.isfinite(off)):
+        return math.inf
+    return off / size if size > 0 else (math.inf if off > 0 else 0.0)
 
 
 def _largest(x: Tensor) -> float:
-    """Return ``max |x|``, without a copy of ``x`` where it is real."""
-    return float(x.abs().max() if x.is_complex() else torch.stack(x.aminmax()).abs().max())
+    """Return ``max |x|``, infinite for NaN, without a copy of ``x`` where it is real."""
+    found = float(x.abs().max() if x.is_complex() else torch.stack(x.aminmax()).abs().max())
+    return math.inf if math.isnan(found) else found
 
 
 def _options(wide: nn.Module, plan: Plan) -> Iterator[Option]:
