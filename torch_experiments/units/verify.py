@@ -111,8 +111,8 @@ def sum_deviations(twin: nn.Module, base: nn.Module, place: Layout) -> dict[str,
 
     For a linear map ``max |Σ_{u∈S_j} s_u w(u→v) − n_j s_v w̃_ij factor**c|`` over ``v ∈ S_i`` and ``j``, relative to
     the largest second term, with ``w̃`` of the base; for biases, norms and statistics, which are not summed,
-    ``max |b_v − s_v b̃_i factor**c|``. The largest of a layer's parameters and buffers. A parameter that is used as a
-    linear map and in another way too is compared as a map only.
+    ``max |b_v − s_v b̃_i factor**c|``. The largest of a layer's parameters and buffers. A parameter that is used
+    as a linear map and in another way too is compared as a map only.
     """
     mine = dict(twin.named_parameters()) | dict(twin.named_buffers())
     theirs = dict(base.named_parameters()) | dict(base.named_buffers())
