@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch_experiments.units import TraceError, trace
     from torch_experiments.units.check import deviations
     from torch_experiments.units.partition import coarsest_blocks
+    from torch_experiments.units.verify import verify
 
 HOMES = {
     "PlasticityMonitor": "diagnostics",
@@ -30,6 +31,7 @@ HOMES = {
     "layout": "cloning",
     "residuals": "cloning",
     "trace": "units",
+    "verify": "units.verify",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "remedies",
     "residuals",
     "trace",
+    "verify",
 ]
 
 

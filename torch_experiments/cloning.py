@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from torch_experiments.models import choose
 from torch_experiments.units.axes import Axis, find
-from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.units.graph import Graph, TraceError, Value, coarsest
 from torch_experiments.units.layout import Layout, Placement, Profile, Residual, identity, residuals_of
 from torch_experiments.units.plan import Attention
 from torch_experiments.units.trace import Inputs, trace
-from torch_experiments.units.widen import filled, planned, set_known
+from torch_experiments.units.verify import sum_deviations
+from torch_experiments.units.widen import SAMPLES, TOLERANCE, filled, planned, set_known
 
 Mode = Literal["equal", "equitable", "rows", "columns", "broken"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -51,6 +52,7 @@ def clone(
     *,
     example_inputs: Inputs | None = None,
     attention: Attention = "heads",
+    samples: int | Literal["all"] = SAMPLES,
 ) -> Model:
     """Return a copy of ``model`` with every hidden unit copied ``factor`` times that computes the same function.
 
@@ -59,7 +61,9 @@ def clone(
     matrix with zero sums of rows and of columns, a point of RE ∩ CE that is not block-constant. Three modes are
     broken on purpose: ``"rows"`` is row-equitable only (it computes the function, its errors are no copies),
     ``"columns"`` column-equitable only, ``"broken"`` neither. Norms, biases and statistics are copied.
-    The result is in ``model``'s dtype, device and mode; its function is compared with the base's in eval mode.
+    The result is in ``model``'s dtype, device and mode. Its function is verified in eval mode: outputs on the first
+    ``samples`` of the inputs (of the equal clone, whatever the mode), and, where rows are equitable, the sums of
+    all weights over copies, which holds for all inputs. `verify` tells it layer by layer, and on more samples.
     Beside parameters, sizes that modules keep as integers are set; a configuration object that came with the model
     (``model.config``) still describes the base.
 
@@ -71,9 +75,10 @@ def clone(
         example_inputs: a tensor, a sequence of positional or a mapping of keyword arguments; may be left out for
             an ``nn.Sequential`` that starts with a Linear layer.
         attention: copy whole ``"heads"``, or the ``"features"`` of each head, with queries and keys rescaled.
+        samples: how many samples to compare outputs on, or ``"all"``: a full pass of the wide network.
 
     Raises:
-        ValueError: for a factor below two or an unknown mode.
+        ValueError: for a factor below two, an unknown mode or fewer than one sample.
         TraceError: (a ValueError) for a model that cannot be traced or cloned; it names the layer and the fix.
 
     Source: JL25 Theorems 2.1 and 2.2 and the appendix on cloning experiments.
@@ -82,8 +87,12 @@ def clone(
     recipe = choose("mode", mode, MODES)
     choose("attention", attention, {"heads": 1, "features": 1})
     inputs = chain_inputs(model) if example_inputs is None else example_inputs
-    _, found, wide = planned(model, factor, inputs, attention)
-    return filled(model, wide, found, recipe.spread, (recipe.rows, recipe.columns), generator)
+    _, found, twin = planned(model, factor, inputs, attention, samples)
+    if recipe.spread:
+        filled(model, twin, found, recipe.spread, (recipe.rows, recipe.columns), generator)
+    if recipe.rows:
+        _same_sums(twin, model, found)
+    return twin
 
 
 def layout(
@@ -92,11 +101,12 @@ def layout(
     *,
     example_inputs: Inputs | None = None,
     attention: Attention = "heads",
+    samples: int | Literal["all"] = SAMPLES,
 ) -> Layout:
-    """Return where the copies lie in ``clone(model, factor, ...)``: what `residuals` and `deviations` need."""
+    """Return where the copies lie in ``clone(model, factor, ...)``: for `residuals`, `deviations` and `verify`."""
     _at_least_two(factor)
     inputs = chain_inputs(model) if example_inputs is None else example_inputs
-    return planned(model, factor, inputs, attention)[1]
+    return planned(model, factor, inputs, attention, samples)[1]
 
 
 def residuals(
@@ -246,11 +256,22 @@ def _chain_layout(graph: Graph, own: Mapping[Axis, Profile]) -> Layout:
         places = _profiles_of(value, own)
         inputs = frozenset(in_dim for _, in_dim in uses)
         placements[name] = Placement(places, frozenset(uses), graph.powers.get(name, ""), uneven=inputs)
-    return Layout(1, placements, {name: _profiles_of(value, own) for name, value in graph.outputs.items()})
+    outputs = {name: Placement(_profiles_of(value, own)) for name, value in graph.outputs.items()}
+    return Layout(1, placements, outputs)
 
 
 def _profiles_of(value: Value, own: Mapping[Axis, Profile]) -> tuple[Profile, ...]:
     return tuple(own.get(find(axis)) or identity(axis.size) for axis in value.axes)
+
+
+def _same_sums(twin: nn.Module, model: nn.Module, found: Layout) -> None:
+    tolerance = TOLERANCE.get(coarsest(model.parameters()), 0.05)
+    for layer, off in sum_deviations(twin, model, found).items():
+        if not off <= tolerance:
+            raise TraceError(
+                f"layer {layer!r}: its weights, summed over copies, differ from the base's by {off:.0e}; clone in "
+                "a wider dtype, and check the rules of this layer's operations"
+            )
 
 
 def _at_least_two(factor: int) -> None:

@@ -28,7 +28,7 @@ def module_reasons(model: nn.Module, layout: Layout, tolerance: float) -> Iterat
     """
     scales = scales_of(tuple(p for place in layout.placements.values() for p in place.profiles))
     for name, module in model.named_modules():
-        outputs = layout.profiles.get(name)
+        outputs = layout.outputs[name].profiles if name in layout.outputs else None
         if outputs is None or any(p.copied for p in outputs):
             yield from _of_dropout(name, module, outputs)
         own = scales if outputs is None else scales_of(outputs)

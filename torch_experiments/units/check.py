@@ -29,7 +29,8 @@ def deviations(model: nn.Module, layout: Layout, inputs: Inputs, loss: Callable[
     values: dict[str, Tensor] = {}
     errors: dict[str, Tensor] = {}
     modules = dict(model.named_modules())
-    wanted = {name: axes for name, axes in layout.profiles.items() if any(p.copied for p in axes) and name}
+    placed = {name: place.profiles for name, place in layout.outputs.items() if name}
+    wanted = {name: axes for name, axes in placed.items() if any(p.copied for p in axes)}
     handles = [modules[name].register_forward_hook(_keep(name, values, errors)) for name in wanted]
     try:
         parameters = [p for p in model.parameters() if p.requires_grad]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -188,8 +188,7 @@ class Graph:
 
     def precision(self) -> torch.dtype:
         """Return the coarsest floating dtype that the network computes in."""
-        kinds = {tensor.dtype for tensor, _ in self.values.values() if tensor.is_floating_point()}
-        return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float64)
+        return coarsest(tensor for tensor, _ in self.values.values())
 
     def scalar(self, number: Any) -> Gauge:
         """Return the gauge of a Python number that multiplies activations; a clone may compute another one."""
@@ -240,6 +239,12 @@ class Graph:
                     if not atom.fixed and atom not in seen:
                         seen.add(atom)
                         yield atom
+
+
+def coarsest(tensors: Iterable[Tensor]) -> torch.dtype:
+    """Return the coarsest floating dtype among tensors, float64 if there is none."""
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float64)
 
 
 def plus(*gauges: Gauge) -> Gauge:

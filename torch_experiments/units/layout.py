@@ -47,21 +47,24 @@ class Profile:
         square = self.scale.square()
         return torch.zeros_like(square).index_add(0, self.block, square)[self.block]
 
-    def coordinates(self, x: Tensor, dim: int) -> Tensor:
-        """Return ``Qᵀ x`` along a dimension, of size ``blocks`` there."""
-        shape = [1] * x.ndim
-        shape[dim] = -1
-        weight = (self.scale / self.square_norm().sqrt()).to(x).reshape(shape)
+    def block_norm(self) -> Tensor:
+        """Return ``‖s_i‖`` of each block, shape ``[blocks]``."""
+        return self.scale.new_zeros(int(self.block.max()) + 1).index_add(0, self.block, self.scale.square()).sqrt()
+
+    def sums(self, x: Tensor, dim: int) -> Tensor:
+        """Return ``Σ_{u∈S_j} s_u x_u`` along a dimension, of size ``blocks`` there."""
         size = list(x.shape)
         size[dim] = int(self.block.max()) + 1
-        return x.new_zeros(size).index_add(dim, self.block.to(x.device), x * weight)
+        return x.new_zeros(size).index_add_(dim, self.block.to(x.device), scaled(x, self.scale, dim))
+
+    def coordinates(self, x: Tensor, dim: int) -> Tensor:
+        """Return ``Qᵀ x`` along a dimension, of size ``blocks`` there."""
+        return scaled(self.sums(x, dim), 1 / self.block_norm(), dim)
 
     def project(self, x: Tensor, dim: int) -> Tensor:
         """Return ``Q Qᵀ x`` along a dimension."""
-        shape = [1] * x.ndim
-        shape[dim] = -1
-        weight = (self.scale / self.square_norm().sqrt()).to(x).reshape(shape)
-        return self.coordinates(x, dim).index_select(dim, self.block.to(x.device)) * weight
+        means = scaled(self.sums(x, dim), self.block_norm() ** -2, dim)
+        return scaled(means.index_select(dim, self.block.to(x.device)), self.scale, dim)
 
     @property
     def copied(self) -> bool:
@@ -95,11 +98,11 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Placements of parameters and buffers by name, with the factor of the copies."""
+    """Placements of parameters and buffers, and of the modules' outputs, by name, with the factor of the copies."""
 
     factor: int
     placements: Mapping[str, Placement]
-    profiles: Mapping[str, tuple[Profile, ...]] = field(default_factory=dict)
+    outputs: Mapping[str, Placement] = field(default_factory=dict)
 
 
 class Residual(NamedTuple):
@@ -123,18 +126,27 @@ def identity(units: int) -> Profile:
     return Profile(torch.arange(units), torch.ones(units, dtype=torch.float64))
 
 
+def scaled(x: Tensor, weight: Tensor, dim: int) -> Tensor:
+    """Return ``x`` times a vector along a dimension; ``x`` itself where all weights are one."""
+    if bool((weight == 1).all()):
+        return x
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    return x * weight.to(x).reshape(shape)
+
+
 def widened(base: Tensor, place: Placement, factor: int) -> Tensor:
-    """Return a parameter of the clone: ``W[block_i, block_j] · s_i s_j n_j / ‖s_j‖² · factor**c``, equal blocks."""
-    wide = base
+    """Return a parameter of the clone: ``W[block_i, block_j] · s_i s_j n_j / ‖s_j‖² · factor**c``, equal blocks.
+
+    The result is a new tensor. Dimensions are widened from the last to the first, which moves the longest rows.
+    """
+    wide = rescaled(base, factor, place.exponent)
     inputs = {in_dim for _, in_dim in place.matrices}
-    for dim, profile in enumerate(place.profiles):
-        wide = wide.index_select(dim, profile.block.to(base.device))
-        weight = _weight(profile, place, dim, dim in inputs)
-        if not bool((weight == 1).all()):
-            shape = [1] * base.ndim
-            shape[dim] = -1
-            wide = wide * weight.to(base).reshape(shape)
-    return rescaled(wide, factor, place.exponent)
+    for dim, profile in reversed(list(enumerate(place.profiles))):
+        if not torch.equal(profile.block, torch.arange(base.shape[dim])):
+            wide = wide.index_select(dim, profile.block.to(base.device))
+        wide = scaled(wide, _weight(profile, place, dim, dim in inputs), dim)
+    return wide.clone() if wide is base else wide
 
 
 def rescaled(x: Tensor, factor: int, exponent: Fraction) -> Tensor:
@@ -203,7 +215,7 @@ def _residual(
     parts = []
     for name in names:
         W = known[name].detach().double()
-        W0 = torch.zeros_like(W) if start is None else start[name].detach().double()
+        W0 = None if start is None else start[name].detach().double()
         parts.append(violations(W, W0, layout.placements[name]))
     rows, all_rows, columns, all_columns, off, size, size0 = (sum(p) ** 0.5 for p in zip(*parts, strict=True))
     tiny = torch.finfo(torch.float64).tiny
@@ -215,12 +227,12 @@ def _residual(
     )
 
 
-def violations(W: Tensor, W0: Tensor, place: Placement) -> tuple[float, ...]:
-    """Return squared norms: off rows, rows, off columns, columns, off the coset, ``W``, ``W₀``.
+def violations(W: Tensor, W0: Tensor | None, place: Placement) -> tuple[float, ...]:
+    """Return squared norms: off rows, rows, off columns, columns, off the coset, ``W``, ``W₀`` (zero if None).
 
     ``W`` and ``W₀`` have the shape of ``place``; the formulas are those of `residuals_of`.
     """
-    D = W - W0
+    D = W if W0 is None else W - W0
     on = project(D, place.tangent)
     rows = columns = (0.0, 0.0)
     for out_dim, in_dim in place.matrices:
@@ -228,7 +240,7 @@ def violations(W: Tensor, W0: Tensor, place: Placement) -> tuple[float, ...]:
         columns = _larger(columns, _side(W, place, out_dim, in_dim))
     if not place.matrices:
         rows, columns = _vector(W, place)
-    return (*rows, *columns, _square(D - on), _square(W), _square(W0))
+    return (*rows, *columns, _square(D - on), _square(W), 0.0 if W0 is None else _square(W0))
 
 
 def _side(W: Tensor, place: Placement, summed: int, kept: int) -> tuple[float, float]:
@@ -249,4 +261,5 @@ def _larger(one: tuple[float, float], other: tuple[float, float]) -> tuple[float
 
 
 def _square(x: Tensor) -> float:
-    return float(x.square().sum())
+    flat = x.reshape(-1)
+    return float(flat @ flat)

@@ -9,14 +9,14 @@ in front of the output layer takes the division.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from torch_experiments.units.axes import Axis, atoms, block, exponent, factors, find, fix, multiplicity
-from torch_experiments.units.graph import Demand, Graph, TraceError
+from torch_experiments.units.graph import Demand, Gauge, Graph, TraceError
 
 Attention = Literal["heads", "features"]
 Row = Mapping[str, Fraction]
@@ -32,12 +32,14 @@ class Plan:
         factor: copies of a unit.
         chosen: atoms whose indices are copied.
         exponents: ``c`` of the parameters that are multiplied by ``factor**c``.
+        numbers: ``c`` of the layers' own numbers that the clone computes ``factor**c`` times as large.
     """
 
     graph: Graph
     factor: int
     chosen: set[Axis]
     exponents: Mapping[str, Fraction]
+    numbers: Mapping[int, Fraction] = field(default_factory=dict)
 
     def size(self, axis: Axis) -> int:
         """Return the size of an axis in the clone."""
@@ -50,6 +52,10 @@ class Plan:
     def copied(self, axis: Axis) -> bool:
         """Return whether some index of ``axis`` has copies."""
         return any(atom in self.chosen for atom in atoms(axis))
+
+    def power(self, gauge: Gauge) -> Fraction:
+        """Return ``c`` of values of a gauge, whose copies are ``factor**c`` times the base's."""
+        return _known(gauge, self.exponents, self.chosen, self.numbers)
 
     def kept(self) -> dict[str, str]:
         """Return the parameters of which no axis is copied, with the reason: never silently."""
@@ -75,7 +81,7 @@ def make_plan(
             continue
         exponents = solve(graph, chosen, numbers or {})
         if not isinstance(exponents, Demand):
-            return Plan(graph, factor, chosen, exponents)
+            return Plan(graph, factor, chosen, exponents, numbers or {})
         _give_up(exponents, chosen)
 
 
@@ -180,16 +186,15 @@ def _guess(graph: Graph, chosen: set[Axis]) -> dict[str, Fraction]:
 
 def _equation(demand: Demand, guess: Row, chosen: set[Axis], numbers: Mapping[int, Fraction]) -> Equation:
     """Return the coefficients of the parameters' corrections, and the right-hand side."""
-    row, known = {}, Fraction(0)
-    for key, count in demand.gauge.items():
-        if isinstance(key, str):
-            row[key] = Fraction(count)
-            known += count * guess.get(key, Fraction(0))
-        elif isinstance(key, Axis):
-            known += count * (exponent(find(key), chosen) or 0)
-        else:
-            known += count * numbers.get(key, Fraction(0))
-    return row, -known
+    row = {key: Fraction(count) for key, count in demand.gauge.items() if isinstance(key, str)}
+    return row, -_known(demand.gauge, guess, chosen, numbers)
+
+
+def _known(gauge: Gauge, guess: Row, chosen: set[Axis], numbers: Mapping[int, Fraction]) -> Fraction:
+    """Return the value of a gauge under exponents of parameters, copies of axes, and numbers."""
+    values: dict[Any, Fraction] = {**guess, **numbers}
+    values |= {key: Fraction(exponent(find(key), chosen) or 0) for key in gauge if isinstance(key, Axis)}
+    return sum((count * values.get(key, Fraction(0)) for key, count in gauge.items()), Fraction(0))
 
 
 def _reluctance(graph: Graph, name: str) -> tuple[bool, int]:

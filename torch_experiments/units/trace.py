@@ -142,6 +142,23 @@ def not_finite(model: nn.Module, inputs: Inputs) -> str:
     return names[0] if names else ""
 
 
+def sample_count(inputs: Inputs) -> int:
+    """Return the size of the first axis that all tensors of ``inputs`` share; 0 where they share none."""
+    sizes = {t.shape[0] if t.ndim else 0 for t in flatten(inputs)}
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def samples_between(inputs: Any, start: int, stop: int) -> Any:
+    """Return nested ``inputs`` with a range of the first axis of every tensor; other objects stay."""
+    if isinstance(inputs, Tensor):
+        return inputs[start:stop]
+    if isinstance(inputs, Mapping):
+        return {key: samples_between(item, start, stop) for key, item in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return [samples_between(item, start, stop) for item in inputs]
+    return inputs
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put ``model`` in eval mode; the mode of every module is restored."""

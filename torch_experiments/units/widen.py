@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,23 @@ from torch_experiments.units.axes import Axis, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.layout import Layout, Placement, Profile, noise, widened
 from torch_experiments.units.plan import Attention, Plan, make_plan
-from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, same_device, trace
+from torch_experiments.units.trace import (
+    Inputs,
+    call,
+    evaluating,
+    flatten,
+    reference_kernels,
+    same_device,
+    sample_count,
+    samples_between,
+    trace,
+)
 
 Model = TypeVar("Model", bound=nn.Module)
 TRIES = 64
 DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)
 Setting = list[tuple[list[str], str, Any]]
+SAMPLES = 7  # few, and a size that layers rarely have, so that no layer's own size is taken for it
 TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-11, torch.float32: 1e-4}
 
 
@@ -50,7 +61,10 @@ def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Lay
     for name, value in plan.graph.parameters.items():
         if name in plan.graph.used:
             placements[name] = _placement(plan, name, value, tuple(profile(axis) for axis in value.axes))
-    outputs = {name: tuple(profile(a) for a in value.axes) for name, value in plan.graph.outputs.items()}
+    outputs = {
+        name: Placement(tuple(profile(a) for a in value.axes), exponent=plan.power(value.gauge))
+        for name, value in plan.graph.outputs.items()
+    }
     return Layout(plan.factor, placements, outputs)
 
 
@@ -81,9 +95,7 @@ def filled(
     mine = dict(wide.named_parameters()) | dict(wide.named_buffers())
     for name, place in layout.placements.items():
         equal = widened(base[name].detach(), place, layout.factor)
-        mine[name].data = (
-            (equal + noise(equal, place, spread, sides, generator)).contiguous() if spread else equal.clone()
-        )
+        mine[name].data = equal + noise(equal, place, spread, sides, generator) if spread else equal
         mine[name].grad = None
     return wide
 
@@ -122,13 +134,42 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
         return list(flatten(call(model, inputs)))
 
 
+def evaluated(model: nn.Module, inputs: Inputs, samples: int | Literal["all"]) -> tuple[list[Inputs], list[Tensor]]:
+    """Return the first samples in parts of at most `SAMPLES`, and the outputs for all of them.
+
+    Where the network does not run on a part, or tensors share no batch axis, the inputs stay whole. Parts keep
+    memory small, which is also faster.
+    """
+    if samples != "all" and samples < 1:
+        raise ValueError(f"samples: got {samples}; give at least 1, or 'all'")
+    given = sample_count(inputs)
+    count = given if samples == "all" else min(samples, given)
+    pieces = max(-(-count // SAMPLES), 1)
+    edges = [count * k // pieces for k in range(pieces + 1)]
+    if count == given and pieces == 1:
+        return [inputs], outputs(model, inputs)
+    parts = [samples_between(inputs, *ends) for ends in itertools.pairwise(edges)]
+    try:
+        return parts, [f for part in parts for f in outputs(model, part)]
+    except DOES_NOT_RUN:
+        return [inputs], outputs(model, inputs)
+
+
 def gap(base: list[Tensor], other: list[Tensor]) -> float:
     """Return ``max |f − g| / max |f|`` over all outputs; infinite where shapes differ or values are not finite."""
     if [f.shape for f in base] != [g.shape for g in other]:
         return math.inf
-    size = max(float(f.detach().abs().max()) for f in base)
-    off = max(float((f - g).detach().abs().max()) for f, g in zip(base, other, strict=True))
-    return off / size if size > 0 and math.isfinite(off) else (math.inf if off != 0 else 0.0)
+    size = max(_largest(f.detach()) for f in base)
+    off = max(_largest((f - g).detach()) for f, g in zip(base, other, strict=True))
+    if not (math.isfinite(size) and math.isfinite(off)):
+        return math.inf
+    return off / size if size > 0 else (math.inf if off > 0 else 0.0)
+
+
+def _largest(x: Tensor) -> float:
+    """Return ``max |x|``, infinite for NaN, without a copy of ``x`` where it is real."""
+    found = float(x.abs().max() if x.is_complex() else torch.stack(x.aminmax()).abs().max())
+    return math.inf if math.isnan(found) else found
 
 
 def _options(wide: nn.Module, plan: Plan) -> Iterator[Option]:
@@ -226,20 +267,26 @@ def _first_infinite(model: nn.Module, inputs: Inputs) -> str:
 
 
 def planned(
-    model: Model, factor: int, inputs: Inputs, attention: Attention = "heads"
+    model: Model,
+    factor: int,
+    inputs: Inputs,
+    attention: Attention = "heads",
+    samples: int | Literal["all"] = SAMPLES,
 ) -> tuple[Plan, Layout, Model]:
-    """Return plan, layout and the equal clone of ``model``, fitted and verified.
+    """Return plan, layout and the equal clone of ``model``, fitted, and verified on the first ``samples``.
 
-    Where layers compute a number from their new sizes (attention's ``1/√d``), the clone is traced again and the
-    parameters are rescaled for it.
+    The trace takes at most `SAMPLES`. Where layers compute a number from their new sizes (attention's ``1/√d``),
+    the clone is traced again and the parameters are rescaled for it.
 
     Raises:
+        ValueError: for fewer than one sample.
         TraceError: when no choice of sizes computes the function of the base.
     """
     same_device(model, inputs)
-    base = outputs(model, inputs)
-    _finite(model, base, inputs)
-    graph = trace(model, inputs)
+    parts, base = evaluated(model, inputs, samples)
+    _finite(model, base, parts)
+    few = parts[0]
+    graph = trace(model, few)
     plan = make_plan(graph, factor, attention)
     if not plan.chosen:
         raise TraceError(_nothing(plan))
@@ -248,14 +295,14 @@ def planned(
     for setting in settings(wide, plan):
         apply(wide, setting)
         try:
-            for found in _attempts(model, wide, plan, inputs, attention):
-                off = gap(base, outputs(wide, inputs))
+            for found in _attempts(model, wide, plan, few, attention):
+                off = gap(base, [g for part in parts for g in outputs(wide, part)])
                 if off <= tolerance:
                     return found, layout_of(found), wide
                 closest = min(closest, off)
         except DOES_NOT_RUN as problem:
             error = error or problem
-    raise _misfit(wide, plan, inputs, error, closest)
+    raise _misfit(wide, plan, few, error, closest)
 
 
 def _attempts(
@@ -278,10 +325,11 @@ def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention)
     return make_plan(plan.graph, plan.factor, attention, found)
 
 
-def _finite(model: nn.Module, base: list[Tensor], inputs: Inputs) -> None:
+def _finite(model: nn.Module, base: list[Tensor], parts: list[Inputs]) -> None:
     if not all(bool(torch.isfinite(b).all()) for b in base):
+        layer = next(filter(None, (_first_infinite(model, part) for part in parts)), "")
         raise TraceError(
-            f"layer {_first_infinite(model, inputs)!r}: its activations are not finite on the example inputs; "
+            f"layer {layer!r}: its activations are not finite on the example inputs; "
             "clone a network whose outputs are"
         )
 
