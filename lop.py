@@ -1,4 +1,4 @@
-"""The command line: `lop claims`, `lop figures`, `lop kernel`, `lop simulate`, `lop run` and `lop data`."""
+"""The command line; `lop --help` lists its commands."""
 
 import os
 import sys
@@ -205,6 +205,140 @@ def run(
     changes = {"protocol": protocol, "precision": precision, "device": device}
     options = {"stack": stack, "resume": resume, "threads": threads}
     _guarded(lambda: experiments.main(names, arch, profile, seeds, data, out, changes, **options))
+
+
+@app.command
+def certify(
+    model: Positional[str],
+    input_: Annotated[str, arg(name="input")] = "",
+    checkpoint: Path | None = None,
+    settings: str = "{}",
+    optimizer: str | None = None,
+    optimizer_settings: str = "{}",
+    batch: Path | None = None,
+    samples: int = 64,
+    tokens: int | None = None,
+    seed: int = 0,
+    dtype: Literal["float32", "float64", "bfloat16"] | None = None,
+    box: tuple[float, float] | None = None,
+    html: Path | None = None,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """Which units of a network are frozen or copies, and whether its optimizer can move them.
+
+    Args:
+        model: module:function that makes the network, such as my_package.models:make.
+        input_: Shape of one input, such as 3,64,64; random inputs are used unless --batch is given.
+        checkpoint: Weights, .safetensors or a torch file of tensors alone.
+        settings: Keyword arguments of the function, as JSON.
+        optimizer: Of torch.optim, in small letters; gradient flow if not given. Its state is read from a checkpoint
+            that has it under "optimizer".
+        optimizer_settings: Its keyword arguments, as JSON.
+        batch: File of inputs and targets, .safetensors, or of inputs, .npy.
+        samples: Number of random inputs.
+        tokens: Draw integers below this number instead of Gaussian inputs.
+        seed: Of random inputs.
+        dtype: Convert the network first.
+        box: Lower and upper bound of all inputs, to find units that are dead wherever inputs lie in it.
+        html: Write the certificate to this page too.
+        as_json: Print JSON.
+    """
+    from torch_experiments import commands
+
+    def act() -> None:
+        subject = commands.Subject(
+            model, settings, checkpoint, _shape(input_), samples, tokens, seed, batch, dtype, box
+        )
+        commands.run_certify(subject, optimizer, optimizer_settings, html, as_json)
+
+    _guarded(act)
+
+
+@app.command
+def diagnose(
+    model: Positional[str],
+    input_: Annotated[str, arg(name="input")] = "",
+    checkpoint: Path | None = None,
+    settings: str = "{}",
+    batch: Path | None = None,
+    samples: int = 512,
+    tokens: int | None = None,
+    seed: int = 0,
+    dtype: Literal["float32", "float64", "bfloat16"] | None = None,
+    full: bool = False,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """How dead, duplicate, saturated and low in rank the units of a network are.
+
+    Args:
+        model: module:function that makes the network.
+        input_: Shape of one input, such as 3,64,64; random inputs are used unless --batch is given.
+        checkpoint: Weights, .safetensors or a torch file of tensors alone.
+        settings: Keyword arguments of the function, as JSON.
+        batch: File of inputs and targets, .safetensors, or of inputs, .npy.
+        samples: Number of random inputs.
+        tokens: Draw integers below this number instead of Gaussian inputs.
+        seed: Of random inputs.
+        dtype: Convert the network first.
+        full: The metrics that cost many passes too: tangent kernel, sharpness, spectrum of the Hessian.
+        as_json: Print JSON.
+    """
+    from torch_experiments import commands
+
+    def act() -> None:
+        subject = commands.Subject(model, settings, checkpoint, _shape(input_), samples, tokens, seed, batch, dtype)
+        commands.run_diagnose(subject, full, as_json)
+
+    _guarded(act)
+
+
+@app.command
+def clone(
+    model: Positional[str],
+    out: Path,
+    input_: Annotated[str, arg(name="input")] = "",
+    factor: int = 2,
+    mode: Literal["equal", "equitable", "rows", "columns", "broken"] = "equal",
+    checkpoint: Path | None = None,
+    settings: str = "{}",
+    batch: Path | None = None,
+    samples: int = 8,
+    tokens: int | None = None,
+    seed: int = 0,
+    dtype: Literal["float32", "float64", "bfloat16"] | None = None,
+) -> None:
+    """Widen a network so that every hidden unit has copies and the function stays the same; write its weights.
+
+    Args:
+        model: module:function that makes the network.
+        out: File for the weights, .safetensors.
+        input_: Shape of one input, such as 3,64,64; random inputs are used unless --batch is given.
+        factor: Copies of a unit.
+        mode: Equal weights, random equitable ones, or one of the kinds that are broken on purpose.
+        checkpoint: Weights, .safetensors or a torch file of tensors alone.
+        settings: Keyword arguments of the function, as JSON.
+        batch: File of inputs, .safetensors or .npy.
+        samples: Number of random inputs.
+        tokens: Draw integers below this number instead of Gaussian inputs.
+        seed: Of random inputs and weights.
+        dtype: Convert the network first.
+    """
+    from torch_experiments import commands
+
+    def act() -> None:
+        subject = commands.Subject(model, settings, checkpoint, _shape(input_), samples, tokens, seed, batch, dtype)
+        commands.run_clone(subject, factor, mode, out)
+
+    _guarded(act)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(n) for n in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError(
+            f"input: got {text!r}; write the sizes of one input with commas, such as 3,64,64"
+        ) from None
 
 
 @app.command

@@ -47,6 +47,7 @@ class Certificate:
         model: name of its class.
         frozen: units without gradient, each with its reason and radius; None if not asked for.
         blocks: the coarsest partition into copies, scaled and signed ones included.
+        boxed: whether units that are dead wherever inputs lie in a box were looked for.
         near: clusters of near-clones on the batch; None if not asked for.
         parameters: entries of the trained parameters that the network reads.
         dimension: of the set on which gradients on the batch keep it: ``parameters`` less one for every entry that
@@ -59,6 +60,7 @@ class Certificate:
 
     model: str
     frozen: Frozen | None
+    boxed: bool
     blocks: Blocks
     near: tuple[Cluster, ...] | None
     parameters: int
@@ -186,7 +188,17 @@ def certify(
     clusters = near_clones(model, inputs, threshold=near, known=known) if "near" in parts else None
     seconds = time.perf_counter() - start
     return Certificate(
-        type(model).__name__, frozen, blocks, clusters, parameters, dimension, verdict, held, tuple(notes), seconds
+        model=type(model).__name__,
+        frozen=frozen,
+        boxed=box is not None,
+        blocks=blocks,
+        near=clusters,
+        parameters=parameters,
+        dimension=dimension,
+        optimizer=verdict,
+        stability=held,
+        notes=tuple(notes),
+        seconds=seconds,
     )
 
 

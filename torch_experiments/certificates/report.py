@@ -79,7 +79,8 @@ def _frozen(c: Certificate) -> Table:
     )
     assert c.frozen is not None
     for layer, n in c.frozen.by_layer().items():
-        table.add_row(layer, *(str(n[key]) for key in ("units", "sign", "interval", "observed")))
+        boxed = str(n["interval"]) if c.boxed else "no box given"
+        table.add_row(layer, str(n["units"]), str(n["sign"]), boxed, str(n["observed"]))
     return table
 
 

@@ -1,0 +1,169 @@
+"""`lop certify`, `diagnose` and `clone`: a network from its factory, weights as tensors alone, plain messages."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import lop
+from torch_experiments import clone, loading
+from torch_experiments.models import mlp
+
+MLP = "torch_experiments.models:mlp"
+SETTINGS = '{"inputs": 6, "classes": 3, "width": 4, "depth": 2}'
+
+
+def base() -> nn.Sequential:
+    """Return the network of `SETTINGS`."""
+    return mlp(6, 3, width=4, depth=2)
+
+
+def said(capsys: pytest.CaptureFixture[str], act: Any) -> str:
+    """Return the one line with which a command ends, and check its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        act()
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err.strip()
+    assert len(printed.splitlines()) == 1
+    return printed
+
+
+class Evil:
+    """An object whose unpickling writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_a_clone_is_written_and_certified_with_the_state_of_its_optimizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, wide = tmp_path / "base.safetensors", tmp_path / "wide.safetensors"
+    save_file(base().state_dict(), weights)
+    lop.clone(MLP, wide, "6", factor=2, checkpoint=weights, settings=SETTINGS)
+    assert "linear1.weight: (4, 6) -> (8, 6)" in capsys.readouterr().out
+    wider = SETTINGS.replace("4", "8")
+    model = mlp(6, 3, width=8, depth=2)
+    loading.load_weights(model, wide)
+    x, y = torch.randn(20, 6), torch.arange(20) % 3
+    save_file({"inputs": x, "targets": y}, tmp_path / "batch.safetensors")
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    optimizer.state[model.linear1.weight]["exp_avg"][0] += 1
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "run.pt")
+    lop.certify(
+        MLP,
+        checkpoint=tmp_path / "run.pt",
+        settings=wider,
+        optimizer="adam",
+        batch=tmp_path / "batch.safetensors",
+        as_json=True,
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] > found["dimension"]
+    assert found["optimizer"]["clones"] == "left"
+    assert found["stability"]["kind"] == "saddle"
+    lop.certify(MLP, "6", checkpoint=wide, settings=wider, optimizer="adam", html=tmp_path / "page.html")
+    assert "exact copies" in capsys.readouterr().out
+    assert "exact copies" in (tmp_path / "page.html").read_text()
+
+
+def test_a_file_that_runs_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traps = {"evil.pt": tmp_path / "ran", "evil.bin": tmp_path / "ran"}
+    torch.save({"model": Evil(tmp_path / "ran")}, tmp_path / "evil.pt")
+    (tmp_path / "evil.bin").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    torch.save(base(), tmp_path / "whole.pt")
+    for name in (*traps, "whole.pt"):
+        file = tmp_path / name
+        found = said(capsys, lambda: lop.certify(MLP, "6", checkpoint=file, settings=SETTINGS))  # noqa: B023
+        assert "holds Python objects" in found
+        assert "refused" in found
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_key_by_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = clone(base(), 2).state_dict() | {"extra": torch.zeros(1)}
+    del state["head.bias"]
+    save_file(state, tmp_path / "x.safetensors")
+    found = said(capsys, lambda: lop.certify(MLP, "6", checkpoint=tmp_path / "x.safetensors", settings=SETTINGS))
+    for words in ("missing in the file: head.bias", "unknown to the model: extra", "(8, 6) in the file, (4, 6)"):
+        assert words in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"model": "nowhere"}, "write module:function"),
+        ({"model": "no.such:make"}, "cannot import 'no.such'"),
+        ({"model": "torch_experiments.models:mpl"}, "has no 'mpl'"),
+        ({"model": "torch_experiments.models:ACTIVATIONS"}, "is a dict"),
+        ({"settings": "{}"}, "missing a required argument: 'inputs'"),
+        ({"settings": "width=3"}, "is no JSON"),
+        ({"input_": ""}, "--input 3,64,64, or --batch FILE"),
+        ({"input_": "3x4"}, "with commas"),
+        ({"input_": "0"}, "every size has to be 1 or more"),
+        ({"optimizer": "adamm"}, "allowed are 'asgd'"),
+        ({"optimizer": "adam", "optimizer_settings": '{"rate": 1}'}, "optimizer: "),
+        ({"checkpoint": Path("none.pt")}, "there is no file none.pt"),
+        ({"batch": Path("lop.py")}, "it has to be .safetensors"),
+        ({"html": Path("nowhere/x.html")}, "there is no folder nowhere"),
+        ({"box": (1.0, 0.0)}, "box: got 1.0 to 0.0; the lower bound comes first"),
+    ],
+)
+def test_bad_input_ends_with_one_line(
+    arguments: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"model": MLP, "input_": "6", "settings": SETTINGS} | arguments
+    assert words in said(capsys, lambda: lop.certify(**given))
+
+
+def test_damaged_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("x.safetensors", "x.pt"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 not a checkpoint")
+        file = tmp_path / name
+        assert "damaged" in said(capsys, lambda: lop.certify(MLP, "6", checkpoint=file, settings=SETTINGS))  # noqa: B023
+
+
+def test_the_clone_refuses_other_names_and_leaves_no_half_written_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "has to end in .safetensors" in said(
+        capsys, lambda: lop.clone(MLP, tmp_path / "x.pt", "6", settings=SETTINGS)
+    )
+    assert "factor" in said(capsys, lambda: lop.clone(MLP, tmp_path / "x.safetensors", "6", 1, settings=SETTINGS))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_diagnose_prints_its_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lop.diagnose(MLP, "6", settings=SETTINGS)
+    assert "random inputs" in capsys.readouterr().out
+    save_file({"inputs": torch.randn(20, 6), "targets": torch.arange(20) % 3}, tmp_path / "b.safetensors")
+    lop.diagnose(MLP, settings=SETTINGS, batch=tmp_path / "b.safetensors", as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert 0 <= found["act1"]["dead_fraction"] <= 1
+    assert found[""]["gradient_norm"] > 0
+
+
+def test_the_command_line_finds_a_module_in_the_present_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
+    )
+    command = [sys.executable, str(Path(lop.__file__)), "certify", "mine:make", "--input", "3", "--box", "0", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "certificate of Sequential" in done.stdout
