@@ -97,3 +97,25 @@ def test_constant_units_are_in_no_cluster() -> None:
 def test_a_wrong_threshold_is_named() -> None:
     with pytest.raises(ValueError, match=r"threshold: got 1.5; it has to be in \[0, 1\)"):
         near_clones(network(nn.Linear(4, 5)), randn(5, 4), threshold=1.5)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+@pytest.mark.parametrize("noise", [1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize(
+    ("activation", "scale"),
+    [(nn.GELU(), 1.0), (nn.ReLU(), 3.0), (nn.Tanh(), -1.0)],
+    ids=["exact", "scaled", "signed"],
+)
+def test_any_share_of_noisy_copies_is_found_and_nothing_else(
+    share: float, noise: float, activation: nn.Module, scale: float
+) -> None:
+    """The first units of a wide layer are copied onto the last ones, with noise on all their weights."""
+    model, count = network(nn.Linear(16, 200), activation, nn.Linear(200, 5)), int(200 * share)
+    for weight, dim in ((model[0].weight, 0), (model[0].bias, 0), (model[2].weight, 1)):
+        rows = weight.data.movedim(dim, 0)
+        copies = scale * rows[:count]
+        rows[-count:] = copies * (1 + noise * torch.randn(copies.shape, generator=rng(), dtype=torch.float64))
+    found = near_clones(model, randn(500, 16))
+    assert {cluster.units for cluster in found} == {(k, 200 - count + k) for k in range(count)}
+    assert all(cluster.scales[1] == pytest.approx(scale, rel=10 * noise) for cluster in found)
+    assert all(noise / 30 < cluster.weights < 2 * noise for cluster in found)
