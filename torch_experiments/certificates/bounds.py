@@ -117,7 +117,8 @@ def _rule(step: Step) -> Rule | None:
 
 def _is_lost(step: Step) -> bool:
     """Return whether the result is random or left over in memory, or an index is not known."""
-    if torch.Tag.nondeterministic_seeded in step.func.tags or plain_name(step).startswith(("empty", "new_empty")):
+    random = torch.Tag.nondeterministic_seeded in step.func.tags and step.activation is None
+    if random or plain_name(step).startswith(("empty", "new_empty")):
         return True
     return plain_name(step) in MOVES and any(not x.known for x in _intervals(step) if not _floats(step, x))
 

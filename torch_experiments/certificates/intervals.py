@@ -5,7 +5,8 @@ own dtype may return: a sum of ``n`` products is computed as ``Σ t_i (1 + θ_i)
 ``|θ_i| ≤ γ_n = n u / (1 − n u)`` (Higham 2002, section 3.1), ``u`` the unit roundoff. Positive and negative terms
 are therefore summed apart, ``P`` and ``N``, and ``P (1 + γ) − N (1 − γ)`` bounds the sum from above; a sum without
 positive terms stays non-positive. The bounds are float64; ``γ`` has room for their own rounding, and terms that
-underflow add the smallest normal number each. Algorithms that round otherwise (TF32, Winograd) are not covered.
+underflow add the smallest normal number each (a product that is zero in float64 counts as zero). Algorithms that
+round otherwise (TF32, Winograd) are not covered.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def bilinear(
     """Return bounds of ``f(x, y) + shift`` for a bilinear ``f`` with coefficients 0 and 1.
 
     With positive and negative parts ``x = x⁺ − x⁻`` the products ``x⁺y⁺, x⁻y⁻`` are positive and ``x⁺y⁻, x⁻y⁺``
-    negative terms; each part is bounded on its own. Exact where one factor is a point.
+    negative terms; each part is bounded on its own. Exact where one factor has one sign or is a point; where both
+    have either sign, the bounds by midpoints are taken where they are better.
     """
     xp, xn, yp, yn = *_parts(x), *_parts(y)
     up = _sum(f, (xp.hi, yp.hi), (xn.hi, yn.hi)), _sum(f, (xp.lo, yn.lo), (xn.lo, yp.lo))
@@ -106,7 +108,35 @@ def bilinear(
     if shift is not None:
         up = up[0] + shift.hi.clamp_min(0), up[1] + (-shift.hi).clamp_min(0)
         down = down[0] + shift.lo.clamp_min(0), down[1] + (-shift.lo).clamp_min(0)
-    return outward(up, down, terms + 1, dtype)
+    found = outward(up, down, terms + 1, dtype)
+    if not (_straddles(x) and _straddles(y)):
+        return found
+    middle = _by_midpoints(f, x, y, terms + 1, dtype, shift)
+    return Interval(torch.maximum(found.lo, middle.lo), torch.minimum(found.hi, middle.hi))
+
+
+def _straddles(x: Interval) -> bool:
+    return bool(((x.lo < 0) & (x.hi > 0)).any())
+
+
+def _by_midpoints(
+    f: Map, x: Interval, y: Interval, terms: int, dtype: torch.dtype, shift: Interval | None
+) -> Interval:
+    """Return ``f(m, n) ± (f(|m|, s) + f(r, |n|) + f(r, s))`` of ``m ± r`` and ``n ± s`` (Rump 1999)."""
+    (m, r), (n, s) = _midpoint(x), _midpoint(y)
+    radius = f(m.abs(), s) + f(r, n.abs()) + f(r, s)
+    share = (2 * terms + 10) * torch.finfo(dtype).eps / 2
+    if share >= 0.5 or not bool(radius.isfinite().all()):
+        return everything(radius)
+    error = 2 * share * (f(m.abs(), n.abs()) + radius) + terms * torch.finfo(dtype).tiny
+    centre, b = f(m, n), point(torch.zeros_like(radius)) if shift is None else shift
+    error = error + 2 * share * torch.maximum(b.lo.abs(), b.hi.abs())
+    return Interval(centre - radius + b.lo - error, centre + radius + b.hi + error)
+
+
+def _midpoint(x: Interval) -> tuple[Tensor, Tensor]:
+    middle = (x.lo + x.hi) / 2
+    return middle, torch.maximum(x.hi - middle, middle - x.lo) * (1 + 4 * torch.finfo(torch.float64).eps)
 
 
 def product(x: Interval, y: Interval, dtype: torch.dtype) -> Interval:

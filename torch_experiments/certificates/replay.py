@@ -35,15 +35,16 @@ class Replay(Generic[T]):
         self.values: dict[int, T] = {}
         self.sites: dict[int, T] = {}
         self._homes: dict[int, set[Tensor]] = {}
-        self._overwritten = _overwritten_leaves(graph)
+        self._lost = _overwritten_leaves(graph)
         for step in graph.steps:
             self._run(step)
 
     def value(self, tensor: Tensor) -> T:
         """Return what stands for ``tensor``."""
+        if id(tensor) in self._lost:
+            return self.domain.unknown(tensor)
         if id(tensor) not in self.values:
-            changes = id(tensor) in self._overwritten
-            self._bind(tensor, self.domain.unknown(tensor) if changes else self.domain.leaf(tensor))
+            self._bind(tensor, self.domain.leaf(tensor))
         return self.values[id(tensor)]
 
     def _run(self, step: Step) -> None:
@@ -52,13 +53,13 @@ class Replay(Generic[T]):
             self.sites[step.number] = args[0]
         results = self.domain.apply(step._replace(args=args, kwargs=kwargs))
         for tensor in written(step):
-            for alias in self._homes.get(_home(tensor), set()):
-                self.values[id(alias)] = self.domain.unknown(alias)
-        for tensor, value in zip(tensors([step.result]), results, strict=True):
+            self._lost |= {id(alias) for alias in self._homes.get(_home(tensor), set())}
+        for tensor, value in zip([*tensors([step.result]), *written(step)], [*results, *results[:1]], strict=False):
             self._bind(tensor, value)
 
     def _bind(self, tensor: Tensor, value: T) -> None:
         self.values[id(tensor)] = value
+        self._lost.discard(id(tensor))
         self._homes.setdefault(_home(tensor), set()).add(tensor)
 
 

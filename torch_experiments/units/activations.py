@@ -137,9 +137,7 @@ ACTIVATIONS: Mapping[str, Callable[[Arguments], Activation | None]] = {
     "clamp_max": lambda a: _clamp(None, a["max"]),
     "threshold": lambda a: _threshold(a["threshold"], a["value"]),
     "hardsigmoid": _always(flat=(Piece(-INFINITY, -3, 0.0), Piece(3, INFINITY, 1.0)), low=0.0, high=1.0),
-    "hardswish": _always(
-        flat=(Piece(-INFINITY, math.nextafter(-3, -4), 0.0),), low=-0.375, shape="valley", turning=-1.5
-    ),
+    "hardswish": _always(flat=(Piece(-INFINITY, -3, 0.0),), low=-0.375, shape="valley", turning=-1.5),
     "softshrink": lambda a: _shrink(a["lambd"]),
     "hardshrink": lambda a: _shrink(a["lambd"]),
     "sigmoid": _always(low=0.0, high=1.0),
