@@ -26,7 +26,7 @@ SETTINGS: Mapping[str, Settings] = {
     "optimizer-reset": (),
     "redo": (("every", 50), ("threshold", 0.025)),
     "cbp": (("rate", 1e-3), ("maturity", 50)),
-    "snr": (("eta", 0.01), ("least", 50)),
+    "snr": (("eta", 0.01), ("least", 100)),
     "weight-clipping": (("kappa", 2.0),),
     "spectral": (("strength", 1e-3),),
     "parseval": (("strength", 1e-3),),
@@ -34,15 +34,19 @@ SETTINGS: Mapping[str, Settings] = {
     "escape": (),
     "recovery": (),
 }
+VARIANTS: Mapping[str, tuple[str, Settings]] = {
+    f"{name}-mean": (name, (*SETTINGS[name], ("second_moments", "mean"))) for name in ("redo", "cbp")
+}
 
 
 def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
-    """Return a configuration a remedy, and a norm; profiles as in `e02_symptoms`, ``quick`` with fewer
-    tasks.
+    """Return a configuration a remedy, a variant and a norm; profiles as in `e02_symptoms`, ``quick`` with fewer
+    tasks. Variants replace units as the remedies do, but leave them the mean of the second moments.
     """
     plain = e02_symptoms.base(profile, arch, data, experiment="e04_remedies")
     if profile == "quick":
         plain = dataclasses.replace(plain, tasks=TASKS)
-    found = {name: dataclasses.replace(plain, remedy=name, remedy_settings=s) for name, s in SETTINGS.items()}
+    cells = {name: (name, settings) for name, settings in SETTINGS.items()} | VARIANTS
+    found = {label: dataclasses.replace(plain, remedy=r, remedy_settings=s) for label, (r, s) in cells.items()}
     norms = {f"{norm}-norm": dataclasses.replace(plain, norm=norm) for norm in ("layer", "batch")}
     return found | norms

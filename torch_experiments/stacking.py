@@ -37,7 +37,7 @@ class Network:
 
     Attributes:
         model: its parameters may be changed in place.
-        moments: of a parameter, the optimizer's tensors of its shape; to be changed in place.
+        moments: of a parameter, the optimizer's tensors of its shape by name; to be changed in place.
         memory: all of the optimizer's state; emptied, it has forgotten.
         fresh: a network of the same shape as it would start from another seed.
         seed: of this network.
@@ -49,7 +49,7 @@ class Network:
     """
 
     model: nn.Module
-    moments: Callable[[nn.Parameter], list[Tensor]]
+    moments: Callable[[nn.Parameter], Mapping[str, Tensor]]
     memory: MutableMapping[Any, Any]
     fresh: Callable[[int], nn.Module]
     seed: int
@@ -92,8 +92,8 @@ class Engine(Protocol):
     def step(self, loss: Tensor, edit: Callable[[], None] | None = None) -> None:
         """Descend along the gradient of the sum of ``loss [S]``; ``edit`` may change gradients before."""
 
-    def moments(self, s: int, parameter: nn.Parameter) -> list[Tensor]:
-        """Return the optimizer's tensors of the shape of a parameter of network ``s``."""
+    def moments(self, s: int, parameter: nn.Parameter) -> Mapping[str, Tensor]:
+        """Return the optimizer's tensors of the shape of a parameter of network ``s``, by name."""
 
 
 class Separate:
@@ -115,9 +115,9 @@ class Separate:
             edit()
         self.optimizer.step()
 
-    def moments(self, s: int, parameter: nn.Parameter) -> list[Tensor]:
+    def moments(self, s: int, parameter: nn.Parameter) -> Mapping[str, Tensor]:
         """Return the tensors of the parameter's shape in the optimizer's state."""
-        return list(moments_of(self.optimizer.state.get(parameter, {}), parameter))
+        return moments_of(self.optimizer.state.get(parameter, {}), parameter)
 
 
 class Stacked:
@@ -161,10 +161,11 @@ class Stacked:
             edit()
         self.optimizer.step()
 
-    def moments(self, s: int, parameter: nn.Parameter) -> list[Tensor]:
+    def moments(self, s: int, parameter: nn.Parameter) -> Mapping[str, Tensor]:
         """Return views of row ``s`` of the optimizer's tensors."""
         stacked = self.stack[self._names[id(parameter)]]
-        return [tensor[s] for tensor in moments_of(self.optimizer.state.get(stacked, {}), stacked)]
+        found = moments_of(self.optimizer.state.get(stacked, {}), stacked)
+        return {name: tensor[s] for name, tensor in found.items()}
 
     def _one(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(self.skeleton, parameters, (x,))
@@ -181,11 +182,10 @@ def engine(models: Sequence[nn.Module], make: Make) -> Engine:
     return Separate(models, make) if len(models) == 1 else Stacked(models, make)
 
 
-def moments_of(state: Mapping[str, Any], like: Tensor) -> Iterator[Tensor]:
-    """Yield the tensors of the shape of ``like`` in the optimizer's state of one parameter; numbers are none."""
-    for value in state.values():
-        if isinstance(value, Tensor) and value.shape == like.shape and value.ndim:
-            yield value
+def moments_of(state: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of the shape of ``like`` in the optimizer's state of one parameter; numbers are none."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor) and value.ndim}
+    return {name: value for name, value in tensors.items() if value.shape == like.shape}
 
 
 def _is_chain(model: nn.Module) -> bool:

@@ -439,7 +439,7 @@ class Run:
         with torch.no_grad():
             for name, p in head_of(network.model).named_parameters():
                 p.copy_(new.get_parameter(name) if new is not None else torch.zeros_like(p))
-                for moment in network.moments(p) if self.config.protocol == "corrected" else []:
+                for moment in network.moments(p).values() if self.config.protocol == "corrected" else []:
                     moment.zero_()
 
     def _close(self, k: int) -> None:

@@ -178,3 +178,25 @@ def test_all_processes_replace_the_same_units(tmp_path: Path) -> None:
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert torch.equal(one["parallel"], other["parallel"])
     assert not torch.equal(one["inside"], other["inside"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [*KINDS, "escape"])
+def test_a_remedy_on_a_gpu_does_what_it_does_on_the_cpu(kind: str) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        model = network().to(device)
+        optimizer = adam(model)
+        remedy = remedies.Escape() if kind == "escape" else KINDS[kind]()
+        bound = remedy.on(model, optimizer, example_inputs=X[0].to(device))
+        with torch.no_grad():
+            model[0].bias[1] = -50
+        for step in range(6):
+            optimizer.zero_grad()
+            model(X[step].to(device)).square().sum().backward()
+            bound.before_step()
+            optimizer.step()
+            bound.step()
+        bound.task()
+        found.append(weights(model).cpu())
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)

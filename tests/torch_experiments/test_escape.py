@@ -193,3 +193,37 @@ def test_a_tied_embedding_is_not_split() -> None:
         model.head.weight[:, 0] += 0.1
         model.head.weight[:, 1] -= 0.1
     assert distance(model(tokens), before) > 1e-3
+
+
+def hugging_face() -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
+    """Return small models from configurations, with random weights, and their inputs."""
+    transformers = pytest.importorskip("transformers")
+    gpt2 = transformers.GPT2Config(
+        n_layer=1, n_embd=8, n_head=2, vocab_size=11, n_positions=6, bos_token_id=0, eos_token_id=0
+    )
+    plain = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 10}
+    vit_config = transformers.ViTConfig(**plain, image_size=8, patch_size=4)
+    resnet = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic")
+    return {
+        "gpt2": (transformers.GPT2LMHeadModel(gpt2), {"input_ids": torch.arange(12).reshape(2, 6) % 11}),
+        "vit": (transformers.ViTForImageClassification(vit_config), {"pixel_values": inputs((2, 3, 8, 8))}),
+        "resnet": (transformers.ResNetForImageClassification(resnet), {"pixel_values": inputs((2, 3, 32, 32))}),
+    }
+
+
+@pytest.mark.parametrize("name", ["gpt2", "vit", "resnet"])
+def test_models_of_others_escape_and_are_recycled(name: str) -> None:
+    base, given = hugging_face()[name]
+    wide = clone(base.double().eval(), 2, example_inputs=given)
+    optimizer = torch.optim.AdamW(wide.parameters())
+    before = wide(**given).logits
+    assert Escape(dead=False).on(wide, optimizer, example_inputs=given).apply()
+    assert distance(wide(**given).logits, before) < 1e-12
+    bound = remedies.ReDo(threshold=0.99).on(wide, optimizer, example_inputs=given)
+    wide.train()(**given).logits.square().sum().backward()
+    optimizer.step()
+    touched = bound.apply()
+    assert touched
+    for layer in bound.network.layers:
+        silent = (layer.out_sums(wide) == 0).nonzero().flatten().tolist()
+        assert silent == touched.get(layer.name, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import math
 from dataclasses import dataclass, field
@@ -69,11 +70,17 @@ def escape(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, rem
     return (remedy or Escape()).on(model, optimizer, example_inputs=X, loss=lambda: loss_of(model))
 
 
-def trapped() -> nn.Module:
-    """Return a tanh network of width 12 on the manifold of one of width 3 that has learnt what it can."""
+@functools.cache
+def learnt() -> nn.Module:
+    """Return a tanh network of width 3 that has learnt what it can."""
     base = mlp(2, 1, width=3, depth=1, activation="tanh", dtype=torch.float64)
     descend(base, sgd(base), 1500)
-    return clone(base, 4, example_inputs=X)
+    return base
+
+
+def trapped() -> nn.Module:
+    """Return a network of width 12 on the manifold of that one."""
+    return clone(learnt(), 4, example_inputs=X)
 
 
 def test_recovery_frees_a_network_of_clones_and_the_loss_falls_below_the_trapped_one() -> None:
@@ -205,3 +212,17 @@ def test_the_controller_of_a_run_acts_where_it_looks() -> None:
     remedy.after_step(network, state, 1)
     assert not torch.equal(model.linear1.weight[:2], kept[:2])
     assert torch.equal(model(X), before)
+
+
+def test_alarms_stay_new_when_a_remedy_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    model, monitor = trapped(), Fake([Alarm("dead")])
+    recovery = Recovery(monitor, escape(model), patience=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(Escape, "apply", fails)
+        with pytest.raises(KeyboardInterrupt):
+            recovery.step()
+    assert (recovery.seen, recovery.actions) == (0, [])
+    assert len(recovery.step()) == 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments import remedies
-from torch_experiments.remedies.surgery import Moments, Slice, Whole, commit, zeroed
+from torch_experiments.remedies.surgery import Moments, Slice, Whole, commit, forgotten, zeroed
 
 OPTIMIZERS: dict[str, Any] = {
     "SGD": {"momentum": 0.9},
@@ -83,7 +83,7 @@ def test_state_that_cannot_be_split_is_named_once() -> None:
     moments = Moments(optimizer)
     with pytest.warns(UserWarning, match="'row_var', 'col_var'"):
         found = [moments(p) for p in model.parameters()]
-    assert found == [[], []]
+    assert found == [{}, {}]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         moments(model[0].weight)
@@ -146,3 +146,39 @@ def test_edits_that_overlap_are_taken_back() -> None:
     assert torch.equal(x, torch.arange(6.0).reshape(2, 3))
     commit(edits[:2])
     assert x.tolist() == [[0, 0, 0], [0, 4, 5]]
+
+
+@pytest.mark.parametrize("name", ["Adam", "Adamax", "RMSprop", "Adagrad"])
+def test_second_moments_become_the_mean_of_their_tensor_on_request(name: str) -> None:
+    squares = {"Adam": ("exp_avg_sq", "max_exp_avg_sq"), "Adamax": ("exp_inf",)}.get(name, ("square_avg", "sum"))
+    model, optimizer = trained(name)
+    weight = model[0].weight
+    before = copy.deepcopy(optimizer.state[weight])
+    remedies.replace(remedies.ReDo().on(model, optimizer).network, {"0": torch.tensor([2])}, 0, second="mean")
+    for key, value in optimizer.state[weight].items():
+        if isinstance(value, Tensor) and value.shape == weight.shape:
+            expected = float(before[key].sum()) / 12 if key in squares else 0.0
+            assert value[2].tolist() == pytest.approx([expected] * 3, rel=1e-14), key
+
+
+def first_steps(second: str) -> Tensor:
+    """Return the sizes of 20 steps of a replaced unit under a constant gradient, in units of the learning rate."""
+    weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float64))
+    optimizer = torch.optim.Adam([weight], lr=1.0)
+    places = []
+    for step in range(10_020):
+        if step == 10_000:
+            for key, moment in Moments(optimizer)(weight).items():
+                commit([forgotten(key, moment, 0, torch.tensor([1]), second)])
+        places.append(weight.detach()[1, 0].item())
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    return torch.tensor(places)[-20:].diff().abs()
+
+
+def test_a_replaced_unit_starts_too_fast_unless_its_second_moments_are_typical() -> None:
+    t = torch.arange(1, 20, dtype=torch.float64)
+    expected = (1 - 0.9**t) / (1 - 0.999**t).sqrt()
+    torch.testing.assert_close(first_steps("zero").double(), expected, rtol=1e-3, atol=0)
+    assert (int(expected.argmax()) + 1, round(float(expected.max()), 1)) == (12, 6.6)
+    assert first_steps("mean").max() < 1.05

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
-from torch_experiments.remedies.surgery import Edit, Slice, commit
+from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, commit
 from torch_experiments.remedies.units import replacements
 from torch_experiments.stacking import Network
 from torch_experiments.streams import generator
@@ -39,14 +39,15 @@ class Escape(Remedy):
     weights (`units.partition.coarsest_blocks`); the perturbation of a weight has entries of ``size`` times its rms
     before its block sums are removed. Weights with another use besides this linear map (tied ones, embeddings) are
     left. Dead units are those that are zero on the whole probe batch in eval mode. Units that a norm couples are
-    not drawn again, since their neighbours would feel it. The optimizer's moments of drawn units are zero
-    afterwards, those of split weights are kept.
+    not drawn again, since their neighbours would feel it. The optimizer forgets drawn units
+    (`surgery`) and keeps the moments of split weights.
 
     Attributes:
         size: of the perturbation, relative to the rms of the weight.
         tolerance: of the partition; 1e-9 in float64 and 1e-4 else if None.
         scaled: whether scaled and signed copies are clones too (C8).
         clones, dead: what to look for.
+        second_moments: of drawn units; their tensor's mean, or ``"zero"``.
 
     Source: theory E2; for dead units compare Sokar et al. (2023), arXiv 2302.12902.
     """
@@ -56,6 +57,7 @@ class Escape(Remedy):
     scaled: bool = True
     clones: bool = True
     dead: bool = True
+    second_moments: SecondMoments = "mean"
 
     def __post_init__(self) -> None:
         if not 0 < self.size < math.inf:
@@ -74,7 +76,7 @@ class Escape(Remedy):
                 edits.append(edit)
                 touched[name] = edit.at.tolist()
         if self.dead and (found := dead_units(network)):
-            edits += replacements(network, found, place)
+            edits += replacements(network, found, place, self.second_moments)
             touched |= {name: units.tolist() for name, units in found.items()}
         commit(edits)
         return touched

@@ -69,7 +69,7 @@ class Action:
         remedy: its name.
         reason: the alarms or the certificate.
         layers: layers (of drawn units) and weights (of split columns) that were changed.
-        units: their number.
+        units: number of their units; 0 where whole parameters were changed.
         loss_before, loss_after: nan where the remedy was bound without a loss.
         function_change: ``max |f' − f| / max |f|`` over the outputs on the probe batch in eval mode.
         norm_before, norm_after: Euclidean norm of all parameters.
@@ -128,16 +128,16 @@ class Recovery:
         self.answered: dict[str, int] = {}
 
     def step(self) -> list[Action]:
-        """Answer the alarms that are new, and return what was done."""
+        """Answer the alarms that are new, and return what was done; alarms stay new if a remedy fails."""
         new = [] if self.monitor is None else list(self.monitor.alarms[self.seen :])
-        self.seen += len(new)
         due = [alarm for alarm in new if self._is_due(alarm.kind)]
         wanted: dict[int, tuple[Bound, list[str]]] = {}
         for alarm in due:
             for bound in self._for(alarm.kind):
-                self.answered[alarm.kind] = self.steps
                 wanted.setdefault(id(bound), (bound, []))[1].append(_told(alarm))
         done = [self._perform(bound, "; ".join(reasons)) for bound, reasons in wanted.values()]
+        self.answered |= {alarm.kind: self.steps for alarm in due if self._for(alarm.kind)}
+        self.seen += len(new)
         self.steps += 1
         return done
 

@@ -6,16 +6,17 @@ interrupts it, a keyboard interrupt too, what was written is taken back, so weig
 A moment is a tensor of the optimizer's state that has the shape of its parameter: momentum buffers (SGD, Muon,
 RMSprop), ``exp_avg``, ``exp_avg_sq``, ``max_exp_avg_sq`` (Adam and its relatives), ``sum`` (Adagrad), ``prev`` and
 ``step_size`` (Rprop), and so on. The moments of replaced units are set to zero. Counters of steps are one a tensor,
-not one a unit, and are left as they are: with Adam the first step of a replaced unit is then
-``lr · (1 − β₁) / √(1 − β₂)``, 3.2 times the learning rate with the usual numbers, since its moments start at zero
-while the bias correction has long ended.
+not one a unit, and are left as they are. Adam's bias correction has then long ended when a replaced unit starts,
+and under a constant gradient its step number ``t`` is ``(1 − β₁ᵗ) / √(1 − β₂ᵗ)`` times the learning rate: 3.2 times
+at first and 6.6 times at the twelfth step, with the usual betas. `SecondMoments` ``"mean"`` avoids it: second
+moments of replaced units become the mean of their tensor, so that a replaced unit moves as fast as the others do.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from torch_experiments.stacking import moments_of
 
 Undo = Callable[[], object]
+SecondMoments = Literal["zero", "mean"]
+SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum", "acc_delta")
 
 
 class Edit(Protocol):
@@ -105,6 +108,12 @@ def zeroed(tensor: Tensor, dim: int, index: Tensor) -> Slice:
     return Slice(tensor, dim, index, tensor.new_zeros(shape))
 
 
+def forgotten(name: str, moment: Tensor, dim: int, index: Tensor, second: SecondMoments) -> Slice:
+    """Return the edit of the moments of replaced units: zero, or for second moments what ``second`` says."""
+    edit = zeroed(moment, dim, index)
+    return edit._replace(value=edit.value + moment.mean()) if second == "mean" and name in SQUARES else edit
+
+
 class Moments:
     """The tensors of an optimizer's state that have the shape of their parameter.
 
@@ -116,11 +125,11 @@ class Moments:
         self.optimizer = optimizer
         self.warned: set[str] = set()
 
-    def __call__(self, parameter: nn.Parameter) -> list[Tensor]:
-        """Return the tensors, to be changed in place."""
+    def __call__(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """Return the tensors by name, to be changed in place."""
         state = self.optimizer.state.get(parameter, {})
         self._warn([name for name, value in state.items() if _unknown(value, parameter)])
-        return list(moments_of(state, parameter))
+        return moments_of(state, parameter)
 
     def _warn(self, names: Sequence[str]) -> None:
         new = [name for name in names if name not in self.warned]

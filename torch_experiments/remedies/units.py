@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from torch_experiments.models import choose
 from torch_experiments.remedies.base import REPLACEMENT, Remedy, State, Touched, seed_of
-from torch_experiments.remedies.surgery import Edit, Slice, Whole, commit, zeroed
+from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, Whole, commit, forgotten, zeroed
 from torch_experiments.stacking import Network
 from torch_experiments.units.groups import Edge
 from torch_experiments.units.hidden import HiddenLayer, watch
@@ -24,7 +26,16 @@ class Watching(Remedy):
     """What remedies that replace units have in common: what every unit said in the last training pass.
 
     A unit is what its readers get: after the norm, the pooling and the dropout between them.
+
+    Attributes:
+        second_moments: what becomes of those of replaced units: ``"zero"``, as published, or their tensor's
+            ``"mean"``, see `surgery`.
     """
+
+    second_moments: SecondMoments = field(default="zero", kw_only=True)
+
+    def __post_init__(self) -> None:
+        choose("second_moments", self.second_moments, dict.fromkeys(get_args(SecondMoments)))
 
     @property
     def watches(self) -> bool:
@@ -84,7 +95,7 @@ class ReDo(Watching):
         for layer in network.layers:
             size = self.size(network, state, layer)
             chosen[layer.name] = (size <= self.threshold * size.mean()).nonzero().flatten()
-        return replace(network, chosen, place)
+        return replace(network, chosen, place, second=self.second_moments)
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ class ContinualBackprop(Watching):
                 chosen[layer.name] = corrected.argsort(stable=True)[: min(due, int(mature.sum()))]
                 edits += [zeroed(t, 0, chosen[layer.name]) for t in (utility, age)]
                 edits.append(Whole(account, account - due))
-        replace(network, chosen, step, edits)
+        replace(network, chosen, step, edits, self.second_moments)
 
 
 @dataclass(frozen=True)
@@ -171,10 +182,16 @@ class SelfNormalizedReset(Watching):
             if bool(late.any()):
                 chosen[layer.name] = late.nonzero().flatten()
                 edits += [zeroed(t, 0, chosen[layer.name]) for t in (intervals, length, silence)]
-        replace(network, chosen, step, edits)
+        replace(network, chosen, step, edits, self.second_moments)
 
 
-def replace(network: Network, chosen: Chosen, place: int, beside: list[Edit] | None = None) -> dict[str, list[int]]:
+def replace(
+    network: Network,
+    chosen: Chosen,
+    place: int,
+    beside: Sequence[Edit] = (),
+    second: SecondMoments = "zero",
+) -> dict[str, list[int]]:
     """Give units fresh in-weights and own parameters, zero out-weights and zero moments, all or nothing.
 
     Biases, scales, shifts and statistics of norms come from a fresh network like the in-weights. Moments are those
@@ -185,17 +202,18 @@ def replace(network: Network, chosen: Chosen, place: int, beside: list[Edit] | N
         chosen: indices of units by layer of ``network.layers``.
         place: chooses the fresh network.
         beside: what is written with it.
+        second: what becomes of second moments.
 
     Returns:
         The units by layer, layers without any left out.
     """
     found = {name: units for name, units in chosen.items() if len(units)}
     if found or beside:
-        commit([*(replacements(network, found, place) if found else ()), *(beside or ())])
+        commit([*(replacements(network, found, place, second) if found else ()), *beside])
     return {name: units.tolist() for name, units in found.items()}
 
 
-def replacements(network: Network, chosen: Chosen, place: int) -> Iterator[Edit]:
+def replacements(network: Network, chosen: Chosen, place: int, second: SecondMoments = "zero") -> Iterator[Edit]:
     """Yield what `replace` writes."""
     other = network.fresh(seed_of(network, REPLACEMENT, place))
     old, new = _tensors(network.model), _tensors(other)
@@ -207,16 +225,18 @@ def replacements(network: Network, chosen: Chosen, place: int) -> Iterator[Edit]
             tensor, index = old[edge.parameter], _entries(edge, units)
             fresh = new[edge.parameter].detach()
             yield Slice(tensor, edge.dim, index, fresh.index_select(edge.dim, index.to(fresh.device)))
-            yield from _forgotten(network, tensor, edge, index)
+            yield from _forgotten(network, tensor, edge, index, second)
         for edge in layer.group.outgoing:
             tensor, index = old[edge.parameter], _entries(edge, units)
             yield zeroed(tensor, edge.dim, index)
-            yield from _forgotten(network, tensor, edge, index)
+            yield from _forgotten(network, tensor, edge, index, second)
 
 
-def _forgotten(network: Network, tensor: Tensor, edge: Edge, index: Tensor) -> Iterator[Edit]:
-    for moment in network.moments(tensor) if isinstance(tensor, nn.Parameter) else ():
-        yield zeroed(moment, edge.dim, index)
+def _forgotten(
+    network: Network, tensor: Tensor, edge: Edge, index: Tensor, second: SecondMoments
+) -> Iterator[Edit]:
+    moments = network.moments(tensor) if isinstance(tensor, nn.Parameter) else {}
+    yield from (forgotten(name, moment, edge.dim, index, second) for name, moment in moments.items())
 
 
 def _entries(edge: Edge, units: Tensor) -> Tensor:
