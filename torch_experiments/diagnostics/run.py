@@ -83,8 +83,8 @@ def diagnose(
         seed: of the choice of positions and of random probes.
 
     Raises:
-        ValueError: for fewer than two samples, an unknown metric or layer, a profile of another size, and for
-            values that are not finite; the message names the first layer that returned them.
+        ValueError: for fewer than two samples, an unknown metric or layer, or a profile of another size.
+        NotFiniteError: a ValueError, for nan or inf; the message names the first layer that returned one.
         TypeError: for a batch that is none.
         TraceError: for inputs on another device than the model.
     """
@@ -102,6 +102,10 @@ def diagnose(
         for part in _parts(stream, limit, differentiated, chunk):
             watch.add(part.to(precision(model)))
         return watch.result(wanted, start)
+
+
+class NotFiniteError(ValueError):
+    """A layer returned nan or inf; the message names it."""
 
 
 @dataclass
@@ -170,13 +174,13 @@ class Measurement:
         """Check that an output is finite, and say which layer was the first not to be.
 
         Raises:
-            ValueError: if it is not.
+            NotFiniteError: if it is not.
         """
         if all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
             return
         assert self.first is not None
         culprit = not_finite(self.model, self.first.inputs) or layer or "the output"
-        raise ValueError(
+        raise NotFiniteError(
             f"layer {culprit!r}: its output holds nan or inf; check the inputs and the parameters (a learning rate "
             "that is too large is the usual cause), or go back to an earlier checkpoint"
         )
