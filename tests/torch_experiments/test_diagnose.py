@@ -357,6 +357,13 @@ def test_a_channel_that_speaks_on_one_pixel_is_not_dead():
     assert found.about.values == {"1": 40_000}
 
 
+def test_outputs_are_units_and_tokens_of_the_input_positions():
+    model = nn.Sequential(nn.Linear(6, 9), nn.Sigmoid())
+    found = diagnose(model, normal(5, 7, 6, dtype=torch.float32))
+    assert not found.about.notes
+    assert found.about.values == {"1": 35}
+
+
 class Untraceable(nn.Module):
     def __init__(self):
         super().__init__()
@@ -419,7 +426,7 @@ def test_a_stream_is_one_batch():
     whole = diagnose(model, x, y, gradient_samples=20)
     pairs = diagnose(model, [(x[:20], y[:20]), (x[20:27], y[20:27]), (x[27:], y[27:])], gradient_samples=20)
     parallel = diagnose(model, iter([x[:30], x[30:]]), iter([y[:30], y[30:]]), gradient_samples=20)
-    for found in (pairs, parallel):
+    for found in (pairs, parallel, diagnose(model, (x, y), gradient_samples=20)):
         assert found.about.samples == 50
         for layer, metrics in whole.items():
             assert found[layer] == pytest.approx(metrics, rel=1e-7), layer
@@ -448,6 +455,18 @@ def test_half_precision_comes_close_to_single():
         assert found[""]["gradient_norm"] == pytest.approx(single[""]["gradient_norm"], rel=0.1)
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_cpu_does():
+    model = cnn(8, 5, width=4, depth=1, hidden=6, dtype=torch.float64)
+    x, y = normal(50, 3, 8, 8), torch.arange(50) % 5
+    here = diagnose(model, x, y, metrics="full")
+    there = diagnose(model.cuda(), x.cuda(), y.cuda(), metrics="full")
+    for layer, metrics in here.items():
+        assert there[layer] == pytest.approx(metrics, rel=1e-6), layer
+    with pytest.raises(ValueError, match="an input on cpu"):
+        diagnose(model, x)
+
+
 def test_the_network_is_left_as_it_was():
     model = mlp(6, 3, width=5, depth=2, norm="batch", dropout=0.5).train()
     model.act1.eval()
@@ -457,6 +476,8 @@ def test_the_network_is_left_as_it_was():
     slopes = [p.grad.clone() for p in model.parameters()]
     modes = [m.training for m in model.modules()]
     state = torch.get_rng_state()
+    data = torch.utils.data.TensorDataset(x, y)
+    diagnose(model, torch.utils.data.DataLoader(data, batch_size=10, shuffle=True))
     first, again = diagnose(model, x, y, metrics="full"), diagnose(model, x, y, metrics="full")
     assert first == again
     assert torch.equal(state, torch.get_rng_state())

@@ -91,14 +91,15 @@ def diagnose(
     start = time.perf_counter()
     model = model.module if isinstance(model, DistributedDataParallel) else model
     wanted = chosen(metrics)
-    first, stream = _first(opened(batch, targets), model)
-    known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
-    most, differentiated, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
-    limit = samples if samples is not None else most if isinstance(batch, Tensor | Mapping) else None
-    differentiated = differentiated if gradient_samples is None else gradient_samples
-    watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
     devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
     with evaluating(model), torch.random.fork_rng(devices=devices):
+        first, stream = _first(opened(batch, targets), model)
+        known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
+        most, differentiated, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
+        whole = isinstance(batch, Tensor | Mapping | tuple)
+        limit = most if samples is None and whole else samples
+        differentiated = differentiated if gradient_samples is None else gradient_samples
+        watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
         for part in _parts(stream, limit, differentiated, chunk):
             watch.add(part.to(precision(model)))
         return watch.result(wanted, start)
@@ -236,7 +237,8 @@ class Measurement:
 
     def _network(self, wanted: Mapping[str, Metric]) -> dict[str, float]:
         assert self.first is not None
-        if not any(metric.level == "network" for metric in wanted.values()):
+        asked = any(metric.level == "network" for metric in wanted.values())
+        if not asked or not any(p.requires_grad for p in self.model.parameters()):
             return {}
         found = _measured(wanted, "network", Probe(self.model, self.first, self.loss, self.seed))
         totals = distributed.total(found.values())
