@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments import PlasticityMonitor
+from torch_experiments import PlasticityMonitor, Recovery, remedies
 from torch_experiments.diagnostics import (
     Alarm,
     Diagnosis,
@@ -64,7 +64,7 @@ def test_a_dying_network_raises_alarms_and_a_healthy_one_none():
         model = network()
         with PlasticityMonitor(model, *task(), every=5, budget=None, **FAST) as monitor:
             right = train(model, monitor, rate)
-        found[name] = (monitor.raised, sum(right[-20:]) / 20)
+        found[name] = (monitor.alarms, sum(right[-20:]) / 20)
         assert len({row["step"] for row in monitor.rows}) == 31
     assert found["healthy"][0] == []
     assert found["healthy"][1] > 0.9
@@ -79,9 +79,9 @@ def test_an_alarm_comes_before_accuracy_falls(drift, dies):
     with PlasticityMonitor(model, *task(), every=5, budget=None, **FAST) as monitor:
         right = train(model, monitor, 0.05, steps=240, every=240, drift=drift)
     falls = [k for k in range(60, 240) if sum(right[k - 10 : k]) / 10 < 0.9]
-    assert bool(falls) == bool(monitor.raised) == dies
+    assert bool(falls) == bool(monitor.alarms) == dies
     if dies:
-        assert monitor.raised[0].step < falls[0] - 10
+        assert monitor.alarms[0].step < falls[0] - 10
 
 
 @pytest.mark.filterwarnings("ignore::torch_experiments.diagnostics.PlasticityAlarm")
@@ -91,8 +91,8 @@ def test_a_network_that_diverges_is_an_alarm_and_does_not_stop_training():
         with torch.no_grad():
             model.linear2.bias.fill_(torch.nan)
         assert monitor.step() is None
-    assert [alarm.metric for alarm in monitor.raised] == ["finite"]
-    assert "layer 'linear2'" in monitor.raised[0].message
+    assert [alarm.metric for alarm in monitor.alarms] == ["finite"]
+    assert "layer 'linear2'" in monitor.alarms[0].message
 
 
 def diagnosis(**metrics):
@@ -135,6 +135,24 @@ def test_alarms_warn_or_call():
         kinds = [w.category for w in caught]
         assert (PlasticityAlarm in kinds) == (act is None)
     assert {alarm.metric for alarm in called} == {"dead_fraction", "dormant_fraction"}
+
+
+def test_recovery_answers_the_alarms_by_their_kind():
+    model, (x, y) = network(), task()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch.no_grad():
+        model.linear2.bias[:30] = -100
+    monitor = PlasticityMonitor(network(), x, y, budget=None, on_alarm=lambda _: None)
+    bound = remedies.Escape().on(model, optimizer, example_inputs=x)
+    recovery = Recovery(monitor, {"dead": bound})
+    with monitor:
+        assert recovery.step() == []
+        monitor.model = model
+        monitor.measure()
+        assert [alarm.kind for alarm in monitor.alarms] == ["dead", "dormant"]
+        (action,) = recovery.step()
+        assert action.units >= 30
+        assert action.function_change < 1e-5
 
 
 class Clock:

@@ -12,14 +12,24 @@ MEAN = "mean of the layers"
 
 
 class Raised(NamedTuple):
-    """An alarm that went off: where, the best value before, the value now, and a sentence that says so."""
+    """An alarm that went off: where, the best value before, the value now, and a sentence that says so.
+
+    ``kind`` is the first word of a share (``"dead"``, ``"duplicate"``), ``"rank"`` for ranks, else the metric:
+    what `Recovery` chooses remedies by.
+    """
 
     step: int
     layer: str
     metric: str
     best: float
     value: float
+    threshold: float
     message: str
+
+    @property
+    def kind(self) -> str:
+        """What kind of symptom it is."""
+        return "rank" if "rank" in self.metric.split("_") else self.metric.removesuffix("_fraction")
 
 
 @dataclass(frozen=True)
@@ -66,14 +76,18 @@ class Alarm:
 
     def too_far(self, value: float, best: float) -> bool:
         """Return whether ``value`` is out of bounds."""
-        return self._beyond(value, best, self.by)
+        return self._worse(value, self.threshold(best))
 
     def recovered(self, value: float, best: float) -> bool:
         """Return whether ``value`` is within half of the bounds."""
-        return not self._beyond(value, best, self.by / 2)
+        return not self._worse(value, (best + self.threshold(best)) / 2)
 
-    def _beyond(self, value: float, best: float, by: float) -> bool:
-        return value < (1 - by) * best if self.kind == "falls" else value > best + by
+    def threshold(self, best: float) -> float:
+        """Return the last value that is within bounds."""
+        return (1 - self.by) * best if self.kind == "falls" else best + self.by
+
+    def _worse(self, value: float, bound: float) -> bool:
+        return value < bound if self.kind == "falls" else value > bound
 
 
 DEFAULT_ALARMS = (
@@ -117,4 +131,4 @@ class Watchman:
         self.on.add(key)
         word = "largest" if alarm.kind == "falls" else "smallest"
         message = f"step {step}: {alarm.metric} of {layer} {alarm.kind} to {value:.4g}; its {word} was {best:.4g}"
-        return [Raised(step, layer, alarm.metric, best, value, message)]
+        return [Raised(step, layer, alarm.metric, best, value, alarm.threshold(best), message)]

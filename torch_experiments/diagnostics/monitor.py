@@ -42,7 +42,7 @@ class PlasticityMonitor:
         targets: as for `diagnose`.
         every: number of steps between measurements.
         budget: share of the time since entering that measurements may take, in (0, 1]; None for no limit.
-        alarms: those to watch; see `alarms.DEFAULT_ALARMS`.
+        alarms: what to watch for; see `alarms.DEFAULT_ALARMS`.
         log: path of a parquet file that is replaced as a whole after every measurement, None for none.
         writer: a TensorBoard ``SummaryWriter``, or anything with ``add_scalar(name, value, step)``.
         on_alarm: called with every `Raised`; if None, a `PlasticityAlarm` warning is given.
@@ -50,7 +50,7 @@ class PlasticityMonitor:
 
     Attributes:
         steps: number of steps so far.
-        raised: alarms so far.
+        alarms: those that went off so far, the oldest first: what `Recovery` reads.
         skipped: steps at which a measurement was due and was left out, with the reason.
 
     Raises:
@@ -80,7 +80,7 @@ class PlasticityMonitor:
         self.on_alarm = on_alarm or _warn
         self.watchman = Watchman(tuple(alarms))
         self.steps = 0
-        self.raised: list[Raised] = []
+        self.alarms: list[Raised] = []
         self.skipped: list[tuple[int, str]] = []
         self.rows: list[Row] = []
         self.spent = self.last = self.before = 0.0
@@ -129,7 +129,7 @@ class PlasticityMonitor:
         try:
             found = diagnose(self.model, self.batch, self.targets, **self.options)
         except NotFiniteError as error:
-            self._raise([Raised(self.steps, "", "finite", 1.0, 0.0, f"step {self.steps}: {error}")])
+            self._raise([Raised(self.steps, "", "finite", 1.0, 0.0, 1.0, f"step {self.steps}: {error}")])
             return None
         self.rows += [{"step": self.steps} | row for row in found.rows()]
         if loss is not None:
@@ -152,7 +152,7 @@ class PlasticityMonitor:
         state = {name: getattr(self, name) for name in ("steps", "spent", "last")} | {"elapsed": self.elapsed}
         lists = {"rows": [dict(row) for row in self.rows], "skipped": [list(pair) for pair in self.skipped]}
         watch = {"looks": self.watchman.looks, "best": dict(self.watchman.best), "on": sorted(self.watchman.on)}
-        return state | lists | watch | {"raised": [list(alarm) for alarm in self.raised]}
+        return state | lists | watch | {"alarms": [list(alarm) for alarm in self.alarms]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``, before or after entering."""
@@ -161,7 +161,7 @@ class PlasticityMonitor:
         self.started = None if self.started is None else time.perf_counter()
         self.rows = [dict(row) for row in state["rows"]]
         self.skipped = [(step, why) for step, why in state["skipped"]]
-        self.raised = [Raised(*alarm) for alarm in state["raised"]]
+        self.alarms = [Raised(*alarm) for alarm in state["alarms"]]
         self.watchman.looks = state["looks"]
         self.watchman.best, self.watchman.on = dict(state["best"]), set(state["on"])
 
@@ -181,7 +181,7 @@ class PlasticityMonitor:
                 self.writer.add_scalar(name, row["value"], self.steps)
 
     def _raise(self, new: list[Raised]) -> None:
-        self.raised += new
+        self.alarms += new
         for alarm in new:
             self.on_alarm(alarm)
 

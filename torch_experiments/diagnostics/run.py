@@ -26,11 +26,9 @@ from torch_experiments.diagnostics.unit_measures import STILL
 from torch_experiments.scores import evaluating
 from torch_experiments.units.trace import call, flatten, not_finite, same_device
 
-SIZES = (  # floating-point operations a sample → samples, those with gradients, samples in a chunk
-    (1e7, (512, 128, 512)),
-    (1e9, (512, 64, 32)),
-    (float("inf"), (192, 64, 32)),
-)
+SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
+"""Floating-point operations a sample, below which so many samples are taken, so many at once."""
+DIFFERENTIATED = 64
 WORK = 800_000  # C² × positions of a sample that enter products of units
 FEWEST = 2
 
@@ -76,8 +74,7 @@ def diagnose(
         profiles: by layer, which units are said to be copies, for the scores of cloning.
         samples: number of samples, evenly spread over a batch, or the first ones of a stream. If None, 512 at most,
             192 for networks above 10⁹ operations a sample; all of a stream.
-        gradient_samples: those of the backward pass, the first ones; if None, 64 at most, 128 for networks below
-            10⁷ operations a sample.
+        gradient_samples: those of the backward pass, the first ones; if None, 64 at most.
         positions: of each sample that enter ranks, duplicates and slopes, a random choice that ``seed`` fixes; if
             None, as many as keep ``C² ×`` positions below 800,000 for ``C`` units, at least 2.
         seed: of the choice of positions and of random probes.
@@ -95,10 +92,10 @@ def diagnose(
     with evaluating(model), torch.random.fork_rng(devices=devices):
         first, stream = _first(opened(batch, targets), model)
         known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
-        most, differentiated, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
+        most, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
         whole = isinstance(batch, Tensor | Mapping | tuple)
         limit = most if samples is None and whole else samples
-        differentiated = differentiated if gradient_samples is None else gradient_samples
+        differentiated = DIFFERENTIATED if gradient_samples is None else gradient_samples
         watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
         for part in _parts(stream, limit, differentiated, chunk):
             watch.add(part.to(precision(model)))
