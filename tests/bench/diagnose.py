@@ -1,4 +1,7 @@
-"""Cost of `diagnose` at 500 images in training steps of batch 128, both measured in one run, on one thread."""
+"""Cost of `diagnose` at 500 images in training steps of batch 128, both measured in one run, on one thread.
+
+The full suite is measured once for the networks where it takes less than minutes.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
     "vit": (lambda: vit(64, 200), 1, 1),
 }
 IMAGES, BATCH, ROUNDS = 500, 128, 3
+FULL = ("mlp", "cnn")
 
 
 def training_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
@@ -59,3 +63,6 @@ def main() -> None:
         one, full = (min(column) for column in zip(*pairs, strict=True))
         numbers = f"{one:>7.4f} s  {full:>7.4f} s  {full / one:>6.2f}  {most:>7.0f}"
         print(f"{name:>9}  {numbers}  {about.samples}, {about.gradient_samples}", flush=True)
+        if name in FULL:
+            suite = seconds(partial(diagnose, model, x, y, metrics="full"), 1)
+            print(f"{name:>9}  full suite {suite:.2f} s, {suite / one:.0f} steps", flush=True)

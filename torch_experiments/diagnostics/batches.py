@@ -32,16 +32,19 @@ class Batch(NamedTuple):
 
 
 def opened(batch: Any, targets: Any = None) -> Iterator[Batch]:
-    """Yield batches: a tensor or a mapping of keyword arguments is one; anything else is a stream of them.
+    """Yield batches: a tensor, a mapping of keyword arguments, or a tuple (inputs, targets) is one.
 
-    A stream yields tensors or mappings, with ``targets`` a stream of the same length, or pairs of both, as a
-    DataLoader does.
+    Anything else is a stream: it yields tensors or mappings, with ``targets`` a stream of the same length, or pairs
+    of both, as a DataLoader does.
 
     Raises:
         TypeError: for a batch that is none of these.
     """
     if isinstance(batch, Tensor | Mapping):
         yield Batch(batch, targets)
+        return
+    if isinstance(batch, tuple) and len(batch) == 2 and targets is None:
+        yield Batch(*batch)
         return
     if not isinstance(batch, Iterable):
         raise TypeError(f"batch: got {type(batch).__name__}; pass a tensor, a mapping, or an iterable of them")

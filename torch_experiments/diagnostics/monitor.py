@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_experiments.diagnostics import distributed
 from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
 from torch_experiments.diagnostics.result import Diagnosis
-from torch_experiments.diagnostics.run import diagnose
+from torch_experiments.diagnostics.run import NotFiniteError, diagnose
 
 Row = dict[str, Any]
 
@@ -41,8 +41,8 @@ class PlasticityMonitor:
             read again, such as a list or a DataLoader.
         targets: as for `diagnose`.
         every: number of steps between measurements.
-        budget: share of the time since entering that measurements may take, in (0, 1].
-        alarms: those to watch; see `alarms.DEFAULT_ALARMS`.
+        budget: share of the time since entering that measurements may take, in (0, 1]; None for no limit.
+        alarms: what to watch for; see `alarms.DEFAULT_ALARMS`.
         log: path of a parquet file that is replaced as a whole after every measurement, None for none.
         writer: a TensorBoard ``SummaryWriter``, or anything with ``add_scalar(name, value, step)``.
         on_alarm: called with every `Raised`; if None, a `PlasticityAlarm` warning is given.
@@ -50,7 +50,7 @@ class PlasticityMonitor:
 
     Attributes:
         steps: number of steps so far.
-        raised: alarms so far.
+        alarms: those that went off so far, the oldest first: what `Recovery` reads.
         skipped: steps at which a measurement was due and was left out, with the reason.
 
     Raises:
@@ -64,7 +64,7 @@ class PlasticityMonitor:
         targets: Any = None,
         *,
         every: int = 100,
-        budget: float = 0.02,
+        budget: float | None = 0.02,
         alarms: Sequence[Alarm] = DEFAULT_ALARMS,
         log: str | Path | None = None,
         writer: Any = None,
@@ -73,14 +73,14 @@ class PlasticityMonitor:
     ) -> None:
         if every < 1:
             raise ValueError(f"every: got {every}; it has to be at least 1")
-        if not 0 < budget <= 1:
-            raise ValueError(f"budget: got {budget}; it is a share of the time, above 0 and at most 1")
+        if budget is not None and not 0 < budget <= 1:
+            raise ValueError(f"budget: got {budget}; it is a share of the time, above 0 and at most 1, or None")
         self.model, self.batch, self.targets, self.options = model, batch, targets, options
         self.every, self.budget, self.log, self.writer = every, budget, log, writer
         self.on_alarm = on_alarm or _warn
         self.watchman = Watchman(tuple(alarms))
         self.steps = 0
-        self.raised: list[Raised] = []
+        self.alarms: list[Raised] = []
         self.skipped: list[tuple[int, str]] = []
         self.rows: list[Row] = []
         self.spent = self.last = self.before = 0.0
@@ -113,25 +113,31 @@ class PlasticityMonitor:
         self.steps += 1
         if self.steps % self.every:
             return None
-        if not distributed.agreed(self.spent + self.last <= self.budget * self.elapsed):
-            share = (self.spent + self.last) / max(self.elapsed, 1e-9)
-            self.skipped.append(
-                (self.steps, f"it would bring the share of time to {share:.1%} of {self.budget:.1%}")
-            )
+        reason = self._too_dear()
+        if not distributed.agreed(not reason):
+            self.skipped.append((self.steps, reason or "the first process has no time left"))
             return None
         return self.measure(loss)
 
-    def measure(self, loss: float | Tensor | None = None) -> Diagnosis:
-        """Measure now, whatever it costs, and return the diagnosis."""
+    def measure(self, loss: float | Tensor | None = None) -> Diagnosis | None:
+        """Measure now, whatever it costs, and return the diagnosis.
+
+        Values that are not finite are an alarm of the metric ``"finite"``, and None is returned: training is not
+        stopped by its monitor.
+        """
         start = time.perf_counter()
-        found = diagnose(self.model, self.batch, self.targets, **self.options)
+        try:
+            found = diagnose(self.model, self.batch, self.targets, **self.options)
+        except NotFiniteError as error:
+            self._raise([Raised(self.steps, "", "finite", 1.0, 0.0, 1.0, f"step {self.steps}: {error}")])
+            return None
         self.rows += [{"step": self.steps} | row for row in found.rows()]
         if loss is not None:
             self.rows.append({"step": self.steps, "layer": "", "metric": "training_loss", "value": float(loss)})
         self._publish(found)
         self.last = time.perf_counter() - start
         self.spent += self.last
-        self._judge(found)
+        self._raise(self.watchman.look(self.steps, found))
         return found
 
     def table(self) -> Any:
@@ -145,8 +151,8 @@ class PlasticityMonitor:
         """Return what a checkpoint has to hold, in plain Python values."""
         state = {name: getattr(self, name) for name in ("steps", "spent", "last")} | {"elapsed": self.elapsed}
         lists = {"rows": [dict(row) for row in self.rows], "skipped": [list(pair) for pair in self.skipped]}
-        watch = {"best": dict(self.watchman.best), "on": sorted(self.watchman.on)}
-        return state | lists | watch | {"raised": [list(alarm) for alarm in self.raised]}
+        watch = {"looks": self.watchman.looks, "best": dict(self.watchman.best), "on": sorted(self.watchman.on)}
+        return state | lists | watch | {"alarms": [list(alarm) for alarm in self.alarms]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``, before or after entering."""
@@ -155,8 +161,16 @@ class PlasticityMonitor:
         self.started = None if self.started is None else time.perf_counter()
         self.rows = [dict(row) for row in state["rows"]]
         self.skipped = [(step, why) for step, why in state["skipped"]]
-        self.raised = [Raised(*alarm) for alarm in state["raised"]]
+        self.alarms = [Raised(*alarm) for alarm in state["alarms"]]
+        self.watchman.looks = state["looks"]
         self.watchman.best, self.watchman.on = dict(state["best"]), set(state["on"])
+
+    def _too_dear(self) -> str:
+        """Return why there is no time for a measurement like the last one, empty if there is."""
+        share = (self.spent + self.last) / max(self.elapsed, 1e-9)
+        if self.budget is None or share <= self.budget:
+            return ""
+        return f"measurements would take {share:.1%} of the time; the budget is {self.budget:.1%}"
 
     def _publish(self, found: Diagnosis) -> None:
         if self.log is not None and distributed.leads():
@@ -166,9 +180,8 @@ class PlasticityMonitor:
                 name = "/".join(part for part in (row["metric"], row["layer"]) if part)
                 self.writer.add_scalar(name, row["value"], self.steps)
 
-    def _judge(self, found: Diagnosis) -> None:
-        new = self.watchman.look(self.steps, found)
-        self.raised += new
+    def _raise(self, new: list[Raised]) -> None:
+        self.alarms += new
         for alarm in new:
             self.on_alarm(alarm)
 

@@ -48,8 +48,8 @@ def gradient_rank(p: Probe) -> float | None:
 def ntk_rank(p: Probe) -> float | None:
     """Return how many eigenvalues of the empirical NTK exceed rounding, ``128 eps`` of the largest.
 
-    The NTK is that of 16 samples and up to 8 evenly spread outputs of each, fewer samples where the Jacobian would
-    have more than 2·10⁸ entries. Cost: 128 backward passes of one sample, 2 steps.
+    The NTK is that of 16 samples and up to 4 evenly spread outputs of each, fewer samples where the Jacobian would
+    have more than 2·10⁸ entries. Cost: 64 backward passes of one sample, 1 step.
     """
     if p.ntk is None:
         return None

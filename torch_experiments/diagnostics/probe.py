@@ -14,6 +14,7 @@ from torch_experiments.diagnostics.gradients import Loss, logits_of
 from torch_experiments.units.trace import call, reference_kernels
 
 ROOM = 200_000_000  # entries of the Jacobians that are held at once
+BLOCK = 65_536  # parameters whose products are summed in their own precision
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Probe:
     loss: Loss
     seed: int = 0
     singles: int = 16
-    outputs: int = 8
+    outputs: int = 4
     steps: int = 20
     directions: int = 1
 
@@ -91,10 +92,8 @@ class Probe:
             if any(scalar is None or not scalar.requires_grad for scalar in found):
                 return None
             rows += [self._gradient(scalar) for scalar in found if scalar is not None]
-        J = torch.stack(rows)
-        return (J.cpu() if J.device.type == "mps" else J).double() @ J.to(
-            "cpu" if J.device.type == "mps" else J.device
-        ).double().T
+        blocks = torch.stack(rows).split(BLOCK, dim=1)
+        return torch.stack([(block @ block.T).cpu().double() for block in blocks]).sum(dim=0)
 
     def _gradient(self, scalar: Tensor) -> Tensor:
         found = torch.autograd.grad(scalar, self.parameters, retain_graph=True, allow_unused=True)
@@ -111,19 +110,19 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> t
 
     Source: Golub & Meurant (2010), Matrices, Moments and Quadrature.
     """
-    basis = [start / start.norm()]
+    V = start.new_zeros(min(steps, len(start)) + 1, len(start))
+    V[0] = start / start.norm()
     diagonal: list[float] = []
     off: list[float] = []
-    for _ in range(min(steps, len(start))):
-        w = product(basis[-1])
-        diagonal.append(float(w @ basis[-1]))
+    for k in range(len(V) - 1):
+        w = product(V[k])
+        diagonal.append(float(w @ V[k]))
         for _twice in range(2):
-            for v in basis:
-                w = w - (w @ v) * v
+            w = w - (V[: k + 1] @ w) @ V[: k + 1]
         off.append(float(w.norm()))
         if off[-1] <= 100 * torch.finfo(w.dtype).eps * max(map(abs, diagonal + off[:-1])):
             break
-        basis.append(w / off[-1])
+        V[k + 1] = w / off[-1]
     inner = torch.tensor(off[: len(diagonal) - 1], dtype=torch.float64)
     T = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(inner, 1) + torch.diag(inner, -1)
     theta, vectors = torch.linalg.eigh(T)

@@ -26,11 +26,9 @@ from torch_experiments.diagnostics.unit_measures import STILL
 from torch_experiments.scores import evaluating
 from torch_experiments.units.trace import call, flatten, not_finite, same_device
 
-SIZES = (  # floating-point operations a sample → samples, those with gradients, samples in a chunk
-    (1e7, (512, 128, 512)),
-    (1e9, (512, 64, 32)),
-    (float("inf"), (192, 64, 32)),
-)
+SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
+"""Floating-point operations a sample, below which so many samples are taken, so many at once."""
+DIFFERENTIATED = 64
 WORK = 800_000  # C² × positions of a sample that enter products of units
 FEWEST = 2
 
@@ -76,32 +74,36 @@ def diagnose(
         profiles: by layer, which units are said to be copies, for the scores of cloning.
         samples: number of samples, evenly spread over a batch, or the first ones of a stream. If None, 512 at most,
             192 for networks above 10⁹ operations a sample; all of a stream.
-        gradient_samples: those of the backward pass, the first ones; if None, 64 at most, 128 for networks below
-            10⁷ operations a sample.
+        gradient_samples: those of the backward pass, the first ones; if None, 64 at most.
         positions: of each sample that enter ranks, duplicates and slopes, a random choice that ``seed`` fixes; if
             None, as many as keep ``C² ×`` positions below 800,000 for ``C`` units, at least 2.
         seed: of the choice of positions and of random probes.
 
     Raises:
-        ValueError: for fewer than two samples, an unknown metric or layer, a profile of another size, and for
-            values that are not finite; the message names the first layer that returned them.
+        ValueError: for fewer than two samples, an unknown metric or layer, or a profile of another size.
+        NotFiniteError: a ValueError, for nan or inf; the message names the first layer that returned one.
         TypeError: for a batch that is none.
         TraceError: for inputs on another device than the model.
     """
     start = time.perf_counter()
     model = model.module if isinstance(model, DistributedDataParallel) else model
     wanted = chosen(metrics)
-    first, stream = _first(opened(batch, targets), model)
-    known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
-    most, differentiated, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
-    limit = samples if samples is not None else most if isinstance(batch, Tensor | Mapping) else None
-    differentiated = differentiated if gradient_samples is None else gradient_samples
-    watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
     devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
     with evaluating(model), torch.random.fork_rng(devices=devices):
+        first, stream = _first(opened(batch, targets), model)
+        known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
+        most, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
+        whole = isinstance(batch, Tensor | Mapping | tuple)
+        limit = most if samples is None and whole else samples
+        differentiated = DIFFERENTIATED if gradient_samples is None else gradient_samples
+        watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
         for part in _parts(stream, limit, differentiated, chunk):
             watch.add(part.to(precision(model)))
         return watch.result(wanted, start)
+
+
+class NotFiniteError(ValueError):
+    """A layer returned nan or inf; the message names it."""
 
 
 @dataclass
@@ -170,13 +172,13 @@ class Measurement:
         """Check that an output is finite, and say which layer was the first not to be.
 
         Raises:
-            ValueError: if it is not.
+            NotFiniteError: if it is not.
         """
         if all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
             return
         assert self.first is not None
         culprit = not_finite(self.model, self.first.inputs) or layer or "the output"
-        raise ValueError(
+        raise NotFiniteError(
             f"layer {culprit!r}: its output holds nan or inf; check the inputs and the parameters (a learning rate "
             "that is too large is the usual cause), or go back to an earlier checkpoint"
         )
@@ -232,7 +234,8 @@ class Measurement:
 
     def _network(self, wanted: Mapping[str, Metric]) -> dict[str, float]:
         assert self.first is not None
-        if not any(metric.level == "network" for metric in wanted.values()):
+        asked = any(metric.level == "network" for metric in wanted.values())
+        if not asked or not any(p.requires_grad for p in self.model.parameters()):
             return {}
         found = _measured(wanted, "network", Probe(self.model, self.first, self.loss, self.seed))
         totals = distributed.total(found.values())

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from torch_experiments.diagnostics.sites import Call, watching
 from torch_experiments.scores import evaluating
-from torch_experiments.units.axes import Axis, factors, find, is_fixed
+from torch_experiments.units.axes import Axis, atoms, factors, find, is_fixed
 from torch_experiments.units.trace import Inputs, call, flatten, trace
 
 
@@ -26,6 +26,7 @@ class Dimension(NamedTuple):
 
 
 Dimensions = tuple[Dimension, ...]
+OUTPUT = "an axis of an output"  # the reason that `trace` gives
 UNITS, POSITIONS = Dimension((), (True,)), Dimension((), (False,))
 
 
@@ -82,18 +83,24 @@ def _examined(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Anatom
         return found
     for seen in calls:
         known = graph.values.get(id(seen.h))
-        if known is not None and not all(is_fixed(axis) for axis in known[1].axes):
-            found.dimensions[seen.name] = tuple(_dimension(axis) for axis in known[1].axes)
+        dimensions = () if known is None else tuple(_dimension(axis) for axis in known[1].axes)
+        if any(any(d.units) for d in dimensions):
+            found.dimensions[seen.name] = dimensions
     return found
 
 
 def _dimension(axis: Axis) -> Dimension:
     """Split an axis only where some of its factors are units and others positions, as in flattened images."""
     parts = factors(axis) if find(axis).kind == "product" else []
-    flags = tuple(not is_fixed(part) for part in parts)
+    flags = tuple(_has_units(part) for part in parts)
     if len(set(flags)) < 2:
-        return POSITIONS if is_fixed(axis) else UNITS
+        return UNITS if _has_units(axis) else POSITIONS
     return Dimension(tuple(part.size for part in parts), flags)
+
+
+def _has_units(axis: Axis) -> bool:
+    """Return whether an axis may be copied, or may not only because it is one of the network's output."""
+    return not is_fixed(axis) or all(atom.fixed.endswith(OUTPUT) for atom in atoms(axis))
 
 
 def _flops(model: nn.Module, inputs: Inputs) -> float:

@@ -6,6 +6,7 @@ those at a fixed random choice of positions (`Diagnosis.positions` says how many
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -90,7 +91,7 @@ def sign_entropy(s: Statistics) -> float | None:
     if "positive" not in s.sums:
         return None
     p = s.sums["positive"] / s.sums["n"]
-    return float((torch.special.entr(p) + torch.special.entr(1 - p)).mean() / torch.log(torch.tensor(2.0)))
+    return float((torch.special.entr(p) + torch.special.entr(1 - p)).mean() / math.log(2))
 
 
 @unit_metric("Own definition; after Lyle et al. (2024), arXiv 2402.18762 (shift of pre-activations)")
