@@ -14,11 +14,11 @@ def printed(code, capsys):
 
 
 def test_the_python_in_the_readme_prints_what_its_comments_say(capsys):
-    kernels, rank, network, stability = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    for code, prints in ((kernels, 2), (rank, 3), (stability, 1)):
+    own, kernels, rank, network, stability = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    for code, prints in ((own, 2), (kernels, 2), (rank, 3), (stability, 1)):
         comments = re.findall(r"print\(.*\)  # (.*)", code)
         assert len(comments) == prints
-        assert printed(code, capsys) == comments
+        assert printed(code, capsys)[-prints:] == comments
     dead, cloned = printed(network, capsys)
     assert "every h ≥ 0 and the largest in-weight is -1 ≤ 0" in dead
     assert cloned == "(('a', 'b'),)"
@@ -61,6 +61,6 @@ def test_the_command_in_the_readme_would_find_that_record():
 
 
 def test_the_commands_in_the_readme_exist():
-    targets = set(re.findall(r"\bmake ([a-z-]+)", README))
+    targets = set(re.findall(r"\bmake ([a-z][a-z-]*)", README))
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
     assert {t for t in targets if not re.search(rf"^{t}:", makefile, flags=re.MULTILINE)} <= {"alone"}

@@ -46,7 +46,7 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
     plain = e02_symptoms.base(profile, arch, data, experiment="e04_remedies")
     if profile == "quick":
         plain = dataclasses.replace(plain, tasks=TASKS)
-    cells = {name: (name, settings) for name, settings in SETTINGS.items()} | VARIANTS
+    cells = {name: (name, settings) for name, settings in SETTINGS.items()} | dict(VARIANTS)
     found = {label: dataclasses.replace(plain, remedy=r, remedy_settings=s) for label, (r, s) in cells.items()}
     norms = {f"{norm}-norm": dataclasses.replace(plain, norm=norm) for norm in ("layer", "batch")}
     return found | norms
