@@ -1,4 +1,4 @@
-"""Frozen units: planted ones are found by the right reason, hold as long as they say, and nothing else is claimed."""
+"""Frozen units: planted ones are found by the right reason, hold as long as they say, and no more is claimed."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_claimed_entries_have_no_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_all_weights_into_and_out_of_dead_units_are_claimed_and_no_others(name: str) -> None:
-    """A weight from unit ``u`` to unit ``v`` is held exactly if one of them is dead; a pixel's weight as its channel."""
+    """A weight from unit ``u`` to unit ``v`` is held exactly if one of them is dead; a pixel is its channel."""
     model, x, found = certified(name)
     entries = found.entries
     dead = torch.zeros(x.shape[1], dtype=torch.bool)
@@ -354,7 +354,7 @@ def test_beyond_the_radius_of_one_layer_the_unit_revives() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_reasons_agree_with_ball_arithmetic_and_radii_up_to_the_grid(seed: int) -> None:
-    """Balls are as tight as intervals in the first layer, and wider behind a ReLU: there our radius may be larger."""
+    """Balls are as tight as intervals in the first layer, and wider behind a ReLU: our radius may be larger."""
     model = mlp(3, 2, width=4, depth=2, seed=seed, dtype=DOUBLE)
     with torch.no_grad():
         model.linear1.bias[1] = -2.5
