@@ -517,6 +517,34 @@ def test_bad_arguments_are_named(options: dict, message: str) -> None:
         frozen_units(model, x, **options)
 
 
+def test_a_recurrent_network_has_units_at_every_step_and_shared_weights_are_held_only_if_all_are_frozen() -> None:
+    torch.manual_seed(0)
+    model = nn.RNN(3, 4, nonlinearity="relu", batch_first=True).double()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p[1] = -50.0 if "bias" in name else 0.0
+    x = inputs(2, 3, 3)
+    found = frozen_units(model, x, box=(-1, 1))
+    assert set(found.sizes) == {"relu", "relu#2", "relu#3"}
+    assert {(layer, 1) for layer in found.sizes} <= set(reasons(found))
+    assert found.entries["weight_ih_l0"][1].all()
+    model.zero_grad()
+    model(x)[0].sum().backward()
+    for name, p in model.named_parameters():
+        assert (p.grad[found.entries[name]] == 0).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_a_gpu_gives_the_same_certificates(name: str) -> None:
+    model, x = PLANTED[name][0]()
+    expected = certified(name)[2]
+    found = frozen_units(model.cuda(), x.cuda(), box=(-1, 1))
+    assert reasons(found) == reasons(expected)
+    assert all(torch.equal(m.cpu(), expected.entries[n]) for n, m in found.entries.items())
+
+
 def test_the_graph_of_another_model_is_refused() -> None:
     model, x = planted_mlp()
     other, _ = planted_mlp()

@@ -313,20 +313,18 @@ def _sign(site: Site, unit: int, high: float) -> FrozenUnit:
 def _masks(
     graph: Graph, parameters: Mapping[str, Tensor], found: list[Site], units: Sequence[FrozenUnit]
 ) -> tuple[dict[Reason, dict[str, Tensor]], list[tuple[str, str]]]:
-    none = {name: torch.zeros(p.shape, dtype=torch.bool, device=p.device) for name, p in parameters.items()}
-    masks: dict[Reason, dict[str, Tensor]] = {}
-    before: list[FrozenUnit] = []
-    for k, reason in enumerate(FIRMNESS):
-        held = [u for u in units if u.reason in FIRMNESS[: k + 1] and u.slope == 0]
-        if len(held) == len(before):
-            masks[reason] = masks[FIRMNESS[k - 1]] if k else none
-            continue
-        try:
-            masks[reason] = zero_entries(graph, parameters, _flags(found, held))
-        except ChoiceError as error:
-            return dict.fromkeys(FIRMNESS, none), [("entries", f"{error}; no entry is claimed")]
-        before = held
-    return masks, []
+    held = {
+        reason: [u for u in units if u.reason in FIRMNESS[: k + 1] and u.slope == 0]
+        for k, reason in enumerate(FIRMNESS)
+    }
+    sets = {len(chosen): chosen for chosen in held.values() if chosen}
+    none = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in parameters.items()}
+    try:
+        answers = zero_entries(graph, parameters, [_flags(found, chosen) for chosen in sets.values()])
+    except ChoiceError as error:
+        return dict.fromkeys(FIRMNESS, none), [("entries", f"{error}; no entry is claimed")]
+    by_count = {0: none} | dict(zip(sets, answers, strict=True))
+    return {reason: by_count[len(chosen)] for reason, chosen in held.items()}, []
 
 
 def _flags(found: list[Site], units: Sequence[FrozenUnit]) -> dict[Site, tuple[Tensor, Tensor]]:
