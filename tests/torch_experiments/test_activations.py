@@ -12,6 +12,7 @@ from torch_experiments.certificates.observe import differentiated, steepest
 from torch_experiments.units import trace
 from torch_experiments.units.activations import Activation
 from torch_experiments.units.graph import Step
+from torch_experiments.units.symmetry import Scales, carried_by
 
 MODULES = {
     "relu": nn.ReLU(),
@@ -66,7 +67,7 @@ FUNCTIONS = {
     "erf": torch.erf,
 }
 ALL = MODULES | {name: Function(f) for name, f in FUNCTIONS.items()}
-GRID = torch.linspace(-12, 12, 4801, dtype=torch.float64)
+GRID = grid = torch.linspace(-12, 12, 4801, dtype=torch.float64)
 
 
 def activation_of(module: nn.Module) -> tuple[Step, Activation]:
@@ -102,7 +103,7 @@ def test_an_activation_is_flat_where_autograd_says_so_up_to_the_ends(name: str) 
     elif name != "sin":
         assert flat_by_autograd(step, GRID)[GRID.abs() < 5].sum() <= (f.shape == "valley")
     for piece in f.flat:
-        inside = GRID[(piece.low <= GRID) & (piece.high >= GRID)]
+        inside = grid[(grid >= piece.low) & (grid <= piece.high)]
         assert (differentiated(step, inside)[0] == piece.value).all()
 
 
@@ -125,7 +126,7 @@ def test_range_and_shape_are_those_of_the_values(name: str) -> None:
     if f.shape == "monotone":
         assert (value.diff() >= -1e-13).all()
     if f.shape == "valley":
-        left, right = f.turning >= GRID, f.turning <= GRID
+        left, right = grid <= f.turning, grid >= f.turning
         assert (value[left].diff() <= 1e-13).all()
         assert (value[right].diff() >= -1e-13).all()
         assert value.min() - f.low < 1e-4
@@ -139,6 +140,23 @@ def test_symmetries_hold_exactly_when_the_table_says_so(name: str) -> None:
     doubled = differentiated(step, 2 * GRID)[0]
     homogeneous = bool((doubled - 2 * value).abs().max() < 1e-12)
     assert (f.odd, f.homogeneous) == (odd, homogeneous)
+
+
+@pytest.mark.parametrize(
+    ("name", "scales"),
+    [
+        ("relu", Scales.POSITIVE),
+        ("clamp from below", Scales.POSITIVE),
+        ("hardtanh", Scales.SIGN),
+        ("erf", Scales.SIGN),
+        ("clamp_min", Scales.ONE),
+        ("gelu", Scales.ONE),
+    ],
+)
+def test_units_carry_the_scales_of_their_activation(name: str, scales: Scales) -> None:
+    graph = trace(nn.Sequential(nn.Linear(3, 4), ALL[name], nn.Linear(4, 2)).double(), torch.ones(2, 3).double())
+    (axis,) = graph.free()
+    assert carried_by(graph)[axis] == scales
 
 
 def test_the_steepest_slope_of_known_activations() -> None:

@@ -92,7 +92,7 @@ def moved(model: nn.Module, radius: float, generator: torch.Generator) -> list[T
 
 
 def violation(model: nn.Module, x: Tensor, limit: Interval, radius: float, tries: int = 30) -> float:
-    """Return how far outputs for inputs of the shape of ``x`` in [−2, 1] and weights in the ball leave the bounds."""
+    """Return how far outputs leave the bounds, for inputs like ``x`` in [−2, 1] and weights in the ball."""
     generator, worst = torch.Generator().manual_seed(1), -torch.inf
     for _ in range(tries):
         before = moved(model, radius, generator)

@@ -1,4 +1,4 @@
-"""Frozen units: planted ones are found by the right reason, hold as long as they say, and nothing else is claimed."""
+"""Frozen units: planted ones are found by the right reason, hold as long as they say, and no more is claimed."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_claimed_entries_have_no_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_all_weights_into_and_out_of_dead_units_are_claimed_and_no_others(name: str) -> None:
-    """A weight from unit ``u`` to unit ``v`` is held exactly if one of them is dead; a pixel's weight as its channel."""
+    """A weight from unit ``u`` to unit ``v`` is held exactly if one of them is dead; a pixel is its channel."""
     model, x, found = certified(name)
     entries = found.entries
     dead = torch.zeros(x.shape[1], dtype=torch.bool)
@@ -354,7 +354,7 @@ def test_beyond_the_radius_of_one_layer_the_unit_revives() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_reasons_agree_with_ball_arithmetic_and_radii_up_to_the_grid(seed: int) -> None:
-    """Balls are as tight as intervals in the first layer, and wider behind a ReLU: there our radius may be larger."""
+    """Balls are as tight as intervals in the first layer, and wider behind a ReLU: our radius may be larger."""
     model = mlp(3, 2, width=4, depth=2, seed=seed, dtype=DOUBLE)
     with torch.no_grad():
         model.linear1.bias[1] = -2.5
@@ -515,6 +515,34 @@ def test_bad_arguments_are_named(options: dict, message: str) -> None:
     model, x = planted_mlp()
     with pytest.raises(ValueError, match=message):
         frozen_units(model, x, **options)
+
+
+def test_a_recurrent_network_has_units_at_every_step_and_shared_weights_are_held_only_if_all_are_frozen() -> None:
+    torch.manual_seed(0)
+    model = nn.RNN(3, 4, nonlinearity="relu", batch_first=True).double()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p[1] = -50.0 if "bias" in name else 0.0
+    x = inputs(2, 3, 3)
+    found = frozen_units(model, x, box=(-1, 1))
+    assert set(found.sizes) == {"relu", "relu#2", "relu#3"}
+    assert {(layer, 1) for layer in found.sizes} <= set(reasons(found))
+    assert found.entries["weight_ih_l0"][1].all()
+    model.zero_grad()
+    model(x)[0].sum().backward()
+    for name, p in model.named_parameters():
+        assert (p.grad[found.entries[name]] == 0).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_a_gpu_gives_the_same_certificates(name: str) -> None:
+    model, x = PLANTED[name][0]()
+    expected = certified(name)[2]
+    found = frozen_units(model.cuda(), x.cuda(), box=(-1, 1))
+    assert reasons(found) == reasons(expected)
+    assert all(torch.equal(m.cpu(), expected.entries[n]) for n, m in found.entries.items())
 
 
 def test_the_graph_of_another_model_is_refused() -> None:

@@ -87,9 +87,9 @@ class Bounds:
         outputs = as_tensors(step.result)
         if _is_known(step):
             return [Interval(x, x) if not x.is_floating_point() else point(x) for x in as_tensors(_both(step)[0])]
-        rule = _rule(step)
+        rule = None if _is_hopeless(step) else _rule(step)
         if rule is None or step.layer in self.restless:
-            if not plain_name(step).startswith("empty"):
+            if not plain_name(step).startswith("empty") and not _is_hopeless(step):
                 self.unbounded.setdefault(step.layer, set()).add(plain_name(step))
             return [everything(x) for x in outputs]
         found = rule(_with_floats(step))
@@ -121,6 +121,14 @@ def _is_lost(step: Step) -> bool:
     if random or plain_name(step).startswith(("empty", "new_empty")):
         return True
     return plain_name(step) in MOVES and any(not x.known for x in _intervals(step) if not _floats(step, x))
+
+
+def _is_hopeless(step: Step) -> bool:
+    """Return whether a linear map has no bounds on one of its factors."""
+    if plain_name(step) not in CONTRACTIONS:
+        return False
+    factors = [x for x in step.args[:3] if isinstance(x, Interval)]
+    return any(bool(((x.lo == -math.inf) & (x.hi == math.inf)).all()) for x in factors)
 
 
 def _floats(step: Step, x: Interval) -> bool:

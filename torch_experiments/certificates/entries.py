@@ -9,7 +9,7 @@ gradient is not zero when nothing is frozen. Maxima become means, so that no pat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -114,25 +114,37 @@ STAND_INS: Mapping[str, Callable[[Step], Any]] = {
 }
 
 
+Flags = Mapping[Site, tuple[Tensor, Tensor]]
+
+
 def zero_entries(
-    graph: Graph, parameters: Mapping[str, Tensor], frozen: Mapping[Site, tuple[Tensor, Tensor]]
-) -> dict[str, Tensor]:
+    graph: Graph, parameters: Mapping[str, Tensor], several: Sequence[Flags]
+) -> list[dict[str, Tensor]]:
     """Return by name, for every entry of a parameter, whether frozen units keep its gradient at zero; bool.
 
     Args:
         graph: of the trace.
         parameters: that are trained.
-        frozen: for the units of every site, whether their slope and whether their value is zero.
+        several: sets of frozen units; of each the units of every site, whether their slope and whether their value
+            is zero. One answer each.
 
     Raises:
         ChoiceError: where the path of the network depends on its numbers.
     """
-    claimed = {name: torch.ones(p.shape, dtype=torch.bool, device=p.device) for name, p in parameters.items()}
-    masks = {s.step.number: tuple(s.spread(flag, s.step.args[0]) for flag in flags) for s, flags in frozen.items()}
-    for seed in range(DRAWS):
-        free, held = (_gradients(graph, parameters, found, seed) for found in ({}, masks))
-        for name in claimed:
-            claimed[name] &= (held[name] == 0) & (free[name] != 0)
+    masks = [
+        {
+            site.step.number: tuple(site.spread(f, site.step.args[0]) for f in flags)
+            for site, flags in frozen.items()
+        }
+        for frozen in several
+    ]
+    claimed = [{name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()} for _ in several]
+    for seed in range(DRAWS if any(several) else 0):
+        free = _gradients(graph, parameters, {}, seed)
+        for found, mask in zip(claimed, masks, strict=True):
+            held = _gradients(graph, parameters, mask, seed)
+            for name, entries in found.items():
+                entries &= (held[name] == 0) & (free[name] != 0)
     return claimed
 
 

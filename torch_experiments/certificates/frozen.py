@@ -165,10 +165,9 @@ def frozen_units(
     found, missing = sites(graph)
     restless = _restless(model)
     judged = _Judged(graph, model, found, restless)
-    units = judged.observed(data, tolerance)
-    if box is not None:
-        units |= judged.interval(box, radii)
-    units |= judged.sign(nonnegative_inputs)
+    firm = judged.sign(nonnegative_inputs)
+    firm |= judged.interval(box, radii, set(firm)) if box is not None else {}
+    units = judged.observed(data, tolerance) | firm
     ordered = tuple(units[key] for key in sorted(units))
     masks, refused = _masks(graph, dict(model.named_parameters()), found, ordered)
     why = chain(missing.items(), _restless_reasons(restless), judged.unbounded(), refused)
@@ -190,17 +189,19 @@ class _Judged:
     def observed(self, data: Sequence[Inputs], tolerance: float) -> Units:
         """Return the units whose derivative is zero on the data."""
         units: Units = {}
-        for k, (site, seen) in enumerate(observe(self.model, self.sites, data).items()):
+        for k, (site, seen) in enumerate(observe(self.model, self.graph, self.sites, data).items()):
             bound = tolerance * steepest(site.step) if tolerance else 0.0
             for u in torch.nonzero(seen.slope <= bound).flatten().tolist():
                 units[k, u] = _observed(site, u, seen, bound)
         return units
 
-    def interval(self, box: tuple[Bound, Bound], radii: Sequence[float]) -> Units:
+    def interval(self, box: tuple[Bound, Bound], radii: Sequence[float], settled: set[tuple[int, int]]) -> Units:
         """Return the units whose bounds lie where their activation is flat, with the largest radius that holds."""
         units: Units = {}
         for radius in (0.0, *radii):
-            still = self._enclosed(box, radius, None if radius == 0 else set(units))
+            enclosed = self._enclosed(box, radius)
+            among = (units or enclosed).keys() - settled
+            still = {key: ends for key, ends in enclosed.items() if key in among}
             for key, (low, high) in still.items():
                 first = units.get(key)
                 inequality = first.inequality if first else f"z ∈ [{low:.6g}, {high:.6g}], where the slope is zero"
@@ -234,9 +235,7 @@ class _Judged:
                 listed = ", ".join(sorted(names))
                 yield layer, f"{listed}: no bounds are known of it, so no certificate by interval behind it"
 
-    def _enclosed(
-        self, box: tuple[Bound, Bound], radius: float, among: set[tuple[int, int]] | None
-    ) -> dict[tuple[int, int], tuple[float, float]]:
+    def _enclosed(self, box: tuple[Bound, Bound], radius: float) -> dict[tuple[int, int], tuple[float, float]]:
         inputs = zip(self.graph.given, boxed(self.graph.given, box), strict=True)
         leaves = parameter_balls(self.parameters, radius) | {id(x): bounds for x, bounds in inputs}
         bounds = Bounds(leaves, self.restless)
@@ -247,7 +246,7 @@ class _Judged:
             if site.activation.flat:
                 low, high = _range(site, replay.sites[site.step.number])
                 found |= {(k, u): (float(low[u]), float(high[u])) for u in _flat(site, low, high)}
-        return {key: ends for key, ends in found.items() if among is None or key in among}
+        return found
 
 
 def _range(site: Site, x: Interval) -> tuple[Tensor, Tensor]:
@@ -314,20 +313,18 @@ def _sign(site: Site, unit: int, high: float) -> FrozenUnit:
 def _masks(
     graph: Graph, parameters: Mapping[str, Tensor], found: list[Site], units: Sequence[FrozenUnit]
 ) -> tuple[dict[Reason, dict[str, Tensor]], list[tuple[str, str]]]:
-    none = {name: torch.zeros(p.shape, dtype=torch.bool, device=p.device) for name, p in parameters.items()}
-    masks: dict[Reason, dict[str, Tensor]] = {}
-    before: list[FrozenUnit] = []
-    for k, reason in enumerate(FIRMNESS):
-        held = [u for u in units if u.reason in FIRMNESS[: k + 1] and u.slope == 0]
-        if len(held) == len(before):
-            masks[reason] = masks[FIRMNESS[k - 1]] if k else none
-            continue
-        try:
-            masks[reason] = zero_entries(graph, parameters, _flags(found, held))
-        except ChoiceError as error:
-            return dict.fromkeys(FIRMNESS, none), [("entries", f"{error}; no entry is claimed")]
-        before = held
-    return masks, []
+    held = {
+        reason: [u for u in units if u.reason in FIRMNESS[: k + 1] and u.slope == 0]
+        for k, reason in enumerate(FIRMNESS)
+    }
+    sets = {len(chosen): chosen for chosen in held.values() if chosen}
+    none = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in parameters.items()}
+    try:
+        answers = zero_entries(graph, parameters, [_flags(found, chosen) for chosen in sets.values()])
+    except ChoiceError as error:
+        return dict.fromkeys(FIRMNESS, none), [("entries", f"{error}; no entry is claimed")]
+    by_count = {0: none} | dict(zip(sets, answers, strict=True))
+    return {reason: by_count[len(chosen)] for reason, chosen in held.items()}, []
 
 
 def _flags(found: list[Site], units: Sequence[FrozenUnit]) -> dict[Site, tuple[Tensor, Tensor]]:

@@ -214,6 +214,11 @@ def _apart(f: Map, x: Tensor, y: Tensor) -> Tensor:
     infinite_x, infinite_y = x.isinf(), y.isinf()
     if not (bool(infinite_x.any()) or bool(infinite_y.any())):
         return f(x, y)
-    finite = f(x.masked_fill(infinite_x, 0), y.masked_fill(infinite_y, 0))
-    poison = f(infinite_x.double(), (y > 0).double()) + f((x > 0).double(), infinite_y.double())
-    return finite.masked_fill(poison > 0, math.inf)
+    ends = (infinite_x, y > 0), (x > 0, infinite_y)
+    poison = [f(a.float(), b.float()) > 0 for a, b in ends if bool(a.any()) and bool(b.any())]
+    finite_x, finite_y = x.masked_fill(infinite_x, 0), y.masked_fill(infinite_y, 0)
+    some = bool(finite_x.any()) and bool(finite_y.any())
+    found = f(finite_x, finite_y) if some or not poison else torch.zeros_like(poison[0], dtype=x.dtype)
+    for infinite in poison:
+        found = found.masked_fill(infinite, math.inf)
+    return found

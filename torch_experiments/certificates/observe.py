@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_experiments.certificates.replay import as_tensors, changes
 from torch_experiments.certificates.sites import Site
-from torch_experiments.units.graph import Step
+from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.trace import Inputs, call, evaluating, reference_kernels
 
 
@@ -49,38 +49,43 @@ class Seen:
 
 
 class Capture(TorchDispatchMode):
-    """Keep the arguments of activations; their places in the order of operations are those of the trace."""
+    """Keep the arguments of activations, which run in the order of the trace."""
 
-    def __init__(self, sites: Iterable[Site]) -> None:
+    def __init__(self, graph: Graph, sites: Iterable[Site]) -> None:
         super().__init__()
         self.wanted = {site.step.number: site for site in sites}
-        self.number = 0
+        self.coming = [step for step in graph.steps if step.activation is not None]
         self.found: dict[Site, Step] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run ``func``; of an activation, keep what it got."""
-        site = self.wanted.get(self.number)
-        self.number += 1
-        if site is not None:
-            if func is not site.step.func:
-                raise ValueError(f"batches: {func} ran instead of {site.layer!r}; they need one structure")
-            kept = (args[0].clone(), *args[1:]) if func._schema.is_mutable else args
-            self.found[site] = site.step._replace(args=kept, kwargs=kwargs or {})
+        step = Step(0, "", 0, func, args, kwargs or {}, None)
+        if step.activation is not None:
+            self._keep(step)
         return func(*args, **(kwargs or {}))
 
+    def _keep(self, step: Step) -> None:
+        expected = self.coming.pop(0) if self.coming else None
+        if expected is None or expected.func is not step.func:
+            there = "no activation" if expected is None else f"{expected.name} of {expected.layer!r}"
+            raise ValueError(f"batches: {step.name} ran in the place of {there}; give batches that run alike")
+        if expected.number in self.wanted:
+            kept = (step.args[0].clone(), *step.args[1:]) if changes(step) else step.args
+            self.found[self.wanted[expected.number]] = expected._replace(args=kept, kwargs=step.kwargs)
 
-def observe(model: nn.Module, sites: Sequence[Site], batches: Iterable[Inputs]) -> dict[Site, Seen]:
+
+def observe(model: nn.Module, graph: Graph, sites: Sequence[Site], batches: Iterable[Inputs]) -> dict[Site, Seen]:
     """Return what every activation saw over all batches, in eval mode."""
     found: dict[Site, Seen] = {}
     for inputs in batches:
-        for site, step in _captured(model, sites, inputs).items():
+        for site, step in _captured(model, graph, sites, inputs).items():
             new = _seen(site, step)
             found[site] = found[site] + new if site in found else new
     return found
 
 
-def _captured(model: nn.Module, sites: Sequence[Site], inputs: Inputs) -> dict[Site, Step]:
-    capture = Capture(sites)
+def _captured(model: nn.Module, graph: Graph, sites: Sequence[Site], inputs: Inputs) -> dict[Site, Step]:
+    capture = Capture(graph, sites)
     with ExitStack() as stack:
         for context in (evaluating(model), reference_kernels(), torch.no_grad(), capture):
             stack.enter_context(context)

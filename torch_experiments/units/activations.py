@@ -131,6 +131,7 @@ ACTIVATIONS: Mapping[str, Callable[[Arguments], Activation | None]] = {
     "leaky_relu": lambda a: _leaky(a["negative_slope"]),
     "rrelu_with_noise": lambda a: _leaky((a["lower"] + a["upper"]) / 2),
     "_prelu_kernel": _always(shape="neither", homogeneous=True),
+    "prelu": _always(shape="neither", homogeneous=True),
     "hardtanh": lambda a: _between(a["min_val"], a["max_val"]),
     "clamp": lambda a: _clamp(a["min"], a["max"]),
     "clamp_min": lambda a: _clamp(a["min"], None),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Flag
 
+from torch_experiments.units.activations import activation
 from torch_experiments.units.axes import Axis, atoms, is_fixed
 from torch_experiments.units.graph import Graph, Value
 from torch_experiments.units.registry import Call
@@ -24,10 +25,9 @@ class Scales(Flag):
     ANY = 3
 
 
-ODD = ("tanh", "erf", "sin", "sinh", "asinh", "atan", "tan")
+ODD = ("sinh", "asinh", "atan", "tan")
 HOMOGENEOUS = (
-    "relu", "leaky_relu", "_prelu_kernel", "prelu", "abs", "max_pool2d_with_indices", "max_pool3d_with_indices",
-    "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "abs", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d",
 )  # fmt: skip
 MATRIX_PRODUCTS = ("mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "linear")
 LINEAR = (
@@ -50,13 +50,21 @@ def note(call: Call, results: Iterable[Value]) -> None:
     values, outcome = call.values(), list(results)
     kept = {atom for value in outcome for axis in value.axes for atom in atoms(axis)}
     name = call.name.removeprefix("aten::").removesuffix("_")
-    carried = TABLE.get(name, Scales.ONE) if _has_one_factor(name, call, values) else Scales.ONE
+    carried = _scales(name, call) if _has_one_factor(name, call, values) else Scales.ONE
     contracts = name in ("mean", "sum")
     for value in (*values, *outcome):
         for axis in value.axes:
             gone = contracts and not any(atom in kept for atom in atoms(axis))
             if not is_fixed(axis) and (gone or carried != Scales.ANY):
                 call.graph.carried.append((axis, Scales.ONE if gone else carried))
+
+
+def _scales(name: str, call: Call) -> Scales:
+    """Return the scales that one operation carries: of an activation by its table, else by the lists above."""
+    f = activation(call.name, call.arguments)
+    if f is None:
+        return TABLE.get(name, Scales.ONE)
+    return (Scales.SIGN if f.odd else Scales.ONE) | (Scales.POSITIVE if f.homogeneous else Scales.ONE)
 
 
 def carried_by(graph: Graph) -> dict[Axis, Scales]:
