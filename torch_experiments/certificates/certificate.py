@@ -26,7 +26,8 @@ from torch_experiments.diagnostics.gradients import default_loss
 from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.layout import Layout, Profile
 from torch_experiments.units.partition import Blocks, coarsest_blocks
-from torch_experiments.units.trace import Inputs, call, evaluating, not_finite
+from torch_experiments.units.trace import Inputs, call, evaluating, not_finite, same_device
+from torch_experiments.units.widen import SAMPLES, evaluated
 
 Part = Literal["frozen", "near", "optimizer", "stability"]
 PARTS: tuple[Part, ...] = ("frozen", "near", "optimizer", "stability")
@@ -155,11 +156,14 @@ def certify(
     """
     start = time.perf_counter()
     _check_parts(parts)
-    known = survey(model, inputs)
-    _check_finite(model, inputs, known)
+    _check_finite(model, inputs)
+    few = evaluated(model, inputs, SAMPLES)[0][0]
+    known = survey(model, few)
     tolerance = _tolerance(model) if tolerance is None else tolerance
-    blocks = coarsest_blocks(model, inputs, tolerance=tolerance, scaled=True, graph=known.graph)
-    frozen = frozen_units(model, inputs, graph=known.graph, box=box) if "frozen" in parts else None
+    blocks = coarsest_blocks(model, few, tolerance=tolerance, scaled=True, graph=known.graph)
+    frozen = None
+    if "frozen" in parts:
+        frozen = frozen_units(model, few, graph=known.graph, batches=(inputs,), box=box)
     masks = {} if frozen is None else frozen.entries
     layout = blocks.layout() if any(profile.copied for profile in blocks.groups.values()) else None
     parameters, dimension = count(model, known, layout, masks)
@@ -270,16 +274,15 @@ def _slack(tolerance: float) -> float:
     return 10 * tolerance
 
 
-def _check_finite(model: nn.Module, inputs: Inputs, known: Survey) -> None:
-    seen = (tensor for tensor, _ in known.graph.values.values() if tensor.is_floating_point())
-    if not any(bool(tensor.isnan().any()) for tensor in seen):
-        return
+def _check_finite(model: nn.Module, inputs: Inputs) -> None:
+    same_device(model, inputs)
     with evaluating(model):
-        layer = not_finite(model, inputs) or "the inputs or parameters"
-    raise ValueError(
-        f"layer {layer!r}: it holds NaN, of which nothing can be certified; check inputs and parameters (a "
-        "learning rate that is too large is the usual cause)"
-    )
+        layer = not_finite(model, inputs)
+    if layer:
+        raise ValueError(
+            f"layer {layer!r}: its output holds NaN or infinity, of which nothing can be certified; check inputs "
+            "and parameters (a learning rate that is too large is the usual cause)"
+        )
 
 
 def _check_parts(parts: Collection[Part]) -> None:
