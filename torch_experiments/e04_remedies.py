@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, Settings] = {
     "recovery": (),
 }
 VARIANTS: Mapping[str, tuple[str, Settings]] = {
-    f"{name}-mean": (name, (*SETTINGS[name], ("second_moments", "mean"))) for name in ("redo", "cbp")
+    f"{name}-mean": (name, (*SETTINGS[name], ("second_moments", "mean"))) for name in ("redo", "cbp", "snr")
 }
 
 
