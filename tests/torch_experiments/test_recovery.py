@@ -6,7 +6,9 @@ import copy
 import functools
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from torch_experiments import PlasticityMonitor, Recovery, clone, coarsest_blocks, remedies
+from torch_experiments import PlasticityMonitor, Recovery, certify, clone, coarsest_blocks, remedies
 from torch_experiments.models import mlp
 from torch_experiments.remedies.base import Remedy
 from torch_experiments.remedies.bound import Bound
@@ -143,12 +145,14 @@ def test_alarms_are_answered_once_by_metric_and_with_patience() -> None:
     assert [action.step for action in recovery.actions] == [0, 2, 2, 3]
 
 
-def test_a_certificate_of_a_trapped_network_asks_and_that_of_a_free_one_does_not() -> None:
+@pytest.mark.parametrize("judge", [coarsest_blocks, certify])
+def test_a_certificate_of_a_trapped_network_asks_and_that_of_a_free_one_does_not(judge: Callable[..., Any]) -> None:
+    """Of the 49 weights and biases of the clone 13 are free, those of its base."""
     model = trapped()
     recovery = Recovery(None, escape(model))
-    (action,) = recovery.consult(coarsest_blocks(model, X))
-    assert action.reason == "certificate: 0.265 of the parameters are free"
-    assert recovery.consult(coarsest_blocks(model, X)) == []
+    (action,) = recovery.consult(judge(model, X))
+    assert action.reason == f"certificate: {13 / 49:.3g} of the parameters are free"
+    assert recovery.consult(judge(model, X)) == []
     assert len(recovery.actions) == 1
 
 
