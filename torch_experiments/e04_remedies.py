@@ -26,7 +26,7 @@ SETTINGS: Mapping[str, Settings] = {
     "optimizer-reset": (),
     "redo": (("every", 50), ("threshold", 0.025)),
     "cbp": (("rate", 1e-3), ("maturity", 50)),
-    "snr": (("eta", 0.01), ("least", 100)),
+    "snr": (("eta", 0.01), ("least", 100), ("second_moments", "mean")),
     "weight-clipping": (("kappa", 2.0),),
     "spectral": (("strength", 1e-3),),
     "parseval": (("strength", 1e-3),),

@@ -6,7 +6,9 @@ import copy
 import functools
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +16,11 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from torch_experiments import Recovery, clone, coarsest_blocks, remedies
+from torch_experiments import PlasticityMonitor, Recovery, certify, clone, coarsest_blocks, remedies
 from torch_experiments.models import mlp
 from torch_experiments.remedies.base import Remedy
 from torch_experiments.remedies.bound import Bound
-from torch_experiments.remedies.control import Controlled, Symptoms
+from torch_experiments.remedies.control import Controlled
 from torch_experiments.remedies.escape import Escape
 
 
@@ -26,19 +28,15 @@ from torch_experiments.remedies.escape import Escape
 class Alarm:
     """One entry of a fake monitor."""
 
-    kind: str
-    step: int = 0
-    layer: str = "linear1"
-    metric: str = "duplicate_fraction"
-    value: float = 0.5
-    threshold: float = 0.1
+    metric: str
+    message: str = "too many copies"
 
 
 @dataclass
 class Fake:
     """A monitor that says what it is told."""
 
-    alarms: list[Alarm] = field(default_factory=list)
+    raised: list[Alarm] = field(default_factory=list)
 
 
 X = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -92,7 +90,7 @@ def test_recovery_frees_a_network_of_clones_and_the_loss_falls_below_the_trapped
     recovery = Recovery(monitor, escape(model, optimizer))
     descend(model, optimizer, 5, recovery)
     assert recovery.actions == []
-    monitor.alarms.append(Alarm("duplicate"))
+    monitor.raised.append(Alarm("duplicate"))
     (action,) = recovery.step()
     assert abs(action.loss_after - action.loss_before) <= 1e-12
     assert action.function_change <= 1e-12
@@ -132,30 +130,29 @@ def test_a_remedy_that_changes_the_function_is_reported_as_such() -> None:
     assert (action.layers, action.function_change) == ((), 0)
 
 
-def test_alarms_are_answered_once_by_kind_and_with_patience() -> None:
+def test_alarms_are_answered_once_by_metric_and_with_patience() -> None:
     model, monitor = trapped(), Fake()
     splitting, shrinking = escape(model), escape(model, remedy=remedies.ShrinkPerturb())
     recovery = Recovery(monitor, {"dead": splitting, "rank": [shrinking, splitting]}, patience=2)
-    monitor.alarms += [Alarm("dead"), Alarm("dead", layer="other"), Alarm("unknown")]
+    monitor.raised += [Alarm("dead", "one"), Alarm("dead", "two"), Alarm("unknown")]
     (first,) = recovery.step()
-    assert (first.remedy, first.step) == ("Escape", 0)
-    assert first.reason == (
-        "dead: duplicate_fraction of linear1 0.5 against 0.1; dead: duplicate_fraction of other 0.5 against 0.1"
-    )
+    assert (first.remedy, first.step, first.reason) == ("Escape", 0, "one; two")
     assert recovery.step() == []
-    monitor.alarms += [Alarm("dead"), Alarm("rank")]
+    monitor.raised += [Alarm("dead"), Alarm("rank")]
     assert [action.remedy for action in recovery.step()] == ["ShrinkPerturb", "Escape"]
-    monitor.alarms += [Alarm("dead")]
+    monitor.raised += [Alarm("dead")]
     assert [action.remedy for action in recovery.step()] == ["Escape"]
     assert [action.step for action in recovery.actions] == [0, 2, 2, 3]
 
 
-def test_a_certificate_of_a_trapped_network_asks_and_that_of_a_free_one_does_not() -> None:
+@pytest.mark.parametrize("judge", [coarsest_blocks, certify])
+def test_a_certificate_of_a_trapped_network_asks_and_that_of_a_free_one_does_not(judge: Callable[..., Any]) -> None:
+    """Of the 49 weights and biases of the clone 13 are free, those of its base."""
     model = trapped()
     recovery = Recovery(None, escape(model))
-    (action,) = recovery.consult(coarsest_blocks(model, X))
-    assert action.reason == "certificate: 0.265 of the parameters are free"
-    assert recovery.consult(coarsest_blocks(model, X)) == []
+    (action,) = recovery.consult(judge(model, X))
+    assert action.reason == f"certificate: {13 / 49:.3g} of the parameters are free"
+    assert recovery.consult(judge(model, X)) == []
     assert len(recovery.actions) == 1
 
 
@@ -183,35 +180,60 @@ def test_remedies_of_every_step_and_negative_patience_are_refused() -> None:
         Recovery(None, escape(model), patience=-1)
 
 
-def test_symptoms_are_dead_shares_and_fallen_ranks() -> None:
-    model = mlp(2, 1, width=4, depth=1, dtype=torch.float64)
-    network, state = escape(model).network, {}
-    monitor = Symptoms(network, state, dead=0.3, rank=0.9)
-    assert monitor.step(0) == []
-    best = float(state["linear1.rank"])
+def killed(model: nn.Module) -> None:
     with torch.no_grad():
-        model.linear1.bias[:2] = -50
-        model.linear1.weight[3] = model.linear1.weight[2]
-        model.linear1.bias[3] = model.linear1.bias[2]
-    dead, rank = monitor.step(7)
-    assert (dead.kind, dead.value, dead.layer, dead.step) == ("dead", 0.5, "linear1", 7)
-    assert (rank.kind, rank.threshold) == ("rank", 0.9 * best)
-    assert rank.value == pytest.approx(1)
-    assert monitor.alarms == [dead, rank]
+        model.linear1.bias[:6] = -50
 
 
-def test_the_controller_of_a_run_acts_where_it_looks() -> None:
-    model = mlp(2, 1, width=4, depth=1, dtype=torch.float64)
+def test_recovery_answers_the_alarms_of_the_plasticity_monitor() -> None:
+    """Half of the units die during training; the monitor sees it, and the loss stays as they are drawn again."""
+    model = mlp(2, 1, width=12, depth=1, dtype=torch.float64)
+    optimizer = sgd(model)
+    with PlasticityMonitor(model, X, Y, on_alarm=lambda alarm: None) as monitor:
+        recovery = Recovery(monitor, {"dead_fraction": escape(model, optimizer)})
+        for step in range(6):
+            descend(model, optimizer, 1)
+            if step == 2:
+                killed(model)
+            monitor.measure()
+            recovery.step()
+    (action,) = recovery.actions
+    assert (action.step, action.units, action.function_change) == (2, 6, 0)
+    assert action.loss_after == action.loss_before
+    assert action.reason.startswith("step 0: dead_fraction of mean of the layers rises to 0.5")
+
+
+@pytest.mark.parametrize(("dead", "acts"), [(0.4, True), (0.6, False)])
+def test_the_controller_of_a_run_acts_where_it_looks(dead: float, acts: bool) -> None:
+    model = mlp(2, 1, width=12, depth=1, dtype=torch.float64)
     network, state = escape(model).network, {}
-    with torch.no_grad():
-        model.linear1.bias[:2] = -50
-    kept, before = model.linear1.weight.detach().clone(), model(X)
-    remedy = Controlled(every=2, rank=0.0)
-    remedy.after_step(network, state, 0)
-    assert torch.equal(model.linear1.weight, kept)
+    remedy = Controlled(every=2, dead=dead, rank=0.99)
     remedy.after_step(network, state, 1)
-    assert not torch.equal(model.linear1.weight[:2], kept[:2])
+    killed(model)
+    kept, before = model.linear1.weight.detach().clone(), model(X)
+    remedy.after_step(network, state, 2)
+    assert torch.equal(model.linear1.weight, kept)
+    again = dict(state)
+    remedy.after_step(network, state, 3)
+    assert torch.equal(model.linear1.weight[:6], kept[:6]) != acts
     assert torch.equal(model(X), before)
+    if acts:
+        remedy.after_step(network, again, 3)
+        assert {k: float(v) for k, v in again.items()}["best 0:mean of the layers"] == 0
+
+
+def test_a_fallen_rank_is_answered_by_shrinking() -> None:
+    model = mlp(2, 1, width=12, depth=1, dtype=torch.float64)
+    network, state = escape(model).network, {}
+    remedy = Controlled(every=1, rank=0.5)
+    remedy.after_step(network, state, 0)
+    with torch.no_grad():
+        for p in (model.linear1.weight, model.linear1.bias):
+            p[:] = p[:1].clone()
+    before = model.linear1.bias.detach().clone()
+    remedy.after_step(network, state, 1)
+    assert not torch.equal(model.linear1.bias, before)
+    assert len(set(model.linear1.bias.tolist())) == 12
 
 
 def test_alarms_stay_new_when_a_remedy_fails(monkeypatch: pytest.MonkeyPatch) -> None:

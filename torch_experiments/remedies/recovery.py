@@ -17,43 +17,27 @@ from torch_experiments.units.trace import call, evaluating, flatten
 
 
 class Alarm(Protocol):
-    """What a monitor says when a metric of a layer crosses its threshold."""
-
-    @property
-    def step(self) -> int:
-        """Step of the optimizer."""
-
-    @property
-    def layer(self) -> str:
-        """Name of the layer."""
+    """What a monitor says when a metric of a layer has moved too far, such as `diagnostics.alarms.Raised`."""
 
     @property
     def metric(self) -> str:
         """Name of the metric."""
 
     @property
-    def value(self) -> float:
-        """What was measured."""
-
-    @property
-    def threshold(self) -> float:
-        """What was crossed."""
-
-    @property
-    def kind(self) -> str:
-        """``"dead"``, ``"rank"``, ``"duplicate"``, …"""
+    def message(self) -> str:
+        """A sentence for the report."""
 
 
 class Monitor(Protocol):
-    """Whatever collects alarms."""
+    """Whatever collects alarms, such as `diagnostics.PlasticityMonitor`."""
 
     @property
-    def alarms(self) -> Sequence[Alarm]:
+    def raised(self) -> Sequence[Alarm]:
         """All alarms so far, the oldest first."""
 
 
 class Certificate(Protocol):
-    """Whatever says how much of a network training can still move apart: a `Certificate`, or `Blocks`."""
+    """Whatever says how much of a network training can still move: of `certify`, or `units.partition.Blocks`."""
 
     @property
     def free_fraction(self) -> float:
@@ -94,9 +78,9 @@ class Recovery:
     ``remedy.on(model, optimizer, example_inputs=x, loss=...)``; the loss is only for the report.
 
     Args:
-        monitor: has ``alarms``; None if only ``apply`` and ``consult`` are used.
-        remedies: for all alarms, or by the alarm's kind.
-        patience: steps for which alarms of a kind are not answered again.
+        monitor: has ``raised``; None if only ``apply`` and ``consult`` are used.
+        remedies: for all alarms, or by the alarm's metric, such as ``"dead_fraction"``.
+        patience: steps for which alarms of a metric are not answered again.
 
     Attributes:
         actions: what was done.  steps: calls of ``step``.
@@ -116,7 +100,7 @@ class Recovery:
         if patience < 0:
             raise ValueError(f"patience: got {patience}; it has to be 0 or more")
         self.monitor, self.patience = monitor, patience
-        self.remedies = _by_kind(remedies)
+        self.remedies = _by_metric(remedies)
         for bound in self._all():
             if not bound.remedy.acts_at_once:
                 raise TypeError(
@@ -129,14 +113,14 @@ class Recovery:
 
     def step(self) -> list[Action]:
         """Answer the alarms that are new, and return what was done; alarms stay new if a remedy fails."""
-        new = [] if self.monitor is None else list(self.monitor.alarms[self.seen :])
-        due = [alarm for alarm in new if self._is_due(alarm.kind)]
+        new = [] if self.monitor is None else list(self.monitor.raised[self.seen :])
+        due = [alarm for alarm in new if self._is_due(alarm.metric)]
         wanted: dict[int, tuple[Bound, list[str]]] = {}
         for alarm in due:
-            for bound in self._for(alarm.kind):
-                wanted.setdefault(id(bound), (bound, []))[1].append(_told(alarm))
+            for bound in self._for(alarm.metric):
+                wanted.setdefault(id(bound), (bound, []))[1].append(alarm.message)
         done = [self._perform(bound, "; ".join(reasons)) for bound, reasons in wanted.values()]
-        self.answered |= {alarm.kind: self.steps for alarm in due if self._for(alarm.kind)}
+        self.answered |= {alarm.metric: self.steps for alarm in due if self._for(alarm.metric)}
         self.seen += len(new)
         self.steps += 1
         return done
@@ -185,11 +169,11 @@ class Recovery:
         self.actions.append(action)
         return action
 
-    def _is_due(self, kind: str) -> bool:
-        return kind not in self.answered or self.steps - self.answered[kind] > self.patience
+    def _is_due(self, metric: str) -> bool:
+        return metric not in self.answered or self.steps - self.answered[metric] > self.patience
 
-    def _for(self, kind: str) -> Sequence[Bound]:
-        return self.remedies.get(kind, self.remedies.get("", ()))
+    def _for(self, metric: str) -> Sequence[Bound]:
+        return self.remedies.get(metric, self.remedies.get("", ()))
 
     def _all(self) -> list[Bound]:
         return list({id(bound): bound for bounds in self.remedies.values() for bound in bounds}.values())
@@ -216,11 +200,7 @@ def _difference(before: list[Tensor], after: list[Tensor]) -> float:
     return change / max(size, torch.finfo(torch.float64).tiny) if change else 0.0
 
 
-def _by_kind(remedies: Any) -> dict[str, Sequence[Bound]]:
-    """Return the remedies by the kind of alarm, under the empty name those for all kinds."""
-    kinds = remedies if isinstance(remedies, Mapping) else {"": remedies}
-    return {kind: [given] if isinstance(given, Bound) else list(given) for kind, given in kinds.items()}
-
-
-def _told(alarm: Alarm) -> str:
-    return f"{alarm.kind}: {alarm.metric} of {alarm.layer} {alarm.value:.3g} against {alarm.threshold:.3g}"
+def _by_metric(remedies: Any) -> dict[str, Sequence[Bound]]:
+    """Return the remedies by the metric of alarms, under the empty name those for all."""
+    given = remedies if isinstance(remedies, Mapping) else {"": remedies}
+    return {metric: [one] if isinstance(one, Bound) else list(one) for metric, one in given.items()}
