@@ -60,8 +60,8 @@ def diagnose(
     whose costs are in its docstrings: about 50 to 100 steps together. The first call with inputs of a shape also
     traces the network with two samples.
 
-    In processes of ``torch.distributed`` every one has to call it with its own samples, and all return the metrics of
-    all of them; those of the level ``"network"`` are means over the processes.
+    In processes of ``torch.distributed`` every one has to call it with its own samples, and all return the metrics
+    of all of them; those of the level ``"network"`` are means over the processes.
 
     Args:
         model: any module; one in ``DistributedDataParallel`` is unwrapped.
