@@ -1,11 +1,14 @@
 """Diagnostics against naive loops, closed forms and planted units, on modules and functions."""
 
 import io
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -575,3 +578,24 @@ def test_every_metric_has_a_source_and_a_docstring_and_full_is_fast_and_more():
     assert all(metric.source for metric in METRICS.values())
     assert set(chosen("fast")) < set(chosen("full")) == set(METRICS)
     assert {m.name for m in METRICS.values() if not m.fast} == set(chosen("full")) - set(chosen("fast"))
+
+
+@given(seed=st.integers(0, 2**31), samples=st.integers(2, 40), units=st.integers(1, 12), cut=st.integers(1, 39))
+def test_metrics_depend_neither_on_the_order_of_units_and_samples_nor_on_cuts_of_a_stream(
+    seed, samples, units, cut
+):
+    z = normal(samples, units, seed=seed)
+    found = measured(z)
+    order, shuffle = (torch.randperm(n, generator=generator(seed)) for n in (units, samples))
+    moved = measured(z[shuffle][:, order])
+    model = Given(None, units)
+    cut = min(cut, samples - 1)
+    parts = diagnose(model, [z[:cut], z[cut:]])["activation"]
+    for name in set(found) - {"later_duplicate_fraction"}:
+        assert moved[name] == pytest.approx(found[name], rel=1e-6, abs=1e-9), name
+        assert parts[name] == pytest.approx(found[name], rel=1e-6, abs=1e-9), name
+    for kind in ("raw", "centred"):
+        names = ("stable_rank", "renyi2_rank", "shannon_rank", "hard_rank")
+        ranks = [found[f"{name}_{kind}"] for name in names]
+        assert all(low <= high * (1 + 1e-6) for low, high in itertools.pairwise(ranks))
+        assert found[f"shannon_rank_{kind}"] <= found[f"roy_vetterli_rank_{kind}"] * (1 + 1e-6)
