@@ -1,16 +1,19 @@
 """Diagnostics against naive loops, closed forms and planted units, on modules and functions."""
 
 import io
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
 from theory import rank as exact
-from torch_experiments import diagnose, scores
+from torch_experiments import clone, diagnose, scores
 from torch_experiments.cloning import profile
 from torch_experiments.diagnostics import METRICS, unit_metric
 from torch_experiments.diagnostics.probe import Probe, lanczos
@@ -194,6 +197,20 @@ def test_scores_of_cloning_are_one_for_copies_and_the_published_one_a_fifth_for_
         measured(a, profiles={"activation": pairs})
 
 
+def test_clones_of_a_network_score_one_forward_and_backward_until_they_are_parted():
+    wide = clone(mlp(6, 3, width=8, depth=2, dtype=torch.float64), 2)
+    x, y = normal(60, 6), torch.arange(60) % 3
+    pairs = {name: profile(8, 2) for name in ("act1", "act2")}
+    names = ("forward_cloning_score", "backward_cloning_score", "jl25_cloning_r2")
+    found = diagnose(wide, x, y, metrics=names, profiles=pairs)
+    assert [found[layer][name] for layer in pairs for name in names] == pytest.approx([1] * 6)
+    with torch.no_grad():
+        wide.linear1.weight += 0.3 * normal(*wide.linear1.weight.shape, seed=3)
+    parted = diagnose(wide, x, y, metrics=names, profiles=pairs)
+    assert parted["act1"]["backward_cloning_score"] == pytest.approx(1)
+    assert max(parted["act1"]["forward_cloning_score"], parted["act1"]["jl25_cloning_r2"]) < 0.9
+
+
 # ---- the network as a whole ----------------------------------------------------------------------------------
 
 
@@ -302,6 +319,24 @@ def test_operations_in_place_are_measured_before_they_overwrite():
     assert diagnose(plain, x, x[:, :4]) == diagnose(over, x, x[:, :4])
     shared = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True))
     assert 0 < diagnose(shared, x)["1"]["sign_entropy"] <= 1
+
+
+class Overwriting(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.one, self.act = nn.Linear(6, 50, dtype=torch.float64), act
+
+    def forward(self, x):
+        return self.act(self.one(x)).mul_(0)
+
+
+def test_what_happens_to_an_output_later_does_not_matter():
+    found = diagnose(Overwriting(nn.GELU()), normal(20, 6))
+    assert found["act"]["hard_rank_raw"] == 20
+    assert found["act"]["dead_fraction"] == 0
+    model, x, y = Overwriting(nn.GELU()), normal(20, 6), normal(20, 50, seed=1)
+    with torch.inference_mode():
+        assert "gradient_norm" in diagnose(model, x, y)["one"]
 
 
 def test_a_module_used_twice_is_two_layers():
@@ -504,6 +539,8 @@ def test_bad_input_is_named():
     model, x, _ = small()
     with pytest.raises(ValueError, match="batch: got 1 sample"):
         diagnose(model, x[:1])
+    with pytest.raises(ValueError, match="positions: got 0; it has to be at least 1"):
+        diagnose(model, x, positions=0)
     with pytest.raises(ValueError, match="batch: holds no sample"):
         diagnose(model, [])
     with pytest.raises(TypeError, match="batch: got int"):
@@ -541,3 +578,24 @@ def test_every_metric_has_a_source_and_a_docstring_and_full_is_fast_and_more():
     assert all(metric.source for metric in METRICS.values())
     assert set(chosen("fast")) < set(chosen("full")) == set(METRICS)
     assert {m.name for m in METRICS.values() if not m.fast} == set(chosen("full")) - set(chosen("fast"))
+
+
+@given(seed=st.integers(0, 2**31), samples=st.integers(2, 40), units=st.integers(1, 12), cut=st.integers(1, 39))
+def test_metrics_depend_neither_on_the_order_of_units_and_samples_nor_on_cuts_of_a_stream(
+    seed, samples, units, cut
+):
+    z = normal(samples, units, seed=seed)
+    found = measured(z)
+    order, shuffle = (torch.randperm(n, generator=generator(seed)) for n in (units, samples))
+    moved = measured(z[shuffle][:, order])
+    model = Given(None, units)
+    cut = min(cut, samples - 1)
+    parts = diagnose(model, [z[:cut], z[cut:]])["activation"]
+    for name in set(found) - {"later_duplicate_fraction"}:
+        assert moved[name] == pytest.approx(found[name], rel=1e-6, abs=1e-9), name
+        assert parts[name] == pytest.approx(found[name], rel=1e-6, abs=1e-9), name
+    for kind in ("raw", "centred"):
+        names = ("stable_rank", "renyi2_rank", "shannon_rank", "hard_rank")
+        ranks = [found[f"{name}_{kind}"] for name in names]
+        assert all(low <= high * (1 + 1e-6) for low, high in itertools.pairwise(ranks))
+        assert found[f"shannon_rank_{kind}"] <= found[f"roy_vetterli_rank_{kind}"] * (1 + 1e-6)

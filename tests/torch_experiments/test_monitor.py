@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments import PlasticityMonitor, Recovery, remedies
+from torch_experiments import PlasticityMonitor, Recovery, pixels, remedies
 from torch_experiments.diagnostics import (
     Alarm,
     Diagnosis,
@@ -93,6 +93,34 @@ def test_a_network_that_diverges_is_an_alarm_and_does_not_stop_training():
         assert monitor.step() is None
     assert [alarm.metric for alarm in monitor.alarms] == ["finite"]
     assert "layer 'linear2'" in monitor.alarms[0].message
+
+
+@pytest.mark.parametrize(("rate", "dies"), [(1e-2, True), (1e-3, False)])
+def test_on_digits_with_permuted_labels_only_the_rate_that_kills_units_sets_off_alarms(rate, dies):
+    data = pixels.load("digits")
+    x, y = data.train_x.flatten(1).float() / 8 - 1, data.train_y
+    model, source, found = mlp(64, 10, width=64, depth=4), generator(0), []
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    options = {"every": 50, "budget": None, "on_alarm": found.append} | FAST
+    with PlasticityMonitor(model, x[::3], **options) as monitor:
+        accuracy = [digits_task(model, optimizer, monitor, x, y, source) for _ in range(3)]
+    assert {alarm.kind for alarm in found} >= ({"dead"} if dies else set())
+    assert bool(found) == dies
+    assert dies or min(accuracy) > 0.75
+
+
+def digits_task(model, optimizer, monitor, x, y, source, steps=250):
+    """Train on labels that are permuted anew; return the online accuracy."""
+    y, right = torch.randperm(10, generator=source)[y], 0.0
+    for _ in range(steps):
+        pick = torch.randint(len(x), (64,), generator=source)
+        output = model(x[pick])
+        right += float((output.argmax(dim=1) == y[pick]).double().mean()) / steps
+        optimizer.zero_grad()
+        cross_entropy(output, y[pick]).backward()
+        optimizer.step()
+        monitor.step()
+    return right
 
 
 def diagnosis(**metrics):

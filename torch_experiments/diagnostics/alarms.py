@@ -100,7 +100,8 @@ DEFAULT_ALARMS = (
 
 The thresholds are ours. JL25's MLP and ViT without normalisation, which stop learning, cross them (figures 3.1 and
 3.2: rank 54.7 to 24.9 and 130.6 to 2.3, dead 0.20 to 0.53, duplicates 0.01 to 0.94); its CNN and ResNet, which go
-on learning, do not (rank 55.4 to 34.3 and 68.3 to 60.8, dead 0.55 to 0.69 and 0.56 to 0.75).
+on learning, do not (rank 55.4 to 34.3 and 68.3 to 60.8, dead 0.55 to 0.69 and 0.56 to 0.75). Where features
+collapse onto a few easy classes after the first ten measurements, the last two can go off in a healthy network.
 """
 
 

@@ -57,11 +57,11 @@ def diagnose(
     Cost, in training steps of batch 128 on one thread of a CPU: ``"fast"`` is one forward pass over ``samples``
     and one backward pass over ``gradient_samples``, at most 3 steps for an MLP or a small CNN and 1 for networks
     above 10⁹ operations a sample, of which by default fewer samples are taken. ``"full"`` adds `network_measures`,
-    whose costs are in its docstrings: about 50 to 100 steps together. The first call with inputs of a shape also
-    traces the network with two samples.
+    whose costs are in its docstrings: some 30 (CNN) to 70 (MLP) steps together. The first call with inputs of a
+    shape also traces the network with two samples.
 
-    In processes of ``torch.distributed`` every one passes its own samples and all return the metrics of all of
-    them; those of the level ``"network"`` are means over the processes.
+    In processes of ``torch.distributed`` every one has to call it with its own samples, and all return the metrics
+    of all of them; those of the level ``"network"`` are means over the processes.
 
     Args:
         model: any module; one in ``DistributedDataParallel`` is unwrapped.
@@ -89,7 +89,8 @@ def diagnose(
     model = model.module if isinstance(model, DistributedDataParallel) else model
     wanted = chosen(metrics)
     devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
-    with evaluating(model), torch.random.fork_rng(devices=devices):
+    _check(samples=(samples, 2), gradient_samples=(gradient_samples, 1), positions=(positions, 1))
+    with evaluating(model), torch.random.fork_rng(devices=devices), torch.inference_mode(False):
         first, stream = _first(opened(batch, targets), model)
         known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
         most, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
@@ -122,13 +123,14 @@ class Measurement:
     errors: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] | None = None
     first: Batch | None = None
+    now: Batch | None = None
     lost: float = 0.0
     samples: int = 0
     notes: dict[str, None] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
         """Add the samples of a chunk; the first one is also differentiated."""
-        backward, self.first = self.first is None, self.first or batch
+        backward, self.first, self.now = self.first is None, self.first or batch, batch
         with torch.set_grad_enabled(backward):
             with watching(self.model, self.layers, self.see):
                 output = call(self.model, batch.inputs)
@@ -144,19 +146,18 @@ class Measurement:
         dimensions = self.anatomy.dimensions.get(seen.name)
         if dimensions is None or len(dimensions) != seen.h.ndim:
             dimensions = guessed(seen.h.shape)
-            self.notes[
-                f"layer {seen.name!r}: units are those of a rule of thumb. {self.anatomy.trouble}".strip()
-            ] = None
+            note = f"layer {seen.name!r}: units are those of a rule of thumb. {self.anatomy.trouble}"
+            self.notes[note.strip()] = None
         rows = as_rows(seen.h.detach(), dimensions)
         index = self.index(rows)
-        kept = _kept(rows, index)
+        kept = _kept(rows, index).clone()  # the network may go on to overwrite its output
         z = None if seen.z is None else _kept(as_rows(seen.z.detach(), dimensions), index)
         new = gathered(rows, kept, z, seen.apply, self._profile(seen.name, rows.shape[2]))
         if not bool(new.sums["magnitude"].isfinite().all()):
             self.finite(seen.name, seen.h)
         self.found[seen.name] = self.found[seen.name] + new if seen.name in self.found else new
         if seen.h.requires_grad and torch.is_grad_enabled():
-            self.values[seen.name] = kept
+            self.values[seen.name] = kept.abs()
             seen.h.register_hook(lambda error: self._keep(seen.name, _kept(as_rows(error, dimensions), index)))
 
     def index(self, rows: Tensor) -> Tensor | None:
@@ -176,8 +177,8 @@ class Measurement:
         """
         if all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
             return
-        assert self.first is not None
-        culprit = not_finite(self.model, self.first.inputs) or layer or "the output"
+        assert self.now is not None
+        culprit = not_finite(self.model, self.now.inputs) or layer or "the output"
         raise NotFiniteError(
             f"layer {culprit!r}: its output holds nan or inf; check the inputs and the parameters (a learning rate "
             "that is too large is the usual cause), or go back to an earlier checkpoint"
@@ -222,7 +223,7 @@ class Measurement:
         rows = distributed.joined(s.rows) if s.profile and s.rows is not None else s.rows
         if name not in self.errors:
             return replace(s, sums=sums, rows=rows if s.profile or distributed.processes() == 1 else None)
-        h, error = self.values[name].abs().to(sums["total"]), self.errors[name].to(sums["total"]) * share
+        h, error = self.values[name].to(sums["total"]), self.errors[name].to(sums["total"]) * share
         m, mean = distributed.summed({"m": torch.full_like(sums["n"], len(h)), "h": h.sum(dim=0)}).values()
         still = (error.abs() < STILL * (mean / m).clamp_min(1e-12)).sum(dim=0).double()
         sums |= {"m": m} | distributed.summed({"still": still})
@@ -240,6 +241,14 @@ class Measurement:
         found = _measured(wanted, "network", Probe(self.model, self.first, self.loss, self.seed))
         totals = distributed.total(found.values())
         return {name: value / distributed.processes() for name, value in zip(found, totals, strict=True)}
+
+
+def _check(**numbers: tuple[int | None, int]) -> None:
+    for argument, (given, least) in numbers.items():
+        if given is not None and given < least:
+            raise ValueError(
+                f"{argument}: got {given}; it has to be at least {least}, or None for the usual number"
+            )
 
 
 def _first(stream: Iterator[Batch], model: nn.Module) -> tuple[Batch, Iterator[Batch]]:
