@@ -45,7 +45,11 @@ cloned_residual(twin, 2)
 
 # %%
 config = e01_cloning.Config(
-    width=32, depth=2, base_epochs=5, epochs=5, seeds=(0,), regimes=("sgd", "adam", "noisy-elementwise", "dropout")
+    arch_settings=(("width", 32), ("depth", 2)),
+    base_epochs=5,
+    epochs=5,
+    seeds=(0,),
+    regimes=("sgd", "adam", "noisy-elementwise", "dropout"),
 )
 table = e01_cloning.run(config, RESULTS)
 for row in e01_cloning.end_values(table):

@@ -1,7 +1,9 @@
 """Experiment 1: does training leave a cloned manifold? (JL25 figure 2.1)
 
-A base network is trained, every hidden unit is cloned, and both go on under the same regime with the same
-batches. SGD, momentum and Adam should keep the copies exact; noise and dropout should not. Run it with
+A base network (MLP, CNN, ResNet-18 or ViT) is trained, every hidden unit is cloned, and both go on under the same
+regime with the same batches. SGD, momentum and Adam should keep the copies exact; noise and dropout should not. In
+the CNN dropout acts on the hidden Linear layer, in the ResNet on the features before the head, in the ViT on tokens
+and branches; what is upstream parts by the gradients. Run it with
 ``python -m torch_experiments.e01_cloning --profile quick``.
 """
 
@@ -26,14 +28,16 @@ from torch.nn.functional import cross_entropy
 
 from torch_experiments import data as datasets
 from torch_experiments import records, scores
-from torch_experiments.cloning import Profile, clone, profiles, residuals
-from torch_experiments.models import choose, mlp
+from torch_experiments.cloning import clone, layout, residuals
+from torch_experiments.models import ARCHITECTURES, build, choose
 from torch_experiments.noise import GradientNoise
+from torch_experiments.training import Settings
+from torch_experiments.units.layout import Layout, Profile
 
 Regime = Literal["sgd", "momentum", "adam", "noisy-elementwise", "noisy-normwise", "dropout"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
-REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
+REVISION = 2  # raise it when the same config would give other numbers: old records are then left alone
 WHOLE = 0
 
 
@@ -43,7 +47,8 @@ class Config:
 
     Attributes:
         data: ``"digits"`` or a folder of parquet files.
-        arch: the architecture; ``width``, ``depth``, ``norm``, ``activation`` are its own.
+        arch: a key of `models.ARCHITECTURES`; norm, activation (None: its own) and ``arch_settings`` (width,
+            depth, …) are its arguments.
         factor: copies of a hidden unit.
         base_epochs: training of the base before cloning, by SGD with momentum.
         epochs: training after it; metrics every ``log_every`` epochs and at both ends.
@@ -51,7 +56,7 @@ class Config:
         lr, momentum: of SGD; every regime but ``sgd`` and ``adam`` uses the momentum.
         adam_lr: of Adam(0.9, 0.999).
         sigma, decay: of the gradient noise.
-        dropout: on all hidden layers in the regime of that name.
+        dropout: wherever the architecture has it, in the regime of that name.
         probe: size of the fixed class-balanced batch of training images for the metrics.
         dtype: ``"float32"`` or ``"float64"``.
         device: a torch device.
@@ -60,11 +65,10 @@ class Config:
     """
 
     data: str = "digits"
-    arch: Literal["mlp"] = "mlp"
-    width: int = 128
-    depth: int = 5
+    arch: str = "mlp"
+    arch_settings: Settings = ()
     norm: str = "none"
-    activation: str = "relu"
+    activation: str | None = None
     factor: int = 2
     base_epochs: int = 20
     epochs: int = 30
@@ -83,7 +87,7 @@ class Config:
     regimes: tuple[Regime, ...] = REGIMES
 
     def __post_init__(self) -> None:
-        choose("arch", self.arch, {"mlp": mlp})
+        choose("arch", self.arch, ARCHITECTURES)
         choose("dtype", self.dtype, DTYPES)
         for regime in self.regimes:
             choose("regimes", regime, dict.fromkeys(REGIMES))
@@ -108,6 +112,14 @@ class Batch(NamedTuple):
     y: Tensor
 
 
+class Pair(NamedTuple):
+    """A trained base, its clone, and where the copies lie."""
+
+    base: nn.Sequential
+    twin: nn.Sequential
+    axes: Layout
+
+
 class Task(NamedTuple):
     """The data on the device: training set, test set, and the fixed batch for the metrics."""
 
@@ -124,8 +136,9 @@ def run(
     """Run every (seed, regime) cell of ``config`` and return all measurements, one a row.
 
     Columns: ``regime``, ``seed``, ``network`` (``clone`` or ``base``, both trained under the regime), ``epoch``
-    after cloning, ``layer`` (1 is the first hidden layer; 0 is the whole network: the mean over hidden layers,
-    for residuals the largest over all layers), ``metric`` and ``value``.
+    after cloning, ``layer`` (1 is the first of `scores.observed`: activations of MLP and CNN, blocks of ResNet and
+    ViT; for residuals the first layer with parameters; 0 is the whole network: the mean over observed layers, for
+    residuals the largest over all layers), ``metric`` and ``value``.
 
     With a folder ``out`` every finished cell is saved there and read instead of computed the next time, so an
     interrupted run goes on where it stopped. ``task`` is `load_task(config)` where the caller has it already.
@@ -138,13 +151,13 @@ def run(
     with _single_thread(), Progress(disable=not progress) as bar:
         tick = _ticker(bar, config)
         for seed in config.seeds:
-            base: nn.Sequential | None = None
+            start: Pair | None = None
             for regime in config.regimes:
                 about = cell(config, seed, regime, task)
                 record = records.find(out, about) if out is not None else None
                 if record is None:
-                    base = base or train_base(config, seed, task)
-                    table = run_cell(config, seed, regime, task, base, tick)
+                    start = start or cloned(config, train_base(config, seed, task), task)
+                    table = run_cell(config, seed, regime, task, start, tick)
                     record = records.Record(about, table, records.environment(config.device))
                     if out is not None:
                         records.save(out, record)
@@ -159,6 +172,7 @@ def cell(config: Config, seed: int, regime: str, task: Task) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     for name in ("seeds", "regimes", "data"):
         del settings[name]
+    settings["arch_settings"] = dict(sorted(config.arch_settings))
     place = {"seed": seed, "regime": regime, "data": task.fingerprint}
     return {"experiment": "e01_cloning", "revision": REVISION} | settings | place
 
@@ -168,30 +182,28 @@ def run_cell(
     seed: int,
     regime: str,
     task: Task,
-    base: nn.Sequential,
+    pair: Pair,
     tick: Callable[[int], None] = lambda epochs: None,
 ) -> pa.Table:
-    """Clone ``base``, train clone and base under ``regime`` with the same batches, and return the measurements."""
-    twin = clone(base, config.factor)
-    gap = ("function_gap", WHOLE, function_gap(base, twin, task.probe.x))
+    """Train clone and base under ``regime`` with the same batches, and return the measurements."""
+    gap = ("function_gap", WHOLE, function_gap(pair.base, pair.twin, task.probe.x))
     rows = [_row(regime, seed, "clone", 0, *gap)]
-    axes = profiles(base, config.factor)
-    networks: dict[str, tuple[nn.Sequential, list[Profile] | None]] = {
-        "clone": (twin, axes),
-        "base": (copy.deepcopy(base), None),
+    networks: dict[str, tuple[nn.Sequential, Layout | None]] = {
+        "clone": (copy.deepcopy(pair.twin), pair.axes),
+        "base": (copy.deepcopy(pair.base), None),
     }
-    for network, (model, profile) in networks.items():
+    for network, (model, axes) in networks.items():
         start = {name: value.clone() for name, value in model.state_dict().items()}
         for epoch in _continued(config, seed, regime, task, model):
             if epoch % config.log_every == 0 or epoch == config.epochs:
-                found = measure(model, task, profile, start)
+                found = measure(model, task, axes, start)
                 rows += [_row(regime, seed, network, epoch, *values) for values in found]
             tick(min(epoch, 1))
     return pa.Table.from_pylist(rows)
 
 
 def measure(
-    model: nn.Module, task: Task, axes: list[Profile] | None, start: Mapping[str, Tensor]
+    model: nn.Module, task: Task, axes: Layout | None, start: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, int, float]]:
     """Yield ``(metric, layer, value)`` of a network; scores and residuals where ``axes`` says what is cloned."""
     for name, (x, y) in (("train", task.probe), ("test", task.test)):
@@ -213,21 +225,27 @@ def function_gap(model: nn.Module, other: nn.Module, x: Tensor) -> float:
 
 def train_base(config: Config, seed: int, task: Task) -> nn.Sequential:
     """Return a network trained from scratch for ``base_epochs`` by SGD with momentum."""
-    model = mlp(
-        task.train.x[0].numel(),
-        task.classes,
-        width=config.width,
-        depth=config.depth,
-        norm=config.norm,
-        activation=config.activation,
-        seed=seed,
-        dtype=DTYPES[config.dtype],
-    ).to(config.device)
+    own = {} if config.activation is None else {"activation": config.activation}
+    shape, settings = task.train.x.shape[1:], dict(config.arch_settings)
+    given = own | {"norm": config.norm, "seed": seed, "dtype": DTYPES[config.dtype]}
+    model = build(config.arch, shape, task.classes, settings, **given).to(config.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
     order = torch.Generator().manual_seed(seed)
     for _ in range(config.base_epochs):
         train_epoch(model, optimizer, task.train, config.batch, order)
     return model
+
+
+def cloned(config: Config, base: nn.Sequential, task: Task) -> Pair:
+    """Return ``base`` with its clone."""
+    x = task.probe.x
+    twin = clone(base, config.factor, example_inputs=x)
+    return Pair(base, twin, layout(base, config.factor, example_inputs=x))
+
+
+def hidden_profiles(model: nn.Module, axes: Layout) -> list[Profile]:
+    """Return the profiles of the units of every `scores.observed` module of a clone."""
+    return [next(p for p in axes.outputs[name].profiles if p.copied) for name in scores.observed(model)]
 
 
 def train_epoch(
@@ -295,6 +313,7 @@ def end_values(table: pa.Table) -> list[dict[str, Any]]:
 
 def main(
     profile: Literal["quick", "full"] = "quick",
+    arch: Literal["mlp", "cnn", "resnet18", "vit"] = "mlp",
     data: str = "digits",
     out: Path = Path("results/local"),
     epochs: int | None = None,
@@ -308,6 +327,7 @@ def main(
 
     Args:
         profile: the settings to start from.
+        arch: the architecture, at its published size.
         data: "digits" or a folder of train-*.parquet and test-*.parquet files.
         out: where finished cells are kept; they are not computed again.
         epochs: after cloning.
@@ -318,6 +338,7 @@ def main(
         device: a torch device.
     """
     given = {
+        "arch": arch,
         "epochs": epochs,
         "norm": norm,
         "seeds": seeds,
@@ -353,10 +374,11 @@ def _unit_metrics(values: list[Tensor]) -> Iterator[tuple[str, int, float]]:
 
 
 def _clone_metrics(
-    model: nn.Module, probe: Batch, axes: list[Profile], start: Mapping[str, Tensor]
+    model: nn.Module, probe: Batch, axes: Layout, start: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, int, float]]:
-    forward = scores.forward_scores(model, probe.x, axes[1:-1])
-    backward = scores.backward_scores(model, probe.x, probe.y, axes[1:-1])
+    hidden = hidden_profiles(model, axes)
+    forward = scores.forward_scores(model, probe.x, hidden)
+    backward = scores.backward_scores(model, probe.x, probe.y, hidden)
     for direction, found in (("forward", forward), ("backward", backward)):
         yield from _layers(f"{direction}_score", [score.value for score in found])
         yield from _layers(f"{direction}_dead_blocks", [float(score.dead) for score in found])

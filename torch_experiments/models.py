@@ -370,6 +370,36 @@ def vit(
     return nn.Sequential(OrderedDict(layers)).apply(lambda module: _truncated(module, generator))
 
 
+ARCHITECTURES: Mapping[str, Callable[..., nn.Sequential]] = {
+    "mlp": lambda shape, classes, **given: mlp(math.prod(shape), classes, **given),
+    "cnn": lambda shape, classes, **given: cnn(shape[1], classes, channels=shape[0], **given),
+    "resnet18": lambda shape, classes, **given: resnet18(classes, channels=shape[0], **given),
+    "vit": lambda shape, classes, **given: vit(shape[1], classes, channels=shape[0], **given),
+}
+
+
+def build(
+    arch: str, shape: Sequence[int], classes: int, settings: Mapping[str, Any], **given: Any
+) -> nn.Sequential:
+    """Return a network of ``arch`` for images of ``shape = (channels, height, width)``.
+
+    Args:
+        arch: a key of `ARCHITECTURES`.
+        shape: of one image.
+        classes: number of outputs.
+        settings: arguments of the architecture that a user gave (width, depth, …).
+        given: further arguments.
+
+    Raises:
+        ValueError: for an unknown architecture, or a setting that it does not have.
+    """
+    make = choose("arch", arch, ARCHITECTURES)
+    try:
+        return make(shape, classes, **settings, **given)
+    except TypeError as error:
+        raise ValueError(f"arch_settings: {error} (architecture {arch!r})") from error
+
+
 def linear(
     inputs: int, outputs: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> nn.Linear:

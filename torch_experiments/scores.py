@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments.cloning import Profile
-from torch_experiments.models import ACTIVATIONS
+from torch_experiments.models import ACTIVATIONS, BasicBlock, TransformerBlock
 
 
 class CloningScore(NamedTuple):
@@ -70,9 +70,9 @@ def cloning_score(values: Tensor, profile: Profile) -> CloningScore:
 
 
 def forward_scores(model: nn.Module, x: Tensor, profiles: Sequence[Profile]) -> list[CloningScore]:
-    """Return the `cloning_score` of the activations of every hidden layer, in eval mode.
+    """Return the `cloning_score` of the outputs of every `observed` module, in eval mode.
 
-    ``profiles`` are those of the hidden layers, in order (``profiles(base, factor)[1:-1]``).
+    ``profiles`` are those of their units, in order; of a chain ``profiles(base, factor)[1:-1]``.
     """
     with torch.no_grad():
         values = activations(model, x)
@@ -80,22 +80,30 @@ def forward_scores(model: nn.Module, x: Tensor, profiles: Sequence[Profile]) -> 
 
 
 def backward_scores(model: nn.Module, x: Tensor, y: Tensor, profiles: Sequence[Profile]) -> list[CloningScore]:
-    """Return the `cloning_score` of ``δ = ∂L/∂h`` of every hidden layer in eval mode.
+    """Return the `cloning_score` of ``δ = ∂L/∂h`` of every `observed` module in eval mode.
 
-    ``L`` is the cross entropy, summed over the samples, so each row of ``δ`` is one sample's gradient.
+    ``L`` is the cross entropy, summed over the samples, so each row of ``δ`` is of one sample and position.
     Copies with profile scales ``s`` have ``δ(v) = s_v δ̃``, the same scales as their activations.
     """
     with evaluating(model), captured(model) as values:
         loss = cross_entropy(model(x), y, reduction="sum")
     gradients = torch.autograd.grad(loss, values)
-    return [cloning_score(g.flatten(1), p) for g, p in zip(gradients, profiles, strict=True)]
+    return [cloning_score(rows(g), p) for g, p in zip(gradients, profiles, strict=True)]
 
 
 def activations(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Return the outputs of all activation modules in eval mode, each flattened to ``[samples, units]``."""
+    """Return the outputs of all `observed` modules in eval mode, each as `rows`."""
     with evaluating(model), captured(model) as values:
         model(x)
-    return [value.flatten(1) for value in values]
+    return [rows(value) for value in values]
+
+
+def rows(h: Tensor) -> Tensor:
+    """Return a layer's output as ``[samples × positions, units]``.
+
+    Of ``[n, C, height, width]`` the units are the channels, of ``[n, C]`` and ``[n, tokens, C]`` the last axis.
+    """
+    return (h.movedim(1, -1) if h.ndim == 4 else h).flatten(0, -2)
 
 
 def spectrum(a: Tensor, *, centred: bool = True) -> Tensor:
@@ -155,16 +163,29 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
 
 
+def observed(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules whose outputs are measured, by name.
+
+    These are the residual blocks of a ResNet and the blocks of a ViT where there are some, else all activation
+    modules (JL25, section 3).
+    """
+    blocks = _of_kind(model, (BasicBlock, TransformerBlock))
+    return blocks or _of_kind(model, tuple(ACTIVATIONS.values()))
+
+
+def _of_kind(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
 @contextmanager
 def captured(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the outputs of all activation modules (`models.ACTIVATIONS`) in the order in which they run."""
+    """Collect the outputs of all `observed` modules in the order in which they run."""
     outputs: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs.append(output)
 
-    kinds = tuple(ACTIVATIONS.values())
-    handles = [m.register_forward_hook(keep) for m in model.modules() if isinstance(m, kinds)]
+    handles = [module.register_forward_hook(keep) for module in observed(model).values()]
     try:
         yield outputs
     finally:

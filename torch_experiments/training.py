@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, unit_metrics
 from torch_experiments.augment import NOTHING, Augmentation
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
-from torch_experiments.models import choose
+from torch_experiments.models import ARCHITECTURES, choose
 from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
 from torch_experiments.streams import Task, generator
@@ -43,12 +43,6 @@ WHOLE = 0
 ORDER, AUGMENT, DROPOUT, INITIAL, PROBE, HEAD = range(10, 16)
 CHUNK = 100  # images of a metric batch that pass the network together
 PARTS = ("data", "model", "metrics", "checkpoints")
-ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
-    "mlp": lambda shape, classes, **given: models.mlp(math.prod(shape), classes, **given),
-    "cnn": lambda shape, classes, **given: models.cnn(shape[1], classes, channels=shape[0], **given),
-    "resnet18": lambda shape, classes, **given: models.resnet18(classes, channels=shape[0], **given),
-    "vit": lambda shape, classes, **given: models.vit(shape[1], classes, channels=shape[0], **given),
-}
 
 
 @dataclass(frozen=True)
@@ -579,15 +573,12 @@ class Run:
 
 def build(config: Config, shape: tuple[int, int, int], outputs: int, seed: int) -> nn.Module:
     """Return the network of ``config`` for images of ``shape``."""
-    given: dict[str, Any] = dict(config.arch_settings)
-    given |= {"norm": config.norm, "affine": config.affine, "dropout": config.dropout, "dtype": config.dtype}
+    given: dict[str, Any] = {"norm": config.norm, "affine": config.affine, "dropout": config.dropout}
     if config.activation is not None:
         given["activation"] = config.activation
     source = int(generator(seed, INITIAL).initial_seed()) >> 1
-    try:
-        return ARCHITECTURES[config.arch](shape, outputs, seed=source, **given)
-    except TypeError as error:
-        raise ValueError(f"arch_settings: {error} (architecture {config.arch!r})") from error
+    own = dict(config.arch_settings)
+    return models.build(config.arch, shape, outputs, own, seed=source, dtype=config.dtype, **given)
 
 
 def make_stream(config: Config, data: Pixels, seed: int) -> streams.Stream:

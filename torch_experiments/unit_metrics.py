@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments import scores
-from torch_experiments.models import ACTIVATIONS, BasicBlock, TransformerBlock
+from torch_experiments.scores import observed, rows
 
 ALIKE = 0.95  # correlation or cosine from which two units count as duplicates (JL25, appendix)
 NEARLY_SILENT = 0.05
@@ -49,22 +49,8 @@ class Moments:
 
 def moments(h: Tensor) -> Moments:
     """Return the moments of a layer's output ``[n, C]``, ``[n, tokens, C]`` or ``[n, C, height, width]``."""
-    values = (h.movedim(1, -1) if h.ndim == 4 else h).flatten(0, -2).detach().double()
+    values = rows(h).detach().double()
     return Moments(len(values), values.sum(dim=0), values.T @ values, (values != 0).sum(dim=0).double())
-
-
-def observed(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules whose outputs are measured, by name.
-
-    These are the residual blocks of a ResNet and the blocks of a ViT where there are some, else all activation
-    modules (JL25, section 3).
-    """
-    blocks = _of_kind(model, (BasicBlock, TransformerBlock))
-    return blocks or _of_kind(model, tuple(ACTIVATIONS.values()))
-
-
-def _of_kind(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
 def gather(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Moments], list[Tensor]]:

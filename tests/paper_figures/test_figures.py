@@ -64,7 +64,9 @@ def replaced(table: pa.Table, column: str, edit: Callable[[dict[str, Any]], Any]
 
 
 def small_cloning(results):
-    config = e01_cloning.Config(width=16, depth=2, base_epochs=3, epochs=3, log_every=3, probe=100)
+    config = e01_cloning.Config(
+        arch_settings=(("width", 16), ("depth", 2)), base_epochs=3, epochs=3, log_every=3, probe=100
+    )
     return e01_cloning.run(config, results)
 
 

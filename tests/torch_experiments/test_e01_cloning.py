@@ -12,7 +12,8 @@ from torch_experiments import records
 from torch_experiments.e01_cloning import Config
 
 CIFAR = Path(__file__).parents[3] / "shared/data/cifar10-part"
-SMALL = Config(width=16, depth=2, base_epochs=1, epochs=3, log_every=2, probe=100, dtype="float64", seeds=(0,))
+SETTINGS = (("width", 16), ("depth", 2))
+SMALL = Config(arch_settings=SETTINGS, base_epochs=1, epochs=3, log_every=2, probe=100, dtype="float64", seeds=(0,))
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +121,62 @@ def test_norms_keep_the_clones_too(norm):
     assert found["noisy-elementwise"] > 1e-3
 
 
+TINY = {
+    "cnn": ("batch", (("width", 4), ("depth", 2), ("hidden", 12))),
+    "resnet18": ("batch", (("width", 3), ("stages", (1, 1)))),
+    "vit": ("layer", (("patch", 4), ("width", 8), ("depth", 2), ("heads", 2))),
+}
+
+
+def in_small(arch):
+    norm, settings = TINY[arch]
+    regimes = ("sgd", "adam", "noisy-elementwise", "dropout")
+    return dataclasses.replace(SMALL, arch=arch, norm=norm, arch_settings=settings, epochs=2, regimes=regimes)
+
+
+@pytest.fixture(scope="module", params=TINY)
+def architecture(request):
+    config = in_small(request.param)
+    return request.param, e01.run(config, task=e01.load_task(config, limit=300))
+
+
+@pytest.mark.claim("C9", "training")
+def test_every_architecture_keeps_its_clones_under_sgd_and_adam(architecture):
+    _, table = architecture
+    for regime in ("sgd", "adam"):
+        assert end(table, "coset_residual")[regime] <= 1e-9
+        for direction in ("forward", "backward"):
+            assert end(table, f"{direction}_score")[regime] == pytest.approx(1, abs=1e-6)
+        witness(residual=end(table, "coset_residual")[regime])
+
+
+@pytest.mark.control("C9")
+def test_every_architecture_leaves_its_clones_under_noise_and_dropout(architecture):
+    _, table = architecture
+    for regime in ("noisy-elementwise", "dropout"):
+        assert end(table, "coset_residual")[regime] > 1e-5
+        assert end(table, "backward_score")[regime] < 1 - 1e-6
+        witness(residual=end(table, "coset_residual")[regime])
+
+
+def test_scores_are_of_the_activations_of_a_cnn_and_of_the_blocks_of_the_others(architecture):
+    arch, table = architecture
+    layers = {r["layer"] for r in table.to_pylist() if r["metric"] == "forward_score"}
+    assert len(layers) - 1 == {"cnn": 3, "resnet18": 2, "vit": 2}[arch]
+
+
+def test_the_profile_of_a_block_says_which_channels_are_copies():
+    config = in_small("resnet18")
+    task = e01.load_task(config, limit=100)
+    pair = e01.cloned(config, e01.train_base(config, 0, task), task)
+    found = [p.block.tolist() for p in e01.hidden_profiles(pair.twin, pair.axes)]
+    assert found == [[k // 2 for k in range(6)], [k // 2 for k in range(12)]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arch": "vit"}, r"arch: got 'vit'; allowed are 'mlp'"),
+        ({"arch": "lstm"}, r"arch: got 'lstm'; allowed are 'mlp', 'cnn', 'resnet18', 'vit'"),
         ({"dtype": "float16"}, r"dtype: got 'float16'; allowed are 'float32', 'float64'"),
         ({"regimes": ("sgd", "sgdm")}, r"regimes: got 'sgdm'; allowed are 'sgd', 'momentum'"),
         ({"epochs": 0}, r"epochs: got 0; it has to be at least 1"),

@@ -188,3 +188,11 @@ def test_the_spectrum_is_that_of_the_covariance():
 def test_dead_is_silent_on_every_sample():
     a = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, -1.0]])
     assert scores.dead_fraction(a) == 0.5
+
+
+def test_the_units_of_an_image_are_channels_and_those_of_tokens_features():
+    image, tokens = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5), torch.arange(2 * 3 * 4).reshape(2, 3, 4)
+    by_hand = [[image[n, c, i, j].item() for c in range(3)] for n in range(2) for i in range(4) for j in range(5)]
+    assert scores.rows(image).tolist() == by_hand
+    assert scores.rows(tokens).tolist() == [tokens[n, t].tolist() for n in range(2) for t in range(3)]
+    assert scores.rows(tokens[:, 0]).tolist() == tokens[:, 0].tolist()
