@@ -25,7 +25,8 @@ from torch_experiments.certificates.stability import Stability, stability
 from torch_experiments.diagnostics.gradients import default_loss
 from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.layout import Layout, Profile
-from torch_experiments.units.partition import Blocks, coarsest_blocks
+from torch_experiments.units.partition import Blocks, coarsest_blocks, named
+from torch_experiments.units.plan import choose
 from torch_experiments.units.trace import Inputs, call, evaluating, not_finite, same_device
 from torch_experiments.units.widen import SAMPLES, evaluated
 
@@ -189,7 +190,9 @@ def certify(
                 iterations=iterations,
                 tolerance=_slack(tolerance),
             )
-    clusters = near_clones(model, inputs, threshold=near, known=known) if "near" in parts else None
+    clusters = None
+    if "near" in parts:
+        clusters = _inexact(near_clones(model, inputs, threshold=near, known=known), known, blocks)
     seconds = time.perf_counter() - start
     return Certificate(
         model=type(model).__name__,
@@ -233,6 +236,19 @@ def _summary(profile: Profile) -> dict[str, Any]:
     }
 
 
+def _inexact(clusters: Collection[Cluster], known: Survey, blocks: Blocks) -> tuple[Cluster, ...]:
+    """Return the clusters that hold more than copies of one unit."""
+    names = {axis: name for name, axis in named(known.graph, choose(known.graph, "heads"))}
+    label = {layer.name: blocks.groups.get(names[layer.group.axis]) for layer in known.layers}
+    block = {name: None if profile is None else profile.block for name, profile in label.items()}
+    found = []
+    for cluster in clusters:
+        own = block[cluster.layer]
+        if own is None or len(own[list(cluster.units)].unique()) > 1:
+            found.append(cluster)
+    return tuple(found)
+
+
 def _closure(
     model: nn.Module, inputs: Inputs, targets: Tensor | None, loss: Loss | None
 ) -> Callable[[], Tensor] | None:
@@ -258,10 +274,18 @@ def _notes(model: nn.Module, known: Survey, frozen: Frozen | None, parts: Collec
     if still:
         found.append(f"not trained (requires_grad is False), so not counted: {', '.join(still)}")
     if frozen is not None:
-        found += [f"frozen: {missing.layer}: {missing.why}" for missing in frozen.missing]
+        found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
     if "near" in parts:
-        found += [f"near-clones: {name} not compared: {why}" for name, why in known.skipped.items()]
+        found += _grouped("near-clones", known.skipped)
     return found
+
+
+def _grouped(part: str, reasons: Mapping[str, str]) -> list[str]:
+    """Return one note a reason, with the layers that it is about."""
+    layers: dict[str, list[str]] = {}
+    for layer, why in reasons.items():
+        layers.setdefault(why, []).append(layer)
+    return [f"{part}: {', '.join(names)}: {why}" for why, names in layers.items()]
 
 
 def _tolerance(model: nn.Module) -> float:

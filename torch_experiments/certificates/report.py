@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from torch_experiments.certificates.certificate import Certificate
 
 WIDTH = 110
-SHOWN = 8  # rows of near-clones, reasons and notes
+SHOWN = 8  # rows of near-clones, and notes
+REASONS = 2
+NOTE = 300  # characters
+NAMES = {"clones": "copies stay copies", "coset": "on today's manifold", "frozen": "frozen weights stay"}
 COLOURS = {"kept": "green", "left": "yellow", "unknown": "magenta"}
 
 
@@ -51,7 +54,8 @@ def _parts(c: Certificate) -> Iterator[RenderableType]:
     if c.stability is not None:
         yield Text(f"stability: {_stability(c)}")
     for note in _short(c.notes):
-        yield Text(f"note: {note}", style="dim")
+        said = note if len(note) <= NOTE else f"{note[: NOTE // 2]} … {note[-NOTE // 2 :]}"
+        yield Text(f"note: {said}", style="dim")
 
 
 def _headline(c: Certificate) -> Text:
@@ -63,14 +67,27 @@ def _headline(c: Certificate) -> Text:
 
 
 def _copies(c: Certificate) -> Table:
-    table = Table("units of", "units", "different", "copies", title="exact copies", title_justify="left")
+    table = Table(
+        Column("units of", overflow="fold"),
+        "units",
+        "different",
+        "copies",
+        title="exact copies",
+        title_justify="left",
+    )
     from torch_experiments.certificates.certificate import copies
 
     for name, found in copies(c.blocks).items():
         sizes = [len(members) for members in found["copies"]]
-        said = f"{len(sizes)} sets of {min(sizes)} to {max(sizes)}, {found['kind']}" if sizes else "-"
-        table.add_row(name, str(found["units"]), str(found["different"]), said)
+        table.add_row(name, str(found["units"]), str(found["different"]), _sets(sizes, found["kind"]))
     return table
+
+
+def _sets(sizes: list[int], kind: str) -> str:
+    if not sizes:
+        return "-"
+    size = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(sizes[0])
+    return f"{len(sizes)} set{'s' if len(sizes) > 1 else ''} of {size}, {kind}"
 
 
 def _frozen(c: Certificate) -> Table:
@@ -86,7 +103,7 @@ def _frozen(c: Certificate) -> Table:
 
 def _near(c: Certificate) -> Table:
     table = Table(
-        "units of",
+        Column("units of", overflow="fold"),
         "near-clones",
         "activations differ by",
         "weights are off by",
@@ -106,9 +123,12 @@ def _optimizer(c: Certificate) -> RenderableType:
     v = c.optimizer
     table = Table("what", "verdict", "why", title=f"under {v.optimizer}", title_justify="left")
     for what, verdict in (("clones", v.clones), ("coset", v.coset), ("frozen", v.frozen)):
-        for k, reason in enumerate(r for r in v.reasons if r.about == what and r.rests_on):
+        reasons = [r for r in v.reasons if r.about == what and r.rests_on]
+        for k, reason in enumerate(reasons[:REASONS]):
             said = Text(verdict if not k else "", COLOURS[verdict])
-            table.add_row(what if not k else "", said, f"{reason.sentence} [{', '.join(reason.rests_on)}]")
+            table.add_row(NAMES[what] if not k else "", said, f"{reason.sentence} [{', '.join(reason.rests_on)}]")
+        if len(reasons) > REASONS:
+            table.add_row("", "", f"… and {len(reasons) - REASONS} more")
     return table
 
 

@@ -63,7 +63,8 @@ def groups(graph: Graph, among: Iterable[Axis] | None = None) -> list[Group]:
         graph: of `trace`.
         among: atoms, for instance those of `plan.choose`.
     """
-    wanted = list(graph.free()) if among is None else [atom for atom in graph.free() if atom in set(among)]
+    chosen = None if among is None else set(among)
+    wanted = [atom for atom in graph.free() if chosen is None or atom in chosen]
     return [_group(graph, atom) for atom in wanted]
 
 

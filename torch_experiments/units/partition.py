@@ -10,7 +10,7 @@ parameter once a dimension. See claim C11 for why this ends in the coarsest part
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -124,14 +124,14 @@ def blocks_of(
     factors = {name: tuple(scales_of(a, scales) for a in dims) for name, dims in axes.items()}
     dimension = sum(_cells(dims) for dims in labels.values())
     count = sum(t.numel() for t in tensors.values())
-    units = {name: Profile(colours[a], scales_of(a, scales)) for name, a in _named(graph, colours)}
+    units = {name: Profile(colours[a], scales_of(a, scales)) for name, a in named(graph, colours)}
     return Blocks(units, labels, factors, tolerance, dimension, count, graph.matrices, graph.powers)
 
 
-def _named(graph: Graph, colours: Colours) -> Iterator[tuple[str, Axis]]:
-    """Yield the atoms with the names of their groups, repeated names with a number."""
+def named(graph: Graph, among: Iterable[Axis]) -> Iterator[tuple[str, Axis]]:
+    """Yield atoms with the names of their groups, repeated names with a number."""
     seen: dict[str, int] = {}
-    for group in groups(graph, colours):
+    for group in groups(graph, among):
         seen[group.name] = count = seen.get(group.name, 0) + 1
         yield group.name if count == 1 else f"{group.name}#{count}", group.axis
 
