@@ -86,7 +86,7 @@ def statements(data: pa.Table) -> list[Statement]:
     """Return what the caption claims."""
     kept = float(np.max([departure(data, regime) for regime in TRAPPED]))
     least = {label: end_departure(data, regime) for regime, label in ESCAPING.items()}
-    falls = float(np.max([_loss_ratio(data, regime) for regime in TRAPPED]))
+    falls = float(np.max([loss_ratio(data, regime) for regime in TRAPPED]))
     clone, base = (_end_rank(data, "noisy-elementwise", network) for network in ("clone", "base"))
     parted = ", ".join(f"{label} {value:.1g}" for label, value in least.items())
     return [
@@ -126,7 +126,7 @@ def draw(data: pa.Table) -> Figure:
 def band(data: pa.Table, regime: str, network: str, metric: str) -> Band:
     """Return a metric of the whole network over the epochs, for every seed."""
     place = {"regime": regime, "network": network, "metric": metric, "layer": e01_cloning.WHOLE}
-    rows = _where(data, place).sort_by([("seed", "ascending"), ("epoch", "ascending")])
+    rows = where(data, place).sort_by([("seed", "ascending"), ("epoch", "ascending")])
     epochs = np.unique(rows["epoch"].to_numpy())
     return Band(epochs, rows["value"].to_numpy().reshape(-1, len(epochs)))
 
@@ -134,7 +134,7 @@ def band(data: pa.Table, regime: str, network: str, metric: str) -> Band:
 def departure(data: pa.Table, regime: str) -> float:
     """Return the largest `1 − score` of any layer, direction, epoch and seed."""
     places = [{"regime": regime, "metric": metric} for metric in DIRECTIONS]
-    return float(np.max([np.max(1 - _where(data, place)["value"].to_numpy()) for place in places]))
+    return float(np.max([np.max(1 - where(data, place)["value"].to_numpy()) for place in places]))
 
 
 def end_departure(data: pa.Table, regime: str) -> float:
@@ -142,13 +142,15 @@ def end_departure(data: pa.Table, regime: str) -> float:
     return float(np.min([1 - band(data, regime, "clone", metric).values[:, -1] for metric in DIRECTIONS]))
 
 
-def _where(data: pa.Table, place: Mapping[str, Any]) -> pa.Table:
+def where(data: pa.Table, place: Mapping[str, Any]) -> pa.Table:
+    """Return the rows with these values of columns."""
     for column, value in place.items():
         data = data.filter(pc.equal(data[column], value))
     return data
 
 
-def _loss_ratio(data: pa.Table, regime: str) -> float:
+def loss_ratio(data: pa.Table, regime: str) -> float:
+    """Return the clone's training loss at the end against the first, the largest of any seed."""
     losses = band(data, regime, "clone", "train_loss").values
     return float(np.max(losses[:, -1] / losses[:, 0]))
 

@@ -25,6 +25,8 @@ from paper_figures.results import RESULTS, Profile
 
 FIGURES = (
     "cloning",
+    "architectures",
+    "noise_grid",
     "quotient",
     "partitions",
     "optimizers",

@@ -3,7 +3,7 @@
 A base network (MLP, CNN, ResNet-18 or ViT) is trained, every hidden unit is cloned, and both go on under the same
 regime with the same batches. SGD, momentum and Adam should keep the copies exact; noise and dropout should not. In
 the CNN dropout acts on the hidden Linear layer, in the ResNet on the features before the head, in the ViT on tokens
-and branches; what is upstream parts by the gradients. Run it with
+and branches; copies on which it does not act stay exact. Run it with
 ``python -m torch_experiments.e01_cloning --profile quick``.
 """
 

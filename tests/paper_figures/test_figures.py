@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from paper_figures import (
+    architectures,
     bitflip,
     cloning,
     depth,
@@ -19,6 +20,7 @@ from paper_figures import (
     frozen,
     kernels,
     modulation,
+    noise_grid,
     normalisation,
     optimizers,
     partitions,
@@ -68,6 +70,38 @@ def small_cloning(results):
         arch_settings=(("width", 16), ("depth", 2)), base_epochs=3, epochs=3, log_every=3, probe=100
     )
     return e01_cloning.run(config, results)
+
+
+TINY = {
+    "mlp": (("width", 8), ("depth", 2)),
+    "cnn": (("width", 3), ("depth", 2), ("hidden", 8)),
+    "resnet18": (("width", 2), ("stages", (1, 2))),
+    "vit": (("patch", 4), ("width", 8), ("depth", 2), ("heads", 2)),
+}
+
+
+def small_architectures(results):
+    training = dataclasses.replace(architectures.TRAINING, base_epochs=1, probe=60, seeds=(0,))
+    configs = {arch: architectures.config(training, "quick", arch) for arch in TINY}
+    small = {
+        arch: dataclasses.replace(config, arch_settings=TINY[arch], epochs=1) for arch, config in configs.items()
+    }
+    return architectures.measure(small, results)
+
+
+def small_noise_grid(results):
+    quick = noise_grid.CONFIGS["quick"]
+    settings = (("width", 8), ("depth", 2))
+    return noise_grid.measure(dataclasses.replace(quick, arch_settings=settings, epochs=4, probe=60), results)
+
+
+def at(column, value, **place):
+    """Return a change of a table: ``column`` is ``value`` where the other columns are as told."""
+
+    def edit(row):
+        return value if all(row[name] == told for name, told in place.items()) else row[column]
+
+    return lambda table: replaced(table, column, edit)
 
 
 def small_refinement(results):
@@ -273,6 +307,33 @@ CASES = {
             "the loss rises": lambda table: replaced(table, "value", rising),
         },
         ["1 − score", "", "training loss", "", "effective rank", ""],
+    ),
+    "architectures": Case(
+        architectures,
+        small_architectures,
+        {
+            "Adam leaves in the ViT": at("value", 0.999, arch="vit", regime="adam", metric="backward_score"),
+            "weights leave": at("value", 1e-3, arch="resnet18", regime="sgd", metric="coset_residual"),
+            "noise parts no CNN": at("value", 1.0, arch="cnn", regime="noisy-normwise", metric="forward_score"),
+            "dropout parts channels": at("value", 0.9, arch="cnn", regime="dropout", layer=1),
+            "the clone is no clone": at("value", 1e-3, arch="mlp", metric="function_gap"),
+            "a score is missing": score("sgd", float("nan")),
+            "the loss rises": lambda table: replaced(table, "value", rising),
+        },
+        ["1 − score", *[""] * 3, "1 − score, at the end", *[""] * 3, "training loss", *[""] * 3],
+    ),
+    "noise_grid": Case(
+        noise_grid,
+        small_noise_grid,
+        {
+            "one noise keeps the copies": at("forward_score", 1 + 1e-9, sigma=0.01, decay=0.9),
+            "one step is as good as many": at("backward_score", 0.5, decay=0.0),
+            "strong noise is harmless": at("forward_score", 1 - 1e-12, sigma=0.05),
+            "dropout is all or nothing": lambda table: replaced(
+                table, "backward_score", lambda row: 0.9 if row["rate"] else row["backward_score"]
+            ),
+        },
+        [r"size $\sigma_0$", r"size $\sigma_0$", "rate", "1 − score"],
     ),
     "quotient": Case(
         quotient,
