@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_experiments.certificates.replay import plain_name
 from torch_experiments.units.activations import Activation
-from torch_experiments.units.axes import Axis, atoms, find
+from torch_experiments.units.axes import Axis, atoms, composed
 from torch_experiments.units.graph import Graph, Step
 
 SHAPES = ("view", "_unsafe_view", "reshape", "alias", "detach", "clone", "empty_like")
@@ -117,18 +117,4 @@ def _along(axis: Axis, known: Set[Axis]) -> Tensor | None:
     """Return the unit of every index of an axis, counting only the known atoms; None if it has none."""
     if not any(atom in known for atom in atoms(axis)):
         return None
-    return _counted(axis, known)
-
-
-def _counted(axis: Axis, known: Set[Axis]) -> Tensor:
-    axis = find(axis)
-    if axis.kind == "atom":
-        return torch.arange(axis.size) if axis in known else torch.zeros(axis.size, dtype=torch.int64)
-    parts = [_counted(part, known) for part in axis.parts]
-    if axis.kind == "sum":
-        starts = torch.tensor([0, *(int(p.max()) + 1 for p in parts)]).cumsum(0)
-        return torch.cat([p + start for p, start in zip(parts, starts, strict=False)])
-    whole = torch.zeros(1, dtype=torch.int64)
-    for part in parts:
-        whole = (whole[:, None] * (int(part.max()) + 1) + part).flatten()
-    return whole
+    return composed(axis, lambda a: torch.arange(a.size) if a in known else torch.zeros(a.size, dtype=torch.int64))

@@ -9,7 +9,7 @@ copied (inputs, outputs, batch, positions, or structures that do not fit togethe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -214,4 +214,19 @@ def block(axis: Axis, factor: int, chosen: set[Axis]) -> Tensor:
     whole = torch.zeros(1, dtype=torch.int64)
     for index, part in zip(maps, axis.parts, strict=True):
         whole = (whole[:, None] * part.size + index).flatten()
+    return whole
+
+
+def composed(axis: Axis, label: Callable[[Axis], Tensor]) -> Tensor:
+    """Return a label of every index of ``axis`` from labels of its atoms: pairs of products, apart in sums."""
+    axis = find(axis)
+    if axis.kind == "atom":
+        return label(axis)
+    parts = [composed(part, label) for part in axis.parts]
+    if axis.kind == "sum":
+        starts = torch.tensor([0, *(int(p.max()) + 1 for p in parts)]).cumsum(0)
+        return torch.cat([p + start for p, start in zip(parts, starts, strict=False)])
+    whole = torch.zeros(1, dtype=torch.int64)
+    for part in parts:
+        whole = (whole[:, None] * (int(part.max()) + 1) + part).flatten()
     return whole

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.axes import Axis, atoms, factors, find, summands
+from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import groups
 from torch_experiments.units.layout import Layout, Placement, Profile
@@ -269,17 +269,7 @@ def _random(axis: Axis, colours: Colours, generator: torch.Generator) -> Tensor:
 
 def labels_of(axis: Axis, colours: Colours) -> Tensor:
     """Return the colour of every index of an axis; every index of a fixed atom has its own."""
-    axis = find(axis)
-    if axis.kind == "atom":
-        return colours.get(axis, torch.arange(axis.size))
-    parts = [labels_of(part, colours) for part in axis.parts]
-    if axis.kind == "sum":
-        starts = torch.tensor([0, *(int(p.max()) + 1 for p in parts)]).cumsum(0)
-        return torch.cat([p + start for p, start in zip(parts, starts, strict=False)])
-    whole = torch.zeros(1, dtype=torch.int64)
-    for part in parts:
-        whole = (whole[:, None] * (int(part.max()) + 1) + part).flatten()
-    return whole
+    return composed(axis, lambda atom: colours.get(atom, torch.arange(atom.size)))
 
 
 def scales_of(axis: Axis, scales: Factors) -> Tensor:
