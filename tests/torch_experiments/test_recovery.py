@@ -28,7 +28,7 @@ from torch_experiments.remedies.escape import Escape
 class Alarm:
     """One entry of a fake monitor."""
 
-    metric: str
+    kind: str
     message: str = "too many copies"
 
 
@@ -36,7 +36,7 @@ class Alarm:
 class Fake:
     """A monitor that says what it is told."""
 
-    raised: list[Alarm] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
 
 
 X = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -90,7 +90,7 @@ def test_recovery_frees_a_network_of_clones_and_the_loss_falls_below_the_trapped
     recovery = Recovery(monitor, escape(model, optimizer))
     descend(model, optimizer, 5, recovery)
     assert recovery.actions == []
-    monitor.raised.append(Alarm("duplicate"))
+    monitor.alarms.append(Alarm("duplicate"))
     (action,) = recovery.step()
     assert abs(action.loss_after - action.loss_before) <= 1e-12
     assert action.function_change <= 1e-12
@@ -130,17 +130,17 @@ def test_a_remedy_that_changes_the_function_is_reported_as_such() -> None:
     assert (action.layers, action.function_change) == ((), 0)
 
 
-def test_alarms_are_answered_once_by_metric_and_with_patience() -> None:
+def test_alarms_are_answered_once_by_kind_and_with_patience() -> None:
     model, monitor = trapped(), Fake()
     splitting, shrinking = escape(model), escape(model, remedy=remedies.ShrinkPerturb())
     recovery = Recovery(monitor, {"dead": splitting, "rank": [shrinking, splitting]}, patience=2)
-    monitor.raised += [Alarm("dead", "one"), Alarm("dead", "two"), Alarm("unknown")]
+    monitor.alarms += [Alarm("dead", "one"), Alarm("dead", "two"), Alarm("unknown")]
     (first,) = recovery.step()
     assert (first.remedy, first.step, first.reason) == ("Escape", 0, "one; two")
     assert recovery.step() == []
-    monitor.raised += [Alarm("dead"), Alarm("rank")]
+    monitor.alarms += [Alarm("dead"), Alarm("rank")]
     assert [action.remedy for action in recovery.step()] == ["ShrinkPerturb", "Escape"]
-    monitor.raised += [Alarm("dead")]
+    monitor.alarms += [Alarm("dead")]
     assert [action.remedy for action in recovery.step()] == ["Escape"]
     assert [action.step for action in recovery.actions] == [0, 2, 2, 3]
 
@@ -190,7 +190,7 @@ def test_recovery_answers_the_alarms_of_the_plasticity_monitor() -> None:
     model = mlp(2, 1, width=12, depth=1, dtype=torch.float64)
     optimizer = sgd(model)
     with PlasticityMonitor(model, X, Y, on_alarm=lambda alarm: None) as monitor:
-        recovery = Recovery(monitor, {"dead_fraction": escape(model, optimizer)})
+        recovery = Recovery(monitor, {"dead": escape(model, optimizer)})
         for step in range(6):
             descend(model, optimizer, 1)
             if step == 2:

@@ -131,6 +131,12 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(number, tmp_path, capsys):
         {"remedy": "fresh", "remedy_settings": (), "head": "fresh"},
         {"remedy": "optimizer-reset", "remedy_settings": (), "optimizer": "sgd", "lr": 0.05},
         {"remedy": "none", "remedy_settings": (), "norm": "layer", "protocol": "published"},
+        {"remedy": "spectral", "remedy_settings": (("strength", 0.1),)},
+        {"remedy": "parseval", "remedy_settings": (("strength", 0.1),)},
+        {"remedy": "syre", "remedy_settings": (("strength", 0.1),)},
+        {"remedy": "weight-clipping", "remedy_settings": (("kappa", 0.5),)},
+        {"remedy": "escape", "remedy_settings": ()},
+        {"remedy": "recovery", "remedy_settings": (("every", 5), ("dead", 0.01), ("rank", 0.1))},
     ],
 )
 def test_stacked_seeds_are_separate_seeds_to_rounding(change):

@@ -15,7 +15,6 @@ from torch_experiments.remedies.recovery import Recovery
 from torch_experiments.remedies.weights import ShrinkPerturb
 from torch_experiments.stacking import Network
 
-DEAD, RANK = "dead_fraction", "shannon_rank_centred"
 BEST, ON = "best ", "on "  # of the watchman's memory in the state of a run
 
 
@@ -23,15 +22,15 @@ class Look:
     """A monitor that looks once, with the memory of earlier looks in the state of a run.
 
     Attributes:
-        raised: alarms of this look.
+        alarms: of this look.
     """
 
-    def __init__(self, network: Network, state: State, alarms: tuple[Alarm, ...], step: int) -> None:
-        watchman = Watchman(alarms)
+    def __init__(self, network: Network, state: State, watched: tuple[Alarm, ...], step: int) -> None:
+        watchman = Watchman(watched)
         watchman.best = {k.removeprefix(BEST): float(v) for k, v in state.items() if k.startswith(BEST)}
         watchman.on = {key.removeprefix(ON) for key in state if key.startswith(ON)}
-        found = diagnose(network.model, network.batch, metrics=[alarm.metric for alarm in alarms])
-        self.raised: list[Raised] = watchman.look(step, found)
+        found = diagnose(network.model, network.batch, metrics=[alarm.metric for alarm in watched])
+        self.alarms: list[Raised] = watchman.look(step, found)
         state.clear()
         state |= {BEST + key: torch.tensor(value, dtype=torch.float64) for key, value in watchman.best.items()}
         state |= {ON + key: torch.ones(()) for key in watchman.on}
@@ -63,9 +62,9 @@ class Controlled(Remedy):
         """Look, and act if asked to."""
         if (step + 1) % self.every:
             return
-        alarms = (Alarm(DEAD, "rises", self.dead), Alarm(RANK, "falls", self.rank))
-        answers = {DEAD: Escape(self.size), RANK: ShrinkPerturb(self.shrink, self.perturb)}
-        bound = {metric: Bound(remedy, network) for metric, remedy in answers.items()}
+        watched = (Alarm("dead_fraction", "rises", self.dead), Alarm("shannon_rank_centred", "falls", self.rank))
+        answers = {"dead": Escape(self.size), "rank": ShrinkPerturb(self.shrink, self.perturb)}
+        bound = {kind: Bound(remedy, network) for kind, remedy in answers.items()}
         for b in bound.values():
             b.steps = step
-        Recovery(Look(network, state, alarms, step), bound).step()
+        Recovery(Look(network, state, watched, step), bound).step()

@@ -20,8 +20,8 @@ class Alarm(Protocol):
     """What a monitor says when a metric of a layer has moved too far, such as `diagnostics.alarms.Raised`."""
 
     @property
-    def metric(self) -> str:
-        """Name of the metric."""
+    def kind(self) -> str:
+        """Kind of symptom: ``"dead"``, ``"duplicate"``, ``"dormant"``, ``"rank"``, …"""
 
     @property
     def message(self) -> str:
@@ -32,7 +32,7 @@ class Monitor(Protocol):
     """Whatever collects alarms, such as `diagnostics.PlasticityMonitor`."""
 
     @property
-    def raised(self) -> Sequence[Alarm]:
+    def alarms(self) -> Sequence[Alarm]:
         """All alarms so far, the oldest first."""
 
 
@@ -78,9 +78,9 @@ class Recovery:
     ``remedy.on(model, optimizer, example_inputs=x, loss=...)``; the loss is only for the report.
 
     Args:
-        monitor: has ``raised``; None if only ``apply`` and ``consult`` are used.
-        remedies: for all alarms, or by the alarm's metric, such as ``"dead_fraction"``.
-        patience: steps for which alarms of a metric are not answered again.
+        monitor: has ``alarms``; None if only ``apply`` and ``consult`` are used.
+        remedies: for all alarms, or by the alarm's kind, such as ``"dead"``.
+        patience: steps for which alarms of a kind are not answered again.
 
     Attributes:
         actions: what was done.  steps: calls of ``step``.
@@ -100,7 +100,7 @@ class Recovery:
         if patience < 0:
             raise ValueError(f"patience: got {patience}; it has to be 0 or more")
         self.monitor, self.patience = monitor, patience
-        self.remedies = _by_metric(remedies)
+        self.remedies = _by_kind(remedies)
         for bound in self._all():
             if not bound.remedy.acts_at_once:
                 raise TypeError(
@@ -113,14 +113,14 @@ class Recovery:
 
     def step(self) -> list[Action]:
         """Answer the alarms that are new, and return what was done; alarms stay new if a remedy fails."""
-        new = [] if self.monitor is None else list(self.monitor.raised[self.seen :])
-        due = [alarm for alarm in new if self._is_due(alarm.metric)]
+        new = [] if self.monitor is None else list(self.monitor.alarms[self.seen :])
+        due = [alarm for alarm in new if self._is_due(alarm.kind)]
         wanted: dict[int, tuple[Bound, list[str]]] = {}
         for alarm in due:
-            for bound in self._for(alarm.metric):
+            for bound in self._for(alarm.kind):
                 wanted.setdefault(id(bound), (bound, []))[1].append(alarm.message)
         done = [self._perform(bound, "; ".join(reasons)) for bound, reasons in wanted.values()]
-        self.answered |= {alarm.metric: self.steps for alarm in due if self._for(alarm.metric)}
+        self.answered |= {alarm.kind: self.steps for alarm in due if self._for(alarm.kind)}
         self.seen += len(new)
         self.steps += 1
         return done
@@ -169,11 +169,11 @@ class Recovery:
         self.actions.append(action)
         return action
 
-    def _is_due(self, metric: str) -> bool:
-        return metric not in self.answered or self.steps - self.answered[metric] > self.patience
+    def _is_due(self, kind: str) -> bool:
+        return kind not in self.answered or self.steps - self.answered[kind] > self.patience
 
-    def _for(self, metric: str) -> Sequence[Bound]:
-        return self.remedies.get(metric, self.remedies.get("", ()))
+    def _for(self, kind: str) -> Sequence[Bound]:
+        return self.remedies.get(kind, self.remedies.get("", ()))
 
     def _all(self) -> list[Bound]:
         return list({id(bound): bound for bounds in self.remedies.values() for bound in bounds}.values())
@@ -200,7 +200,7 @@ def _difference(before: list[Tensor], after: list[Tensor]) -> float:
     return change / max(size, torch.finfo(torch.float64).tiny) if change else 0.0
 
 
-def _by_metric(remedies: Any) -> dict[str, Sequence[Bound]]:
-    """Return the remedies by the metric of alarms, under the empty name those for all."""
+def _by_kind(remedies: Any) -> dict[str, Sequence[Bound]]:
+    """Return the remedies by the kind of alarms, under the empty name those for all."""
     given = remedies if isinstance(remedies, Mapping) else {"": remedies}
-    return {metric: [one] if isinstance(one, Bound) else list(one) for metric, one in given.items()}
+    return {kind: [one] if isinstance(one, Bound) else list(one) for kind, one in given.items()}
