@@ -27,6 +27,8 @@ FIGURES = (
     "cloning",
     "architectures",
     "noise_grid",
+    "certificate",
+    "certificate_cost",
     "quotient",
     "partitions",
     "optimizers",

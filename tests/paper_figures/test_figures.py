@@ -13,6 +13,8 @@ import pytest
 from paper_figures import (
     architectures,
     bitflip,
+    certificate,
+    certificate_cost,
     cloning,
     depth,
     drift,
@@ -93,6 +95,24 @@ def small_noise_grid(results):
     quick = noise_grid.CONFIGS["quick"]
     settings = (("width", 8), ("depth", 2))
     return noise_grid.measure(dataclasses.replace(quick, arch_settings=settings, epochs=4, probe=60), results)
+
+
+def small_certificate_cost(results):
+    """Return found copies with the times of a quiet machine."""
+    data = certificate_cost.measure(certificate_cost.Config((1_000, 4_000, 16_000), 0, repetitions=1), results)
+    assert min(data.table["seconds"].to_pylist()) > 0
+    return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-8 * row["parameters"]))(data)
+
+
+def found_changed(side="found", **edits):
+    """Edit sets of marks of a certificate."""
+
+    def edited(data):
+        marks = getattr(data, side)
+        changed = {name: edit(getattr(marks, name)) for name, edit in edits.items()}
+        return dataclasses.replace(data, **{side: dataclasses.replace(marks, **changed)})
+
+    return edited
 
 
 def at(column, value, **place):
@@ -334,6 +354,38 @@ CASES = {
             ),
         },
         [r"size $\sigma_0$", r"size $\sigma_0$", "rate", "1 − score"],
+    ),
+    "certificate": Case(
+        certificate,
+        lambda results: certificate.compute("quick", results),
+        {
+            "a copy is missed": found_changed(copies=lambda sets: frozenset(sorted(sets)[1:])),
+            "strangers are called copies": found_changed(
+                copies=lambda sets: sets | {("conv1", (0, 3), (1.0, 1.0))}
+            ),
+            "a reason is wrong": found_changed(
+                frozen=lambda s: s - {("conv2", 8, "sign")} | {("conv2", 8, "interval")}
+            ),
+            "a near-clone is missed": found_changed(near=lambda pairs: frozenset(sorted(pairs)[1:])),
+            "a unit was dead before": found_changed("before", frozen=lambda s: s | {("linear", 3, "observed")}),
+            "all are free": lambda data: dataclasses.replace(data, dimension=data.parameters),
+        },
+        [""],
+    ),
+    "certificate_cost": Case(
+        certificate_cost,
+        small_certificate_cost,
+        {
+            "a copy is missed": with_table(
+                lambda table: replaced(table, "different", lambda row: row["different"] + 1)
+            ),
+            "the cost is quadratic": with_table(
+                lambda table: replaced(table, "seconds", lambda row: 1e-12 * row["parameters"] ** 2)
+            ),
+            "it takes minutes": with_table(in_column("seconds", 100.0)),
+            "a time is missing": with_table(in_column("seconds", float("nan"))),
+        },
+        ["CPU-seconds"],
     ),
     "quotient": Case(
         quotient,
