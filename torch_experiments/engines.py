@@ -25,6 +25,7 @@ from torch_experiments.models import choose
 Options = Mapping[str, Any]
 PATIENCE = 60.0  # seconds that a run has to save itself when it is stopped
 ARRAY = 500  # jobs in one array; Slurm's usual limit is 1000
+SLOW = ("sklearn.datasets", "torch._dynamo")  # what a run imports at its first images and its first step
 POLL = 0.5  # seconds between looks at a queue
 
 
@@ -51,7 +52,7 @@ class Local:
     """At most ``workers`` processes of this machine at once, one a run.
 
     A process of its own for every run is what `concurrent.futures` cannot give: there a killed process breaks the
-    whole pool. The processes are forked from one that has imported torch already.
+    whole pool. The processes are forked from one that has imported everything already.
     """
 
     def __init__(self, workers: int, folder: Path, options: Options) -> None:
@@ -59,7 +60,7 @@ class Local:
             raise ValueError(f"options: got {sorted(options)}; the engine 'local' has none")
         self.pool = ThreadPoolExecutor(workers)
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([__name__])
+        self.context.set_forkserver_preload([__name__, *SLOW])
         self.alive: set[BaseProcess] = set()
         self.stopping = False
 

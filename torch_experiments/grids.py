@@ -30,8 +30,7 @@ from torch_experiments.jobs import Job, Outcome
 from torch_experiments.models import choose
 from torch_experiments.training import Config
 
-FIELDS = {field.name: field.default for field in dataclasses.fields(Config)}
-AXES = tuple(name for name, default in FIELDS.items() if not isinstance(default, tuple))
+AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
 RETRIES = 2
 
 
@@ -67,7 +66,7 @@ def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) ->
 
 def _changed(config: Config, given: Mapping[str, Any]) -> Config:
     for name, value in given.items():
-        default = FIELDS[choose("over", name, dict.fromkeys(AXES))]
+        default = choose("over", name, AXES)
         allowed = (str, type(None)) if default is None else (type(default),)
         if type(value) not in allowed:
             raise ValueError(f"over: {name} got {value!r}; its values are like {default!r}")
@@ -86,7 +85,7 @@ def axes_of(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     found = {}
     for text in texts:
         name, _, values = text.partition("=")
-        default = FIELDS[choose("over", name, dict.fromkeys(AXES))]
+        default = choose("over", name, AXES)
         if not values:
             raise ValueError(f"over: got {text!r}; write a field and its values, such as lr=1e-3,1e-4")
         found[name] = tuple(_value(item, default) for item in values.split(","))
