@@ -342,6 +342,55 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 @app.command
+def grid(
+    names: Positional[tuple[str, ...]],
+    arch: tuple[Literal["mlp", "cnn", "resnet18", "vit"], ...] = ("mlp",),
+    profile: Literal["quick", "text", "medium", "paper"] = "quick",
+    seeds: str | None = None,
+    over: tuple[str, ...] = (),
+    data: str | None = None,
+    protocol: Literal["corrected", "published"] | None = None,
+    precision: Literal["float32", "float64", "tf32", "bf16"] | None = None,
+    device: str | None = None,
+    engine: Literal["local", "slurm", "ray"] = "local",
+    workers: int | None = None,
+    options: tuple[str, ...] = (),
+    retries: int = 2,
+    threads: int = 1,
+    out: Path = Path("results/local"),
+) -> None:
+    """Run experiments on many processes or machines; the same command goes on where it was stopped.
+
+    Args:
+        names: Experiments, such as e03.
+        arch: One or more networks.
+        profile: How long, as for `lop run`.
+        seeds: 0..4, 3, or 0,2,5; the union of the experiments' own if not given.
+        over: More axes, such as lr=1e-3,1e-4 norm=none,layer remedy=l2,cbp.
+        data: A folder or zip in one of the layouts of `lop data info`.
+        protocol: As published, or corrected (the default).
+        precision: Of the arithmetic; tf32 and bf16 on a GPU.
+        device: Such as cuda.
+        engine: Processes of this machine, a Slurm cluster, or a Ray cluster.
+        workers: Runs at once; as many as there are cores if not given.
+        options: Of the engine: slurm_partition=gpu gpus_per_node=1 timeout_min=720; address=auto num_gpus=0.25.
+        retries: How often a failed run is tried again.
+        threads: For torch on the CPU, in every run.
+        out: Folder of records, checkpoints and logs, which all machines see.
+    """
+    from torch_experiments import grids
+
+    changes = {"protocol": protocol, "precision": precision, "device": device}
+    where = {"engine": engine, "workers": workers, "options": options, "retries": retries, "threads": threads}
+    _guarded(lambda: _all_well(grids.main(names, arch, profile, seeds, data, out, over, changes, **where)))
+
+
+def _all_well(answer: bool) -> None:
+    if not answer:
+        sys.exit(1)
+
+
+@app.command
 def data(
     action: Positional[Literal["info", "fetch"]],
     name: Positional[str | None] = None,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used, or must not be touched."""
+
+
+class InUse(CheckpointError):
+    """Another process works in the folder."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def locked(folder: Path) -> Iterator[Path]:
     """Hold ``folder`` for this process alone; the lock goes with the process, however it ends.
 
     Raises:
-        CheckpointError: when another process holds it; the message names it.
+        InUse: when another process holds it; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
@@ -113,9 +118,9 @@ def locked(folder: Path) -> Iterator[Path]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise CheckpointError(f"{folder} is in use by {holder}; wait for it, or choose another --out") from None
+            raise InUse(f"{folder} is in use by {holder}; wait for it, or choose another --out") from None
         file.truncate(0)
-        file.write(f"process {os.getpid()}")
+        file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
         yield folder
 

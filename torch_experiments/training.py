@@ -222,7 +222,7 @@ class Run:
     """Networks of one configuration and some seeds in the middle of their stream.
 
     Attributes:
-        step: optimizer steps taken, over all tasks.
+        step: optimizer steps taken, over all tasks.  resumed: at which of them this process began.
         rows: measurements so far, one list a seed.
     """
 
@@ -245,7 +245,7 @@ class Run:
         for network, state in zip(self.networks, self.states, strict=True):
             self.remedy.attach(network, state)
         self.forward = torch.compile(self.engine.forward) if config.compile else self.engine.forward
-        self.step, self.clock, self.git = 0, Clock(), records.git_state()
+        self.step, self.resumed, self.clock, self.git = 0, 0, Clock(), records.git_state()
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.online = torch.zeros(3, len(seeds), dtype=torch.float64, device=config.device)
         self._orders: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
@@ -261,15 +261,25 @@ class Run:
             self._train(progress, lambda: None)
             return [self._record(s) for s in range(len(self.seeds))]
         with checkpoints.locked(self.folder(keep.out)) as folder:
-            self._resume(folder, keep.resume)
-            progress(self.step)
-            with _signals() as asked:
-                self._train(progress, self._saver(folder, keep.every, asked), folder)
-            found = [self._record(s) for s in range(len(self.seeds))]
-            for record in found:
-                records.save(keep.out, record)
-            shutil.rmtree(folder)
+            found = self._found(keep.out) or self._finish(folder, keep, progress)
+            shutil.rmtree(folder, ignore_errors=True)
         return found
+
+    def _finish(self, folder: Path, keep: Keep, progress: Callable[[int], None]) -> list[records.Record]:
+        self._resume(folder, keep.resume)
+        progress(self.step)
+        with _signals() as asked:
+            self._train(progress, self._saver(folder, keep.every, asked), folder)
+        made = [self._record(s) for s in range(len(self.seeds))]
+        for record in made:
+            records.save(keep.out, record)
+        return made
+
+    def _found(self, out: Path) -> list[records.Record]:
+        """Return the records, if another process has finished all of them meanwhile."""
+        pairs = [records.find(out, identity(self.config, seed, self.fingerprint)) for seed in self.seeds]
+        found = [record for record in pairs if record is not None]
+        return found if len(found) == len(self.seeds) else []
 
     def folder(self, out: Path) -> Path:
         """Return the folder of this run's checkpoints below ``out``."""
@@ -516,7 +526,7 @@ class Run:
         names = ("task", "step", "layer", "metric", "value")
         for seed, rows in zip(self.seeds, self.rows, strict=True):
             rows[:] = [{n: row[n] for n in names} for row in checkpoint.rows if row["seed"] == seed]
-        self.step = checkpoint.step
+        self.step = self.resumed = checkpoint.step
         self._enter(self.step // self.config.steps)
 
     def _resume(self, folder: Path, allowed: bool) -> None:
@@ -542,7 +552,7 @@ class Run:
         device = self.config.device
         name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
         environment = records.environment(name) | self.git | self.clock.shares()
-        environment |= {"threads": torch.get_num_threads(), "stacked": len(self.seeds)}
+        environment |= {"threads": torch.get_num_threads(), "stacked": len(self.seeds), "resumed": self.resumed}
         about = identity(self.config, self.seeds[s], self.fingerprint)
         return records.Record(about, pa.Table.from_pylist(self.rows[s]), environment)
 

@@ -274,7 +274,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_two_runs_on_one_folder_are_refused(tmp_path):
     first, second = (Run(MLP, [0], DATA) for _ in range(2))
-    message = rf"in use by process {os.getpid()}; wait for it, or choose"
+    message = rf"in use by process {os.getpid()} on .*; wait for it, or choose"
     with checkpoints.locked(first.folder(tmp_path)), pytest.raises(CheckpointError, match=message):
         second.to_the_end(Keep(tmp_path))
     assert len(second.to_the_end(Keep(tmp_path))) == 1

@@ -1,0 +1,265 @@
+"""Grids: many runs on many machines, seeds × architectures × norms × remedies × learning rates × ….
+
+A grid is a list of `jobs.Job`. Its records are files that are named by their content (`torch_experiments.records`),
+so that the folder itself says what is done: finished runs are skipped, and the same command goes on after any
+interruption. Two processes never work on one run (`checkpoints.locked`).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import itertools
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from torch_experiments import e04_remedies, engines, experiments, pixels, records, training
+from torch_experiments.engines import Engine
+from torch_experiments.jobs import Job, Outcome
+from torch_experiments.models import choose
+from torch_experiments.training import Config
+
+AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
+RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended, after some attempts."""
+
+    job: Job
+    outcome: Outcome
+    attempts: int
+
+    def row(self) -> tuple[str, ...]:
+        """Return what `troubles` shows."""
+        job, outcome = self.job, self.outcome
+        return job.label, str(job.seed), outcome.state, str(self.attempts), outcome.about, str(job.log)
+
+
+def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) -> dict[str, Config]:
+    """Return every configuration with every combination of values of ``axes``, equal ones once, by label.
+
+    A remedy comes with the settings that experiment 4 gives it.
+
+    Raises:
+        ValueError: for a field that `Config` does not have, and for values that it does not take.
+    """
+    found: dict[Config, str] = {}
+    for (label, config), values in itertools.product(configs.items(), itertools.product(*axes.values())):
+        given = dict(zip(axes, values, strict=True))
+        name = ", ".join([label, *(f"{axis} {value}" for axis, value in given.items())])
+        found.setdefault(_changed(config, given), name)
+    return {name: config for config, name in found.items()}
+
+
+def _changed(config: Config, given: Mapping[str, Any]) -> Config:
+    for name, value in given.items():
+        default = choose("over", name, AXES)
+        allowed = (str, type(None)) if default is None else (type(default),)
+        if type(value) not in allowed:
+            raise ValueError(f"over: {name} got {value!r}; its values are like {default!r}")
+    changes = dict(given)
+    if "remedy" in given:
+        changes["remedy_settings"] = e04_remedies.SETTINGS.get(given["remedy"], ())
+    return dataclasses.replace(config, **changes)
+
+
+def axes_of(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the axes that texts such as ``"lr=1e-3,1e-4"`` and ``"norm=none,layer"`` stand for.
+
+    Raises:
+        ValueError: for a text without ``=``, without values, or of a field that is no axis.
+    """
+    found = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        default = choose("over", name, AXES)
+        if not values:
+            raise ValueError(f"over: got {text!r}; write a field and its values, such as lr=1e-3,1e-4")
+        found[name] = tuple(_value(item, default) for item in values.split(","))
+    return found
+
+
+def _value(text: str, default: Any) -> Any:
+    if default is None or isinstance(default, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+    return float(value) if isinstance(default, float) and type(value) is int else value
+
+
+def jobs(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> list[Job]:
+    """Return a job for every configuration and seed, those of the first seed first; ``options`` are `Job`'s.
+
+    Paths are made absolute, since a job may run in another folder.
+    """
+    data = {config.data: pixels.load(config.data).fingerprint for config in configs.values()}
+    pairs = itertools.product(seeds, configs.items())
+    return [_job(label, config, seed, out.resolve(), data[config.data], options) for seed, (label, config) in pairs]
+
+
+def _job(label: str, config: Config, seed: int, out: Path, fingerprint: str, options: Mapping[str, Any]) -> Job:
+    name = records.path(out, training.identity(config, seed, fingerprint)).stem
+    where = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
+    return Job(label, dataclasses.replace(config, data=where), seed, out, out / "logs" / f"{name}.log", **options)
+
+
+def finished(job: Job) -> bool:
+    """Return whether the record of ``job`` exists."""
+    return (job.out / f"{job.log.stem}.parquet").exists()
+
+
+def run(
+    todo: Sequence[Job],
+    engine: Engine,
+    retries: int = RETRIES,
+    note: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Return how every job ended, in the order of ``todo``; ``note`` is called as soon as one has.
+
+    Finished jobs are skipped. A failed or lost one is started again at once, ``retries`` times at most, and goes on
+    at its last checkpoint. An interruption stops all jobs, which save themselves, before it is passed on.
+    """
+    results = [Result(job, Outcome("skipped"), 0) for job in todo if finished(job)]
+    left = [job for job in todo if not finished(job)]
+    pending = dict(zip(engine.start(left), ((job, 1) for job in left), strict=True))
+    for result in results:
+        note(result)
+    try:
+        for result in _ends(pending, engine, retries):
+            note(result)
+            results.append(result)
+    except BaseException:
+        engine.stop(list(pending))
+        raise
+    places = {job: k for k, job in enumerate(todo)}
+    return sorted(results, key=lambda result: places[result.job])
+
+
+def _ends(pending: dict[Any, tuple[Job, int]], engine: Engine, retries: int) -> Iterator[Result]:
+    """Yield the results as they come; ``pending`` holds the tickets under way with job and attempt."""
+    while pending:
+        for ticket in engine.ended(pending):
+            outcome = engine.outcome(ticket)
+            job, attempts = pending.pop(ticket)
+            if outcome.retried and attempts <= retries:
+                pending[engine.start([job])[0]] = job, attempts + 1
+            else:
+                yield Result(job, outcome, attempts)
+
+
+def counts(results: Sequence[Result]) -> Table:
+    """Return the number of runs by how they ended."""
+    found = Counter(result.outcome.state for result in results)
+    table = Table("runs", *found)
+    table.add_row(str(len(results)), *map(str, found.values()))
+    return table
+
+
+def troubles(results: Sequence[Result]) -> Table:
+    """Return the runs without a record: attempts, last line of the error, and where the log is."""
+    table = Table("run", "seed", "state", "attempts", "error", "log")
+    for result in results:
+        if result.outcome.state not in ("done", "skipped"):
+            job, outcome = result.job, result.outcome
+            table.add_row(
+                job.label, str(job.seed), outcome.state, str(result.attempts), outcome.about, str(job.log)
+            )
+    return table
+
+
+def configs_of(
+    names: Sequence[str], archs: Sequence[str], profile: str, data: str | None, axes: Mapping[str, Sequence[Any]]
+) -> dict[str, Config]:
+    """Return the grid over experiments, architectures and ``axes``; arguments as `main`."""
+    found = {}
+    for name, arch in itertools.product(names, archs):
+        for label, config in experiments.load(name).configs(profile, arch, data).items():
+            found[f"{name} {arch} {label}"] = config
+    return product(found, axes)
+
+
+def main(
+    names: Sequence[str],
+    archs: Sequence[str],
+    profile: str,
+    seeds: str | None,
+    data: str | None,
+    out: Path,
+    over: Sequence[str],
+    changes: Mapping[str, Any],
+    *,
+    engine: str,
+    workers: int | None,
+    options: Sequence[str],
+    retries: int,
+    threads: int,
+) -> bool:
+    """Run a grid with a progress bar, print how it went, and return whether all runs have their record.
+
+    Raises:
+        ValueError: for names, axes, options or an engine that there are not; see `lop grid --help`.
+    """
+    configs = experiments.changed(configs_of(names, archs, profile, data, axes_of(over)), **changes)
+    todo = jobs(configs, _seeds(names, profile, seeds), out, threads=threads)
+    count = workers or max(1, (os.cpu_count() or 1) // threads)
+    with _stoppable(), closing(engines.make(engine, count, out.resolve() / "logs", _options(options))) as where:
+        results = _watched(todo, where, retries)
+    return _report(results)
+
+
+def _seeds(names: Sequence[str], profile: str, seeds: str | None) -> tuple[int, ...]:
+    own = [experiments.load(name).SEEDS.get(profile, experiments.SEEDS) for name in names]
+    return experiments.seeds_of(seeds) if seeds else tuple(sorted(set().union(*own)))
+
+
+def _options(texts: Sequence[str]) -> dict[str, Any]:
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise ValueError(f"options: got {wrong[0]!r}; write a name and a value, such as timeout_min=720")
+    return {name: _value(value, 0) for name, _, value in pairs}
+
+
+def _watched(todo: Sequence[Job], engine: Engine, retries: int) -> list[Result]:
+    with experiments.progress_bar() as bar:
+        line = bar.add_task("runs", total=len(todo))
+        return run(todo, engine, retries, lambda result: _tick(bar, line, result))
+
+
+def _tick(bar: Progress, line: Any, result: Result) -> None:
+    bar.advance(line)
+    if not result.outcome.settled:
+        bar.print(f"{result.job.label}, seed {result.job.seed}: {result.outcome.state}; {result.outcome.about}")
+
+
+def _report(results: Sequence[Result]) -> bool:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(counts(results))
+    table = troubles(results)
+    if table.row_count:
+        console.print(table)
+    return not table.row_count
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C."""
+    old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
