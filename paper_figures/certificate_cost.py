@@ -34,7 +34,7 @@ LINES = {
     "cloned": ("partition, every unit twice", style.VERMILION, "s"),
     "certificate": ("certificate, every unit twice", style.GREEN, "^"),
 }
-SLOPES = (0.8, 1.2)
+SLOPES = (0.7, 1.3)
 REPEATED = 20_000_000  # from here on a time is taken once
 
 
