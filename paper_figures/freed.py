@@ -144,11 +144,12 @@ def draw(data: Data) -> Figure:
     """Return a panel for clones and one for dead units."""
     figure = Figure(figsize=(style.PAGE, 2.1))
     left, right = figure.subplots(1, 2)
-    left.plot(data.base, color=style.SKY, linewidth=3.5, label="base")
-    _draw(left, data.clones, "clone, trapped", "clone, escaped")
-    _draw(right, data.dead, "dead units left", "dead units drawn again")
-    left.set(title="clones", ylabel="training loss")
-    right.set_title("dead units")
+    left.plot(data.base, color=style.SKY, linewidth=3.5, label="base of the clone")
+    _draw(left, data.clones)
+    _draw(right, data.dead)
+    left.set(title="every unit four times", ylabel="training loss")
+    right.set_title("three quarters of the units dead")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -204,11 +205,10 @@ def _jump(course: Course) -> float:
     return abs(course.action.loss_after / course.action.loss_before - 1)
 
 
-def _draw(axis: Axes, course: Course, left: str, freed: str) -> None:
-    axis.plot(course.left, color=style.BLUE, linewidth=1.2, label=left)
+def _draw(axis: Axes, course: Course) -> None:
+    axis.plot(course.left, color=style.BLUE, linewidth=1.2, label="trapped")
     steps = np.arange(len(course.freed))
     after = steps >= course.escape
-    axis.plot(steps[after], course.freed[after], color=style.VERMILION, linewidth=1.2, label=freed)
+    axis.plot(steps[after], course.freed[after], color=style.VERMILION, linewidth=1.2, label="after the escape")
     axis.axvline(course.escape, color=style.GREY, linestyle=":", linewidth=0.8)
     axis.set(xlabel="steps", yscale="log")
-    axis.legend(loc="lower left")
