@@ -29,6 +29,7 @@ FIGURES = (
     "noise_grid",
     "certificate",
     "certificate_cost",
+    "freed",
     "quotient",
     "partitions",
     "optimizers",

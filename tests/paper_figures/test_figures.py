@@ -19,6 +19,7 @@ from paper_figures import (
     depth,
     drift,
     escape,
+    freed,
     frozen,
     kernels,
     modulation,
@@ -111,6 +112,13 @@ def found_changed(side="found", **edits):
         marks = getattr(data, side)
         changed = {name: edit(getattr(marks, name)) for name, edit in edits.items()}
         return dataclasses.replace(data, **{side: dataclasses.replace(marks, **changed)})
+
+    return edited
+
+
+def escaped(side, **changes):
+    def edited(data):
+        return run_changed(side, action=dataclasses.replace(getattr(data, side).action, **changes))(data)
 
     return edited
 
@@ -386,6 +394,21 @@ CASES = {
             "a time is missing": with_table(in_column("seconds", float("nan"))),
         },
         ["CPU-seconds"],
+    ),
+    "freed": Case(
+        freed,
+        lambda results: freed.measure(freed.Config(before=100, trapped=100, after=300)),
+        {
+            "the clone leaves its base": lambda data: dataclasses.replace(data, base=data.base * 1.001),
+            "the escape changes the loss": escaped("clones", loss_after=2.0),
+            "the dead are drawn into the loss": escaped("dead", loss_after=0.5),
+            "nothing is gained": lambda data: dataclasses.replace(
+                data, dead=dataclasses.replace(data.dead, freed=data.dead.left)
+            ),
+            "some stay trapped": run_changed("clones", free=(0.25, 0.9)),
+            "a loss is missing": run_changed("clones", left=np.full(400, np.nan)),
+        },
+        ["training loss", ""],
     ),
     "quotient": Case(
         quotient,

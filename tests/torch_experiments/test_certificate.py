@@ -139,3 +139,12 @@ def test_wrong_arguments_are_named() -> None:
         certify(model, x, parts="near")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="NaN"):
         certify(model, x * torch.nan)
+
+
+def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There rich would show what is printed and leave the file empty."""
+    found = certify(network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4), parts=())
+    outside = str(found), found.to_html()
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert (str(found), found.to_html()) == outside
+    assert "certificate of Sequential" in str(found)

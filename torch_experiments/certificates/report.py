@@ -29,14 +29,14 @@ def rendered(certificate: Certificate) -> RenderableType:
 
 def html(certificate: Certificate) -> str:
     """Return a page of HTML."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, force_jupyter=False)
     console.print(certificate)
     return console.export_html()
 
 
 def text(certificate: Certificate) -> str:
     """Return plain text."""
-    console = Console(width=WIDTH, file=io.StringIO(), color_system=None)
+    console = Console(width=WIDTH, file=io.StringIO(), color_system=None, force_jupyter=False)
     console.print(certificate)
     file: Any = console.file
     return file.getvalue()
