@@ -37,7 +37,7 @@ from torch_experiments.units.layout import Layout, Profile
 Regime = Literal["sgd", "momentum", "adam", "noisy-elementwise", "noisy-normwise", "dropout"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
-REVISION = 2  # raise it when the same config would give other numbers: old records are then left alone
+REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
 WHOLE = 0
 
 
