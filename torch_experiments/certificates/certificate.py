@@ -27,7 +27,15 @@ from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.layout import Layout, Profile
 from torch_experiments.units.partition import Blocks, coarsest_blocks, named
 from torch_experiments.units.plan import choose
-from torch_experiments.units.trace import Inputs, call, evaluating, not_finite, same_device
+from torch_experiments.units.trace import (
+    Inputs,
+    call,
+    evaluating,
+    not_finite,
+    same_device,
+    sample_count,
+    samples_between,
+)
 from torch_experiments.units.widen import SAMPLES, evaluated
 
 Part = Literal["frozen", "near", "optimizer", "stability"]
@@ -164,7 +172,7 @@ def certify(
     blocks = coarsest_blocks(model, few, tolerance=tolerance, scaled=True, graph=known.graph)
     frozen = None
     if "frozen" in parts:
-        frozen = frozen_units(model, few, graph=known.graph, batches=(inputs,), box=box)
+        frozen = frozen_units(model, few, graph=known.graph, batches=_rest(inputs, few), box=box)
     masks = {} if frozen is None else frozen.entries
     layout = blocks.layout() if any(profile.copied for profile in blocks.groups.values()) else None
     parameters, dimension = count(model, known, layout, masks)
@@ -234,6 +242,12 @@ def _summary(profile: Profile) -> dict[str, Any]:
         "copies": [members.tolist() for members in sets],
         "scales": [profile.scale[members].tolist() for members in sets],
     }
+
+
+def _rest(inputs: Inputs, few: Inputs) -> list[Inputs]:
+    """Return the samples that ``few``, the first of ``inputs``, leaves out."""
+    first, every = sample_count(few), sample_count(inputs)
+    return [samples_between(inputs, first, every)] if first < every else []
 
 
 def _inexact(clusters: Collection[Cluster], known: Survey, blocks: Blocks) -> tuple[Cluster, ...]:
