@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -267,7 +268,9 @@ class Source(nn.Module):
     def __init__(self, f: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.f = f
-        self.first, self.second, self.head = nn.Linear(3, 8), nn.Linear(8, 4), nn.Linear(4, 2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.second, self.head = nn.Linear(3, 8), nn.Linear(8, 4), nn.Linear(4, 2)
         nonpositive(self.second, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -550,3 +553,32 @@ def test_the_graph_of_another_model_is_refused() -> None:
     other, _ = planted_mlp()
     with pytest.raises(ValueError, match="graph"):
         frozen_units(model, x, graph=trace(other, x))
+
+
+class StraightThrough(torch.autograd.Function):
+    """Forward a ReLU, backward the identity."""
+
+    @staticmethod
+    def forward(_ctx: Any, z: Tensor) -> Tensor:
+        return z.clamp(min=0)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+@pytest.mark.parametrize("f", [StraightThrough.apply, lambda z: z.clamp(min=0)])
+def test_no_entry_is_claimed_where_torch_computes_a_gradient(f: Callable[[Tensor], Tensor]) -> None:
+    model = Source(f).double()
+    model.first.bias.data[0] = -50
+    found = frozen_units(model, inputs(6, 3))
+    claimed = int(found.entries["first.weight"][0].sum())
+    assert claimed == (0 if f == StraightThrough.apply else 3)
+    told = any("torch.autograd.Function" in missing.why for missing in found.missing)
+    assert told == (f == StraightThrough.apply)
+
+
+def test_a_sample_without_batch_axis_is_observed() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    model[0].bias.data[0] = -50
+    assert ("1", 0) in reasons(frozen_units(model, inputs(1, 4)[0]))

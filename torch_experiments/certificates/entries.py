@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_experiments.certificates.replay import Replay, as_tensors, changes, plain_name
 from torch_experiments.certificates.sites import Site
 from torch_experiments.units.graph import Graph, Step
+from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels
 
 DRAWS = 2
 CHOICES = frozenset({
@@ -146,6 +147,24 @@ def zero_entries(
             for name, entries in found.items():
                 entries &= (held[name] == 0) & (free[name] != 0)
     return claimed
+
+
+def contradicted(model: nn.Module, inputs: Inputs, claimed: Mapping[str, Tensor]) -> list[str]:
+    """Return the parameters whose claimed entries get a gradient from a random combination of the outputs.
+
+    None does, unless some backward pass is not that of its operations, as of a straight-through estimate.
+    """
+    wanted = {n: p for n, p in model.named_parameters() if p.requires_grad and bool(claimed[n].any())}
+    with evaluating(model), reference_kernels(), torch.enable_grad():
+        outputs = [y for y in flatten(call(model, inputs)) if y.requires_grad]
+        if not outputs or not wanted:
+            return []
+        generator = torch.Generator().manual_seed(0)
+        loss = sum((y * _random(y, generator, 1).detach()).sum() for y in outputs)
+        found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)  # type: ignore[arg-type]
+    gradients = {n: g.abs() for n, g in zip(wanted, found, strict=True) if g is not None}
+    noise = max((float(g.max()) * torch.finfo(g.dtype).eps for g in gradients.values()), default=0.0)
+    return [n for n, g in gradients.items() if float(g[claimed[n]].max()) > noise]
 
 
 def _gradients(

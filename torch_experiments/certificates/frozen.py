@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from theory.certificates import Reason
 from torch_experiments.certificates.bounds import Bounds, boxed, parameter_balls
-from torch_experiments.certificates.entries import ChoiceError, zero_entries
+from torch_experiments.certificates.entries import ChoiceError, contradicted, zero_entries
 from torch_experiments.certificates.intervals import Interval
 from torch_experiments.certificates.observe import Seen, observe, steepest
 from torch_experiments.certificates.replay import Replay
@@ -36,6 +36,7 @@ from torch_experiments.units.trace import Inputs, flatten, trace
 
 Bound = float | Tensor
 FIRMNESS = (Reason.SIGN, Reason.INTERVAL, Reason.OBSERVED)
+CUSTOM = "so some torch.autograd.Function goes backward otherwise than its operations do; no entry is claimed"
 RADII = tuple(10 ** (-8 + 9 * k / 40) for k in range(41))  # 1e-8 … 10, each 1.68 times the one before
 
 
@@ -170,6 +171,10 @@ def frozen_units(
     units = judged.observed(data, tolerance) | firm
     ordered = tuple(units[key] for key in sorted(units))
     masks, refused = _masks(graph, dict(model.named_parameters()), found, ordered)
+    against = contradicted(model, inputs, masks[Reason.OBSERVED])
+    if against:
+        masks = dict.fromkeys(FIRMNESS, _none(dict(model.named_parameters())))
+        refused = [("entries", f"torch computes a gradient at frozen entries of {against[0]!r}; {CUSTOM}")]
     why = chain(missing.items(), _restless_reasons(restless), judged.unbounded(), refused)
     sizes = {site.layer: site.units for site in found}
     return Frozen(ordered, sizes, masks, tuple(Missing(layer, reason) for layer, reason in why))
@@ -322,13 +327,17 @@ def _masks(
         for k, reason in enumerate(FIRMNESS)
     }
     sets = {len(chosen): chosen for chosen in held.values() if chosen}
-    none = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in parameters.items()}
+    none = _none(parameters)
     try:
         answers = zero_entries(graph, parameters, [_flags(found, chosen) for chosen in sets.values()])
     except ChoiceError as error:
         return dict.fromkeys(FIRMNESS, none), [("entries", f"{error}; no entry is claimed")]
     by_count = {0: none} | dict(zip(sets, answers, strict=True))
     return {reason: by_count[len(chosen)] for reason, chosen in held.items()}, []
+
+
+def _none(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(p, dtype=torch.bool) for name, p in parameters.items()}
 
 
 def _flags(found: list[Site], units: Sequence[FrozenUnit]) -> dict[Site, tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ class Site:
         """Return the largest entry of every unit, ``[units]``, of a tensor of the shape of the argument."""
         dims = list(self.labels)
         rest = [d for d in range(x.ndim) if d not in self.labels]
-        values = x.permute(*dims, *rest).flatten(len(dims)) if dims else x.reshape(1, -1)
-        values = values.amax(-1).flatten()
+        count = math.prod(x.shape[d] for d in dims)
+        values = x.permute(*dims, *rest).reshape(count, -1).amax(-1)
         out = values.new_full((self.units,), -torch.inf)
         return out.scatter_reduce(0, self._index().to(x.device), values, "amax")
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
-from torch_experiments.units.graph import Graph
+from torch_experiments.units.graph import Graph, TraceError
 from torch_experiments.units.groups import groups
 from torch_experiments.units.layout import Layout, Placement, Profile
 from torch_experiments.units.plan import choose
@@ -26,6 +27,7 @@ from torch_experiments.units.trace import Inputs, trace
 
 Colours = dict[Axis, Tensor]
 Factors = dict[Axis, Tensor]
+Sizes = dict[tuple[str, int, Axis], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,9 @@ def coarsest_blocks(
     """Return the coarsest partition of the units of ``model`` whose weights are row- and column-equitable.
 
     Whole heads, groups and channels are compared, as `clone` copies them; inputs and outputs are blocks of their
-    own. Two sums are equal when they differ by at most ``tolerance`` times the root mean square of their kind.
+    own. Buffers that the network reads count as weights, running statistics in eval mode only. Two sums are equal
+    when they differ by at most ``tolerance`` times the norm of what the smaller of them, or most of their block,
+    adds up. Of a parameter that no linear map reads as it is, the entries have to be equal.
 
     With ``scaled`` copies may differ by a scale under which all that happens to them is equivariant: positive
     ones behind ReLU, signs behind tanh (C8, `units.symmetry`). The partition is then coarser, or the same.
@@ -97,7 +101,7 @@ def coarsest_blocks(
         graph: of ``model``, if it was traced before.
 
     Raises:
-        TraceError: as `trace`.
+        TraceError: as `trace`, and for complex weights.
         ValueError: for a negative tolerance.
 
     Source: claims C8 and C11; joint forward and backward colour refinement with random projections.
@@ -106,13 +110,32 @@ def coarsest_blocks(
         raise ValueError(f"tolerance: got {tolerance}; it has to be 0 or more")
     generator = generator or torch.Generator().manual_seed(0)
     graph = graph or trace(model, example_inputs)
-    tensors = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
+    parameters = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
+    tensors = parameters | constants(model, graph)
+    _check_real(tensors)
     colours: Colours = {atom: torch.zeros(atom.size, dtype=torch.int64) for atom in choose(graph, "heads")}
     scales = estimated(graph, tensors, colours, tolerance, generator) if scaled else {}
-    while refine(graph, tensors, colours, scales, tolerance, generator):
+    known = sizes(graph, tensors, colours, scales)
+    while refine(graph, tensors, colours, scales, known, tolerance, generator):
         continue
     scales = {atom: relative(scale, colours[atom]) for atom, scale in scales.items()}
-    return blocks_of(graph, tensors, colours, scales, tolerance)
+    return blocks_of(graph, parameters, colours, scales, tolerance)
+
+
+def constants(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
+    """Return the buffers that the network reads, less the statistics of norms that take those of the batch."""
+    norms = {name for name, layer in model.named_modules() if isinstance(layer, _NormBase) and layer.training}
+    read = [(name, buffer) for name, buffer in model.named_buffers() if name in graph.used]
+    return {name: buffer.detach() for name, buffer in read if name.rpartition(".")[0] not in norms}
+
+
+def _check_real(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_complex():
+            raise TraceError(
+                f"layer {name.rpartition('.')[0]!r}: {name!r} is {tensor.dtype}; copies are looked for among real "
+                "weights, so store its real and imaginary part as two parameters"
+            )
 
 
 def blocks_of(
@@ -163,23 +186,50 @@ def refine(
     tensors: Mapping[str, Tensor],
     colours: Colours,
     scales: Factors,
+    known: Sizes,
     tolerance: float,
     generator: torch.Generator,
 ) -> bool:
     """Split colours once by every parameter and dimension; return whether any was split."""
     before = {atom: int(label.max()) for atom, label in colours.items()}
-    for name, tensor in tensors.items():
-        axes = graph.parameters[name].axes
-        weights = [_random(axis, colours, generator) * scales_of(axis, scales) for axis in axes]
-        for dim, axis in enumerate(axes):
-            own = [atom for atom in atoms(axis) if find(atom) in colours]
-            if not own:
-                continue
-            sums = _contract(tensor, weights, dim)
-            for atom in own:
-                found = _per_index(sums, axis, atom) / scales.get(atom, 1)
-                colours[atom] = _split(colours[atom], found, tolerance)
+    for name, dim, axis, own in _sides(graph, tensors, colours):
+        entrywise = name not in graph.matrices
+        weights = [
+            _random(a, {} if entrywise else colours, generator) * scales_of(a, scales)
+            for a in graph.parameters[name].axes
+        ]
+        sums = _contract(tensors[name], weights, dim)
+        for atom in own:
+            found = _per_index(sums, axis, atom, generator) / scales.get(atom, 1)
+            colours[atom] = _split(colours[atom], found, known[name, dim, atom], tolerance)
     return any(int(label.max()) > before[atom] for atom, label in colours.items())
+
+
+def sizes(graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, scales: Factors) -> Sizes:
+    """Return the root of the sum of squares of what each unit adds up, by parameter, dimension and atom.
+
+    A vector, such as a bias, is one more column of all that enters its units, and has the size of that.
+    """
+    found: Sizes = {}
+    entering = {atom: torch.zeros(atom.size, dtype=torch.float64) for atom in colours}
+    for name, dim, axis, own in _sides(graph, tensors, colours):
+        squares = [scales_of(a, scales).square() for a in graph.parameters[name].axes]
+        sums = _contract(tensors[name].double().square(), squares, dim)
+        for atom in own:
+            found[name, dim, atom] = _per_index(sums, axis, atom, None) / scales_of(atom, scales).square()
+            entering[atom] += found[name, dim, atom] * (dim in _entries(graph, name, atom))
+    return {key: (entering[key[2]] if tensors[key[0]].ndim == 1 else x).sqrt() for key, x in found.items()}
+
+
+def _sides(
+    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours
+) -> Iterator[tuple[str, int, Axis, list[Axis]]]:
+    """Yield the name and dimension of every side of a parameter that has units, with its axis and its atoms."""
+    for name in tensors:
+        for dim, axis in enumerate(graph.parameters[name].axes):
+            own = [atom for atom in atoms(axis) if find(atom) in colours]
+            if own:
+                yield name, dim, axis, own
 
 
 def relative(scale: Tensor, label: Tensor) -> Tensor:
@@ -208,7 +258,7 @@ def _entering(
             if any(a in unknown for a in others):
                 continue
             weights = [_random(axis, colours, generator) * scales_of(axis, scales) for axis in axes]
-            found = _per_index(_contract(tensor, weights, dim), axes[dim], atom)
+            found = _per_index(_contract(tensor, weights, dim), axes[dim], atom, generator)
             total = found if total is None else total + found
     return total
 
@@ -234,8 +284,8 @@ def _contract(tensor: Tensor, weights: list[Tensor], kept: int) -> Tensor:
     return out.cpu()
 
 
-def _per_index(sums: Tensor, axis: Axis, atom: Axis) -> Tensor:
-    """Return one number an index of ``atom``, summing over the other factors of ``axis`` with weights."""
+def _per_index(sums: Tensor, axis: Axis, atom: Axis, generator: torch.Generator | None) -> Tensor:
+    """Return one number an index of ``atom``, summing over the rest of ``axis`` with random weights or ones."""
     if find(axis) is atom:
         return sums
     start = 0
@@ -246,20 +296,30 @@ def _per_index(sums: Tensor, axis: Axis, atom: Axis) -> Tensor:
         parts = factors(part)
         places = [k for k, factor in enumerate(parts) if factor is atom]
         for k in places:
-            grid = piece.reshape([factor.size for factor in parts]).movedim(k, 0).flatten(1)
-            steps = torch.linspace(1, 2, grid.shape[1], dtype=torch.float64).sin()
-            total = total * 1.7 + grid @ steps
+            grid = piece.reshape([factor.size for factor in parts]).movedim(k, 0).reshape(atom.size, -1)
+            steps = torch.ones(grid.shape[1], dtype=torch.float64)
+            total = total + grid @ (steps if generator is None else steps.normal_(generator=generator))
     return total
 
 
-def _split(label: Tensor, sums: Tensor, tolerance: float) -> Tensor:
+def _split(label: Tensor, sums: Tensor, sizes: Tensor, tolerance: float) -> Tensor:
     """Return finer labels: indices stay together when sums are linked by steps within the tolerance."""
-    scale = float(sums.square().mean().sqrt())
     order = sums.argsort(stable=True)
-    jumps = torch.diff(sums[order], prepend=sums[order[:1]]) > tolerance * scale
+    order = order[label[order].argsort(stable=True)]
+    least = torch.minimum(sizes[order], sizes[order].roll(1))
+    allowed = tolerance * torch.maximum(least, _medians(label, sizes)[label[order]])
+    jumps = torch.diff(sums[order], prepend=sums[order[:1]]) > allowed
     cluster = torch.empty_like(label)
     cluster[order] = jumps.cumsum(0)
     return torch.unique(torch.stack([label, cluster]), dim=1, return_inverse=True)[1]
+
+
+def _medians(label: Tensor, x: Tensor) -> Tensor:
+    """Return the lower median of each colour: no few large units set a tolerance for the small ones."""
+    order = x.argsort(stable=True)
+    order = order[label[order].argsort(stable=True)]
+    count = label.bincount()
+    return x[order][count.cumsum(0) - count + (count - 1) // 2]
 
 
 def _random(axis: Axis, colours: Colours, generator: torch.Generator) -> Tensor:

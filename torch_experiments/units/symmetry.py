@@ -30,8 +30,10 @@ HOMOGENEOUS = (
     "abs", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d",
 )  # fmt: skip
 MATRIX_PRODUCTS = ("mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "linear")
+CONVOLUTIONS = ("convolution", "_convolution")
+ADDITIONS = ("add", "sub")
 LINEAR = (
-    *MATRIX_PRODUCTS, "convolution", "_convolution", "add", "sub", "mul", "div", "neg", "mean", "sum",
+    *MATRIX_PRODUCTS, *CONVOLUTIONS, *ADDITIONS, "mul", "div", "neg", "mean", "sum",
     "embedding", "view", "_unsafe_view", "reshape", "_reshape_alias", "t", "transpose", "permute", "unsqueeze",
     "squeeze", "expand", "select", "unbind", "slice", "split", "unsafe_split", "split_with_sizes", "chunk",
     "cat", "stack", "alias", "clone", "_to_copy", "contiguous", "detach", "lift_fresh", "avg_pool1d",
@@ -50,13 +52,14 @@ def note(call: Call, results: Iterable[Value]) -> None:
     values, outcome = call.values(), list(results)
     kept = {atom for value in outcome for axis in value.axes for atom in atoms(axis)}
     name = call.name.removeprefix("aten::").removesuffix("_")
-    carried = _scales(name, call) if _has_one_factor(name, call, values) else Scales.ONE
-    contracts = name in ("mean", "sum")
+    carried = _scales(name, call) if _has_one_factor(name, call, values, outcome) else Scales.ONE
+    contracts, repeated = name in ("mean", "sum"), _repeated(name, values, outcome)
     for value in (*values, *outcome):
         for axis in value.axes:
             gone = contracts and not any(atom in kept for atom in atoms(axis))
-            if not is_fixed(axis) and (gone or carried != Scales.ANY):
-                call.graph.carried.append((axis, Scales.ONE if gone else carried))
+            alone = gone or axis in repeated
+            if not is_fixed(axis) and (alone or carried != Scales.ANY):
+                call.graph.carried.append((axis, Scales.ONE if alone else carried))
 
 
 def _scales(name: str, call: Call) -> Scales:
@@ -76,11 +79,40 @@ def carried_by(graph: Graph) -> dict[Axis, Scales]:
     return found
 
 
-def _has_one_factor(name: str, call: Call, values: list[Value]) -> bool:
-    """Return whether a product has one factor at most that depends on units: no two activations, no gates."""
-    if name in MATRIX_PRODUCTS:
-        factors = values[-2:] if "add" in name else values[:2]
-        return any(value.source is not None for value in factors)
+def _repeated(name: str, values: list[Value], outcome: list[Value]) -> list[Axis]:
+    """Return the axes along which one number is repeated."""
+    if name != "expand":
+        return []
+    own = {atom for value in values for axis in value.axes for atom in atoms(axis)}
+    return [axis for value in outcome for axis in value.axes if not own.intersection(atoms(axis))]
+
+
+def _has_one_factor(name: str, call: Call, values: list[Value], outcome: list[Value]) -> bool:
+    """Return whether a result scales with the units: no products of two activations, gates, or other addends."""
+    if name in ("_prelu_kernel", "prelu"):
+        return is_plain(values[1])
+    if name in ADDITIONS:
+        return not _numbers(call) and _cover(values, outcome)
     if name in ("mul", "div"):
-        return sum(any(not is_fixed(axis) for axis in value.axes) for value in values) <= 1
+        return sum(not is_plain(value) for value in values) <= 1 and (name == "mul" or is_plain(values[-1]))
+    if name in (*MATRIX_PRODUCTS, *CONVOLUTIONS):
+        added = "add" in name
+        factors, addends = (values[1:], values[:1]) if added else (values[:2], values[2:])
+        return any(value.source is not None for value in factors) and _cover(addends, outcome)
     return not (name == "constant_pad_nd" and call.get("value"))
+
+
+def is_plain(value: Value) -> bool:
+    """Return whether a value has no axis of units."""
+    return all(is_fixed(axis) for axis in value.axes)
+
+
+def _numbers(call: Call) -> bool:
+    """Return whether a number other than zero is added."""
+    return any(isinstance(call.get(k), int | float) and call.get(k) != 0 for k in (0, 1))
+
+
+def _cover(addends: list[Value], outcome: list[Value]) -> bool:
+    """Return whether every addend has all axes of units that the result has."""
+    wanted = {atom for axis in outcome[0].axes for atom in atoms(axis) if not atom.fixed}
+    return all(wanted <= {atom for axis in value.axes for atom in atoms(axis)} for value in addends)

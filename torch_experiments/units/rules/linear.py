@@ -99,5 +99,6 @@ def recurrent(graph: Graph, name: str, layer: nn.Module) -> None:
 @module(nn.Linear)
 def features(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the numbers of features from the axes of the weight."""
-    weight = graph.parameters[graph.parameter_name(name, "weight")]
-    graph.attributes[name] = {"out_features": weight.axes[0], "in_features": weight.axes[1]}
+    weight = graph.parameter(graph.parameter_name(name, "weight"))
+    if weight is not None:
+        graph.attributes[name] = {"out_features": weight.axes[0], "in_features": weight.axes[1]}
