@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 from torch_experiments import e02_symptoms
 from torch_experiments.training import Config
@@ -60,12 +61,18 @@ def base(profile: str, arch: str, data: str | None) -> Config:
     if profile != "quick":
         return plain
     own = (("depth", 3),) if arch == "mlp" else plain.arch_settings
-    small = {"stream": "permuted", "stream_settings": (), "arch_settings": own, "tasks": TASKS, "steps": 100}
+    small: dict[str, Any] = {
+        "stream": "permuted",
+        "stream_settings": (),
+        "arch_settings": own,
+        "tasks": TASKS,
+        "steps": 100,
+    }
     return dataclasses.replace(plain, lr=1e-2, measure_every=100, probe_train=200, probe_test=200, **small)
 
 
 def _changed(plain: Config, width: int, decay: float, noise: float) -> Config:
     settings = tuple((dict(plain.arch_settings) | {"width": width}).items())
     streams = tuple((dict(plain.stream_settings) | {"noise": noise}).items())
-    decayed = {"remedy": "l2", "remedy_settings": (("strength", decay),)} if decay else {}
+    decayed: dict[str, Any] = {"remedy": "l2", "remedy_settings": (("strength", decay),)} if decay else {}
     return dataclasses.replace(plain, arch_settings=settings, stream_settings=streams, **decayed)

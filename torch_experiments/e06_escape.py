@@ -39,12 +39,16 @@ STRETCHES = 10
 def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
     """Return the arms of the comparison.
 
-    ``quick`` fits random labels of 500 digits, so that width decides the loss, and, named ``… digits``, the digits
-    themselves, for the test accuracy. The other profiles learn all classes of ``data`` in stretches of 500, 2,000
-    or 10,000 steps.
+    ``quick`` learns the digits with a network so narrow that width decides the loss, in stretches of 150 steps;
+    the other profiles learn all classes of ``data`` in stretches of 500, 2,000 or 10,000 steps.
     """
     plain = e02_symptoms.base(profile, arch, data, experiment="e06_escape")
-    stretches = {"tasks": STRETCHES, "head": "keep", "stream": "label_noise", "stream_settings": (("noisy", 0),)}
+    stretches: dict[str, Any] = {
+        "tasks": STRETCHES,
+        "head": "keep",
+        "stream": "label_noise",
+        "stream_settings": (("noisy", 0),),
+    }
     plain = dataclasses.replace(plain, **stretches)
     if profile == "quick":
         plain = dataclasses.replace(plain, steps=150, measure_every=150)
@@ -53,7 +57,7 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
 
 def arms(plain: Config, narrow: Mapping[str, Any]) -> dict[str, Config]:
     """Return the arms for a narrow network with these settings and its clone of twice the width."""
-    cloned = dataclasses.replace(plain, arch_settings=tuple(narrow.items()) + (("clones", 2),))
+    cloned = dataclasses.replace(plain, arch_settings=(*narrow.items(), ("clones", 2)))
     wide = tuple({name: value * (1 + (name in WIDENED)) for name, value in narrow.items()}.items())
     return {
         "narrow": dataclasses.replace(plain, arch_settings=tuple(narrow.items())),

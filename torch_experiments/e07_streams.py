@@ -2,14 +2,15 @@
 
 Pairs of classes (Continual ImageNet, Dohare et al. 2024), permuted pixels (Goodfellow 2013), random labels (Lyle et
 al. 2022) and a warm start (Ash & Adams 2020), each for a plain network, one with layer norm, one pulled towards its
-initial weights, and a fresh network for every task. For the warm start, what counts is the test accuracy after the second
-task against that of a network which has never seen the first; layer norm has a fresh network of its own there.
+initial weights, and a fresh network for every task. For the warm start, what counts is the test accuracy after the
+second task against that of a network which has never seen the first; layer norm has its own fresh network there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from torch_experiments import e02_symptoms
 from torch_experiments.training import Config, Settings
@@ -69,5 +70,5 @@ def arms(plain: Config) -> dict[str, Config]:
 def _of_stream(plain: Config, stream: str, quick: bool) -> Config:
     kind, settings = STREAMS[stream]
     tasks, steps = LENGTHS[stream] if quick else (2 if stream == WARM else plain.tasks, plain.steps)
-    changes = {"stream": kind, "stream_settings": settings, "tasks": tasks, "head": "keep"}
+    changes: dict[str, Any] = {"stream": kind, "stream_settings": settings, "tasks": tasks, "head": "keep"}
     return dataclasses.replace(plain, steps=steps, measure_every=steps, **changes)

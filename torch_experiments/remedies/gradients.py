@@ -154,12 +154,12 @@ class RankBonus(Remedy):
         """Add the gradient; whoever trains in several processes gets the mean over them."""
         if not isinstance(x := network.batch, Tensor):
             raise TypeError(f"inputs: RankBonus needs one tensor, got {type(x).__name__}; give probe= one")
-        penalty = -sum(_log_rank(h) for h in scores.activations(network.model, x[: self.images]))
-        parameters = [w for w in network.model.parameters() if w.grad is not None]
-        found = torch.autograd.grad(penalty, parameters, allow_unused=True)
-        for w, g in zip(parameters, found, strict=True):
-            if g is not None:
-                w.grad.add_(network.agree(g), alpha=self.strength)
+        bonus = torch.stack([_log_rank(h) for h in scores.activations(network.model, x[: self.images])]).sum()
+        places = [(w, w.grad) for w in network.model.parameters() if w.grad is not None]
+        found = torch.autograd.grad(bonus, [w for w, _ in places], allow_unused=True)
+        for (_, gradient), rise in zip(places, found, strict=True):
+            if rise is not None:
+                gradient.sub_(network.agree(rise), alpha=self.strength)
 
 
 @dataclass(frozen=True)
