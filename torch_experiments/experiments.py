@@ -37,6 +37,9 @@ EXPERIMENTS: Mapping[str, str] = {
     "e02": "e02_symptoms",
     "e03": "e03_normalisation",
     "e04": "e04_remedies",
+    "e05": "e05_generalisation",
+    "e06": "e06_escape",
+    "e07": "e07_streams",
 }
 PROFILES = ("quick", "text", "medium", "paper")
 SEEDS = (0, 1, 2, 3, 4)
@@ -93,13 +96,13 @@ def run(
     return pa.concat_tables(tables)
 
 
-def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path) -> pa.Table:
+def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> pa.Table:
     """Return `run` with a progress bar and one thread, which is the fastest at the size of the quick profiles."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with progress_bar() as bar:
-            return run(configs, seeds, out, bar=bar)
+            return run(configs, seeds, out, bar=bar, **options)
     finally:
         torch.set_num_threads(threads)
 
@@ -184,9 +187,9 @@ def summary(table: pa.Table) -> Table:
 
 def over_tasks(table: pa.Table, cell: str, metric: str) -> np.ndarray[Any, Any]:
     """Return a metric of the whole network at the end of every task, ``[seeds, tasks]``."""
-    place = {"cell": cell, "metric": metric, "layer": training.WHOLE, "step": pc.max(table["step"]).as_py()}
-    for column, value in place.items():
+    for column, value in {"cell": cell, "metric": metric, "layer": training.WHOLE}.items():
         table = table.filter(pc.equal(table[column], value))
+    table = table.filter(pc.equal(table["step"], pc.max(table["step"])))
     rows = table.sort_by([("seed", "ascending"), ("task", "ascending")])
     return rows["value"].to_numpy().reshape(len(pc.unique(rows["seed"])), -1)
 

@@ -67,7 +67,8 @@ class ClassSplit:
 
     40 × 5 on Tiny ImageNet is JL25's stream. With ``disjoint=False`` every task draws its classes anew, as the
     pairs of Continual ImageNet (Dohare et al. 2024, which draws pairs without repeating one; a repeat is rare).
-    Outputs are the classes themselves, or ``0 … size − 1`` with ``shared_head``.
+    Outputs are the classes themselves, or ``0 … size − 1`` with ``shared_head``. A share ``noise`` of the training
+    labels is uniform over the task's classes.
     """
 
     data: Pixels
@@ -76,8 +77,10 @@ class ClassSplit:
     seed: int = 0
     disjoint: bool = True
     shared_head: bool = False
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_share("noise", self.noise)
         classes, needed = len(self.data.classes), self.size * (self.tasks if self.disjoint else 1)
         if needed > classes or min(self.size, self.tasks) < 1:
             asked = f"{self.tasks} tasks of {self.size}"
@@ -94,9 +97,9 @@ class ClassSplit:
         order = torch.randperm(len(self.data.classes), generator=generator(self.seed, 0 if self.disjoint else k))
         chosen = order[self.size * k :][: self.size] if self.disjoint else order[: self.size]
         names = ", ".join(self.data.classes[c] for c in chosen)
-        if not self.shared_head:
-            return _of_classes(self.data, chosen, names)
-        return _relabelled(_of_classes(self.data, chosen, names), chosen)
+        found = _of_classes(self.data, chosen, names)
+        whole = _relabelled(found, chosen) if self.shared_head else found
+        return _noisy(whole, self.noise, generator(self.seed, k, 1))
 
 
 @dataclass(frozen=True)
@@ -131,17 +134,25 @@ class ClassIncremental(OneOutputAClass):
 
 @dataclass(frozen=True)
 class Permuted(OneOutputAClass):
-    """All classes; every task shows the pixels in an order of its own, the first as they are (Goodfellow 2013)."""
+    """All classes; every task shows the pixels in an order of its own, the first as they are (Goodfellow 2013).
+
+    A share ``noise`` of the training labels is uniform, drawn anew at every task; test labels are clean.
+    """
 
     tasks: int
     seed: int = 0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_share("noise", self.noise)
 
     def task(self, k: int) -> Task:
         """Return all images, with the pixels (all channels alike) permuted."""
         _check(self, k)
         _, height, width = self.data.shape
         order = torch.randperm(height * width, generator=generator(self.seed, k))
-        return _everything(self.data, f"order {k}", Permutation(order) if k else identity)
+        whole = _everything(self.data, f"order {k}", Permutation(order) if k else identity)
+        return _noisy(whole, self.noise, generator(self.seed, k, 1))
 
 
 @dataclass(frozen=True)
@@ -183,19 +194,14 @@ class LabelNoise(OneOutputAClass):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share: got {self.share}; it has to be in [0, 1]")
+        _check_share("share", self.share)
 
     def task(self, k: int) -> Task:
         """Return all images with the labels of task ``k``."""
         _check(self, k)
-        y = self.data.train_y.cpu().clone()
-        if k < self.noisy:
-            source = generator(self.seed, k)
-            wrong = torch.rand(len(y), generator=source) < self.share
-            y[wrong] = torch.randint(self.outputs, (int(wrong.sum()),), generator=source)
-        name = f"noise {self.share}" if k < self.noisy else "clean"
-        return _replaced(_everything(self.data, name), train_y=y)
+        if k >= self.noisy:
+            return _everything(self.data, "clean")
+        return _noisy(_everything(self.data, f"noise {self.share}"), self.share, generator(self.seed, k))
 
 
 @dataclass(frozen=True)
@@ -310,6 +316,19 @@ def _mixed(state: int) -> int:
 def _check(stream: Stream, k: int) -> None:
     if not 0 <= k < stream.tasks:
         raise ValueError(f"k: got task {k}; allowed are 0 to {stream.tasks - 1}")
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name}: got {share}; it has to be in [0, 1]")
+
+
+def _noisy(task: Task, share: float, source: torch.Generator) -> Task:
+    """Return the task with a share of its training labels uniform over its outputs."""
+    y = task.train_y.clone()
+    wrong = torch.rand(len(y), generator=source) < share
+    y[wrong] = task.active[torch.randint(len(task.active), (int(wrong.sum()),), generator=source)]
+    return _replaced(task, train_y=y)
 
 
 def _everything(data: Pixels, name: str, transform: Transform = identity) -> Task:

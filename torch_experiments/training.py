@@ -29,6 +29,7 @@ from torch.nn.functional import cross_entropy
 from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, unit_metrics
 from torch_experiments.augment import NOTHING, Augmentation
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
+from torch_experiments.cloning import clone
 from torch_experiments.models import ARCHITECTURES, choose
 from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
@@ -582,13 +583,19 @@ class Run:
 
 
 def build(config: Config, shape: tuple[int, int, int], outputs: int, seed: int) -> nn.Module:
-    """Return the network of ``config`` for images of ``shape``."""
+    """Return the network of ``config`` for images of ``shape``.
+
+    With ``clones`` in its ``arch_settings`` every hidden unit is there that many times from the start, which makes
+    the network so many times as wide and leaves its function as it is.
+    """
     given: dict[str, Any] = {"norm": config.norm, "affine": config.affine, "dropout": config.dropout}
     if config.activation is not None:
         given["activation"] = config.activation
     source = int(generator(seed, INITIAL).initial_seed()) >> 1
     own = dict(config.arch_settings)
-    return models.build(config.arch, shape, outputs, own, seed=source, dtype=config.dtype, **given)
+    clones = own.pop("clones", 1)
+    model = models.build(config.arch, shape, outputs, own, seed=source, dtype=config.dtype, **given)
+    return model if clones == 1 else clone(model, clones, example_inputs=torch.zeros(2, *shape, dtype=config.dtype))
 
 
 def make_stream(config: Config, data: Pixels, seed: int) -> streams.Stream:

@@ -21,7 +21,7 @@ from torch_experiments.remedies.base import NOISE, Remedy
 from torch_experiments.remedies.bound import Bound, bind, redrawn
 from torch_experiments.remedies.control import Controlled
 from torch_experiments.remedies.escape import Escape, split
-from torch_experiments.remedies.gradients import L2, L2Init, Noise, Parseval, Spectral, Syre
+from torch_experiments.remedies.gradients import L2, L2Init, Noise, Parseval, RankBonus, Spectral, Syre
 from torch_experiments.remedies.recovery import Action, Recovery
 from torch_experiments.remedies.units import ContinualBackprop, ReDo, SelfNormalizedReset, replace
 from torch_experiments.remedies.weights import Fresh, OptimizerReset, ShrinkPerturb, WeightClipping
@@ -40,6 +40,7 @@ REMEDIES: Mapping[str, type[Remedy]] = {
     "spectral": Spectral,
     "parseval": Parseval,
     "syre": Syre,
+    "rank": RankBonus,
     "escape": Escape,
     "recovery": Controlled,
     "fresh": Fresh,
@@ -73,6 +74,7 @@ __all__ = [
     "Noise",
     "OptimizerReset",
     "Parseval",
+    "RankBonus",
     "ReDo",
     "Recovery",
     "Remedy",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torch_experiments import scores
 from torch_experiments.noise import Convention, GradientNoise
 from torch_experiments.remedies.base import NOISE, OFFSET, WEIGHTED, Remedy, State
 from torch_experiments.stacking import Network
@@ -136,6 +137,32 @@ class Parseval(Remedy):
 
 
 @dataclass(frozen=True)
+class RankBonus(Remedy):
+    """Hold the rank up: the gradient of ``−λ Σ_l ln er₂(H_l)``, over the observed layers (`scores.observed`).
+
+    ``er₂(H) = ‖H‖_F⁴ / ‖Hᵀ H‖_F²`` is the participation ratio of the squared singular values of the activations
+    ``H [samples, units]``, mean included, on the first ``images`` of the probe. Dead units get no gradient from it.
+
+    An intervention on the rank alone, to ask what follows from it (ours; compare the penalty of Kumar et al. 2021,
+    arXiv 2010.14498).
+    """
+
+    strength: float = 0.1
+    images: int = 100
+
+    def before_step(self, network: Network, state: State, step: int) -> None:
+        """Add the gradient; whoever trains in several processes gets the mean over them."""
+        if not isinstance(x := network.batch, Tensor):
+            raise TypeError(f"inputs: RankBonus needs one tensor, got {type(x).__name__}; give probe= one")
+        bonus = torch.stack([_log_rank(h) for h in scores.activations(network.model, x[: self.images])]).sum()
+        places = [(w, w.grad) for w in network.model.parameters() if w.grad is not None]
+        found = torch.autograd.grad(bonus, [w for w, _ in places], allow_unused=True)
+        for (_, gradient), rise in zip(places, found, strict=True):
+            if rise is not None:
+                gradient.sub_(network.agree(rise), alpha=self.strength)
+
+
+@dataclass(frozen=True)
 class Noise(Remedy):
     """Gaussian noise on the gradients (`torch_experiments.noise.GradientNoise`), JL25's noisy SGD."""
 
@@ -168,6 +195,12 @@ def _weights(network: Network) -> list[tuple[str, nn.Parameter]]:
 def _biases(network: Network) -> list[nn.Parameter]:
     found = [module._parameters["bias"] for module in network.model.modules() if isinstance(module, WEIGHTED)]
     return [bias for bias in found if bias is not None]
+
+
+def _log_rank(H: Tensor) -> Tensor:
+    """Return ``ln er₂`` of ``H [samples, units]``; 0 for a matrix of zeros."""
+    tiny = torch.finfo(H.dtype).tiny
+    return 2 * H.square().sum().clamp_min(tiny).log() - (H.T @ H).square().sum().clamp_min(tiny).log()
 
 
 def _matrix(w: Tensor) -> Tensor:
