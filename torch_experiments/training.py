@@ -26,9 +26,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, unit_metrics
+from torch_experiments import (
+    checkpoints,
+    models,
+    parallel,
+    pixels,
+    records,
+    remedies,
+    stacking,
+    streams,
+    unit_metrics,
+)
 from torch_experiments.augment import NOTHING, Augmentation
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
+from torch_experiments.diagnostics.distributed import leads, processes
 from torch_experiments.models import ARCHITECTURES, choose
 from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
@@ -41,6 +52,7 @@ Precision = Literal["float32", "float64", "tf32", "bf16"]
 REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
 WHOLE = 0
 ORDER, AUGMENT, DROPOUT, INITIAL, PROBE, HEAD = range(10, 16)
+LOSS = "the loss"
 CHUNK = 100  # images of a metric batch that pass the network together
 PARTS = ("data", "model", "metrics", "checkpoints")
 
@@ -154,7 +166,9 @@ def run(
     Columns of a record: ``task``, ``step`` within the task, ``layer`` (1 is the first observed one; 0 is the whole
     network, for metrics of units the mean over layers), ``metric`` and ``value``. With a folder ``out``, finished
     runs are read, unfinished ones go on at their last checkpoint, and a new checkpoint is written every
-    ``checkpoint_every`` seconds and when a signal ends the process.
+    ``checkpoint_every`` seconds and when a signal ends the process. In a process group of torch.distributed all
+    processes call this and share each batch (`torch_experiments.parallel`); the first one reads and writes ``out``,
+    and all return its records.
 
     Args:
         config: the settings.
@@ -173,7 +187,7 @@ def run(
         Stopped: after SIGTERM or SIGINT.
     """
     data = data or pixels.load(config.data)
-    finished = {seed: _finished(config, seed, data, out) for seed in seeds}
+    finished = parallel.told(lambda: {seed: _finished(config, seed, data, out) for seed in seeds})
     missing = [seed for seed in seeds if finished[seed] is None]
     groups = [missing] if stack and missing else [[seed] for seed in missing]
     for group in groups:
@@ -239,7 +253,10 @@ class Run:
             raise ValueError(
                 f"stack: the remedy {config.remedy!r} watches single networks; run the seeds one by one"
             )
-        self.engine = stacking.engine([self.fresh(seed) for seed in seeds], self._optimizer)
+        if config.compile and processes() > 1:
+            raise ValueError("compile: is not for several processes; leave it out, or run without --ddp")
+        self.part = parallel.part(config.batch)
+        self.engine = parallel.engine([self.fresh(seed) for seed in seeds], self._optimizer)
         self.networks = [self._network(s) for s in range(len(seeds))]
         self.states = [self.remedy.begin(network) for network in self.networks]
         for network, state in zip(self.networks, self.states, strict=True):
@@ -259,21 +276,33 @@ class Run:
         """Return the records, after training what is left; see `run`."""
         if keep is None:
             self._train(progress, lambda: None)
-            return [self._record(s) for s in range(len(self.seeds))]
-        with checkpoints.locked(self.folder(keep.out)) as folder:
-            found = self._found(keep.out) or self._finish(folder, keep, progress)
-            shutil.rmtree(folder, ignore_errors=True)
+            return parallel.told(self._records)
+        with self._locked(self.folder(keep.out)) as folder:
+            found = parallel.told(lambda: self._found(keep.out)) or self._finish(folder, keep, progress)
+            if leads():
+                shutil.rmtree(folder, ignore_errors=True)
         return found
+
+    @contextmanager
+    def _locked(self, folder: Path) -> Iterator[Path]:
+        """Hold ``folder`` for all processes of this run by the first one."""
+        with contextlib.ExitStack() as stack:
+            parallel.told(lambda: str(stack.enter_context(checkpoints.locked(folder))))
+            yield folder
 
     def _finish(self, folder: Path, keep: Keep, progress: Callable[[int], None]) -> list[records.Record]:
         self._resume(folder, keep.resume)
         progress(self.step)
         with _signals() as asked:
             self._train(progress, self._saver(folder, keep.every, asked), folder)
-        made = [self._record(s) for s in range(len(self.seeds))]
-        for record in made:
-            records.save(keep.out, record)
-        return made
+        return parallel.told(lambda: [self._saved(keep.out, record) for record in self._records()])
+
+    def _records(self) -> list[records.Record]:
+        return [self._record(s) for s in range(len(self.seeds))]
+
+    def _saved(self, out: Path, record: records.Record) -> records.Record:
+        records.save(out, record)
+        return record
 
     def _found(self, out: Path) -> list[records.Record]:
         """Return the records, if another process has finished all of them meanwhile."""
@@ -324,15 +353,17 @@ class Run:
             outputs = self._autocast(x)
             active = torch.gather(outputs, 2, self._active.expand(-1, outputs.shape[1], -1))
             loss = cross_entropy(active.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(dim=1)
-            self._note(loss, active, outputs, y)
-            self._stop_if_infinite(loss, x)
+            self._stop_if_infinite(self._note(loss, active, outputs, y), x)
             self.engine.step(loss, self._edit if self.remedy.edits_gradients else None)
             self._for_all(self.remedy.after_step, self.step)
 
     def _batch(self, position: int) -> tuple[Tensor, Tensor]:
-        """Return the images ``[S, batch, c, h, w]`` and local labels ``[S, batch]`` of a step of the task."""
+        """Return the images ``[S, batch, c, h, w]`` and local labels ``[S, batch]`` of a step of the task.
+
+        They are those of this process, where several share the batch.
+        """
         pairs = [self._picked(s, position) for s in range(len(self.seeds))]
-        index, y = (torch.stack(column) for column in zip(*pairs, strict=True))
+        index, y = (torch.stack(column)[:, self.part] for column in zip(*pairs, strict=True))
         levels = self.data.train_x.index_select(0, index.flatten()).unflatten(0, index.shape)
         if any(task.transform is not identity_transform for task in self.tasks):
             levels = torch.stack([task.transform(x) for task, x in zip(self.tasks, levels, strict=True)])
@@ -354,7 +385,8 @@ class Run:
         if self.augment == NOTHING:
             return levels
         sources = [generator(seed, AUGMENT, self.step, device=levels.device) for seed in self.seeds]
-        batches = [self.augment(x, source) for x, source in zip(levels, sources, strict=True)]
+        draws = [self.augment.draw(self.config.batch, source).part(self.part) for source in sources]
+        batches = [self.augment.apply(x, draw) for x, draw in zip(levels, draws, strict=True)]
         return torch.stack(batches) if len(batches) > 1 else batches[0][None]
 
     def _normalised(self, levels: Tensor) -> Tensor:
@@ -389,13 +421,19 @@ class Run:
         for network, state in zip(self.networks, self.states, strict=True):
             act(network, state, *place)
 
-    def _note(self, loss: Tensor, active: Tensor, outputs: Tensor, y: Tensor) -> None:
-        """Add loss and both accuracies on this batch, before its step, to the averages of the task."""
+    def _note(self, loss: Tensor, active: Tensor, outputs: Tensor, y: Tensor) -> Tensor:
+        """Add loss and both accuracies on this batch, before its step, to the averages of the task.
+
+        Returns:
+            The loss on the batch of all processes.
+        """
         with torch.no_grad():
             truth = torch.gather(self._active[:, 0], 1, y)
             hits = (active.argmax(dim=2) == y), (outputs.argmax(dim=2) == truth)
             means = [loss.detach(), *(hit.double().mean(dim=1) for hit in hits)]
-            self.online += torch.stack([mean.double() for mean in means])
+            found = parallel.averaged(torch.stack([mean.double() for mean in means]))
+            self.online += found
+        return found[0]
 
     def _stop_if_infinite(self, loss: Tensor, x: Tensor) -> None:
         every = 1 if self.config.device == "cpu" else 25
@@ -404,7 +442,7 @@ class Run:
         s = int((~loss.isfinite()).nonzero()[0, 0])
         k, position = divmod(self.step, self.config.steps)
         place = f"step {position} of task {k}, seed {self.seeds[s]}" + (f" (or up to {every} before)" * (every > 1))
-        layer = first_infinite(self.engine.models[s], x[s])
+        layer = parallel.first_other(first_infinite(self.engine.models[s], x[s]), LOSS)
         raise Diverged(
             f"loss: {loss[s].item()} at {place}, first in {layer}; try a smaller lr than {self.config.lr}"
         )
@@ -457,6 +495,8 @@ class Run:
     # ------------------------------------------------------------------ metrics
 
     def _measure(self, k: int, position: int) -> None:
+        if not leads():
+            return
         with self.clock.on("metrics"):
             for s, rows in enumerate(self.rows):
                 rows += [_row(k, position, *found) for found in self._metrics(s)]
@@ -495,14 +535,25 @@ class Run:
 
         def save() -> None:
             nonlocal last
-            if asked or time.monotonic() - last >= every:
+            number = self._asked(asked)
+            if leads() and (number or time.monotonic() - last >= every):
                 self.save(folder)
                 last = time.monotonic()
-            if asked:
-                print(f"stopped by signal {asked[0]} at step {self.step}; the same command with --resume goes on")
-                raise Stopped(128 + asked[0])
+            if number:
+                raise Stopped(self._farewell(number))
 
         return save
+
+    def _asked(self, signals: Sequence[int]) -> int:
+        """Return the signal by which all processes stop at this step, 0 for none."""
+        own = signals[0] if signals else 0
+        return own if processes() == 1 else parallel.largest(own)
+
+    def _farewell(self, number: int) -> int:
+        """Say how to go on; return the exit code."""
+        if leads():
+            print(f"stopped by signal {number} at step {self.step}; the same command with --resume goes on")
+        return 128 + number
 
     def save(self, folder: Path, prefix: str = "step") -> Path:
         """Write a checkpoint below ``folder``."""
@@ -530,7 +581,7 @@ class Run:
         self._enter(self.step // self.config.steps)
 
     def _resume(self, folder: Path, allowed: bool) -> None:
-        found = checkpoints.latest(folder, self.about())
+        found = parallel.told(lambda: checkpoints.latest(folder, self.about()))
         if found is not None and not allowed:
             raise CheckpointError(f"{folder} holds step {found.step}; add --resume to go on, or remove it")
         if found is not None:
@@ -546,13 +597,18 @@ class Run:
         return state | spent
 
     def _keep_failed(self, folder: Path | None) -> str:
-        return "" if folder is None else f". The state before this step is in {self.save(folder, 'failed')}"
+        return (
+            ""
+            if folder is None or not leads()
+            else f". The state before this step is in {self.save(folder, 'failed')}"
+        )
 
     def _record(self, s: int) -> records.Record:
         device = self.config.device
         name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
         environment = records.environment(name) | self.git | self.clock.shares()
         environment |= {"threads": torch.get_num_threads(), "stacked": len(self.seeds), "resumed": self.resumed}
+        environment["processes"] = processes()
         about = identity(self.config, self.seeds[s], self.fingerprint)
         return records.Record(about, pa.Table.from_pylist(self.rows[s]), environment)
 
@@ -573,6 +629,7 @@ class Run:
             example=torch.zeros(2, *self.data.shape, dtype=self.config.dtype, device=self.config.device),
             probe=lambda: self._probe(self.tasks[s], "train")[0],
             loss=lambda: self._probe_loss(s),
+            agree=parallel.averaged,
         )
 
     def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -633,7 +690,7 @@ def first_infinite(model: nn.Module, x: Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "the loss"
+    return found[0] if found else LOSS
 
 
 def _scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[tuple[int, str, float]]:
