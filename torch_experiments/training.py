@@ -9,17 +9,15 @@ that they would see alone. A batch is a cut of fixed size out of the permutation
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -39,99 +37,20 @@ from torch_experiments import (
 )
 from torch_experiments.augment import NOTHING, Augmentation
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
+from torch_experiments.configuration import Config, Settings, identity
 from torch_experiments.diagnostics.distributed import leads, processes
-from torch_experiments.models import ARCHITECTURES, choose
+from torch_experiments.measures import LOSS, WHOLE, first_infinite, in_turn, row, scores, unit_rows
+from torch_experiments.models import ARCHITECTURES
 from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
 from torch_experiments.streams import Task, generator
 from torch_experiments.streams import identity as identity_transform
 
-Settings = tuple[tuple[str, Any], ...]
-Protocol = Literal["corrected", "published"]
-Precision = Literal["float32", "float64", "tf32", "bf16"]
-REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
-WHOLE = 0
+__all__ = ["ARCHITECTURES", "PARTS", "WHOLE", "Config", "Diverged", "Keep", "Run", "Settings", "Stopped"]
+__all__ += ["build", "first_infinite", "head_of", "identity", "in_turn", "make_stream", "run"]
 ORDER, AUGMENT, DROPOUT, INITIAL, PROBE, HEAD = range(10, 16)
-LOSS = "the loss"
 CHUNK = 100  # images of a metric batch that pass the network together
 PARTS = ("data", "model", "metrics", "checkpoints")
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that determines the numbers of a run but its seed.
-
-    Attributes:
-        experiment: name of the record.
-        data: ``"digits"``, a folder or a zip (`torch_experiments.formats`).
-        stream, stream_settings: of `torch_experiments.streams`.
-        tasks: how many.
-        steps: optimizer steps a task.
-        arch: a key of `ARCHITECTURES`; norm, affine, activation, dropout and ``arch_settings`` (width, depth, …)
-            are its arguments.
-        batch: images a step.
-        optimizer: ``"adam"`` or ``"sgd"`` with rate ``lr`` and, for sgd, ``momentum``; its state is kept across
-            tasks.
-        head: at the start of every task the head is set to ``"zero"``, drawn ``"fresh"``, or ``"keep"``.
-        protocol: ``"published"`` measures on the first images of a task, which JL25's data have sorted by class,
-            and keeps the optimizer's moments of a head that is set to zero; ``"corrected"`` measures on a batch
-            with all classes in turn and forgets these moments.
-        remedy, remedy_settings: of `torch_experiments.remedies`.
-        padding, flip, jitter: of `torch_experiments.augment.Augmentation`.
-        measure_every: steps between measurements, which are taken at both ends of a task besides.
-        probe_train, probe_test: images of the two metric batches.
-        precision: ``"float32"``, ``"float64"``, or on a GPU ``"tf32"`` or ``"bf16"`` (autocast).
-        compile: whether `torch.compile` is used.
-        device: a torch device.
-    """
-
-    experiment: str = "run"
-    data: str = "digits"
-    stream: str = "class_split"
-    stream_settings: Settings = ()
-    tasks: int = 5
-    steps: int = 500
-    arch: str = "mlp"
-    arch_settings: Settings = ()
-    norm: str = "none"
-    affine: bool = True
-    activation: str | None = None
-    dropout: float = 0.0
-    batch: int = 128
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    head: Literal["zero", "fresh", "keep"] = "zero"
-    protocol: Protocol = "corrected"
-    remedy: str = "none"
-    remedy_settings: Settings = ()
-    padding: int = 0
-    flip: bool = False
-    jitter: float = 0.0
-    measure_every: int = 100
-    probe_train: int = 500
-    probe_test: int = 250
-    precision: Precision = "float32"
-    compile: bool = False
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        choose("stream", self.stream, streams.STREAMS)
-        choose("arch", self.arch, ARCHITECTURES)
-        choose("optimizer", self.optimizer, dict.fromkeys(("adam", "sgd")))
-        choose("head", self.head, dict.fromkeys(("zero", "fresh", "keep")))
-        choose("protocol", self.protocol, dict.fromkeys(("corrected", "published")))
-        choose("precision", self.precision, dict.fromkeys(("float32", "float64", "tf32", "bf16")))
-        remedies.make(self.remedy, **dict(self.remedy_settings))
-        Augmentation(self.padding, self.flip, self.jitter)
-        for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the dtype of parameters and images."""
-        return torch.float64 if self.precision == "float64" else torch.float32
 
 
 class Diverged(ArithmeticError):
@@ -140,14 +59,6 @@ class Diverged(ArithmeticError):
 
 class Stopped(SystemExit):
     """A signal asked the run to end; it was saved."""
-
-
-def identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
-    """Return what identifies the record of one run: all settings, the content of the data, and the seed."""
-    settings = dataclasses.asdict(config)
-    for name in [name for name in settings if name.endswith("_settings")]:
-        settings[name] = dict(sorted(settings[name]))
-    return settings | {"revision": REVISION, "seed": seed, "data": fingerprint}
 
 
 def run(
@@ -490,7 +401,7 @@ class Run:
         names = ("online_loss", "online_accuracy", "online_accuracy_unmasked")
         for s, rows in enumerate(self.rows):
             for name, total in zip(names, self.online[:, s].tolist(), strict=True):
-                rows.append(_row(k, self.config.steps, WHOLE, name, total / self.config.steps))
+                rows.append(row(k, self.config.steps, WHOLE, name, total / self.config.steps))
 
     # ------------------------------------------------------------------ metrics
 
@@ -499,7 +410,7 @@ class Run:
             return
         with self.clock.on("metrics"):
             for s, rows in enumerate(self.rows):
-                rows += [_row(k, position, *found) for found in self._metrics(s)]
+                rows += [row(k, position, *found) for found in self._metrics(s)]
 
     def _metrics(self, s: int) -> Iterator[tuple[int, str, float]]:
         """Yield ``(layer, metric, value)`` of network ``s`` on the two metric batches."""
@@ -507,9 +418,9 @@ class Run:
         for split in ("train", "test"):
             x, y = self._probe(task, split)
             gathered, outputs = unit_metrics.gather(model, x.split(CHUNK))
-            yield from _scores(split, torch.cat(outputs), y, self._active[s, 0])
+            yield from scores(split, torch.cat(outputs), y, self._active[s, 0])
             if split == "train":
-                yield from _unit_rows(gathered)
+                yield from unit_rows(gathered)
         yield WHOLE, "weight_norm", unit_metrics.weight_norm(model)
 
     def _probe_loss(self, s: int) -> Tensor:
@@ -656,60 +567,6 @@ def make_stream(config: Config, data: Pixels, seed: int) -> streams.Stream:
 def head_of(model: nn.Module) -> nn.Linear:
     """Return the last Linear module."""
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-
-
-def in_turn(labels: Tensor) -> Tensor:
-    """Return indices: the first sample of every class, then the second of every class, …"""
-    rank = torch.empty_like(labels)
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        rank[members] = torch.arange(len(members))
-    return rank.argsort(stable=True)
-
-
-def first_infinite(model: nn.Module, x: Tensor) -> str:
-    """Return where a nan or an infinity appears first: the input, a module's parameters, or its output."""
-    if not bool(x.isfinite().all()):
-        return "the input"
-    found: list[str] = []
-
-    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not all(bool(p.isfinite().all()) for p in module.parameters()):
-                found.append(f"the parameters of {name}")
-            elif isinstance(output, Tensor) and not bool(output.isfinite().all()):
-                found.append(f"the output of {name}")
-
-        return hook
-
-    leaves = [(n, m) for n, m in model.named_modules() if next(m.children(), None) is None]
-    handles = [module.register_forward_hook(look(name)) for name, module in leaves]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else LOSS
-
-
-def _scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[tuple[int, str, float]]:
-    masked, local = outputs[:, active], torch.searchsorted(active, y)
-    yield WHOLE, f"{split}_loss", float(cross_entropy(masked.double(), local))
-    yield WHOLE, f"{split}_accuracy", float((masked.argmax(dim=1) == local).double().mean())
-    yield WHOLE, f"{split}_accuracy_unmasked", float((outputs.argmax(dim=1) == y).double().mean())
-
-
-def _unit_rows(gathered: Mapping[str, unit_metrics.Moments]) -> Iterator[tuple[int, str, float]]:
-    found = [unit_metrics.measure(m) for m in gathered.values()]
-    for metric in found[0] if found else ():
-        column = [layer[metric] for layer in found]
-        yield from ((k, metric, value) for k, value in enumerate(column, start=1))
-        yield WHOLE, metric, math.fsum(column) / len(column)
-
-
-def _row(task: int, step: int, layer: int, metric: str, value: float) -> dict[str, Any]:
-    return {"task": task, "step": step, "layer": layer, "metric": metric, "value": value}
 
 
 @contextmanager
