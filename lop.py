@@ -178,6 +178,7 @@ def run(
     threads: int = 1,
     stack: bool = False,
     resume: bool = False,
+    ddp: bool = False,
     out: Path = Path("results/local"),
 ) -> None:
     """Run experiments of continual training; finished runs are read, unfinished ones go on with --resume.
@@ -195,6 +196,8 @@ def run(
         threads: For torch on the CPU.
         stack: Train all seeds at once.
         resume: Go on from the last checkpoint.
+        ddp: Share every batch between the processes that torchrun has started:
+            torchrun --standalone --nproc-per-node 2 -m lop run e02 --ddp.
         out: Folder of records and checkpoints.
     """
     from torch_experiments import experiments
@@ -203,7 +206,7 @@ def run(
         _show(experiments.listing())
         return
     changes = {"protocol": protocol, "precision": precision, "device": device}
-    options = {"stack": stack, "resume": resume, "threads": threads}
+    options = {"stack": stack, "resume": resume, "threads": threads, "ddp": ddp}
     _guarded(lambda: experiments.main(names, arch, profile, seeds, data, out, changes, **options))
 
 

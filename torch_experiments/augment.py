@@ -29,6 +29,10 @@ class Draw(NamedTuple):
     flip: Tensor
     factors: Tensor
 
+    def part(self, which: slice) -> Draw:
+        """Return the numbers of some of the images."""
+        return Draw(self.top[which], self.left[which], self.flip[which], self.factors[:, which])
+
 
 @dataclass(frozen=True)
 class Augmentation:

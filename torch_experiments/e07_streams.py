@@ -42,7 +42,7 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
     if profile == "quick" and arch == "mlp":
         settings = (("width", 64), ("depth", 3))
         plain = dataclasses.replace(plain, arch_settings=settings, probe_train=200, probe_test=200)
-    found = {}
+    found: dict[str, Config] = {}
     for stream in STREAMS:
         cells = arms(_of_stream(plain, stream, profile == "quick"))
         names = (*ARMS, FRESH_NORM) if stream == WARM else ARMS

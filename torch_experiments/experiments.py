@@ -29,7 +29,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from torch_experiments import fetch, pixels, records, training
+from torch_experiments import fetch, parallel, pixels, records, training
+from torch_experiments.diagnostics.distributed import leads
 from torch_experiments.models import choose
 from torch_experiments.training import Config
 
@@ -110,7 +111,7 @@ def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **o
 def progress_bar() -> Progress:
     """Return a bar with steps, rate and remaining time."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    return Progress(*columns, refresh_per_second=2, speed_estimate_period=60)
+    return Progress(*columns, refresh_per_second=2, speed_estimate_period=60, disable=not leads())
 
 
 class Rate(ProgressColumn):
@@ -151,17 +152,19 @@ def main(
     changes: Mapping[str, Any],
     *,
     threads: int = 1,
+    ddp: bool = False,
     **options: Any,
 ) -> None:
     """Run the experiments ``names`` with a progress bar and print their end values; see `lop run --help`."""
     torch.set_num_threads(threads)
-    for name in names:
-        experiment = load(name)
-        chosen = changed(experiment.configs(profile, arch, data), **changes)
-        which = seeds_of(seeds) if seeds else experiment.SEEDS.get(profile, SEEDS)
-        with progress_bar() as bar:
-            table = run(chosen, which, out, bar=bar, **options)
-        Console(width=None if sys.stdout.isatty() else 100).print(summary(table))
+    with parallel.joined(ddp):
+        for name in names:
+            experiment = load(name)
+            chosen = changed(experiment.configs(profile, arch, data), **changes)
+            which = seeds_of(seeds) if seeds else experiment.SEEDS.get(profile, SEEDS)
+            with progress_bar() as bar:
+                table = run(chosen, which, out, bar=bar, **options)
+            Console(width=None if sys.stdout.isatty() else 100, quiet=not leads()).print(summary(table))
 
 
 def listing() -> Table:

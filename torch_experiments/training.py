@@ -9,118 +9,49 @@ that they would see alone. A batch is a cut of fixed size out of the permutation
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments import checkpoints, models, pixels, records, remedies, stacking, streams, unit_metrics
+from torch_experiments import (
+    checkpoints,
+    models,
+    parallel,
+    pixels,
+    records,
+    remedies,
+    stacking,
+    streams,
+    unit_metrics,
+)
 from torch_experiments.augment import NOTHING, Augmentation
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
 from torch_experiments.cloning import clone
-from torch_experiments.models import ARCHITECTURES, choose
+from torch_experiments.configuration import Config, Settings, identity
+from torch_experiments.diagnostics.distributed import leads, processes
+from torch_experiments.measures import LOSS, WHOLE, first_infinite, in_turn, row, scores, unit_rows
+from torch_experiments.models import ARCHITECTURES
 from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
 from torch_experiments.streams import Task, generator
 from torch_experiments.streams import identity as identity_transform
 
-Settings = tuple[tuple[str, Any], ...]
-Protocol = Literal["corrected", "published"]
-Precision = Literal["float32", "float64", "tf32", "bf16"]
-REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
-WHOLE = 0
+__all__ = ["ARCHITECTURES", "PARTS", "WHOLE", "Config", "Diverged", "Keep", "Run", "Settings", "Stopped"]
+__all__ += ["build", "first_infinite", "head_of", "identity", "in_turn", "make_stream", "run"]
 ORDER, AUGMENT, DROPOUT, INITIAL, PROBE, HEAD = range(10, 16)
 CHUNK = 100  # images of a metric batch that pass the network together
 PARTS = ("data", "model", "metrics", "checkpoints")
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that determines the numbers of a run but its seed.
-
-    Attributes:
-        experiment: name of the record.
-        data: ``"digits"``, a folder or a zip (`torch_experiments.formats`).
-        stream, stream_settings: of `torch_experiments.streams`.
-        tasks: how many.
-        steps: optimizer steps a task.
-        arch: a key of `ARCHITECTURES`; norm, affine, activation, dropout and ``arch_settings`` (width, depth, …)
-            are its arguments.
-        batch: images a step.
-        optimizer: ``"adam"`` or ``"sgd"`` with rate ``lr`` and, for sgd, ``momentum``; its state is kept across
-            tasks.
-        head: at the start of every task the head is set to ``"zero"``, drawn ``"fresh"``, or ``"keep"``.
-        protocol: ``"published"`` measures on the first images of a task, which JL25's data have sorted by class,
-            and keeps the optimizer's moments of a head that is set to zero; ``"corrected"`` measures on a batch
-            with all classes in turn and forgets these moments.
-        remedy, remedy_settings: of `torch_experiments.remedies`.
-        padding, flip, jitter: of `torch_experiments.augment.Augmentation`.
-        measure_every: steps between measurements, which are taken at both ends of a task besides.
-        probe_train, probe_test: images of the two metric batches.
-        precision: ``"float32"``, ``"float64"``, or on a GPU ``"tf32"`` or ``"bf16"`` (autocast).
-        compile: whether `torch.compile` is used.
-        device: a torch device.
-    """
-
-    experiment: str = "run"
-    data: str = "digits"
-    stream: str = "class_split"
-    stream_settings: Settings = ()
-    tasks: int = 5
-    steps: int = 500
-    arch: str = "mlp"
-    arch_settings: Settings = ()
-    norm: str = "none"
-    affine: bool = True
-    activation: str | None = None
-    dropout: float = 0.0
-    batch: int = 128
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    head: Literal["zero", "fresh", "keep"] = "zero"
-    protocol: Protocol = "corrected"
-    remedy: str = "none"
-    remedy_settings: Settings = ()
-    padding: int = 0
-    flip: bool = False
-    jitter: float = 0.0
-    measure_every: int = 100
-    probe_train: int = 500
-    probe_test: int = 250
-    precision: Precision = "float32"
-    compile: bool = False
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        choose("stream", self.stream, streams.STREAMS)
-        choose("arch", self.arch, ARCHITECTURES)
-        choose("optimizer", self.optimizer, dict.fromkeys(("adam", "sgd")))
-        choose("head", self.head, dict.fromkeys(("zero", "fresh", "keep")))
-        choose("protocol", self.protocol, dict.fromkeys(("corrected", "published")))
-        choose("precision", self.precision, dict.fromkeys(("float32", "float64", "tf32", "bf16")))
-        remedies.make(self.remedy, **dict(self.remedy_settings))
-        Augmentation(self.padding, self.flip, self.jitter)
-        for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the dtype of parameters and images."""
-        return torch.float64 if self.precision == "float64" else torch.float32
 
 
 class Diverged(ArithmeticError):
@@ -129,14 +60,6 @@ class Diverged(ArithmeticError):
 
 class Stopped(SystemExit):
     """A signal asked the run to end; it was saved."""
-
-
-def identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
-    """Return what identifies the record of one run: all settings, the content of the data, and the seed."""
-    settings = dataclasses.asdict(config)
-    for name in [name for name in settings if name.endswith("_settings")]:
-        settings[name] = dict(sorted(settings[name]))
-    return settings | {"revision": REVISION, "seed": seed, "data": fingerprint}
 
 
 def run(
@@ -155,7 +78,9 @@ def run(
     Columns of a record: ``task``, ``step`` within the task, ``layer`` (1 is the first observed one; 0 is the whole
     network, for metrics of units the mean over layers), ``metric`` and ``value``. With a folder ``out``, finished
     runs are read, unfinished ones go on at their last checkpoint, and a new checkpoint is written every
-    ``checkpoint_every`` seconds and when a signal ends the process.
+    ``checkpoint_every`` seconds and when a signal ends the process. In a process group of torch.distributed all
+    processes call this and share each batch (`torch_experiments.parallel`); the first one reads and writes ``out``,
+    and all return its records.
 
     Args:
         config: the settings.
@@ -174,7 +99,7 @@ def run(
         Stopped: after SIGTERM or SIGINT.
     """
     data = data or pixels.load(config.data)
-    finished = {seed: _finished(config, seed, data, out) for seed in seeds}
+    finished = parallel.told(lambda: {seed: _finished(config, seed, data, out) for seed in seeds})
     missing = [seed for seed in seeds if finished[seed] is None]
     groups = [missing] if stack and missing else [[seed] for seed in missing]
     for group in groups:
@@ -240,7 +165,10 @@ class Run:
             raise ValueError(
                 f"stack: the remedy {config.remedy!r} watches single networks; run the seeds one by one"
             )
-        self.engine = stacking.engine([self.fresh(seed) for seed in seeds], self._optimizer)
+        if config.compile and processes() > 1:
+            raise ValueError("compile: is not for several processes; leave it out, or run without --ddp")
+        self.part = parallel.part(config.batch)
+        self.engine = parallel.engine([self.fresh(seed) for seed in seeds], self._optimizer)
         self.networks = [self._network(s) for s in range(len(seeds))]
         self.states = [self.remedy.begin(network) for network in self.networks]
         for network, state in zip(self.networks, self.states, strict=True):
@@ -260,21 +188,33 @@ class Run:
         """Return the records, after training what is left; see `run`."""
         if keep is None:
             self._train(progress, lambda: None)
-            return [self._record(s) for s in range(len(self.seeds))]
-        with checkpoints.locked(self.folder(keep.out)) as folder:
-            found = self._found(keep.out) or self._finish(folder, keep, progress)
-            shutil.rmtree(folder, ignore_errors=True)
+            return parallel.told(self._records)
+        with self._locked(self.folder(keep.out)) as folder:
+            found = parallel.told(lambda: self._found(keep.out)) or self._finish(folder, keep, progress)
+            if leads():
+                shutil.rmtree(folder, ignore_errors=True)
         return found
+
+    @contextmanager
+    def _locked(self, folder: Path) -> Iterator[Path]:
+        """Hold ``folder`` for all processes of this run by the first one."""
+        with contextlib.ExitStack() as stack:
+            parallel.told(lambda: str(stack.enter_context(checkpoints.locked(folder))))
+            yield folder
 
     def _finish(self, folder: Path, keep: Keep, progress: Callable[[int], None]) -> list[records.Record]:
         self._resume(folder, keep.resume)
         progress(self.step)
         with _signals() as asked:
             self._train(progress, self._saver(folder, keep.every, asked), folder)
-        made = [self._record(s) for s in range(len(self.seeds))]
-        for record in made:
-            records.save(keep.out, record)
-        return made
+        return parallel.told(lambda: [self._saved(keep.out, record) for record in self._records()])
+
+    def _records(self) -> list[records.Record]:
+        return [self._record(s) for s in range(len(self.seeds))]
+
+    def _saved(self, out: Path, record: records.Record) -> records.Record:
+        records.save(out, record)
+        return record
 
     def _found(self, out: Path) -> list[records.Record]:
         """Return the records, if another process has finished all of them meanwhile."""
@@ -325,15 +265,17 @@ class Run:
             outputs = self._autocast(x)
             active = torch.gather(outputs, 2, self._active.expand(-1, outputs.shape[1], -1))
             loss = cross_entropy(active.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(dim=1)
-            self._note(loss, active, outputs, y)
-            self._stop_if_infinite(loss, x)
+            self._stop_if_infinite(self._note(loss, active, outputs, y), x)
             self.engine.step(loss, self._edit if self.remedy.edits_gradients else None)
             self._for_all(self.remedy.after_step, self.step)
 
     def _batch(self, position: int) -> tuple[Tensor, Tensor]:
-        """Return the images ``[S, batch, c, h, w]`` and local labels ``[S, batch]`` of a step of the task."""
+        """Return the images ``[S, batch, c, h, w]`` and local labels ``[S, batch]`` of a step of the task.
+
+        They are those of this process, where several share the batch.
+        """
         pairs = [self._picked(s, position) for s in range(len(self.seeds))]
-        index, y = (torch.stack(column) for column in zip(*pairs, strict=True))
+        index, y = (torch.stack(column)[:, self.part] for column in zip(*pairs, strict=True))
         levels = self.data.train_x.index_select(0, index.flatten()).unflatten(0, index.shape)
         if any(task.transform is not identity_transform for task in self.tasks):
             levels = torch.stack([task.transform(x) for task, x in zip(self.tasks, levels, strict=True)])
@@ -355,7 +297,8 @@ class Run:
         if self.augment == NOTHING:
             return levels
         sources = [generator(seed, AUGMENT, self.step, device=levels.device) for seed in self.seeds]
-        batches = [self.augment(x, source) for x, source in zip(levels, sources, strict=True)]
+        draws = [self.augment.draw(self.config.batch, source).part(self.part) for source in sources]
+        batches = [self.augment.apply(x, draw) for x, draw in zip(levels, draws, strict=True)]
         return torch.stack(batches) if len(batches) > 1 else batches[0][None]
 
     def _normalised(self, levels: Tensor) -> Tensor:
@@ -390,13 +333,19 @@ class Run:
         for network, state in zip(self.networks, self.states, strict=True):
             act(network, state, *place)
 
-    def _note(self, loss: Tensor, active: Tensor, outputs: Tensor, y: Tensor) -> None:
-        """Add loss and both accuracies on this batch, before its step, to the averages of the task."""
+    def _note(self, loss: Tensor, active: Tensor, outputs: Tensor, y: Tensor) -> Tensor:
+        """Add loss and both accuracies on this batch, before its step, to the averages of the task.
+
+        Returns:
+            The loss on the batch of all processes.
+        """
         with torch.no_grad():
             truth = torch.gather(self._active[:, 0], 1, y)
             hits = (active.argmax(dim=2) == y), (outputs.argmax(dim=2) == truth)
             means = [loss.detach(), *(hit.double().mean(dim=1) for hit in hits)]
-            self.online += torch.stack([mean.double() for mean in means])
+            found = parallel.averaged(torch.stack([mean.double() for mean in means]))
+            self.online += found
+        return found[0]
 
     def _stop_if_infinite(self, loss: Tensor, x: Tensor) -> None:
         every = 1 if self.config.device == "cpu" else 25
@@ -405,7 +354,7 @@ class Run:
         s = int((~loss.isfinite()).nonzero()[0, 0])
         k, position = divmod(self.step, self.config.steps)
         place = f"step {position} of task {k}, seed {self.seeds[s]}" + (f" (or up to {every} before)" * (every > 1))
-        layer = first_infinite(self.engine.models[s], x[s])
+        layer = parallel.first_other(first_infinite(self.engine.models[s], x[s]), LOSS)
         raise Diverged(
             f"loss: {loss[s].item()} at {place}, first in {layer}; try a smaller lr than {self.config.lr}"
         )
@@ -453,14 +402,16 @@ class Run:
         names = ("online_loss", "online_accuracy", "online_accuracy_unmasked")
         for s, rows in enumerate(self.rows):
             for name, total in zip(names, self.online[:, s].tolist(), strict=True):
-                rows.append(_row(k, self.config.steps, WHOLE, name, total / self.config.steps))
+                rows.append(row(k, self.config.steps, WHOLE, name, total / self.config.steps))
 
     # ------------------------------------------------------------------ metrics
 
     def _measure(self, k: int, position: int) -> None:
+        if not leads():
+            return
         with self.clock.on("metrics"):
             for s, rows in enumerate(self.rows):
-                rows += [_row(k, position, *found) for found in self._metrics(s)]
+                rows += [row(k, position, *found) for found in self._metrics(s)]
 
     def _metrics(self, s: int) -> Iterator[tuple[int, str, float]]:
         """Yield ``(layer, metric, value)`` of network ``s`` on the two metric batches."""
@@ -468,9 +419,9 @@ class Run:
         for split in ("train", "test"):
             x, y = self._probe(task, split)
             gathered, outputs = unit_metrics.gather(model, x.split(CHUNK))
-            yield from _scores(split, torch.cat(outputs), y, self._active[s, 0])
+            yield from scores(split, torch.cat(outputs), y, self._active[s, 0])
             if split == "train":
-                yield from _unit_rows(gathered)
+                yield from unit_rows(gathered)
         yield WHOLE, "weight_norm", unit_metrics.weight_norm(model)
 
     def _probe_loss(self, s: int) -> Tensor:
@@ -496,14 +447,25 @@ class Run:
 
         def save() -> None:
             nonlocal last
-            if asked or time.monotonic() - last >= every:
+            number = self._asked(asked)
+            if leads() and (number or time.monotonic() - last >= every):
                 self.save(folder)
                 last = time.monotonic()
-            if asked:
-                print(f"stopped by signal {asked[0]} at step {self.step}; the same command with --resume goes on")
-                raise Stopped(128 + asked[0])
+            if number:
+                raise Stopped(self._farewell(number))
 
         return save
+
+    def _asked(self, signals: Sequence[int]) -> int:
+        """Return the signal by which all processes stop at this step, 0 for none."""
+        own = signals[0] if signals else 0
+        return own if processes() == 1 else parallel.largest(own)
+
+    def _farewell(self, number: int) -> int:
+        """Say how to go on; return the exit code."""
+        if leads():
+            print(f"stopped by signal {number} at step {self.step}; the same command with --resume goes on")
+        return 128 + number
 
     def save(self, folder: Path, prefix: str = "step") -> Path:
         """Write a checkpoint below ``folder``."""
@@ -531,7 +493,7 @@ class Run:
         self._enter(self.step // self.config.steps)
 
     def _resume(self, folder: Path, allowed: bool) -> None:
-        found = checkpoints.latest(folder, self.about())
+        found = parallel.told(lambda: checkpoints.latest(folder, self.about()))
         if found is not None and not allowed:
             raise CheckpointError(f"{folder} holds step {found.step}; add --resume to go on, or remove it")
         if found is not None:
@@ -547,13 +509,18 @@ class Run:
         return state | spent
 
     def _keep_failed(self, folder: Path | None) -> str:
-        return "" if folder is None else f". The state before this step is in {self.save(folder, 'failed')}"
+        return (
+            ""
+            if folder is None or not leads()
+            else f". The state before this step is in {self.save(folder, 'failed')}"
+        )
 
     def _record(self, s: int) -> records.Record:
         device = self.config.device
         name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
         environment = records.environment(name) | self.git | self.clock.shares()
         environment |= {"threads": torch.get_num_threads(), "stacked": len(self.seeds), "resumed": self.resumed}
+        environment["processes"] = processes()
         about = identity(self.config, self.seeds[s], self.fingerprint)
         return records.Record(about, pa.Table.from_pylist(self.rows[s]), environment)
 
@@ -574,6 +541,7 @@ class Run:
             example=torch.zeros(2, *self.data.shape, dtype=self.config.dtype, device=self.config.device),
             probe=lambda: self._probe(self.tasks[s], "train")[0],
             loss=lambda: self._probe_loss(s),
+            agree=parallel.averaged,
         )
 
     def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -606,60 +574,6 @@ def make_stream(config: Config, data: Pixels, seed: int) -> streams.Stream:
 def head_of(model: nn.Module) -> nn.Linear:
     """Return the last Linear module."""
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-
-
-def in_turn(labels: Tensor) -> Tensor:
-    """Return indices: the first sample of every class, then the second of every class, …"""
-    rank = torch.empty_like(labels)
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        rank[members] = torch.arange(len(members))
-    return rank.argsort(stable=True)
-
-
-def first_infinite(model: nn.Module, x: Tensor) -> str:
-    """Return where a nan or an infinity appears first: the input, a module's parameters, or its output."""
-    if not bool(x.isfinite().all()):
-        return "the input"
-    found: list[str] = []
-
-    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not all(bool(p.isfinite().all()) for p in module.parameters()):
-                found.append(f"the parameters of {name}")
-            elif isinstance(output, Tensor) and not bool(output.isfinite().all()):
-                found.append(f"the output of {name}")
-
-        return hook
-
-    leaves = [(n, m) for n, m in model.named_modules() if next(m.children(), None) is None]
-    handles = [module.register_forward_hook(look(name)) for name, module in leaves]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else "the loss"
-
-
-def _scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[tuple[int, str, float]]:
-    masked, local = outputs[:, active], torch.searchsorted(active, y)
-    yield WHOLE, f"{split}_loss", float(cross_entropy(masked.double(), local))
-    yield WHOLE, f"{split}_accuracy", float((masked.argmax(dim=1) == local).double().mean())
-    yield WHOLE, f"{split}_accuracy_unmasked", float((outputs.argmax(dim=1) == y).double().mean())
-
-
-def _unit_rows(gathered: Mapping[str, unit_metrics.Moments]) -> Iterator[tuple[int, str, float]]:
-    found = [unit_metrics.measure(m) for m in gathered.values()]
-    for metric in found[0] if found else ():
-        column = [layer[metric] for layer in found]
-        yield from ((k, metric, value) for k, value in enumerate(column, start=1))
-        yield WHOLE, metric, math.fsum(column) / len(column)
-
-
-def _row(task: int, step: int, layer: int, metric: str, value: float) -> dict[str, Any]:
-    return {"task": task, "step": step, "layer": layer, "metric": metric, "value": value}
 
 
 @contextmanager

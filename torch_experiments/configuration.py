@@ -1,0 +1,103 @@
+"""Everything that determines the numbers of a run of continual training, and what identifies its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from torch_experiments import remedies, streams
+from torch_experiments.augment import Augmentation
+from torch_experiments.models import ARCHITECTURES, choose
+
+Settings = tuple[tuple[str, Any], ...]
+Protocol = Literal["corrected", "published"]
+Precision = Literal["float32", "float64", "tf32", "bf16"]
+REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines the numbers of a run but its seed.
+
+    Attributes:
+        experiment: name of the record.
+        data: ``"digits"``, a folder or a zip (`torch_experiments.formats`).
+        stream, stream_settings: of `torch_experiments.streams`.
+        tasks: how many.
+        steps: optimizer steps a task.
+        arch: a key of `ARCHITECTURES`; norm, affine, activation, dropout and ``arch_settings`` (width, depth, …)
+            are its arguments.
+        batch: images a step.
+        optimizer: ``"adam"`` or ``"sgd"`` with rate ``lr`` and, for sgd, ``momentum``; its state is kept across
+            tasks.
+        head: at the start of every task the head is set to ``"zero"``, drawn ``"fresh"``, or ``"keep"``.
+        protocol: ``"published"`` measures on the first images of a task, which JL25's data have sorted by class,
+            and keeps the optimizer's moments of a head that is set to zero; ``"corrected"`` measures on a batch
+            with all classes in turn and forgets these moments.
+        remedy, remedy_settings: of `torch_experiments.remedies`.
+        padding, flip, jitter: of `torch_experiments.augment.Augmentation`.
+        measure_every: steps between measurements, which are taken at both ends of a task besides.
+        probe_train, probe_test: images of the two metric batches.
+        precision: ``"float32"``, ``"float64"``, or on a GPU ``"tf32"`` or ``"bf16"`` (autocast).
+        compile: whether `torch.compile` is used.
+        device: a torch device.
+    """
+
+    experiment: str = "run"
+    data: str = "digits"
+    stream: str = "class_split"
+    stream_settings: Settings = ()
+    tasks: int = 5
+    steps: int = 500
+    arch: str = "mlp"
+    arch_settings: Settings = ()
+    norm: str = "none"
+    affine: bool = True
+    activation: str | None = None
+    dropout: float = 0.0
+    batch: int = 128
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    head: Literal["zero", "fresh", "keep"] = "zero"
+    protocol: Protocol = "corrected"
+    remedy: str = "none"
+    remedy_settings: Settings = ()
+    padding: int = 0
+    flip: bool = False
+    jitter: float = 0.0
+    measure_every: int = 100
+    probe_train: int = 500
+    probe_test: int = 250
+    precision: Precision = "float32"
+    compile: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        choose("stream", self.stream, streams.STREAMS)
+        choose("arch", self.arch, ARCHITECTURES)
+        choose("optimizer", self.optimizer, dict.fromkeys(("adam", "sgd")))
+        choose("head", self.head, dict.fromkeys(("zero", "fresh", "keep")))
+        choose("protocol", self.protocol, dict.fromkeys(("corrected", "published")))
+        choose("precision", self.precision, dict.fromkeys(("float32", "float64", "tf32", "bf16")))
+        remedies.make(self.remedy, **dict(self.remedy_settings))
+        Augmentation(self.padding, self.flip, self.jitter)
+        for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype of parameters and images."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+
+def identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
+    """Return what identifies the record of one run: all settings, the content of the data, and the seed."""
+    settings = dataclasses.asdict(config)
+    for name in [name for name in settings if name.endswith("_settings")]:
+        settings[name] = dict(sorted(settings[name]))
+    return settings | {"revision": REVISION, "seed": seed, "data": fingerprint}
