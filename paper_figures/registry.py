@@ -51,6 +51,9 @@ FIGURES = (
     "symptoms",
     "normalisation",
     "remedies",
+    "generalisation",
+    "after_escape",
+    "streams",
 )
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files

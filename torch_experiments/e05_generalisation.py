@@ -23,7 +23,7 @@ WIDTHS: Mapping[str, tuple[int, int]] = {"mlp": (64, 128), "cnn": (32, 64), "res
 SMALL: Mapping[str, tuple[int, int]] = {"mlp": (32, 96), "cnn": (4, 8), "resnet18": (4, 8), "vit": (16, 32)}
 DECAYS = (0.0, 1e-3)
 NOISES = (0.0, 0.5)
-TASKS = 8  # of the quick profile
+TASKS = 6  # of the quick profile
 STRENGTH = 0.05  # of the bonus on the rank
 
 

@@ -29,9 +29,9 @@ ARMS = ("plain", "layer norm", "l2-init", "fresh")
 FRESH_NORM = "fresh, layer norm"
 STRENGTH = 3e-3  # of the pull
 LENGTHS: Mapping[str, tuple[int, int]] = {
-    "pairs": (20, 50),
-    "permuted": (10, 100),
-    "random labels": (10, 100),
+    "pairs": (16, 50),
+    "permuted": (6, 100),
+    "random labels": (15, 100),
     "warm start": (2, 300),
 }  # tasks and steps of the quick profile
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from paper_figures import (
+    after_escape,
     architectures,
     bitflip,
     certificate,
@@ -21,6 +22,7 @@ from paper_figures import (
     escape,
     freed,
     frozen,
+    generalisation,
     kernels,
     modulation,
     noise_grid,
@@ -38,6 +40,7 @@ from paper_figures import (
     shannon,
     sine,
     stability,
+    streams,
     style,
     symptoms,
     tasks,
@@ -321,6 +324,100 @@ def one_value(cell, metric, value):
     return lambda table: replaced(
         table, "value", lambda row: value if there.items() <= row.items() else row["value"]
     )
+
+
+def tasks_table(cells):
+    """Return a table as the experiments make it from values `[seeds, tasks]` by cell and metric."""
+    rows = [
+        {"task": k, "step": 9, "layer": 0, "metric": metric, "cell": cell, "seed": seed, "value": float(value)}
+        for cell, metrics in cells.items()
+        for metric, values in metrics.items()
+        for seed, column in enumerate(values)
+        for k, value in enumerate(column)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def moved(cell, metric, shift):
+    """Return a change of a table: this metric is higher by ``shift`` in the cells whose names contain ``cell``."""
+
+    def edit(row):
+        return row["value"] + shift * (cell in row["cell"] and row["metric"] == metric)
+
+    return lambda table: replaced(table, "value", edit)
+
+
+def small_generalisation(results):
+    """Return a grid with a weak common sign inside the settings and none between them."""
+    rng, shape = np.random.default_rng(0), (2, 9)
+    cells = {}
+    for width, decay, noise in generalisation.cells():
+        sign = rng.normal(size=shape)
+        learning = 0.7 - 0.2 * noise + 0.05 * np.roll(sign, 1, axis=1)
+        rank, test = (sign + 4 * noise + 2 * rng.normal(size=shape) for _ in range(2))
+        values = {"online_accuracy": learning, "roy_vetterli_rank_raw": 20 + rank}
+        cells[generalisation.grid(width, decay, noise)] = values | {"test_accuracy": 0.9 + 0.01 * test}
+        cells[generalisation.fresh(width, noise)] = {"online_accuracy": np.full(shape, 0.75)}
+    for noise in generalisation.NOISES:
+        bare = cells[generalisation.plain(noise)]
+        for name in generalisation.HELD:
+            values = {"online_accuracy": bare["online_accuracy"] + 0.1, "roy_vetterli_rank_raw": rank + 50}
+            cells[f"{name}, noise {noise}"] = values
+    return tasks_table(cells)
+
+
+def all_small(metric):
+    """Return a change of a table: in the grid this metric is what is learnt next."""
+
+    def edit(table):
+        found = generalisation.points(table)
+        lags = {}
+        for (width, decay, noise), lag in zip(generalisation.cells(), found.lag, strict=True):
+            for seed, k in np.ndindex(lag.shape):
+                lags[generalisation.grid(width, decay, noise), seed, k] = float(lag[seed, k])
+        return replaced(
+            table,
+            "value",
+            lambda row: (
+                lags.get((row["cell"], row["seed"], row["task"]), 0.0) if row["metric"] == metric else row["value"]
+            ),
+        )
+
+    return edit
+
+
+def small_after_escape(results):
+    ends = {
+        "narrow": (0.05, 0.92),
+        "trapped": (0.03, 0.93),
+        "split": (0.008, 0.957),
+        "noise": (0.009, 0.94),
+        "scratch": (0.003, 0.96),
+    }
+    fall = np.linspace(1, 0, 5) + np.array([[0], [0.01]])
+    return tasks_table(
+        {
+            cell: {
+                "train_loss": loss * (1 + fall),
+                "test_accuracy": test - 0.1 * fall,
+                "roy_vetterli_rank_raw": 5 + fall,
+            }
+            for cell, (loss, test) in ends.items()
+        }
+    )
+
+
+def small_streams(results):
+    """Return straight lines from one accuracy to another."""
+    ends = {"plain": (0.8, 0.5), "layer norm": (0.9, 0.4), "l2-init": (0.8, 0.9), "fresh": (0.8, 0.8)}
+    cells = {}
+    for name in streams.LONG:
+        for arm, (start, end) in (ends | ({"l2-init": (0.8, 0.6)} if name == "pairs" else {})).items():
+            line = np.linspace(start, end, 6) + np.array([[0], [0.01]])
+            cells[streams.label(name, arm)] = {"online_accuracy": line}
+    for arm in (*streams.ARMS, streams.FRESH_NORM):
+        cells[streams.label(streams.WARM, arm)] = {"test_accuracy": np.full((2, 2), 0.9)}
+    return tasks_table(cells)
 
 
 CASES = {
@@ -654,6 +751,39 @@ CASES = {
             "no remedy reaches the fresh network": one_value("l2-init", "online_accuracy", 0.3),
         },
         [""],
+    ),
+    "generalisation": Case(
+        generalisation,
+        small_generalisation,
+        {
+            "rank tells everything": all_small("roy_vetterli_rank_raw"),
+            "test accuracy tells everything": all_small("test_accuracy"),
+            "the bonus has no rank": moved("rank bonus, noise 0.5", "roy_vetterli_rank_raw", -60),
+            "a rank is missing": moved("width", "roy_vetterli_rank_raw", float("nan")),
+        },
+        ["next task: accuracy minus fresh", "", "gain of accuracy"],
+    ),
+    "after_escape": Case(
+        after_escape,
+        small_after_escape,
+        {
+            "the split one stays": moved("split", "train_loss", 0.1),
+            "noise does nothing": moved("noise", "train_loss", 0.1),
+            "escapes are as good as scratch": moved("scratch", "train_loss", 0.05),
+            "the split one does not generalise": moved("split", "test_accuracy", -0.02),
+        },
+        [""] * 3,
+    ),
+    "streams": Case(
+        streams,
+        small_streams,
+        {
+            "nothing is lost in pairs": moved("pairs: plain", "online_accuracy", 0.5),
+            "layer norm cures": moved("pairs: layer norm", "online_accuracy", 0.5),
+            "the pull fails": moved("random labels: l2-init", "online_accuracy", -0.5),
+            "the warm start costs": moved("warm start: plain", "test_accuracy", -0.1),
+        },
+        ["accuracy while learning", *[""] * 3],
     ),
     "kernels": Case(
         kernels,

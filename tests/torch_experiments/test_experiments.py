@@ -27,7 +27,7 @@ def test_every_quick_configuration_takes_a_step(name, arch):
         assert found.step == 1
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", ["e02", "e03", "e04", "e05"])
 @pytest.mark.parametrize(("profile", "steps"), [("text", 500), ("medium", 2000), ("paper", 10_000)])
 def test_the_published_setting_is_that_of_the_paper(name, profile, steps):
     for config in experiments.load(name).configs(profile, "vit", "folder").values():
