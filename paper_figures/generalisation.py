@@ -81,7 +81,6 @@ def statements(data: pa.Table) -> list[Statement]:
     found = points(data)
     rank, test = (correlation(column, found.lag) for column in (found.rank, found.test))
     within = [correlation(centred(column), centred(found.lag)) for column in (found.rank, found.test)]
-    pairs = [(ends(data, f"{HELD[0]}, noise {noise}"), ends(data, plain(noise))) for noise in NOISES]
     return [
         Statement(
             f"Over all {found.lag.size} points Spearman's correlation with what is learnt next is {rank:.2f} for "
@@ -90,21 +89,21 @@ def statements(data: pa.Table) -> list[Statement]:
         ),
         Statement(
             f"Within a setting (its means removed) it is {within[0]:.2f} for the rank and {within[1]:.2f} for the "
-            "test accuracy: weak signs, both of the expected direction.",
+            "test accuracy: weak signs, both positive.",
             min(within) > 0.1 and max(within) < 0.6,
         ),
-        *(_of_bonus(noise, *pair) for noise, pair in zip(NOISES, pairs, strict=True)),
+        *(_of_intervention(data, name, noise) for name, noise in product(HELD, NOISES)),
     ]
 
 
-def _of_bonus(noise: float, held: Ends, bare: Ends) -> Statement:
-    gain = held.learning - bare.learning
-    outcome = "follows" if gain.min() > 0 else "does not follow in every seed"
+def _of_intervention(data: pa.Table, name: str, noise: float) -> Statement:
+    held, bare = ends(data, f"{name}, noise {noise}"), ends(data, plain(noise))
+    gained = int((held.learning > bare.learning).sum())
     return Statement(
-        f"With label noise {noise:g} the bonus holds the rank at {held.rank.mean():.0f} instead of "
-        f"{bare.rank.mean():.0f}, and learning {outcome}: {held.learning.mean():.3f} instead of "
-        f"{bare.learning.mean():.3f}.",
-        bool((held.rank > bare.rank).all()),
+        f"With label noise {noise:g} the {name} holds the rank at {held.rank.mean():.0f} instead of "
+        f"{bare.rank.mean():.0f}; learning is {held.learning.mean():.3f} instead of {bare.learning.mean():.3f}, "
+        f"better in {gained} of {len(held.rank)} seeds.",
+        float(held.rank.mean()) > 1.05 * float(bare.rank.mean()),
     )
 
 
@@ -177,6 +176,5 @@ def _intervention(axis: Axes, data: pa.Table) -> None:
             axis.plot(x.mean(), y.mean(), marker, color=colour, markersize=6, label=f"{name}, noise {noise:g}")
     axis.plot(1, 0, "+", color=style.BLACK, markersize=7)
     axis.axhline(0, color=style.GREY, linewidth=0.6, zorder=0)
-    axis.set_title("intervention, against the same without (+)")
-    axis.set_xlabel("times the rank")
-    axis.set_ylabel("gain of accuracy")
+    axis.set_title("rank held up: gain of accuracy")
+    axis.set_xlabel("rank, times that without (+)")

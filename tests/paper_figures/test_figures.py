@@ -759,9 +759,10 @@ CASES = {
             "rank tells everything": all_small("roy_vetterli_rank_raw"),
             "test accuracy tells everything": all_small("test_accuracy"),
             "the bonus has no rank": moved("rank bonus, noise 0.5", "roy_vetterli_rank_raw", -60),
+            "layer norm has no rank": moved("layer norm, noise 0.0", "roy_vetterli_rank_raw", -60),
             "a rank is missing": moved("width", "roy_vetterli_rank_raw", float("nan")),
         },
-        ["next task: accuracy minus fresh", "", "gain of accuracy"],
+        ["next task: accuracy minus fresh", "", ""],
     ),
     "after_escape": Case(
         after_escape,

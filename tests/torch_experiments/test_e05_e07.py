@@ -40,7 +40,7 @@ def bonus_gradients(strength, x):
 
 
 def test_the_bonus_is_the_gradient_of_the_log_rank():
-    x = torch.randn(20, 3, dtype=torch.float64)
+    x = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     model, gradients = bonus_gradients(0.7, x)
     directions = [torch.randn_like(p) for p in model.parameters()]
     slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
@@ -58,7 +58,7 @@ def test_the_bonus_is_the_gradient_of_the_log_rank():
 
 
 def test_the_bonus_leaves_the_head_alone_and_descends_to_a_higher_rank():
-    x = torch.randn(20, 3, dtype=torch.float64)
+    x = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     model, gradients = bonus_gradients(1.0, x)
     assert not gradients[-1].any()
     assert not gradients[-2].any()
