@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.torch_experiments.test_clone import ARCHITECTURES, IMAGES, base_of
 from tests.torch_experiments.test_modules import network, randn, rng
-from torch_experiments import certify, clone
+from torch_experiments import TraceError, certify, clone
 from torch_experiments.certificates.certificate import copies
 from torch_experiments.cloning import expand, profiles
 from torch_experiments.models import mlp
@@ -150,3 +150,18 @@ def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.Mo
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     assert (str(found), found.to_html()) == outside
     assert "certificate of Sequential" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "inputs: got NoneType; give one batch"),
+        (iter([torch.ones(2, 4)]), "inputs: got list_iterator; .* next\\(iter\\(loader\\)\\)"),
+        (torch.ones(2, 4).numpy(), "inputs: got ndarray"),
+        (torch.ones(0, 4), r"inputs: a tensor has shape \(0, 4\), so it holds no numbers"),
+        (torch.ones(2, 4, device="meta"), "inputs: a tensor is on the meta device"),
+    ],
+)
+def test_inputs_that_hold_no_batch_are_named(given, said):
+    with pytest.raises(TraceError, match=said):
+        certify(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), given)

@@ -582,3 +582,61 @@ def test_a_sample_without_batch_axis_is_observed() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double()
     model[0].bias.data[0] = -50
     assert ("1", 0) in reasons(frozen_units(model, inputs(1, 4)[0]))
+
+
+class Twice(nn.Module):
+    """A layer that reads any numbers, and ``again`` reads what it made of them; unit 0 is dead the second time."""
+
+    def __init__(self, tied: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.again, self.head = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        nonpositive(self.again, 0)
+        if tied:
+            self.first = self.again
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return three numbers a sample."""
+        return self.head(self.again(self.first(x).relu()).relu())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_signs_of_weights_that_serve_elsewhere_certify_nothing(tied: bool) -> None:
+    found = frozen_units(Twice(tied), inputs(40, 5))
+    assert any(u.reason == Reason.SIGN and u.unit == 0 for u in found.units) != tied
+
+
+def test_a_unit_that_shares_its_weights_is_revived_by_training() -> None:
+    model, x = Twice(tied=True), inputs(64, 5)
+    model.again.weight.data[0] *= 0.05
+    model.again.bias.data[0] *= 0.05
+    before = {(u.layer, u.unit) for u in frozen_units(model, x).units}
+    rule = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(400):
+        rule.zero_grad()
+        ((model(x) - 3 * x[:, :3]) ** 2).mean().backward()
+        rule.step()
+    assert ("relu#2", 0) in before - {(u.layer, u.unit) for u in frozen_units(model, x).units}
+
+
+class Shifted(nn.Module):
+    """Dead by signs, but for a bias that all units share."""
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 8), nn.Linear(8, 4), nn.Linear(4, 2)
+        self.shift = nn.Parameter(torch.full((entries,), -0.1))
+        nonpositive(self.second, 1)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return two numbers a sample."""
+        return self.head((self.second(self.first(x).relu()) + self.shift).relu())
+
+
+@pytest.mark.parametrize("entries", [1, 4])
+def test_a_bias_that_units_share_certifies_none_of_them(entries: int) -> None:
+    found = frozen_units(Shifted(entries), inputs(40, 3))
+    assert any(u.reason == Reason.SIGN and u.unit == 1 for u in found.units) == (entries == 4)

@@ -130,3 +130,22 @@ def test_weights_with_two_uses_are_no_single_maps() -> None:
 def test_a_network_without_units_says_why() -> None:
     with pytest.raises(TypeError, match="Linear has no hidden units that can be replaced"):
         replaceable(nn.Linear(3, 2), survey(nn.Linear(3, 2), torch.randn(2, 3)))
+
+
+class Summed(nn.Module):
+    """Hidden units that a linear map reads, and a sum without weights if asked for."""
+
+    def __init__(self, summed: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.summed = nn.Linear(4, 6), nn.Linear(6, 3), summed
+
+    def forward(self, x):
+        h = self.first(x).relu()
+        return self.second(h) + (h.sum(1, keepdim=True) if self.summed else 0)
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_units_that_are_added_up_without_weights_are_not_replaceable(summed):
+    found = survey(Summed(summed), torch.ones(3, 4))
+    assert bool(found.layers) != summed
+    assert any("without weights" in why for why in found.skipped.values()) == summed

@@ -29,7 +29,7 @@ from torch_experiments.certificates.entries import ChoiceError, contradicted, ze
 from torch_experiments.certificates.intervals import Interval
 from torch_experiments.certificates.observe import Seen, observe, steepest
 from torch_experiments.certificates.replay import Replay
-from torch_experiments.certificates.signs import SignDomain, Signs
+from torch_experiments.certificates.signs import SignDomain, Signs, common
 from torch_experiments.certificates.sites import Site, sites
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.trace import Inputs, flatten, trace
@@ -209,14 +209,28 @@ class _Judged:
         return {(k, u): _interval(self.sites[k], u, found[k, u], ends) for (k, u), ends in start.items()}
 
     def sign(self, nonnegative: bool) -> Units:
-        """Return the units with ``z ≤ 0`` for all data and weights upstream, and flat there."""
+        """Return the units with ``z ≤ 0`` for all data and weights upstream, and flat there.
+
+        Of a parameter that is read elsewhere too only entries count that the units found hold at gradient zero.
+        """
         candidates = {k for k, s in enumerate(self.sites) if any(_dies(p.low, p.high) for p in s.activation.flat)}
+        shared = common(self.graph) & self.parameters.keys()
+        units = self._signed(candidates, nonnegative, {})
+        while shared and units:
+            masks, _ = _masks(self.graph, self.parameters, self.sites, list(units.values()))
+            moving = {id(self.parameters[name]): ~masks[Reason.SIGN][name] for name in shared}
+            before, units = units, self._signed(candidates, nonnegative, moving)
+            if units.keys() == before.keys():
+                break
+        return units
+
+    def _signed(self, candidates: set[int], nonnegative: bool, moving: Mapping[int, Tensor]) -> Units:
         if not candidates:
             return {}
         buffers = [b for b in self.model.buffers() if b.is_floating_point()]
         ids = {id(p) for p in chain(self.parameters.values(), buffers)}
         given = {id(x) for x in self.graph.given}
-        replay: Replay[Signs] = Replay(self.graph, SignDomain(ids, given, nonnegative, self.restless))
+        replay: Replay[Signs] = Replay(self.graph, SignDomain(ids, given, nonnegative, self.restless, moving))
         units: Units = {}
         for k in candidates:
             site = self.sites[k]

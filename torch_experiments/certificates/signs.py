@@ -10,7 +10,8 @@ Source: claim F2b.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,9 @@ from torch_experiments.certificates.bounds import (
 )
 from torch_experiments.certificates.intervals import Interval, everything
 from torch_experiments.certificates.replay import plain_name
-from torch_experiments.units.graph import Step
+from torch_experiments.units.axes import atoms
+from torch_experiments.units.graph import Graph, Step, Value
+from torch_experiments.units.registry import tensors
 
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "neg")
 LINEAR = frozenset({*MOVES, *LARGEST, *POOLS, *SUMS, *AVERAGES, *NORMS, *VIEWS, "mul", "div"})
@@ -52,10 +55,19 @@ class SignDomain:
         inputs: ids of inputs.
         nonnegative: whether real inputs are promised to be non-negative.
         restless: layers that normalise by the statistics of the batch.
+        moving: by ids of parameters, the entries of which nothing is known, bool.
     """
 
-    def __init__(self, parameters: Set[int], inputs: Set[int], nonnegative: bool, restless: Set[str]) -> None:
+    def __init__(
+        self,
+        parameters: Set[int],
+        inputs: Set[int],
+        nonnegative: bool,
+        restless: Set[str],
+        moving: Mapping[int, Tensor] | None = None,
+    ) -> None:
         self.parameters, self.inputs, self.nonnegative = parameters, inputs, nonnegative
+        self.moving = moving or {}
         self.bounds = Bounds({}, restless)
 
     def leaf(self, tensor: Tensor) -> Signs:
@@ -64,6 +76,9 @@ class SignDomain:
             x = self._input(tensor)
             return Signs(x, x, False)
         exact = self.bounds.leaf(tensor)
+        if id(tensor) in self.moving:
+            mask = self.moving[id(tensor)]
+            exact = Interval(exact.lo.masked_fill(mask, -torch.inf), exact.hi.masked_fill(mask, torch.inf))
         changes = id(tensor) in self.parameters and tensor.is_floating_point()
         return Signs(everything(tensor) if changes else exact, exact, True)
 
@@ -89,6 +104,24 @@ class SignDomain:
         x = everything(tensor)
         promised = self.nonnegative and tensor.is_floating_point()
         return Interval(torch.zeros_like(x.lo), x.hi) if promised else x
+
+
+def common(graph: Graph) -> set[str]:
+    """Return the parameters that several operations or units read: one dead unit does not hold them."""
+    uses: Counter[str] = Counter()
+    for step in graph.steps:
+        result = next(iter(tensors([step.result])), None)
+        to = None if result is None or id(result) not in graph.values else graph.value(result)
+        for value in (graph.value(x) for x in tensors(step.arguments.values())):
+            if value.source is not None and (to is None or to.source is None):
+                uses[value.source[0]] += 1 + (to is not None and _broadcast(step, value, to))
+    return {name for name, count in uses.items() if count > 1}
+
+
+def _broadcast(step: Step, value: Value, result: Value) -> bool:
+    own = {atom for axis in value.axes for atom in atoms(axis)}
+    units = {atom for axis in result.axes for atom in atoms(axis) if not atom.fixed}
+    return plain_name(step) in ("add", "sub", "mul", "div") and not units <= own
 
 
 def _replaced(step: Step, which: str) -> Step:

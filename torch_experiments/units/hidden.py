@@ -27,6 +27,7 @@ from torch_experiments.units.axes import Axis, atoms, factors, find, summands
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import Edge, Group, groups
 from torch_experiments.units.plan import choose
+from torch_experiments.units.registry import tensors
 from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, trace
 
 Summary = Callable[[Tensor], Tensor]
@@ -212,6 +213,8 @@ def _hidden(graph: Graph, group: Group, entries: Mapping[str, _Entry], heads: bo
         return "no linear map makes them" if not group.incoming else "no linear map reads them"
     if any(group.axis in set(atoms(axis)) for axis, _ in graph.contracted):
         return "a product of activations sums over them, so zero out-weights do not hide a unit"
+    if _is_summed(graph, group.axis):
+        return "they are added up without weights, so zero out-weights do not hide a unit"
     if not heads and any(int(e.unit[e.unit >= 0].bincount().max()) > 1 for e in group.incoming):
         return "a unit has several rows (a head, a group of a convolution); ask for them with heads=True"
     writers = [entries.get(_owner(edge)) for edge in group.incoming]
@@ -222,6 +225,17 @@ def _hidden(graph: Graph, group: Group, entries: Mapping[str, _Entry], heads: bo
         return "their readers are no modules with the units as first input, so they cannot be observed"
     edge, dim = found
     return HiddenLayer(group, group.name, _owner(edge), dim, edge, _coupled(graph, group.axis))
+
+
+def _is_summed(graph: Graph, atom: Axis) -> bool:
+    """Return whether a sum or mean runs over the units."""
+    for step in graph.steps:
+        if step.name in ("aten::sum", "aten::mean", "aten::amax", "aten::amin", "aten::max", "aten::min"):
+            given, result = (graph.value(next(iter(tensors([x])))) for x in (step.args, step.result))
+            before, after = ({a for axis in v.axes for a in atoms(axis)} for v in (given, result))
+            if atom in before - after:
+                return True
+    return False
 
 
 def _is_stream(writers: list[_Entry | None], readers: list[_Entry | None]) -> bool:

@@ -226,9 +226,17 @@ def _enter_parameters(graph: Graph, model: nn.Module) -> None:
 
 
 def same_device(model: nn.Module, inputs: Inputs) -> None:
-    """Check that inputs are where the parameters are; raise a TraceError that names a layer."""
+    """Check that inputs hold numbers, where the parameters are; raise a TraceError that says what is not so."""
+    if not isinstance(inputs, Tensor | Mapping | list | tuple):
+        raise TraceError(
+            f"inputs: got {type(inputs).__name__}; give one batch: a tensor, a list or tuple of positional or a "
+            "mapping of keyword arguments (of a DataLoader, next(iter(loader)))"
+        )
     first = next((p for p in model.named_parameters()), None)
     for tensor in flatten(inputs):
+        if tensor.is_meta or not tensor.numel():
+            lacks = "is on the meta device" if tensor.is_meta else f"has shape {tuple(tensor.shape)}"
+            raise TraceError(f"inputs: a tensor {lacks}, so it holds no numbers; give at least one sample of data")
         if first is not None and tensor.device != first[1].device:
             raise TraceError(
                 f"layer {first[0].rpartition('.')[0]!r}: its parameters are on {first[1].device}, an input on "
