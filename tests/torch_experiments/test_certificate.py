@@ -159,7 +159,6 @@ def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.Mo
         (iter([torch.ones(2, 4)]), "inputs: got list_iterator; .* next\\(iter\\(loader\\)\\)"),
         (torch.ones(2, 4).numpy(), "inputs: got ndarray"),
         (torch.ones(0, 4), r"inputs: a tensor has shape \(0, 4\), so it holds no numbers"),
-        (torch.ones(2, 4, device="meta"), "inputs: a tensor is on the meta device"),
     ],
 )
 def test_inputs_that_hold_no_batch_are_named(given, said):

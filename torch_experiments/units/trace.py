@@ -234,14 +234,14 @@ def same_device(model: nn.Module, inputs: Inputs) -> None:
         )
     first = next((p for p in model.named_parameters()), None)
     for tensor in flatten(inputs):
-        if tensor.is_meta or not tensor.numel():
-            lacks = "is on the meta device" if tensor.is_meta else f"has shape {tuple(tensor.shape)}"
-            raise TraceError(f"inputs: a tensor {lacks}, so it holds no numbers; give at least one sample of data")
         if first is not None and tensor.device != first[1].device:
             raise TraceError(
                 f"layer {first[0].rpartition('.')[0]!r}: its parameters are on {first[1].device}, an input on "
                 f"{tensor.device}; move one of them with .to(...)"
             )
+        if tensor.is_meta or not tensor.numel():
+            lacks = "is on the meta device" if tensor.is_meta else f"has shape {tuple(tensor.shape)}"
+            raise TraceError(f"inputs: a tensor {lacks}, so it holds no numbers; give at least one sample of data")
 
 
 def _unknown(called: Any) -> Value:
