@@ -91,12 +91,15 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
 def load_weights(model: nn.Module, file: str | Path) -> None:
     """Load a checkpoint into ``model``; every key and shape has to fit.
 
+    A tied tensor has several names; a file that holds one of them (as Hugging Face writes it) holds them all.
+
     Raises:
         ValueError: naming the keys that are missing, unknown, or of another shape, and as `read_checkpoint`.
     """
     found = read_checkpoint(file)
     found = next((found[key] for key in NESTED if isinstance(found.get(key), Mapping)), found)
     own = model.state_dict()
+    found = _with_tied(own, found)
     wrong = [
         f"{name}: {tuple(found[name].shape)} in the file, {tuple(own[name].shape)} in the model"
         for name in own
@@ -183,8 +186,22 @@ def read_batch(file: str | Path, model: nn.Module) -> Batch:
         raise ValueError(f"batch: got {file.name}; it has to be .safetensors with inputs and targets, or .npy")
     found = _safetensors(file)
     if "inputs" not in found:
-        raise ValueError(f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', and may 'targets'")
+        raise ValueError(
+            f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', and may 'targets': write it "
+            'with safetensors.torch.save_file({"inputs": x, "targets": y}, file)'
+        )
     return Batch(_as(found["inputs"], first), found.get("targets"))
+
+
+def _with_tied(own: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``found`` with the missing names of tensors of ``own`` that it holds under another name."""
+    held = {_place(own[name]): value for name, value in found.items() if name in own and own[name].numel()}
+    tied = {name: held[_place(t)] for name, t in own.items() if name not in found and _place(t) in held}
+    return {**found, **tied}
+
+
+def _place(t: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    return t.data_ptr(), t.shape, t.stride()
 
 
 def _as(x: Tensor, like: Tensor) -> Tensor:

@@ -149,6 +149,33 @@ def test_the_clone_refuses_other_names_and_leaves_no_half_written_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def tied(shared: bool = True) -> nn.Sequential:
+    """Return two maps that share their weights, or only look alike."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    if shared:
+        model[1].weight = model[0].weight
+    return model
+
+
+def test_a_file_that_holds_a_tied_tensor_under_one_of_its_names_holds_it_under_all(tmp_path: Path) -> None:
+    state = {name: torch.randn_like(t) for name, t in tied().state_dict().items() if name != "1.weight"}
+    save_file(state, tmp_path / "x.safetensors")
+    model = tied()
+    loading.load_weights(model, tmp_path / "x.safetensors")
+    assert torch.equal(model[1].weight, state["0.weight"])
+    with pytest.raises(ValueError, match=r"missing in the file: 1\.weight"):
+        loading.load_weights(tied(shared=False), tmp_path / "x.safetensors")
+
+
+def test_a_batch_under_other_names_is_refused_with_the_line_that_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({"x": torch.randn(20, 6)}, tmp_path / "b.safetensors")
+    found = said(capsys, lambda: lop.certify(MLP, settings=SETTINGS, batch=tmp_path / "b.safetensors"))
+    assert "holds x;" in found
+    assert 'save_file({"inputs": x, "targets": y}, file)' in found
+
+
 def test_diagnose_prints_its_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lop.diagnose(MLP, "6", settings=SETTINGS)
     assert "random inputs" in capsys.readouterr().out
