@@ -233,7 +233,7 @@ def certify(
             {"model": state dict, "optimizer": state dict}.
         settings: Keyword arguments of the function, as JSON, such as '{"width": 64}'.
         optimizer: That trains the network: a name of torch.optim in small letters, such as adamw; gradient flow if
-            not given. Its state is read from a checkpoint that has it under "optimizer".
+            not given. Its state is read from a checkpoint that has it under "optimizer", and its settings with it.
         optimizer_settings: Its keyword arguments, as JSON, such as '{"lr": 0.001}'.
         batch: Your data: a .safetensors file with a tensor named inputs, and one named targets if there are any, or
             a .npy file of inputs.
