@@ -232,18 +232,20 @@ def certify(
     Args:
         model: module:function that makes the network, such as my_package.models:make.
         input_: Shape of one input, such as 3,64,64; random inputs are used unless --batch is given.
-        checkpoint: Weights, .safetensors or a torch file of tensors alone.
-        settings: Keyword arguments of the function, as JSON.
-        optimizer: Of torch.optim, in small letters; gradient flow if not given. Its state is read from a checkpoint
-            that has it under "optimizer".
-        optimizer_settings: Its keyword arguments, as JSON.
-        batch: File of inputs and targets, .safetensors, or of inputs, .npy.
+        checkpoint: Weights: .safetensors, or a file of torch.save with tensors alone, such as a state dict or
+            {"model": state dict, "optimizer": state dict}.
+        settings: Keyword arguments of the function, as JSON, such as '{"width": 64}'.
+        optimizer: That trains the network: a name of torch.optim in small letters, such as adamw; gradient flow if
+            not given. Its state is read from a checkpoint that has it under "optimizer", and its settings with it.
+        optimizer_settings: Its keyword arguments, as JSON, such as '{"lr": 0.001}'.
+        batch: Your data: a .safetensors file with a tensor named inputs, and one named targets if there are any, or
+            a .npy file of inputs.
         samples: Number of random inputs.
         tokens: Draw integers below this number instead of Gaussian inputs.
-        seed: Of random inputs.
+        seed: Seed of the random inputs.
         dtype: Convert the network first.
         box: Lower and upper bound of all inputs, to find units that are dead wherever inputs lie in it.
-        html: Write the certificate to this page too.
+        html: Write the certificate to this file too, as a page of HTML.
         as_json: Print JSON.
     """
     from torch_experiments import commands
@@ -276,12 +278,14 @@ def diagnose(
     Args:
         model: module:function that makes the network.
         input_: Shape of one input, such as 3,64,64; random inputs are used unless --batch is given.
-        checkpoint: Weights, .safetensors or a torch file of tensors alone.
-        settings: Keyword arguments of the function, as JSON.
-        batch: File of inputs and targets, .safetensors, or of inputs, .npy.
+        checkpoint: Weights: .safetensors, or a file of torch.save with tensors alone, such as a state dict or
+            {"model": state dict, "optimizer": state dict}.
+        settings: Keyword arguments of the function, as JSON, such as '{"width": 64}'.
+        batch: Your data: a .safetensors file with a tensor named inputs, and one named targets if there are any, or
+            a .npy file of inputs.
         samples: Number of random inputs.
         tokens: Draw integers below this number instead of Gaussian inputs.
-        seed: Of random inputs.
+        seed: Seed of the random inputs.
         dtype: Convert the network first.
         full: The metrics that cost many passes too: tangent kernel, sharpness, spectrum of the Hessian.
         as_json: Print JSON.
@@ -318,12 +322,13 @@ def clone(
         input_: Shape of one input, such as 3,64,64; random inputs are used unless --batch is given.
         factor: Copies of a unit.
         mode: Equal weights, random equitable ones, or one of the kinds that are broken on purpose.
-        checkpoint: Weights, .safetensors or a torch file of tensors alone.
-        settings: Keyword arguments of the function, as JSON.
-        batch: File of inputs, .safetensors or .npy.
+        checkpoint: Weights: .safetensors, or a file of torch.save with tensors alone, such as a state dict or
+            {"model": state dict, "optimizer": state dict}.
+        settings: Keyword arguments of the function, as JSON, such as '{"width": 64}'.
+        batch: Your data: a .safetensors file with a tensor named inputs, or a .npy file of inputs.
         samples: Number of random inputs.
         tokens: Draw integers below this number instead of Gaussian inputs.
-        seed: Of random inputs and weights.
+        seed: Seed of the random inputs and weights.
         dtype: Convert the network first.
     """
     from torch_experiments import commands

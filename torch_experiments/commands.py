@@ -16,6 +16,7 @@ from torch_experiments import loading, records
 from torch_experiments.certificates.certificate import certify
 from torch_experiments.cloning import Mode, clone, layout
 from torch_experiments.diagnostics import diagnose
+from torch_experiments.units.trace import call, evaluating
 from torch_experiments.units.verify import verify
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -58,12 +59,17 @@ class Subject:
             loading.load_weights(model, self.checkpoint)
         if self.dtype is not None:
             model = model.to(DTYPES[self.dtype])
+        batch = self._batch(model)
+        _check_runs(model, batch.inputs)
+        return model, batch
+
+    def _batch(self, model: nn.Module) -> loading.Batch:
         if self.batch is not None:
-            return model, loading.read_batch(self.batch, model)
+            return loading.read_batch(self.batch, model)
         if not self.shape:
             raise ValueError("input: is missing; give the shape of one input, --input 3,64,64, or --batch FILE")
         given = {"tokens": self.tokens, "box": self.box, "seed": self.seed}
-        return model, loading.random_batch(model, self.shape, self.samples, **given)  # type: ignore[arg-type]
+        return loading.random_batch(model, self.shape, self.samples, **given)  # type: ignore[arg-type]
 
 
 def run_certify(
@@ -120,6 +126,19 @@ def run_clone(subject: Subject, factor: int, mode: Mode, out: Path) -> None:
 def _untied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return tensors that share no memory, as safetensors wants them."""
     return {name: t.clone() for name, t in tensors.items()}
+
+
+def _check_runs(model: nn.Module, inputs: torch.Tensor) -> None:
+    """Run two samples, so that inputs of a wrong shape or kind end with a message that names the options."""
+    try:
+        with torch.random.fork_rng(devices=[]), evaluating(model):
+            call(model, inputs[:2])
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"input: the network cannot run on inputs of shape {tuple(inputs.shape)}, {inputs.dtype} "
+            f"({str(error).splitlines()[0]}); give the shape of one input without the batch (--input 3,64,64), "
+            "--tokens N for integers below N, or --batch FILE"
+        ) from error
 
 
 def _json(option: str, text: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from torch_experiments.models import choose
 from torch_experiments.optimizer_table import shipped
 
 NESTED = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+TELLING = {"betas", "momentum", "rho", "alpha", "etas", "lambd"}  # settings by which kinds of optimizers differ
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim")
 LISTED = 5
 
@@ -91,12 +93,20 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
 def load_weights(model: nn.Module, file: str | Path) -> None:
     """Load a checkpoint into ``model``; every key and shape has to fit.
 
+    Weights may stand under ``"state_dict"``, ``"model_state_dict"`` or ``"model"``, and names may begin with what
+    DistributedDataParallel and torch.compile put there. A tied tensor has several names; a file that holds one of
+    them (as Hugging Face writes it) holds them all.
+
     Raises:
         ValueError: naming the keys that are missing, unknown, or of another shape, and as `read_checkpoint`.
     """
     found = read_checkpoint(file)
     found = next((found[key] for key in NESTED if isinstance(found.get(key), Mapping)), found)
     own = model.state_dict()
+    for prefix in WRAPPERS:
+        if not any(name.startswith(prefix) for name in own):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    found = _with_tied(own, found)
     wrong = [
         f"{name}: {tuple(found[name].shape)} in the file, {tuple(own[name].shape)} in the model"
         for name in own
@@ -109,7 +119,7 @@ def load_weights(model: nn.Module, file: str | Path) -> None:
     }
     if any(faults.values()):
         said = "; ".join(f"{what}: {_listed(names)}" for what, names in faults.items() if names)
-        raise ValueError(f"checkpoint: {file} does not fit {type(model).__name__}: {said}")
+        raise ValueError(f"checkpoint: {file} does not fit {type(model).__name__}: {said}{_nested(found)}")
     model.load_state_dict(found)
 
 
@@ -130,6 +140,7 @@ def make_optimizer(
     found = {} if checkpoint is None or Path(checkpoint).suffix == ".safetensors" else read_checkpoint(checkpoint)
     state = next((found[key] for key in OPTIMIZERS if isinstance(found.get(key), Mapping)), None)
     if state is not None:
+        _check_kind(made, state, f"optimizer: its state in {checkpoint} is of another kind than {name}")
         try:
             made.load_state_dict(dict(state))
         except (ValueError, KeyError) as error:
@@ -183,8 +194,36 @@ def read_batch(file: str | Path, model: nn.Module) -> Batch:
         raise ValueError(f"batch: got {file.name}; it has to be .safetensors with inputs and targets, or .npy")
     found = _safetensors(file)
     if "inputs" not in found:
-        raise ValueError(f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', and may 'targets'")
+        raise ValueError(
+            f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', and may 'targets': write it "
+            'with safetensors.torch.save_file({"inputs": x, "targets": y}, file)'
+        )
     return Batch(_as(found["inputs"], first), found.get("targets"))
+
+
+def _with_tied(own: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``found`` with the missing names of tensors of ``own`` that it holds under another name."""
+    held = {_place(own[name]): value for name, value in found.items() if name in own and own[name].numel()}
+    tied = {name: held[_place(t)] for name, t in own.items() if name not in found and _place(t) in held}
+    return {**found, **tied}
+
+
+def _nested(found: Mapping[str, Any]) -> str:
+    inside = [name for name, value in found.items() if isinstance(value, Mapping)]
+    return f". Weights are looked for at the top, or under {_listed(NESTED)}" if inside else ""
+
+
+def _check_kind(made: Optimizer, state: Mapping[str, Any], said: str) -> None:
+    """Refuse the settings of another optimizer, which would silently take the place of its own."""
+    own = TELLING & made.param_groups[0].keys()
+    for group in state.get("param_groups", ()):
+        if TELLING & group.keys() != own:
+            has = ", ".join(sorted(TELLING & group.keys())) or "none of these"
+            raise ValueError(f"{said}: it has the settings {has}; name the optimizer that wrote it")
+
+
+def _place(t: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    return t.data_ptr(), t.shape, t.stride()
 
 
 def _as(x: Tensor, like: Tensor) -> Tensor:

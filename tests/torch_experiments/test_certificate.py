@@ -51,6 +51,7 @@ def test_a_clone_has_the_dimension_of_its_base(arch: str, mode: str) -> None:
 
 def test_dead_units_hold_their_weights_in_and_out() -> None:
     model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
+    model[0].bias.data.fill_(9)  # all others live
     model[0].weight.data[2], model[0].bias.data[2] = 0, -1
     found = certify(model, x, torch.optim.SGD(model.parameters(), 0.1), targets=torch.arange(20) % 3)
     assert found.frozen is not None
@@ -67,6 +68,7 @@ def test_dead_units_hold_their_weights_in_and_out() -> None:
 def test_dead_clones_are_counted_once() -> None:
     """Two copies of one dead unit: their entries are frozen, not merely tied; nothing is subtracted twice."""
     model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
+    model[0].bias.data.fill_(9)  # all others live
     for k in (2, 5):
         model[0].weight.data[k], model[0].bias.data[k], model[2].weight.data[:, k] = 0, -1, 0.5
     found = certify(model, x)
@@ -129,10 +131,31 @@ def test_it_prints_and_goes_to_json_and_html() -> None:
     wide = clone(mlp(5, 3, width=4, depth=2, dtype=torch.float64), 2, example_inputs=x)
     found = certify(wide, x, torch.optim.SGD(wide.parameters(), 0.1), targets=torch.arange(12) % 3)
     assert json.loads(json.dumps(found.to_dict()))["dimension"] == found.dimension
-    said = str(found)
-    for words in ("exact copies", "4 sets of 2, identical", "under SGD", "stability: saddle"):
+    said = " ".join(str(found).replace("│", " ").split())
+    for words in (
+        "exact copies",
+        "4 sets of 2, identical",
+        " 8 copies exact copies",
+        "under SGD",
+        "stability: saddle",
+    ):
         assert words in said
     assert "exact copies" in found.to_html()
+
+
+def test_the_print_says_what_traps_and_which_weights_move() -> None:
+    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    steps(model, optimizer, x, torch.arange(20) % 3, 2)
+    model[0].bias.data.fill_(9)  # all others live
+    for k in (2, 5):
+        model[0].weight.data[k], model[0].bias.data[k] = 0, -1 - k
+    said = str(certify(model, x, optimizer))
+    for words in ("because of 2 frozen units", "0.weight: Adam: 8 frozen weights have momentum left"):
+        assert words in said
+    free = str(certify(network(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), x))
+    assert "nothing traps this network" in free
+    assert "because of" not in free
 
 
 def test_wrong_arguments_are_named() -> None:

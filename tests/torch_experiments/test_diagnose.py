@@ -18,6 +18,7 @@ from torch_experiments.cloning import profile
 from torch_experiments.diagnostics import METRICS, unit_metric
 from torch_experiments.diagnostics.probe import Probe, lanczos
 from torch_experiments.diagnostics.registry import chosen
+from torch_experiments.diagnostics.result import SHOWN, About, Diagnosis
 from torch_experiments.models import cnn, mlp, resnet18, vit
 from torch_experiments.streams import generator
 
@@ -417,10 +418,20 @@ def test_a_rule_of_thumb_is_named_and_never_silent():
     assert "rule of thumb" in rendered(found)
 
 
-def rendered(found):
+def test_the_table_keeps_every_name_whole_at_eighty_columns():
+    values = dict.fromkeys(SHOWN, 0.06789)
+    found = Diagnosis({"transformer.h.10.mlp.act": values}, About(9, 0, {}, {}, (), 0.0))
+    words = {part for name in SHOWN for part in name.removesuffix("_fraction").split("_")}
+    for width, whole in ((80, True), (40, False)):
+        page = rendered(found, width)
+        assert all(word in page for word in words) == whole
+        assert ("…" not in page) == whole
+
+
+def rendered(found, width=150):
     from rich.console import Console
 
-    console = Console(record=True, width=150, file=io.StringIO())
+    console = Console(record=True, width=width, file=io.StringIO())
     console.print(found)
     return console.export_text()
 

@@ -93,6 +93,7 @@ def test_a_network_that_diverges_is_an_alarm_and_does_not_stop_training():
         assert monitor.step() is None
     assert [alarm.metric for alarm in monitor.alarms] == ["finite"]
     assert "layer 'linear2'" in monitor.alarms[0].message
+    assert str(monitor.alarms[0]) == monitor.alarms[0].message != repr(monitor.alarms[0])
 
 
 @pytest.mark.parametrize(("rate", "dies"), [(1e-2, True), (1e-3, False)])

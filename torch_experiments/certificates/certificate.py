@@ -187,7 +187,7 @@ def certify(
     if "stability" in parts and dimension < parameters:
         closure = _closure(model, inputs, targets, loss)
         if closure is None:
-            notes.append("stability: needs a loss; give targets or loss")
+            notes.append("stability: needs a loss; give targets (on the command line, --batch FILE with targets)")
         else:
             held = stability(
                 model,

@@ -93,7 +93,8 @@ def _held(weights: Weights) -> Iterator[Said]:
         far = weights.drift()
         size = "" if far is None else f"; they drift by at most {float(far[weights.held].max()):.2g}"
         count = int(m.count_nonzero())
-        yield "left", f"{count} of its buffers are not zero (up to {float(m.abs().max()):.2g}){size}", ("F2d",)
+        said = f"{count:,} frozen weights have momentum left (up to {float(m.abs().max()):.2g}){size}"
+        yield "left", said, ("F2d",)
         moves += 1
     if weights.decay and bool(weights.parameter.detach()[weights.held].any()):
         rate = number(weights.group, "lr") * weights.decay

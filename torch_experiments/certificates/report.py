@@ -13,12 +13,18 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from torch_experiments.certificates.certificate import Certificate
+    from torch_experiments.certificates.reasons import Reason
 
 WIDTH = 110
 SHOWN = 8  # rows of near-clones, and notes
 REASONS = 2
 NOTE = 300  # characters
-NAMES = {"clones": "copies stay copies", "coset": "on today's manifold", "frozen": "frozen weights stay"}
+NAMES = {
+    "clones": "copies stay copies",
+    "coset": "weights stay on this manifold",
+    "frozen": "frozen weights stay",
+}
+VERDICTS = {"kept": "yes", "left": "no", "unknown": "unknown"}
 COLOURS = {"kept": "green", "left": "yellow", "unknown": "magenta"}
 
 
@@ -63,7 +69,15 @@ def _headline(c: Certificate) -> Text:
     share = f"{c.free_fraction:.2%} of {c.parameters:,} parameters are free"
     if not c.trapped:
         return Text(f"nothing traps this network: no unit is frozen on the batch, none is a copy; {share}", "green")
-    return Text(f"{share}: {held:,} directions are out of reach of gradients", "yellow")
+    return Text(f"{share}: gradients cannot reach {held:,} directions, because of {_traps(c)}", "yellow")
+
+
+def _traps(c: Certificate) -> str:
+    """Return how many units are frozen, and how many copies there are beyond the first of each set."""
+    extra = sum(len(profile.block) - len(profile.block.unique()) for profile in c.blocks.groups.values())
+    frozen = 0 if c.frozen is None else len(c.frozen.units)
+    counts = ((frozen, "frozen unit", "frozen units"), (extra, "copy", "copies"))
+    return " and ".join(f"{n:,} {one if n == 1 else more}" for n, one, more in counts if n)
 
 
 def _copies(c: Certificate) -> Table:
@@ -92,11 +106,17 @@ def _sets(sizes: list[int], kind: str) -> str:
 
 def _frozen(c: Certificate) -> Table:
     table = Table(
-        "activation", "units", "by sign", "in the box", "on the batch", title="frozen units", title_justify="left"
+        Column("activation", overflow="fold"),
+        "units",
+        "for all data",
+        "in the box",
+        "on the batch",
+        title="frozen units, by the inputs on which they are frozen",
+        title_justify="left",
     )
     assert c.frozen is not None
     for layer, n in c.frozen.by_layer().items():
-        boxed = str(n["interval"]) if c.boxed else "no box given"
+        boxed = str(n["interval"]) if c.boxed else "no box"
         table.add_row(layer, str(n["units"]), str(n["sign"]), boxed, str(n["observed"]))
     return table
 
@@ -104,10 +124,10 @@ def _frozen(c: Certificate) -> Table:
 def _near(c: Certificate) -> Table:
     table = Table(
         Column("units of", overflow="fold"),
-        "near-clones",
-        "activations differ by",
-        "weights are off by",
-        title="near-clones",
+        Column("near-clones", max_width=24),
+        "outputs\noff by",
+        "weights\noff by",
+        title="near-clones: units whose activations nearly agree",
         title_justify="left",
     )
     for cluster in (c.near or ())[:SHOWN]:
@@ -121,15 +141,22 @@ def _near(c: Certificate) -> Table:
 def _optimizer(c: Certificate) -> RenderableType:
     assert c.optimizer is not None
     v = c.optimizer
-    table = Table("what", "verdict", "why", title=f"under {v.optimizer}", title_justify="left")
+    table = Table("does it hold?", "", "why", title=f"under {v.optimizer}", title_justify="left")
     for what, verdict in (("clones", v.clones), ("coset", v.coset), ("frozen", v.frozen)):
         reasons = [r for r in v.reasons if r.about == what and r.rests_on]
         for k, reason in enumerate(reasons[:REASONS]):
-            said = Text(verdict if not k else "", COLOURS[verdict])
-            table.add_row(NAMES[what] if not k else "", said, f"{reason.sentence} [{', '.join(reason.rests_on)}]")
+            said = Text(VERDICTS[verdict] if not k else "", COLOURS[verdict])
+            table.add_row(NAMES[what] if not k else "", said, _why(reason))
         if len(reasons) > REASONS:
             table.add_row("", "", f"… and {len(reasons) - REASONS} more")
     return table
+
+
+def _why(reason: Reason) -> str:
+    """Return the sentence, the first place that it is about, and the claims, in brackets."""
+    more = f" and {len(reason.where) - 1} more" if len(reason.where) > 1 else ""
+    where = f"{reason.where[0]}{more}: " if reason.where else ""
+    return f"{where}{reason.sentence} [{', '.join(reason.rests_on)}]"
 
 
 def _stability(c: Certificate) -> str:

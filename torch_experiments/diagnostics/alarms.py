@@ -31,6 +31,10 @@ class Raised(NamedTuple):
         """What kind of symptom it is."""
         return "rank" if "rank" in self.metric.split("_") else self.metric.removesuffix("_fraction")
 
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return self.message
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -131,5 +135,5 @@ class Watchman:
             return []
         self.on.add(key)
         word = "largest" if alarm.kind == "falls" else "smallest"
-        message = f"step {step}: {alarm.metric} of {layer} {alarm.kind} to {value:.4g}; its {word} was {best:.4g}"
+        message = f"step {step}: {layer}: {alarm.metric} {alarm.kind} to {value:.4g}; its {word} was {best:.4g}"
         return [Raised(step, layer, alarm.metric, best, value, alarm.threshold(best), message)]

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 
 SHOWN: tuple[str, ...] = (
     "dead_fraction",
@@ -73,7 +74,9 @@ class Diagnosis(dict[str, dict[str, float]]):
 
     def __rich__(self) -> Group:
         columns = [name for name in SHOWN if any(name in values for values in self.values())]
-        view = Table("layer", *(name.replace("_fraction", "").replace("_", " ") for name in columns))
+        view = Table(Column("layer", overflow="fold"), box=SIMPLE_HEAD, padding=0, show_edge=False)
+        for name in columns:
+            view.add_column(name.removesuffix("_fraction").replace("_", "\n"), justify="right", no_wrap=True)
         for layer, values in self.items():
             if any(name in values for name in columns):
                 view.add_row(layer, *(_cell(values, name) for name in columns))
