@@ -52,7 +52,7 @@ def test_with_uniform_rates_the_curves_part(data):
 
 @pytest.mark.claim("C7", "training")
 def test_a_trained_base_is_followed_as_well(data):
-    config = Config(width=32, base_epochs=3, dtype="float64")
+    config = Config(arch_settings=(("width", 32),), base_epochs=3, dtype="float64")
     base = train_base(config, 0, load_task(config))
     curves = loss_curves(base, batches(data), factor=2, lr=0.01)
     assert gap(curves) <= 1e-9
