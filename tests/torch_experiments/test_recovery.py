@@ -200,7 +200,7 @@ def test_recovery_answers_the_alarms_of_the_plasticity_monitor() -> None:
     (action,) = recovery.actions
     assert (action.step, action.units, action.function_change) == (2, 6, 0)
     assert action.loss_after == action.loss_before
-    assert action.reason.startswith("step 0: dead_fraction of mean of the layers rises to 0.5")
+    assert action.reason.startswith("step 0: mean of the layers: dead_fraction rises to 0.5")
 
 
 @pytest.mark.parametrize(("dead", "acts"), [(0.4, True), (0.6, False)])
