@@ -15,6 +15,7 @@ from torch_experiments.models import ARCHITECTURES, choose
 Settings = tuple[tuple[str, Any], ...]
 Protocol = Literal["corrected", "published"]
 Precision = Literal["float32", "float64", "tf32", "bf16"]
+LATER = {"size": None, "trapped": False}  # younger than some records; left out of the identity at these values
 REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
 
 
@@ -25,6 +26,7 @@ class Config:
     Attributes:
         experiment: name of the record.
         data: ``"digits"``, a folder or a zip (`torch_experiments.formats`).
+        size: edge in pixels to which images are reduced by means over areas; None leaves them as they are.
         stream, stream_settings: of `torch_experiments.streams`.
         tasks: how many.
         steps: optimizer steps a task.
@@ -40,6 +42,7 @@ class Config:
         remedy, remedy_settings: of `torch_experiments.remedies`.
         padding, flip, jitter: of `torch_experiments.augment.Augmentation`.
         measure_every: steps between measurements, which are taken at both ends of a task besides.
+        trapped: whether saturated units and the share of free parameters are measured at the end of every task.
         probe_train, probe_test: images of the two metric batches.
         precision: ``"float32"``, ``"float64"``, or on a GPU ``"tf32"`` or ``"bf16"`` (autocast).
         compile: whether `torch.compile` is used.
@@ -48,6 +51,7 @@ class Config:
 
     experiment: str = "run"
     data: str = "digits"
+    size: int | None = None
     stream: str = "class_split"
     stream_settings: Settings = ()
     tasks: int = 5
@@ -70,6 +74,7 @@ class Config:
     flip: bool = False
     jitter: float = 0.0
     measure_every: int = 100
+    trapped: bool = False
     probe_train: int = 500
     probe_test: int = 250
     precision: Precision = "float32"
@@ -84,6 +89,8 @@ class Config:
         choose("protocol", self.protocol, dict.fromkeys(("corrected", "published")))
         choose("precision", self.precision, dict.fromkeys(("float32", "float64", "tf32", "bf16")))
         remedies.make(self.remedy, **dict(self.remedy_settings))
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size: got {self.size}; it has to be at least 1, or None for images as they are")
         Augmentation(self.padding, self.flip, self.jitter)
         for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test"):
             if getattr(self, name) < 1:
@@ -97,7 +104,8 @@ class Config:
 
 def identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
     """Return what identifies the record of one run: all settings, the content of the data, and the seed."""
-    settings = dataclasses.asdict(config)
+    every = dataclasses.asdict(config)
+    settings = {name: value for name, value in every.items() if name not in LATER or value != LATER[name]}
     for name in [name for name in settings if name.endswith("_settings")]:
         settings[name] = dict(sorted(settings[name]))
     return settings | {"revision": REVISION, "seed": seed, "data": fingerprint}

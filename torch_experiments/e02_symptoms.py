@@ -75,4 +75,5 @@ def _published(arch: str) -> Config:
         flip=True,
         jitter=0.1,
         measure_every=100,
+        trapped=True,
     )

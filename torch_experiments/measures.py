@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments import unit_metrics
+from torch_experiments.certificates.certificate import Part, certify
+from torch_experiments.diagnostics.run import diagnose
 from torch_experiments.scores import evaluating
 
 WHOLE = 0  # the layer of what belongs to the whole network
 LOSS = "the loss"
+FROZEN: tuple[Part, ...] = ("frozen",)
+SATURATED = ("saturated_fraction", "jl25_saturated_fraction")
 Measured = tuple[int, str, float]  # layer, metric, value
 
 
@@ -68,6 +72,23 @@ def unit_rows(gathered: Mapping[str, unit_metrics.Moments]) -> Iterator[Measured
         column = [layer[metric] for layer in found]
         yield from ((k, metric, value) for k, value in enumerate(column, start=1))
         yield WHOLE, metric, math.fsum(column) / len(column)
+
+
+def trapped(model: nn.Module, x: Tensor, y: Tensor, active: Tensor) -> Iterator[Measured]:
+    """Yield both shares of saturated units, means over layers, and the share of parameters that are free.
+
+    The first two are `diagnostics.unit_measures`, with the loss over ``active``; the last is
+    `Certificate.free_fraction`, which takes units that are frozen on ``x`` and exact copies away.
+    """
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(output[:, active], torch.searchsorted(active, labels))
+
+    found = diagnose(model, x, y, loss=loss, metrics=SATURATED, samples=len(x), gradient_samples=len(x))
+    for metric in SATURATED:
+        if any(metric in layer for layer in found.values()):
+            yield WHOLE, metric, found.mean(metric)
+    yield WHOLE, "free_fraction", certify(model, x, parts=FROZEN).free_fraction
 
 
 def row(task: int, step: int, layer: int, metric: str, value: float) -> dict[str, Any]:

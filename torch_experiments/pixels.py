@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from torch_experiments import formats
 
@@ -50,6 +51,23 @@ class Pixels:
         channels, height, width = self.train_x.shape[1:]
         return channels, height, width
 
+    def resized(self, size: int | None) -> Pixels:
+        """Return square images of edge ``size``, each pixel the mean of its area; self if they have it already.
+
+        Raises:
+            ValueError: for images that are not square, or smaller.
+        """
+        _, height, width = self.shape
+        if size is None or size == height == width:
+            return self
+        if height != width or not 1 <= size < height:
+            raise ValueError(
+                f"size: got {size}; the images are {height}×{width}: allowed are 1 to {height}, if square"
+            )
+        train, test = (_reduced(x, size) for x in (self.train_x, self.test_x))
+        mean, scale = _levels(train)
+        return Pixels(**vars(self) | {"train_x": train, "test_x": test, "mean": mean, "scale": scale})
+
     def to(self, device: str | torch.device) -> Pixels:
         """Return the same on ``device``; on the CPU the memory map stays one."""
         if torch.device(device).type == "cpu":
@@ -60,6 +78,22 @@ class Pixels:
     def normalise(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return ``(x − mean) / scale`` for levels ``x`` (uint8 or floating), shape ``[…, channels, h, w]``."""
         return (x.to(dtype) - self.mean.to(dtype)) / self.scale.to(dtype)
+
+
+def _reduced(x: Tensor, size: int) -> Tensor:
+    parts = (adaptive_avg_pool2d(part.float(), size).round_().to(torch.uint8) for part in x.split(1000))
+    return torch.cat(list(parts))
+
+
+def _levels(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of every channel, ``[channels, 1, 1]``."""
+    moments = [
+        (len(part), part.double().mean(dim=(0, 2, 3)), part.double().square().mean(dim=(0, 2, 3)))
+        for part in x.split(1000)
+    ]
+    mean, square = (sum(n * moment[k] for n, *moment in moments) / len(x) for k in (0, 1))
+    scale = (square - mean.square()).clamp_min(0).sqrt()
+    return mean.float()[:, None, None], scale.float().clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
 
 
 def load(where: str | Path, *, cache: Path | None = None, limit: int | None = None) -> Pixels:

@@ -40,7 +40,7 @@ from torch_experiments.checkpoints import Checkpoint, CheckpointError
 from torch_experiments.cloning import clone
 from torch_experiments.configuration import Config, Settings, identity
 from torch_experiments.diagnostics.distributed import leads, processes
-from torch_experiments.measures import LOSS, WHOLE, first_infinite, in_turn, row, scores, unit_rows
+from torch_experiments.measures import LOSS, WHOLE, first_infinite, in_turn, row, scores, trapped, unit_rows
 from torch_experiments.models import ARCHITECTURES
 from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
@@ -156,6 +156,7 @@ class Run:
         if config.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device: got {config.device!r}, and torch sees no CUDA device; use 'cpu'")
         self.config, self.seeds, self.fingerprint = config, tuple(seeds), data.fingerprint
+        data = data.resized(config.size)
         self.data = data.to(config.device)
         self.streams = [make_stream(config, data, seed) for seed in seeds]
         self._shift, self._factor = (t.to(self.data.mean) for t in (self.data.mean, 1 / self.data.scale.double()))
@@ -412,6 +413,13 @@ class Run:
         with self.clock.on("metrics"):
             for s, rows in enumerate(self.rows):
                 rows += [row(k, position, *found) for found in self._metrics(s)]
+                if self.config.trapped and position == self.config.steps:
+                    rows += [row(k, position, *found) for found in self._trapped(s)]
+
+    def _trapped(self, s: int) -> Iterator[tuple[int, str, float]]:
+        """Yield what part of network ``s`` is saturated or trapped, on the training images of the metric batch."""
+        x, y = self._probe(self.tasks[s], "train")
+        yield from trapped(self.engine.models[s], x, y, self._active[s, 0])
 
     def _metrics(self, s: int) -> Iterator[tuple[int, str, float]]:
         """Yield ``(layer, metric, value)`` of network ``s`` on the two metric batches."""

@@ -53,7 +53,9 @@ def train(model, inputs, steps=50, optimizer=None):
     for _ in range(steps):
         rule.zero_grad()
         loss(call(model, inputs)).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.0)  # deep draws without norm would overflow; it keeps clones
+        nn.utils.clip_grad_norm_(
+            model.parameters(), 10.0
+        )  # deep draws without norm would overflow; it keeps clones
         rule.step()
 
 

@@ -1,0 +1,158 @@
+"""The runs behind `RESULTS.md`: what was run, with how many seeds, into which folder of ``results/``.
+
+An item is a set of runs that one command makes again, `lop evidence NAME --data FOLDER`: finished ones are read,
+unfinished ones go on at their last checkpoint. Networks on a CPU are reduced where it says so; `Item.about` is what
+the results page prints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch_experiments import (
+    e01_cloning,
+    e02_symptoms,
+    e03_normalisation,
+    e04_remedies,
+    e05_generalisation,
+    e06_escape,
+    e07_streams,
+)
+from torch_experiments.models import choose
+from torch_experiments.training import Config
+
+SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
+REGIMES: tuple[e01_cloning.Regime, ...] = ("momentum", "adam", "noisy-elementwise", "dropout")
+PUBLISHED = "none, as published"
+
+
+@dataclass(frozen=True)
+class Item:
+    """Runs of continual training that belong together.
+
+    Attributes:
+        about: what it is, for people.
+        configs: the cells, from where the images lie.
+        seeds: of every cell.
+        real: whether it needs Tiny ImageNet; else it runs on the embedded digits.
+    """
+
+    about: str
+    configs: Callable[[str], dict[str, Config]]
+    seeds: tuple[int, ...]
+    real: bool = True
+
+
+@dataclass(frozen=True)
+class Cloning:
+    """Runs of experiment 1, one configuration an architecture, on a folder of CIFAR-10."""
+
+    about: str
+    configs: Callable[[str], dict[str, e01_cloning.Config]]
+
+
+def _mlp(data: str) -> dict[str, Config]:
+    return _symptoms("text", "mlp", data) | {
+        label: config for label, config in e03_normalisation.configs("text", "mlp", data).items() if label != "none"
+    }
+
+
+def _medium(data: str) -> dict[str, Config]:
+    """Return 80,000 steps, with as many measurements as the shorter runs have."""
+    found = {
+        "none": e02_symptoms.configs("medium", "mlp", data)["none"],
+        "layer, affine": e03_normalisation.configs("medium", "mlp", data)["layer, affine"],
+    }
+    return {label: dataclasses.replace(config, measure_every=400) for label, config in found.items()}
+
+
+def _symptoms(profile: str, arch: str, data: str) -> dict[str, Config]:
+    plain = e02_symptoms.configs(profile, arch, data)["none"]
+    return {"none": plain, PUBLISHED: dataclasses.replace(plain, protocol="published")}
+
+
+def _reduced(arch: str, cells: tuple[str, ...], **settings: Any) -> Callable[[str], dict[str, Config]]:
+    def configs(data: str) -> dict[str, Config]:
+        every = _symptoms("text", arch, data) | {
+            label: config
+            for label, config in e03_normalisation.configs("text", arch, data).items()
+            if label != "none"
+        }
+        changes: dict[str, Any] = {"size": 32, "padding": 4, "arch_settings": tuple(settings.items())}
+        return {label: dataclasses.replace(every[label], **changes) for label in cells}
+
+    return configs
+
+
+def _digits(experiment: Any, **changes: Any) -> Callable[[str], dict[str, Config]]:
+    def configs(data: str) -> dict[str, Config]:
+        found = experiment.configs("quick")
+        return {label: dataclasses.replace(config, **changes) for label, config in found.items()}
+
+    return configs
+
+
+def _remedies(data: str) -> dict[str, Config]:
+    """Return experiment 4 on permuted digits: all ten classes, another order of the pixels at every task."""
+    changes: dict[str, Any] = {"stream": "permuted", "stream_settings": (), "tasks": 20, "steps": 200, "lr": 1e-2}
+    return _digits(e04_remedies, **changes, measure_every=200)("digits")
+
+
+def _streams(data: str) -> dict[str, Config]:
+    """Return experiment 7 with twice as many tasks, but for the warm start, which has two."""
+    found = e07_streams.configs("quick")
+    return {
+        label: dataclasses.replace(config, tasks=config.tasks * (1 if label.startswith(e07_streams.WARM) else 2))
+        for label, config in found.items()
+    }
+
+
+ITEMS: Mapping[str, Item] = {
+    "mlp": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 500 steps", _mlp, SEEDS),
+    "mlp-medium": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 2,000 steps", _medium, (0,)),
+    "remedies": Item("MLP on permuted digits, 20 tasks of 200 steps", _remedies, MORE, real=False),
+    "generalisation": Item(
+        "MLP on permuted digits, 15 tasks of 100 steps", _digits(e05_generalisation, tasks=15), MORE, real=False
+    ),
+    "after-escape": Item(
+        "MLP on digits, 10 stretches of 500 steps", _digits(e06_escape, steps=500, measure_every=500), MORE, False
+    ),
+    "streams": Item("MLP on digits, four streams", _streams, MORE, real=False),
+    "cnn": Item(
+        "CNN of half width on Tiny ImageNet at 32×32, 40 tasks of 500 steps",
+        _reduced("cnn", ("none", "layer, affine"), width=32, hidden=256),
+        (0,),
+    ),
+    "vit": Item(
+        "ViT of a quarter of the width on Tiny ImageNet at 32×32, 40 tasks of 500 steps",
+        _reduced("vit", ("none", "layer, affine"), width=96, heads=3),
+        (0,),
+    ),
+}
+
+
+def _cloning(data: str) -> dict[str, e01_cloning.Config]:
+    shared = e01_cloning.Config(data=data, base_epochs=20, log_every=5, norm="batch", regimes=REGIMES)
+    cells: Mapping[str, Mapping[str, Any]] = {
+        "mlp": {"epochs": 50, "seeds": SEEDS},
+        "cnn": {"epochs": 20, "seeds": (0,), "arch_settings": (("width", 8), ("hidden", 64))},
+        "vit": {"epochs": 10, "seeds": (0,), "arch_settings": (("width", 48), ("heads", 3)), "norm": "layer"},
+        "resnet18": {"epochs": 10, "seeds": (0,), "arch_settings": (("width", 8),)},
+    }
+    return {arch: dataclasses.replace(shared, arch=arch, **changes) for arch, changes in cells.items()}
+
+
+CLONING = Cloning(
+    "clones of an MLP at its published size and of CNN, ViT and ResNet-18 of an eighth of the width, on the first "
+    "5,085 images of CIFAR-10",
+    _cloning,
+)
+
+
+def item(name: str) -> Item:
+    """Return an item; a ValueError that lists the names for an unknown one."""
+    found: Item = choose("item", name, ITEMS)
+    return found
