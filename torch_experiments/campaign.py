@@ -10,7 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from torch_experiments import (
     e01_cloning,
@@ -20,10 +24,19 @@ from torch_experiments import (
     e05_generalisation,
     e06_escape,
     e07_streams,
+    experiments,
+    pixels,
+    records,
 )
+from torch_experiments.configuration import identity
 from torch_experiments.models import choose
 from torch_experiments.training import Config
 
+TINY_IMAGENET, CIFAR = (
+    "e7b5afce4798be40",
+    "89c34ed2c5384bb2",
+)  # fingerprints of the images that made the committed records
+RESULTS = Path(__file__).parents[1] / "results"
 SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
 REGIMES: tuple[e01_cloning.Regime, ...] = ("momentum", "adam", "noisy-elementwise", "dropout")
 PUBLISHED = "none, as published"
@@ -150,6 +163,37 @@ CLONING = Cloning(
     "5,085 images of CIFAR-10",
     _cloning,
 )
+
+
+class Found(NamedTuple):
+    """What there is of an item: measurements with the columns ``cell`` and ``seed``, and their environments."""
+
+    table: pa.Table
+    environments: Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def found(name: str, folder: Path = RESULTS) -> Found | None:
+    """Return the finished runs of an item, None if there are none; nothing is computed."""
+    chosen = item(name)
+    fingerprint = TINY_IMAGENET if chosen.real else pixels.load("digits").fingerprint
+    tables, environments = [], {}
+    for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
+        record = records.find(folder / name, identity(config, seed, fingerprint))
+        if record is not None:
+            tables.append(experiments.labelled(record, label))
+            environments[label, seed] = record.environment
+    return Found(pa.concat_tables(tables), environments) if tables else None
+
+
+def cloning(folder: Path = RESULTS) -> pa.Table | None:
+    """Return the finished runs of `CLONING` with a column ``arch``, None if there are none."""
+    tables = []
+    for arch, config in CLONING.configs("").items():
+        for seed, regime in product(config.seeds, config.regimes):
+            record = records.find(folder / "e01", e01_cloning.cell(config, seed, regime, CIFAR))
+            if record is not None:
+                tables.append(record.table.append_column("arch", pa.array([arch] * len(record.table))))
+    return pa.concat_tables(tables) if tables else None
 
 
 def item(name: str) -> Item:

@@ -153,7 +153,7 @@ def run(
         for seed in config.seeds:
             start: Pair | None = None
             for regime in config.regimes:
-                about = cell(config, seed, regime, task)
+                about = cell(config, seed, regime, task.fingerprint)
                 record = records.find(out, about) if out is not None else None
                 if record is None:
                     start = start or cloned(config, train_base(config, seed, task), task)
@@ -167,13 +167,13 @@ def run(
     return pa.concat_tables(tables)
 
 
-def cell(config: Config, seed: int, regime: str, task: Task) -> dict[str, Any]:
+def cell(config: Config, seed: int, regime: str, fingerprint: str) -> dict[str, Any]:
     """Return what identifies the record of one cell: all settings, the content of the data, seed and regime."""
     settings = dataclasses.asdict(config)
     for name in ("seeds", "regimes", "data"):
         del settings[name]
     settings["arch_settings"] = dict(sorted(config.arch_settings))
-    place = {"seed": seed, "regime": regime, "data": task.fingerprint}
+    place = {"seed": seed, "regime": regime, "data": fingerprint}
     return {"experiment": "e01_cloning", "revision": REVISION} | settings | place
 
 

@@ -93,7 +93,7 @@ def run(
     for label, config in configs.items():
         tick = _ticker(bar, label, config, len(seeds), options.get("stack", False))
         found = training.run(config, seeds, out, data=data[config.data], progress=tick, **options)
-        tables += [_labelled(record, label) for record in found]
+        tables += [labelled(record, label) for record in found]
     return pa.concat_tables(tables)
 
 
@@ -128,7 +128,8 @@ def changed(configs: Mapping[str, Config], **changes: Any) -> dict[str, Config]:
     return {label: dataclasses.replace(config, **given) for label, config in configs.items()}
 
 
-def _labelled(record: records.Record, label: str) -> pa.Table:
+def labelled(record: records.Record, label: str) -> pa.Table:
+    """Return the measurements of a record with the columns ``cell`` and ``seed``."""
     n = len(record.table)
     table = record.table.append_column("cell", pa.array([label] * n))
     return table.append_column("seed", pa.array([record.config["seed"]] * n, pa.int64()))
