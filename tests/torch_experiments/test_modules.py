@@ -608,3 +608,18 @@ def test_dropout_on_copied_features_breaks_errors_and_invariance():
 def test_dropout_on_inputs_and_after_the_last_copy_breaks_nothing():
     model = network(nn.Dropout(0.3), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3), nn.Dropout(0.3))
     assert trained_residual(model, randn(*FEATURES)) <= TRAINED
+
+
+@pytest.mark.claim("M1", "property")
+def test_pooling_to_one_pixel_in_channels_last():
+    model = network(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    holds(model, randn(*IMAGE).to(memory_format=torch.channels_last))
+
+
+def test_a_view_by_strides_that_swaps_axes_is_reported():
+    class Swapped(nn.Module):
+        def forward(self, x):
+            return x.clone().as_strided_((4, 4), (1, 4))
+
+    with pytest.raises(ValueError, match="not followed; use view, permute or reshape"):
+        clone(network(nn.Linear(4, 4), Swapped(), nn.Linear(4, 3)), example_inputs=randn(4, 4))

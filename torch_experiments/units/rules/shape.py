@@ -24,6 +24,17 @@ def view(call: Call) -> Value:
     return Value(axes, x.gauge)
 
 
+@operation("aten::as_strided_")
+def restrided(call: Call) -> Value:
+    """Return the value of a tensor whose axes of one entry get other strides, as pooling to 1×1 in channels-last."""
+    x, shape, strides = call.value(0), call.get("size"), call.get("stride")
+    wide = [(n, stride) for n, stride in zip(shape, strides, strict=True) if n != 1]
+    dense = [math.prod(n for n, _ in wide[k + 1 :]) for k in range(len(wide))]
+    if list(shape) != [axis.size for axis in x.axes] or [stride for _, stride in wide] != dense:
+        raise call.fail("it rearranges entries in a way that is not followed; use view, permute or reshape")
+    return Value(list(x.axes), x.gauge, x.source)
+
+
 def regroup(graph: Graph, axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
     """Return the axes of a view of ``axes`` as ``shape``."""
     if list(shape) == [axis.size for axis in axes]:
