@@ -26,7 +26,7 @@ def view(call: Call) -> Value:
 
 @operation("aten::as_strided_")
 def restrided(call: Call) -> Value:
-    """Return the value of a tensor whose axes of one entry get other strides, as pooling to 1×1 in channels-last."""
+    """Return the value of a tensor whose axes of one entry get other strides: pooling to 1×1, channels last."""
     x, shape, strides = call.value(0), call.get("size"), call.get("stride")
     wide = [(n, stride) for n, stride in zip(shape, strides, strict=True) if n != 1]
     dense = [math.prod(n for n, _ in wide[k + 1 :]) for k in range(len(wide))]
