@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.torch_experiments.test_clone import ARCHITECTURES, IMAGES, base_of
 from tests.torch_experiments.test_modules import network, randn, rng
-from torch_experiments import TraceError, certify, clone
+from torch_experiments import TraceError, certify, clone, diagnose
 from torch_experiments.certificates.certificate import copies
 from torch_experiments.cloning import expand, profiles
 from torch_experiments.models import mlp
@@ -187,3 +187,9 @@ def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.Mo
 def test_inputs_that_hold_no_batch_are_named(given, said):
     with pytest.raises(TraceError, match=said):
         certify(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), given)
+
+
+@pytest.mark.parametrize("examine", [certify, diagnose])
+def test_one_sample_without_an_axis_of_samples_is_refused(examine):
+    with pytest.raises(ValueError, match=r"no axis of samples .*; give a batch, such as x\[None\]"):
+        examine(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(4))

@@ -232,6 +232,11 @@ def same_device(model: nn.Module, inputs: Inputs) -> None:
             f"inputs: got {type(inputs).__name__}; give one batch: a tensor, a list or tuple of positional or a "
             "mapping of keyword arguments (of a DataLoader, next(iter(loader)))"
         )
+    if isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim < 2:
+        raise TraceError(
+            f"inputs: a tensor of shape {tuple(inputs.shape)} has no axis of samples before that of features; give "
+            "a batch, such as x[None]"
+        )
     first = next((p for p in model.named_parameters()), None)
     for tensor in flatten(inputs):
         if first is not None and tensor.device != first[1].device:
