@@ -73,6 +73,7 @@ def figures(
     list_: Annotated[bool, arg(name="list")] = False,
     profile: Literal["quick", "full"] = "quick",
     out: Path = Path("paper_figures/out"),
+    jobs: int = 1,
 ) -> None:
     """Compute, check and draw the figures.
 
@@ -81,10 +82,11 @@ def figures(
         list_: List the figures instead of drawing them.
         profile: How much to compute.
         out: Folder for the PDF and PNG files.
+        jobs: Figures made at once, each in a process of its own.
     """
     from paper_figures import registry
 
-    registry.main(names=names, list_=list_, profile=profile, out=out)
+    registry.main(names=names, list_=list_, profile=profile, out=out, jobs=jobs)
 
 
 @app.command
