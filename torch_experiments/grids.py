@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from rich.console import Console
 from rich.progress import Progress
@@ -31,6 +31,7 @@ from torch_experiments.models import choose
 from torch_experiments.training import Config
 
 AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
+HINTS = get_type_hints(Config)
 RETRIES = 2
 
 
@@ -67,9 +68,9 @@ def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) ->
 def _changed(config: Config, given: Mapping[str, Any]) -> Config:
     for name, value in given.items():
         default = choose("over", name, AXES)
-        allowed = (str, type(None)) if default is None else (type(default),)
-        if type(value) not in allowed:
-            raise ValueError(f"over: {name} got {value!r}; its values are like {default!r}")
+        if type(value) not in (_kind(name), type(default)):
+            like = f"like {default!r}" if default is not None else f"None and those of {_kind(name).__name__}"
+            raise ValueError(f"over: {name} got {value!r}; its values are {like}")
     changes = dict(given)
     if "remedy" in given:
         changes["remedy_settings"] = e04_remedies.SETTINGS.get(given["remedy"], ())
@@ -85,21 +86,33 @@ def axes_of(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     found = {}
     for text in texts:
         name, _, values = text.partition("=")
-        default = choose("over", name, AXES)
+        choose("over", name, AXES)
         if not values:
             raise ValueError(f"over: got {text!r}; write a field and its values, such as lr=1e-3,1e-4")
-        found[name] = tuple(_value(item, default) for item in values.split(","))
+        found[name] = tuple(_axis_value(item, name) for item in values.split(","))
     return found
 
 
-def _value(text: str, default: Any) -> Any:
-    if default is None or isinstance(default, str):
+def _kind(name: str) -> type:
+    """Return the type of a field's values but None."""
+    if AXES[name] is not None:
+        return type(AXES[name])
+    kind: type = next(kind for kind in get_args(HINTS[name]) if kind is not type(None))
+    return kind
+
+
+def _axis_value(text: str, name: str) -> Any:
+    return None if AXES[name] is None and text == "None" else _value(text, _kind(name))
+
+
+def _value(text: str, kind: type) -> Any:
+    if kind is str:
         return text
     try:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
-    return float(value) if isinstance(default, float) and type(value) is int else value
+    return float(value) if kind is float and type(value) is int else value
 
 
 def jobs(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> list[Job]:
@@ -186,6 +199,8 @@ def configs_of(
     names: Sequence[str], archs: Sequence[str], profile: str, data: str | None, axes: Mapping[str, Sequence[Any]]
 ) -> dict[str, Config]:
     """Return the grid over experiments, architectures and ``axes``; arguments as `main`."""
+    if experiments.CLONING in names:
+        raise ValueError(f"experiment: {experiments.CLONING} has no grid; use `lop run {experiments.CLONING}`")
     found = {}
     for name, arch in itertools.product(names, archs):
         for label, config in experiments.load(name).configs(profile, arch, data).items():
@@ -231,7 +246,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
     pairs = [text.partition("=") for text in texts]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise ValueError(f"options: got {wrong[0]!r}; write a name and a value, such as timeout_min=720")
-    return {name: _value(value, 0) for name, _, value in pairs}
+    return {name: _value(value, int) for name, _, value in pairs}
 
 
 def _watched(todo: Sequence[Job], engine: Engine, retries: int) -> list[Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -376,6 +377,7 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Sequential]] = {
     "resnet18": lambda shape, classes, **given: resnet18(classes, channels=shape[0], **given),
     "vit": lambda shape, classes, **given: vit(shape[1], classes, channels=shape[0], **given),
 }
+NOT_SETTINGS = ("inputs", "size", "classes", "channels", "norm", "affine", "activation", "dropout", "seed", "dtype")
 
 
 def build(
@@ -398,6 +400,13 @@ def build(
         return make(shape, classes, **settings, **given)
     except TypeError as error:
         raise ValueError(f"arch_settings: {error} (architecture {arch!r})") from error
+
+
+def settings_of(arch: str) -> tuple[str, ...]:
+    """Return the names of the sizes that ``arch`` takes as ``arch_settings``, such as width and depth."""
+    makers: Mapping[str, Callable[..., nn.Sequential]] = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "vit": vit}
+    names = inspect.signature(choose("arch", arch, makers)).parameters
+    return tuple(name for name in names if name not in NOT_SETTINGS)
 
 
 def linear(

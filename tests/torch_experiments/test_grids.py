@@ -240,13 +240,16 @@ def test_a_grid_is_every_combination_once():
 
 
 def test_axes_are_read_with_the_types_of_their_fields():
-    found = grids.axes_of(["lr=1,1e-4", "norm=none,layer", "affine=True,False", "steps=5", "activation=tanh"])
+    found = grids.axes_of(
+        ["lr=1,1e-4", "norm=none,layer", "affine=True,False", "steps=5", "activation=tanh,None", "size=4,None"]
+    )
     assert found == {
         "lr": (1.0, 1e-4),
         "norm": ("none", "layer"),
         "affine": (True, False),
         "steps": (5,),
-        "activation": ("tanh",),
+        "activation": ("tanh", None),
+        "size": (4, None),
     }
 
 
@@ -258,6 +261,8 @@ def test_axes_are_read_with_the_types_of_their_fields():
         ("lr", r"over: got 'lr'; write a field and its values, such as lr=1e-3,1e-4"),
         ("lr=fast", r"over: lr got 'fast'; its values are like 0.001"),
         ("affine=1", r"over: affine got 1; its values are like True"),
+        ("size=big", r"over: size got 'big'; its values are None and those of int"),
+        ("size=0", r"size: got 0; it has to be at least 1"),
         ("remedy=l3", r"remedy: got 'l3'; allowed are"),
     ],
 )
