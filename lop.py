@@ -377,6 +377,7 @@ def grid(
     options: tuple[str, ...] = (),
     retries: int = 2,
     threads: int = 1,
+    stack: bool = False,
     out: Path = Path("results/local"),
 ) -> None:
     """Run experiments on many processes or machines; the same command goes on where it was stopped.
@@ -399,13 +400,15 @@ def grid(
         options: Of the engine: slurm_partition=gpu gpus_per_node=1 timeout_min=720; address=auto num_gpus=0.25.
         retries: How often a failed run is tried again.
         threads: For torch on the CPU, in every run.
+        stack: Train all seeds of a cell at once, where it has neither batch norm nor dropout.
         out: Folder of records, checkpoints and logs, which all machines see.
     """
     from torch_experiments import grids
 
     changes = {"protocol": protocol, "precision": precision, "device": device}
     changes |= {"size": size, "measure_every": measure_every, "settings": settings}
-    where = {"engine": engine, "workers": workers, "options": options, "retries": retries, "threads": threads}
+    where = {"engine": engine, "workers": workers, "options": options, "retries": retries}
+    where |= {"threads": threads, "stack": stack}
     _guarded(lambda: _all_well(grids.main(names, arch, profile, seeds, data, out, over, changes, **where)))
 
 

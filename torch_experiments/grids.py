@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from torch_experiments import e04_remedies, engines, experiments, pixels, records, training
+from torch_experiments import e04_remedies, engines, experiments, pixels, records, remedies, training
 from torch_experiments.engines import Engine
 from torch_experiments.jobs import Job, Outcome
 from torch_experiments.models import choose
@@ -46,7 +46,7 @@ class Result:
     def row(self) -> tuple[str, ...]:
         """Return what `troubles` shows."""
         job, outcome = self.job, self.outcome
-        return job.label, str(job.seed), outcome.state, str(self.attempts), outcome.about, str(job.log)
+        return job.label, job.seeds, outcome.state, str(self.attempts), outcome.about, str(job.log)
 
 
 def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) -> dict[str, Config]:
@@ -115,25 +115,39 @@ def _value(text: str, kind: type) -> Any:
     return float(value) if kind is float and type(value) is int else value
 
 
-def jobs(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> list[Job]:
+def jobs(
+    configs: Mapping[str, Config], seeds: Sequence[int], out: Path, *, stack: bool = False, **options: Any
+) -> list[Job]:
     """Return a job for every configuration and seed, those of the first seed first; ``options`` are `Job`'s.
 
-    Paths are made absolute, since a job may run in another folder.
+    Paths are made absolute, since a job may run in another folder. With ``stack`` the seeds of a configuration are
+    one job, where they can be trained at once (`stackable`).
     """
     data = {config.data: pixels.load(config.data).fingerprint for config in configs.values()}
-    pairs = itertools.product(seeds, configs.items())
-    return [_job(label, config, seed, out.resolve(), data[config.data], options) for seed, (label, config) in pairs]
+    found = []
+    for seed, (label, config) in itertools.product(seeds, configs.items()):
+        together = stack and stackable(config)
+        if not together or seed == seeds[0]:
+            group = tuple(seeds) if together else (seed,)
+            found.append(_job(label, config, group, out.resolve(), data[config.data], options))
+    return found
 
 
-def _job(label: str, config: Config, seed: int, out: Path, fingerprint: str, options: Mapping[str, Any]) -> Job:
-    name = records.path(out, training.identity(config, seed, fingerprint)).stem
+def stackable(config: Config) -> bool:
+    """Return whether seeds can be trained at once: no batch norm, no dropout, no remedy that watches a network."""
+    remedy = remedies.make(config.remedy, **dict(config.remedy_settings))
+    return config.norm != "batch" and not config.dropout and not remedy.watches
+
+
+def _job(
+    label: str, config: Config, seeds: tuple[int, ...], out: Path, fingerprint: str, options: Mapping[str, Any]
+) -> Job:
+    names = tuple(records.path(out, training.identity(config, seed, fingerprint)).stem for seed in seeds)
     where = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
-    return Job(label, dataclasses.replace(config, data=where), seed, out, out / "logs" / f"{name}.log", **options)
-
-
-def finished(job: Job) -> bool:
-    """Return whether the record of ``job`` exists."""
-    return (job.out / f"{job.log.stem}.parquet").exists()
+    given = {"more": seeds[1:], "records": names, **options}
+    return Job(
+        label, dataclasses.replace(config, data=where), seeds[0], out, out / "logs" / f"{names[0]}.log", **given
+    )
 
 
 def run(
@@ -147,8 +161,8 @@ def run(
     Finished jobs are skipped. A failed or lost one is started again at once, ``retries`` times at most, and goes on
     at its last checkpoint. An interruption stops all jobs, which save themselves, before it is passed on.
     """
-    results = [Result(job, Outcome("skipped"), 0) for job in todo if finished(job)]
-    left = [job for job in todo if not finished(job)]
+    results = [Result(job, Outcome("skipped"), 0) for job in todo if job.finished]
+    left = [job for job in todo if not job.finished]
     pending = dict(zip(engine.start(left), ((job, 1) for job in left), strict=True))
     for result in results:
         note(result)
@@ -189,9 +203,7 @@ def troubles(results: Sequence[Result]) -> Table:
     for result in results:
         if result.outcome.state not in ("done", "skipped"):
             job, outcome = result.job, result.outcome
-            table.add_row(
-                job.label, str(job.seed), outcome.state, str(result.attempts), outcome.about, str(job.log)
-            )
+            table.add_row(job.label, job.seeds, outcome.state, str(result.attempts), outcome.about, str(job.log))
     return table
 
 
@@ -223,6 +235,7 @@ def main(
     options: Sequence[str],
     retries: int,
     threads: int,
+    stack: bool = False,
 ) -> bool:
     """Run a grid with a progress bar, print how it went, and return whether all runs have their record.
 
@@ -230,7 +243,7 @@ def main(
         ValueError: for names, axes, options or an engine that there are not; see `lop grid --help`.
     """
     configs = experiments.changed(configs_of(names, archs, profile, data, axes_of(over)), **changes)
-    todo = jobs(configs, _seeds(names, profile, seeds), out, threads=threads)
+    todo = jobs(configs, _seeds(names, profile, seeds), out, stack=stack, threads=threads)
     count = workers or max(1, (os.cpu_count() or 1) // threads)
     with _stoppable(), closing(engines.make(engine, count, out.resolve() / "logs", _options(options))) as where:
         results = _watched(todo, where, retries)
@@ -258,7 +271,7 @@ def _watched(todo: Sequence[Job], engine: Engine, retries: int) -> list[Result]:
 def _tick(bar: Progress, line: Any, result: Result) -> None:
     bar.advance(line)
     if not result.outcome.settled:
-        bar.print(f"{result.job.label}, seed {result.job.seed}: {result.outcome.state}; {result.outcome.about}")
+        bar.print(f"{result.job.label}, seed {result.job.seeds}: {result.outcome.state}; {result.outcome.about}")
 
 
 def _report(results: Sequence[Result]) -> bool:

@@ -295,6 +295,29 @@ def test_the_command_runs_a_grid_and_skips_it_the_second_time(tmp_path, capsys, 
     assert "Diverged" in capsys.readouterr().out
 
 
+def test_stacked_seeds_are_one_job_where_they_can_be(tmp_path):
+    watching = dataclasses.replace(SMALL, remedy="cbp")
+    cells = {"plain": SMALL, "batch": dataclasses.replace(SMALL, norm="batch"), "watching": watching}
+    todo = grids.jobs(cells | {"dropping": dataclasses.replace(SMALL, dropout=0.1)}, (2, 5), tmp_path, stack=True)
+    assert [(job.label, job.seeds) for job in todo] == [
+        ("plain", "2,5"),
+        *((label, seed) for seed in ("2", "5") for label in ("batch", "watching", "dropping")),
+    ]
+    assert len({job.log for job in todo}) == len(todo)
+
+
+def test_a_stacked_job_makes_the_records_of_its_seeds(tmp_path, local):
+    training.run(SMALL, [0], tmp_path, data=DATA)
+    todo = grids.jobs({"a": SMALL}, (0, 1, 2), tmp_path, stack=True)
+    assert not todo[0].finished
+    assert states(grids.run(todo, local)) == [("a", 0, "done", 1)]
+    found = [records.load(tmp_path / f"{name}.parquet") for name in todo[0].records]
+    assert [(r.config["seed"], r.environment["stacked"]) for r in found] == [(0, 1), (1, 2), (2, 2)]
+    alone = training.run(SMALL, [2], data=DATA)[0].table["value"].to_pylist()
+    assert found[2].table["value"].to_pylist() == pytest.approx(alone, rel=1e-4, abs=1e-4)
+    assert states(grids.run(todo, Fake())) == [("a", 0, "skipped", 0)]
+
+
 def test_jobs_go_through_seeds_first_and_name_their_files(tmp_path):
     todo = jobs_of(tmp_path, (4, 5), a=SMALL, b=LONG)
     assert [(job.label, job.seed) for job in todo] == [("a", 4), ("b", 4), ("a", 5), ("b", 5)]
