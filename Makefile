@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 figures: $(STAMP)  ## the claims table and every figure, on embedded data (PROFILE=quick|full)
 	$(BIN)/lop claims
-	$(BIN)/lop figures --profile $(PROFILE)
+	$(BIN)/lop figures --profile $(PROFILE) --jobs $(JOBS)
 
 test: $(STAMP)  ## all tests but the slow ones; their evidence goes to .build/evidence.json
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --evidence .build/evidence.json $(PYTEST)

@@ -73,6 +73,7 @@ def figures(
     list_: Annotated[bool, arg(name="list")] = False,
     profile: Literal["quick", "full"] = "quick",
     out: Path = Path("paper_figures/out"),
+    jobs: int = 1,
 ) -> None:
     """Compute, check and draw the figures.
 
@@ -81,10 +82,11 @@ def figures(
         list_: List the figures instead of drawing them.
         profile: How much to compute.
         out: Folder for the PDF and PNG files.
+        jobs: Figures made at once, each in a process of its own.
     """
     from paper_figures import registry
 
-    registry.main(names=names, list_=list_, profile=profile, out=out)
+    registry.main(names=names, list_=list_, profile=profile, out=out, jobs=jobs)
 
 
 @app.command
@@ -175,16 +177,19 @@ def run(
     protocol: Literal["corrected", "published"] | None = None,
     precision: Literal["float32", "float64", "tf32", "bf16"] | None = None,
     device: str | None = None,
+    size: int | None = None,
+    measure_every: int | None = None,
+    settings: str = "{}",
     threads: int = 1,
     stack: bool = False,
     resume: bool = False,
     ddp: bool = False,
     out: Path = Path("results/local"),
 ) -> None:
-    """Run experiments of continual training; finished runs are read, unfinished ones go on with --resume.
+    """Run experiments; finished runs are read, unfinished ones go on with --resume.
 
     Args:
-        names: Experiments, such as e02.
+        names: Experiments, such as e02. e01, of clones, has the profiles quick and paper and not all options.
         list_: List the experiments instead.
         arch: The network.
         profile: How long: quick on digits; text, medium, paper on Tiny ImageNet with 500, 2000, 10000 steps a task.
@@ -193,6 +198,9 @@ def run(
         protocol: As published, or corrected (the default).
         precision: Of the arithmetic; tf32 and bf16 on a GPU.
         device: Such as cuda.
+        size: Edge in pixels to which images are reduced.
+        measure_every: Steps between measurements.
+        settings: Sizes of the network over those of the experiment, as JSON, such as '{"width": 64, "depth": 3}'.
         threads: For torch on the CPU.
         stack: Train all seeds at once.
         resume: Go on from the last checkpoint.
@@ -206,6 +214,7 @@ def run(
         _show(experiments.listing())
         return
     changes = {"protocol": protocol, "precision": precision, "device": device}
+    changes |= {"size": size, "measure_every": measure_every, "settings": settings}
     options = {"stack": stack, "resume": resume, "threads": threads, "ddp": ddp}
     _guarded(lambda: experiments.main(names, arch, profile, seeds, data, out, changes, **options))
 
@@ -360,11 +369,15 @@ def grid(
     protocol: Literal["corrected", "published"] | None = None,
     precision: Literal["float32", "float64", "tf32", "bf16"] | None = None,
     device: str | None = None,
+    size: int | None = None,
+    measure_every: int | None = None,
+    settings: str = "{}",
     engine: Literal["local", "slurm", "ray"] = "local",
     workers: int | None = None,
     options: tuple[str, ...] = (),
     retries: int = 2,
     threads: int = 1,
+    stack: bool = False,
     out: Path = Path("results/local"),
 ) -> None:
     """Run experiments on many processes or machines; the same command goes on where it was stopped.
@@ -379,17 +392,23 @@ def grid(
         protocol: As published, or corrected (the default).
         precision: Of the arithmetic; tf32 and bf16 on a GPU.
         device: Such as cuda.
+        size: Edge in pixels to which images are reduced.
+        measure_every: Steps between measurements.
+        settings: Sizes of the networks over those of the experiments, as JSON, such as '{"width": 64}'.
         engine: Processes of this machine, a Slurm cluster, or a Ray cluster.
         workers: Runs at once; as many as there are cores if not given.
         options: Of the engine: slurm_partition=gpu gpus_per_node=1 timeout_min=720; address=auto num_gpus=0.25.
         retries: How often a failed run is tried again.
         threads: For torch on the CPU, in every run.
+        stack: Train all seeds of a cell at once, where it has neither batch norm nor dropout.
         out: Folder of records, checkpoints and logs, which all machines see.
     """
     from torch_experiments import grids
 
     changes = {"protocol": protocol, "precision": precision, "device": device}
-    where = {"engine": engine, "workers": workers, "options": options, "retries": retries, "threads": threads}
+    changes |= {"size": size, "measure_every": measure_every, "settings": settings}
+    where = {"engine": engine, "workers": workers, "options": options, "retries": retries}
+    where |= {"threads": threads, "stack": stack}
     _guarded(lambda: _all_well(grids.main(names, arch, profile, seeds, data, out, over, changes, **where)))
 
 

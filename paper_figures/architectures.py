@@ -35,14 +35,9 @@ ROWS = ("1 − score", "1 − score, at the end", "training loss")
 DEEPEST, SHALLOWEST = 1e-10, 1.0
 SPARED = {"cnn": -1, "resnet18": -2}  # layers before these last ones, those on which dropout acts
 
-TRAINING = Config(base_epochs=3, log_every=1, lr=0.05, probe=200, dtype="float64", regimes=(*KEPT, *LEFT))
+TRAINING = dataclasses.replace(e01_cloning.SHORT, regimes=(*KEPT, *LEFT))
 SIZES: Mapping[Profile, Mapping[str, Mapping[str, Any]]] = {
-    "quick": {
-        "mlp": {"width": 64, "depth": 4},
-        "cnn": {"width": 8, "depth": 2, "hidden": 32},
-        "resnet18": {"width": 4},
-        "vit": {"patch": 4, "width": 16, "depth": 2, "heads": 2},
-    },
+    "quick": e01_cloning.SMALL,
     "full": {
         "mlp": {},
         "cnn": {"width": 32},
@@ -51,7 +46,7 @@ SIZES: Mapping[Profile, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 EPOCHS: Mapping[Profile, Mapping[str, int]] = {
-    "quick": {"mlp": 6, "cnn": 6, "resnet18": 2, "vit": 6},
+    "quick": e01_cloning.EPOCHS,
     "full": dict.fromkeys(LABELS, 50),
 }
 

@@ -9,17 +9,19 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Any, NamedTuple, Protocol, cast, get_args
 
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from paper_figures import style
+from paper_figures import parallel, style
 from paper_figures.captions import CaptionError
 from paper_figures.results import RESULTS, Profile
 
@@ -54,6 +56,19 @@ FIGURES = (
     "generalisation",
     "after_escape",
     "streams",
+)
+LONGEST = (  # started first where several are made at once
+    "remedies",
+    "symptoms",
+    "normalisation",
+    "cloning",
+    "architectures",
+    "after_escape",
+    "streams",
+    "bitflip",
+    "generalisation",
+    "optimizers",
+    "certificate_cost",
 )
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files
@@ -120,42 +135,87 @@ def png(figure: Drawable, data: Any) -> bytes:
     return buffer.getvalue()
 
 
+class Made(NamedTuple):
+    """How a figure ended: the files written, or what is untrue of its caption, and seconds."""
+
+    paths: list[Path]
+    untrue: str
+    seconds: float
+
+
 def main(
     names: Sequence[str] = (),
     list_: bool = False,
     profile: Profile = "quick",
     out: Path = OUT,
     results: Path = RESULTS,
+    jobs: int = 1,
 ) -> None:
-    """Make the figures `names`, all if none is named, or list them.
+    """Make the figures `names`, all if none is named, `jobs` at a time, or list them.
 
-    Exits with 1 if a caption is untrue, after making the others, and with 2 if a name is unknown.
+    Exits with 1 if a caption is untrue, after making the others, and with 2 if a name is unknown or `jobs` below 1.
     """
     console = Console(width=None if sys.stdout.isatty() else 100)
     try:
         chosen = [load(name) for name in dict.fromkeys(names or FIGURES)]
+        if jobs < 1:
+            raise ValueError(f"jobs: got {jobs}; it has to be at least 1")
     except ValueError as error:
         sys.stderr.write(f"lop: {error}\n")
         sys.exit(2)
     if list_:
         console.print(_listing(chosen))
         return
-    failures = [name for name in (_announced(console, figure, profile, out, results) for figure in chosen) if name]
-    if failures:
+    act = partial(_made, profile=profile, out=out, results=results)
+    made = _one_by_one(console, chosen, act) if jobs == 1 else _at_once(console, chosen, act, jobs)
+    if any(found.untrue for found in made):
         sys.exit(1)
 
 
-def _announced(console: Console, figure: Drawable, profile: Profile, out: Path, results: Path) -> str | None:
-    """Make one figure and say so; return its name if its caption is untrue."""
-    console.print(f"[bold]{figure.NAME}[/bold]  {figure.TITLE}")
-    start = time.perf_counter()
+def _made(name: str, profile: Profile, out: Path, results: Path) -> Made:
+    start, paths, untrue = time.perf_counter(), list[Path](), ""
     try:
-        paths = make(figure.NAME, profile, out, results)
+        paths = make(name, profile, out, results)
     except CaptionError as error:
-        console.print(f"  ✗ {error}", style="red", markup=False)
-        return figure.NAME
-    console.print(f"  ✓ {' '.join(map(str, paths))}  {time.perf_counter() - start:.1f} s", markup=False)
-    return None
+        untrue = str(error)
+    return Made(paths, untrue, time.perf_counter() - start)
+
+
+def _one_by_one(console: Console, figures: Sequence[Drawable], act: Callable[[str], Made]) -> list[Made]:
+    made = []
+    for figure in figures:
+        _announce(console, figure)
+        made.append(act(figure.NAME))
+        _tell(console, made[-1])
+    return made
+
+
+def _at_once(console: Console, figures: Sequence[Drawable], act: Callable[[str], Made], jobs: int) -> list[Made]:
+    """Make figures side by side, the longest first; each one's lines appear when it is done."""
+    made, titled = [], {figure.NAME: figure for figure in figures}
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    order = sorted(titled, key=lambda name: ranks.get(name, len(ranks)))
+    with (
+        Progress(console=console, disable=not console.is_terminal, transient=True) as bar,
+        closing(parallel.spread(act, order, jobs)) as ended,
+    ):
+        for name, found, printed in bar.track(ended, total=len(order), description="figures"):
+            _announce(console, titled[name])
+            console.out(printed, end="", highlight=False)
+            _tell(console, found)
+            made.append(found)
+    return made
+
+
+def _announce(console: Console, figure: Drawable) -> None:
+    console.print(f"[bold]{figure.NAME}[/bold]  {figure.TITLE}")
+
+
+def _tell(console: Console, made: Made) -> None:
+    if made.untrue:
+        console.print(f"  ✗ {made.untrue}", style="red", markup=False)
+    else:
+        console.print(f"  ✓ {' '.join(map(str, made.paths))}  {made.seconds:.1f} s", markup=False)
 
 
 def _listing(figures: Sequence[Drawable]) -> Table:

@@ -37,6 +37,8 @@ from torch_experiments.units.layout import Layout, Profile
 Regime = Literal["sgd", "momentum", "adam", "noisy-elementwise", "noisy-normwise", "dropout"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+NAME = "e01"
+TITLE = "clones under SGD, momentum, Adam, noise and dropout: do the copies stay equal?"
 REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
 WHOLE = 0
 
@@ -105,6 +107,17 @@ PROFILES: Mapping[str, Config] = {
 }
 
 
+SHORT = Config(base_epochs=3, log_every=1, lr=0.05, probe=200, dtype="float64", seeds=(0,))
+EPOCHS: Mapping[str, int] = {"mlp": 6, "cnn": 6, "resnet18": 2, "vit": 6}  # of `SHORT` with `SMALL` networks
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "mlp": {"width": 64, "depth": 4},
+    "cnn": {"width": 8, "depth": 2, "hidden": 32},
+    "resnet18": {"width": 4},
+    "vit": {"patch": 4, "width": 16, "depth": 2, "heads": 2},
+}
+SEEDS: Mapping[str, tuple[int, ...]] = {"quick": SHORT.seeds, "paper": PROFILES["full"].seeds}
+
+
 class Batch(NamedTuple):
     """Images and class indices."""
 
@@ -128,6 +141,27 @@ class Task(NamedTuple):
     probe: Batch
     classes: int
     fingerprint: str
+
+
+def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
+    """Return the configuration of an architecture, with batch norm or, for the ViT, layer norm, as in JL25.
+
+    ``quick`` trains a small network on the digits for seconds to minutes, ``paper`` one of its published size
+    for 500 epochs.
+
+    Raises:
+        ValueError: for another profile, or ``paper`` without data.
+    """
+    norm = "layer" if arch == "vit" else "batch"
+    if profile == "quick":
+        settings, epochs = tuple(SMALL[arch].items()), EPOCHS[arch]
+        given: dict[str, Any] = {"arch_settings": settings, "epochs": epochs, "data": data or "digits"}
+        return {arch: dataclasses.replace(SHORT, arch=arch, norm=norm, **given)}
+    if profile != "paper":
+        raise ValueError(f"profile: got {profile!r}; e01 has 'quick' and 'paper'")
+    if data is None:
+        raise ValueError("data: the profile 'paper' needs images: --data FOLDER, see `lop data info`")
+    return {arch: dataclasses.replace(PROFILES["full"], arch=arch, norm=norm, data=data)}
 
 
 def run(
@@ -348,7 +382,7 @@ def main(
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     table = run(dataclasses.replace(PROFILES[profile], data=data, **changes), out, progress=True)
-    Console().print(_summary(table))
+    Console().print(summary(table))
 
 
 def _continued(config: Config, seed: int, regime: str, task: Task, model: nn.Sequential) -> Iterator[int]:
@@ -403,7 +437,8 @@ def _ticker(bar: Progress, config: Config) -> Callable[[int], None]:
     return partial(bar.advance, bar.add_task("cloning", total=total))
 
 
-def _summary(table: pa.Table) -> Table:
+def summary(table: pa.Table) -> Table:
+    """Return the values at the end, means over seeds, a row a regime and network."""
     shown = ("train_loss", "test_accuracy", "forward_score", "backward_score", "shannon_rank", "coset_residual")
     values = {(v["regime"], v["network"], v["metric"]): v["mean"] for v in end_values(table)}
     view = Table("regime", "network", *shown)

@@ -15,7 +15,7 @@ from torch_experiments.training import Config, Settings
 NAME = "e04"
 TITLE = "remedies against a fresh network for every task: accuracy while learning, over the tasks"
 SEEDS: Mapping[str, tuple[int, ...]] = {"quick": (0,)}
-TASKS = 15  # of the quick profile
+TASKS = 10  # of the quick profile
 SETTINGS: Mapping[str, Settings] = {
     "none": (),
     "fresh": (),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +30,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from torch_experiments import fetch, parallel, pixels, records, training
+from torch_experiments import e01_cloning, fetch, models, parallel, pixels, records, training
 from torch_experiments.diagnostics.distributed import leads
 from torch_experiments.models import choose
-from torch_experiments.training import Config
+from torch_experiments.training import Config, Settings
 
 EXPERIMENTS: Mapping[str, str] = {
     "e02": "e02_symptoms",
@@ -42,6 +43,10 @@ EXPERIMENTS: Mapping[str, str] = {
     "e06": "e06_escape",
     "e07": "e07_streams",
 }
+CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of tasks
+WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
+C = TypeVar("C", Config, e01_cloning.Config)
+EXAMPLE = """'{"width": 64}'"""
 PROFILES = ("quick", "text", "medium", "paper")
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -52,12 +57,13 @@ class Experiment(Protocol):
     NAME: str
     TITLE: str
     SEEDS: Mapping[str, tuple[int, ...]]
-    configs: Callable[..., dict[str, Config]]
+    configs: Callable[..., dict[str, Any]]
 
 
 def load(name: str) -> Experiment:
     """Return the module of an experiment; a ValueError that lists the names for an unknown one."""
-    module: Any = import_module(f"torch_experiments.{choose('experiment', name, EXPERIMENTS)}")
+    known = {CLONING: "e01_cloning", **EXPERIMENTS}
+    module: Any = import_module(f"torch_experiments.{choose('experiment', name, known)}")
     return module
 
 
@@ -122,10 +128,39 @@ class Rate(ProgressColumn):
         return Text(f"{task.speed:,.1f} steps/s" if task.speed else "")
 
 
-def changed(configs: Mapping[str, Config], **changes: Any) -> dict[str, Config]:
-    """Return the configurations with the given fields changed, None meaning as it was."""
+def changed(configs: Mapping[str, C], settings: str = "{}", **changes: Any) -> dict[str, C]:
+    """Return the configurations with the given fields changed, None meaning as it was.
+
+    Args:
+        configs: by label, of one kind.
+        settings: a JSON object that is merged over their ``arch_settings``.
+        changes: the fields.
+
+    Raises:
+        ValueError: for a value or a setting that does not exist.
+    """
     given = {name: value for name, value in changes.items() if value is not None}
-    return {label: dataclasses.replace(config, **given) for label, config in configs.items()}
+    own = _json(settings)
+    return {label: dataclasses.replace(c, **given, arch_settings=_merged(c, own)) for label, c in configs.items()}
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"settings: {text!r} is no JSON ({error}); write for instance {EXAMPLE}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"settings: got {text!r}; it has to be a JSON object, such as {EXAMPLE}")
+    return found
+
+
+def _merged(config: Any, own: Mapping[str, Any]) -> Settings:
+    """Return ``arch_settings`` with ``own`` over them; lists become tuples."""
+    allowed = (*models.settings_of(config.arch), *(["clones"] if isinstance(config, Config) else []))
+    for name in own:
+        choose("settings", name, dict.fromkeys(allowed))
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
+    return tuple((dict(config.arch_settings) | given).items())
 
 
 def labelled(record: records.Record, label: str) -> pa.Table:
@@ -158,20 +193,43 @@ def main(
 ) -> None:
     """Run the experiments ``names`` with a progress bar and print their end values; see `lop run --help`."""
     torch.set_num_threads(threads)
+    if CLONING in names:
+        refuse({**changes, **options, "ddp": ddp})
     with parallel.joined(ddp):
         for name in names:
             experiment = load(name)
-            chosen = changed(experiment.configs(profile, arch, data), **changes)
             which = seeds_of(seeds) if seeds else experiment.SEEDS.get(profile, SEEDS)
-            with progress_bar() as bar:
-                table = run(chosen, which, out, bar=bar, **options)
-            Console(width=None if sys.stdout.isatty() else 100, quiet=not leads()).print(summary(table))
+            configs = experiment.configs(profile, arch, data)
+            if name == CLONING:
+                view = _clones(configs, which, out, changes)
+            else:
+                with progress_bar() as bar:
+                    view = summary(run(changed(configs, **changes), which, out, bar=bar, **options))
+            Console(width=None if sys.stdout.isatty() else 100, quiet=not leads()).print(view)
+
+
+def refuse(options: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names the first given option that experiment 1 does not have."""
+    for name in WITHOUT:
+        if options.get(name) not in (None, False):
+            raise ValueError(f"{name}: {CLONING} does not have it; leave out --{name.replace('_', '-')}")
+    if options.get("precision") not in (None, *e01_cloning.DTYPES):
+        raise ValueError(f"precision: got {options['precision']!r}; {CLONING} has 'float32' and 'float64'")
+
+
+def _clones(
+    configs: Mapping[str, e01_cloning.Config], seeds: Sequence[int], out: Path, changes: Mapping[str, Any]
+) -> Table:
+    """Return what the one configuration of experiment 1 gives."""
+    given = {"device": changes.get("device"), "dtype": changes.get("precision"), "seeds": tuple(seeds)}
+    (config,) = changed(configs, changes.get("settings", "{}"), **given).values()
+    return e01_cloning.summary(e01_cloning.run(config, out, progress=True))
 
 
 def listing() -> Table:
     """Return the experiments with their titles."""
     table = Table("name", "shows")
-    for name in EXPERIMENTS:
+    for name in (CLONING, *EXPERIMENTS):
         table.add_row(name, load(name).TITLE)
     return table
 

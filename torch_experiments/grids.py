@@ -18,19 +18,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from torch_experiments import e04_remedies, engines, experiments, pixels, records, training
+from torch_experiments import e04_remedies, engines, experiments, pixels, records, remedies, training
 from torch_experiments.engines import Engine
 from torch_experiments.jobs import Job, Outcome
 from torch_experiments.models import choose
 from torch_experiments.training import Config
 
 AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
+HINTS = get_type_hints(Config)
 RETRIES = 2
 
 
@@ -45,7 +46,7 @@ class Result:
     def row(self) -> tuple[str, ...]:
         """Return what `troubles` shows."""
         job, outcome = self.job, self.outcome
-        return job.label, str(job.seed), outcome.state, str(self.attempts), outcome.about, str(job.log)
+        return job.label, job.seeds, outcome.state, str(self.attempts), outcome.about, str(job.log)
 
 
 def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) -> dict[str, Config]:
@@ -67,9 +68,9 @@ def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) ->
 def _changed(config: Config, given: Mapping[str, Any]) -> Config:
     for name, value in given.items():
         default = choose("over", name, AXES)
-        allowed = (str, type(None)) if default is None else (type(default),)
-        if type(value) not in allowed:
-            raise ValueError(f"over: {name} got {value!r}; its values are like {default!r}")
+        if type(value) not in (_kind(name), type(default)):
+            like = f"like {default!r}" if default is not None else f"None and those of {_kind(name).__name__}"
+            raise ValueError(f"over: {name} got {value!r}; its values are {like}")
     changes = dict(given)
     if "remedy" in given:
         changes["remedy_settings"] = e04_remedies.SETTINGS.get(given["remedy"], ())
@@ -85,42 +86,68 @@ def axes_of(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     found = {}
     for text in texts:
         name, _, values = text.partition("=")
-        default = choose("over", name, AXES)
+        choose("over", name, AXES)
         if not values:
             raise ValueError(f"over: got {text!r}; write a field and its values, such as lr=1e-3,1e-4")
-        found[name] = tuple(_value(item, default) for item in values.split(","))
+        found[name] = tuple(_axis_value(item, name) for item in values.split(","))
     return found
 
 
-def _value(text: str, default: Any) -> Any:
-    if default is None or isinstance(default, str):
+def _kind(name: str) -> type:
+    """Return the type of a field's values but None."""
+    if AXES[name] is not None:
+        return type(AXES[name])
+    kind: type = next(kind for kind in get_args(HINTS[name]) if kind is not type(None))
+    return kind
+
+
+def _axis_value(text: str, name: str) -> Any:
+    return None if AXES[name] is None and text == "None" else _value(text, _kind(name))
+
+
+def _value(text: str, kind: type) -> Any:
+    if kind is str:
         return text
     try:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
-    return float(value) if isinstance(default, float) and type(value) is int else value
+    return float(value) if kind is float and type(value) is int else value
 
 
-def jobs(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> list[Job]:
+def jobs(
+    configs: Mapping[str, Config], seeds: Sequence[int], out: Path, *, stack: bool = False, **options: Any
+) -> list[Job]:
     """Return a job for every configuration and seed, those of the first seed first; ``options`` are `Job`'s.
 
-    Paths are made absolute, since a job may run in another folder.
+    Paths are made absolute, since a job may run in another folder. With ``stack`` the seeds of a configuration are
+    one job, where they can be trained at once (`stackable`).
     """
     data = {config.data: pixels.load(config.data).fingerprint for config in configs.values()}
-    pairs = itertools.product(seeds, configs.items())
-    return [_job(label, config, seed, out.resolve(), data[config.data], options) for seed, (label, config) in pairs]
+    found = []
+    for seed, (label, config) in itertools.product(seeds, configs.items()):
+        together = stack and stackable(config)
+        if not together or seed == seeds[0]:
+            group = tuple(seeds) if together else (seed,)
+            found.append(_job(label, config, group, out.resolve(), data[config.data], options))
+    return found
 
 
-def _job(label: str, config: Config, seed: int, out: Path, fingerprint: str, options: Mapping[str, Any]) -> Job:
-    name = records.path(out, training.identity(config, seed, fingerprint)).stem
+def stackable(config: Config) -> bool:
+    """Return whether seeds can be trained at once: no batch norm, no dropout, no remedy that watches a network."""
+    remedy = remedies.make(config.remedy, **dict(config.remedy_settings))
+    return config.norm != "batch" and not config.dropout and not remedy.watches
+
+
+def _job(
+    label: str, config: Config, seeds: tuple[int, ...], out: Path, fingerprint: str, options: Mapping[str, Any]
+) -> Job:
+    names = tuple(records.path(out, training.identity(config, seed, fingerprint)).stem for seed in seeds)
     where = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
-    return Job(label, dataclasses.replace(config, data=where), seed, out, out / "logs" / f"{name}.log", **options)
-
-
-def finished(job: Job) -> bool:
-    """Return whether the record of ``job`` exists."""
-    return (job.out / f"{job.log.stem}.parquet").exists()
+    given = {"more": seeds[1:], "records": names, **options}
+    return Job(
+        label, dataclasses.replace(config, data=where), seeds[0], out, out / "logs" / f"{names[0]}.log", **given
+    )
 
 
 def run(
@@ -134,8 +161,8 @@ def run(
     Finished jobs are skipped. A failed or lost one is started again at once, ``retries`` times at most, and goes on
     at its last checkpoint. An interruption stops all jobs, which save themselves, before it is passed on.
     """
-    results = [Result(job, Outcome("skipped"), 0) for job in todo if finished(job)]
-    left = [job for job in todo if not finished(job)]
+    results = [Result(job, Outcome("skipped"), 0) for job in todo if job.finished]
+    left = [job for job in todo if not job.finished]
     pending = dict(zip(engine.start(left), ((job, 1) for job in left), strict=True))
     for result in results:
         note(result)
@@ -176,9 +203,7 @@ def troubles(results: Sequence[Result]) -> Table:
     for result in results:
         if result.outcome.state not in ("done", "skipped"):
             job, outcome = result.job, result.outcome
-            table.add_row(
-                job.label, str(job.seed), outcome.state, str(result.attempts), outcome.about, str(job.log)
-            )
+            table.add_row(job.label, job.seeds, outcome.state, str(result.attempts), outcome.about, str(job.log))
     return table
 
 
@@ -186,6 +211,8 @@ def configs_of(
     names: Sequence[str], archs: Sequence[str], profile: str, data: str | None, axes: Mapping[str, Sequence[Any]]
 ) -> dict[str, Config]:
     """Return the grid over experiments, architectures and ``axes``; arguments as `main`."""
+    if experiments.CLONING in names:
+        raise ValueError(f"experiment: {experiments.CLONING} has no grid; use `lop run {experiments.CLONING}`")
     found = {}
     for name, arch in itertools.product(names, archs):
         for label, config in experiments.load(name).configs(profile, arch, data).items():
@@ -208,6 +235,7 @@ def main(
     options: Sequence[str],
     retries: int,
     threads: int,
+    stack: bool = False,
 ) -> bool:
     """Run a grid with a progress bar, print how it went, and return whether all runs have their record.
 
@@ -215,7 +243,7 @@ def main(
         ValueError: for names, axes, options or an engine that there are not; see `lop grid --help`.
     """
     configs = experiments.changed(configs_of(names, archs, profile, data, axes_of(over)), **changes)
-    todo = jobs(configs, _seeds(names, profile, seeds), out, threads=threads)
+    todo = jobs(configs, _seeds(names, profile, seeds), out, stack=stack, threads=threads)
     count = workers or max(1, (os.cpu_count() or 1) // threads)
     with _stoppable(), closing(engines.make(engine, count, out.resolve() / "logs", _options(options))) as where:
         results = _watched(todo, where, retries)
@@ -231,7 +259,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
     pairs = [text.partition("=") for text in texts]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise ValueError(f"options: got {wrong[0]!r}; write a name and a value, such as timeout_min=720")
-    return {name: _value(value, 0) for name, _, value in pairs}
+    return {name: _value(value, int) for name, _, value in pairs}
 
 
 def _watched(todo: Sequence[Job], engine: Engine, retries: int) -> list[Result]:
@@ -243,7 +271,7 @@ def _watched(todo: Sequence[Job], engine: Engine, retries: int) -> list[Result]:
 def _tick(bar: Progress, line: Any, result: Result) -> None:
     bar.advance(line)
     if not result.outcome.settled:
-        bar.print(f"{result.job.label}, seed {result.job.seed}: {result.outcome.state}; {result.outcome.about}")
+        bar.print(f"{result.job.label}, seed {result.job.seeds}: {result.outcome.state}; {result.outcome.about}")
 
 
 def _report(results: Sequence[Result]) -> bool:

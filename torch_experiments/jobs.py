@@ -19,7 +19,7 @@ State = Literal["done", "skipped", "failed", "lost", "in use", "stopped"]
 
 @dataclass(frozen=True)
 class Job:
-    """A run: one configuration and one seed.
+    """A run: one configuration and one seed, or several seeds at once.
 
     Attributes:
         label: of the cell, for people.
@@ -28,6 +28,8 @@ class Job:
         log: file that gets what the run prints and the tracebacks of its errors.
         threads: of torch on the CPU.
         checkpoint_every: seconds.
+        more: further seeds, trained at once with the first (`torch_experiments.stacking`).
+        records: names of the records that it makes, without suffix; that of the log if empty.
     """
 
     label: str
@@ -37,6 +39,18 @@ class Job:
     log: Path
     threads: int = 1
     checkpoint_every: float = 120.0
+    more: tuple[int, ...] = ()
+    records: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> str:
+        """Return the seeds for people."""
+        return ",".join(map(str, (self.seed, *self.more)))
+
+    @property
+    def finished(self) -> bool:
+        """Return whether all its records exist."""
+        return all((self.out / f"{name}.parquet").exists() for name in self.records or (self.log.stem,))
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,8 @@ def attempt(job: Job) -> Outcome:
 
 def _settled(job: Job) -> Outcome:
     try:
-        training.run(job.config, [job.seed], job.out, checkpoint_every=job.checkpoint_every)
+        seeds, stack = (job.seed, *job.more), bool(job.more)
+        training.run(job.config, seeds, job.out, stack=stack, checkpoint_every=job.checkpoint_every)
     except (Stopped, KeyboardInterrupt):
         return Outcome("stopped")
     except InUse as error:

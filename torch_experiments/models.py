@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -185,6 +186,14 @@ class BasicBlock(nn.Module):
         return self.act2(y + self.shortcut(x))
 
 
+class GlobalMean(nn.AdaptiveAvgPool2d):
+    """The mean over all positions; unlike its base it moves no strides, which no trace could follow on a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[batch, channels, 1, 1]``."""
+        return x.mean(dim=(-1, -2), keepdim=True)
+
+
 @torch.random.fork_rng(devices=[])
 def resnet18(
     classes: int = 200,
@@ -239,7 +248,7 @@ def resnet18(
         layers.append((f"stage{k + 1}", nn.Sequential(*stage)))
         inputs = outputs
     generator = torch.Generator().manual_seed(seed)
-    layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("drop", nn.Dropout(dropout))]
+    layers += [("pool", GlobalMean(1)), ("flatten", nn.Flatten()), ("drop", nn.Dropout(dropout))]
     model = nn.Sequential(OrderedDict(layers)).apply(lambda module: _kaiming(module, generator))
     model.add_module("head", linear(inputs, classes, generator=generator, dtype=dtype))
     return model
@@ -376,6 +385,7 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Sequential]] = {
     "resnet18": lambda shape, classes, **given: resnet18(classes, channels=shape[0], **given),
     "vit": lambda shape, classes, **given: vit(shape[1], classes, channels=shape[0], **given),
 }
+NOT_SETTINGS = ("inputs", "size", "classes", "channels", "norm", "affine", "activation", "dropout", "seed", "dtype")
 
 
 def build(
@@ -398,6 +408,13 @@ def build(
         return make(shape, classes, **settings, **given)
     except TypeError as error:
         raise ValueError(f"arch_settings: {error} (architecture {arch!r})") from error
+
+
+def settings_of(arch: str) -> tuple[str, ...]:
+    """Return the names of the sizes that ``arch`` takes as ``arch_settings``, such as width and depth."""
+    makers: Mapping[str, Callable[..., nn.Sequential]] = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "vit": vit}
+    names = inspect.signature(choose("arch", arch, makers)).parameters
+    return tuple(name for name in names if name not in NOT_SETTINGS)
 
 
 def linear(

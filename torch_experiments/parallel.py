@@ -112,7 +112,7 @@ class Parallel(Separate):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs ``[1, part of the batch, outputs]``."""
-        found: Tensor = self.parallel(x[0])[None]
+        found: Tensor = self.parallel(self._ordered(x[0]))[None]
         return found
 
 

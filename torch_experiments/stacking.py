@@ -97,15 +97,21 @@ class Engine(Protocol):
 
 
 class Separate:
-    """One network."""
+    """One network; convolutional ones keep their tensors in the order that is fast on their device."""
 
     def __init__(self, models: Sequence[nn.Module], make: Make) -> None:
         (self.model,) = self.models = models
+        self.order = fast_order(self.model)
+        for parameter in self.model.parameters():
+            parameter.data = self._ordered(parameter.data)
         self.optimizer = make(list(self.model.parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs ``[1, batch, outputs]``."""
-        return self.model(x[0])[None]
+        return self.model(self._ordered(x[0]))[None]
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        return x if self.order is None or x.ndim != 4 else x.contiguous(memory_format=self.order)
 
     def step(self, loss: Tensor, edit: Callable[[], None] | None = None) -> None:
         """Take one step."""
@@ -175,6 +181,15 @@ class Stacked:
             for name, parameter in model.named_parameters():
                 gradient = self.stack[name].grad
                 parameter.grad = None if gradient is None else gradient[s]
+
+
+def fast_order(model: nn.Module) -> torch.memory_format | None:
+    """Return the order of the tensors of a network in which a CUDA device convolves faster, None where none does.
+
+    It is ``channels_last``, and changes where numbers lie, not which they are, up to rounding.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return torch.channels_last if layers and all(layer.weight.is_cuda for layer in layers) else None
 
 
 def engine(models: Sequence[nn.Module], make: Make) -> Engine:

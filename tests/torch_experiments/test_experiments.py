@@ -1,17 +1,19 @@
 """Experiments 2 to 4 and their commands: every configuration starts, tables are labelled, bad input is named."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 import lop
-from torch_experiments import e02_symptoms, experiments, training
+from torch_experiments import e01_cloning, e02_symptoms, experiments, records, training
 from torch_experiments.experiments import EXPERIMENTS, seeds_of
 from torch_experiments.pixels import load
 from torch_experiments.training import ARCHITECTURES, Run
 
 DATA = load("digits")
+SHORT_CLONES = dataclasses.replace(e01_cloning.SHORT, base_epochs=1, probe=30)
 
 
 def short(configs):
@@ -56,9 +58,47 @@ def test_the_command_runs_resumes_and_prints(tmp_path, capsys, monkeypatch):
     lop.run(("e02",), seeds="0,1", out=tmp_path)
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_cloning_experiment_runs_by_its_name(arch, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(e01_cloning, "EPOCHS", dict.fromkeys(ARCHITECTURES, 1))
+    monkeypatch.setattr(e01_cloning, "SHORT", dataclasses.replace(SHORT_CLONES, regimes=("sgd",)))
+    width = {"vit": '{"width": 8}'}.get(arch, '{"width": 4}')
+    call = {"arch": arch, "seeds": "3,4", "precision": "float32", "settings": width, "out": tmp_path}
+    lop.run(("e01",), **call, device="cpu")
+    assert "clone" in capsys.readouterr().out
+    found = [records.load(path).config for path in tmp_path.glob("e01_cloning-*.parquet")]
+    assert sorted(config["seed"] for config in found) == [3, 4]
+    own = e01_cloning.SMALL[arch] | json.loads(width)
+    assert all(config["arch"] == arch and config["arch_settings"] == own for config in found)
+    monkeypatch.setattr(e01_cloning, "run_cell", lambda *args: pytest.fail("trained again"))
+    lop.run(("e01",), **call)
+
+
+def test_the_published_cloning_experiment_is_jl25s():
+    (config,) = e01_cloning.configs("paper", "vit", "folder").values()
+    assert (config.epochs, config.norm, config.data, config.arch_settings) == (500, "layer", "folder", ())
+
+
+def test_sizes_and_settings_are_changed_from_the_command_line(tmp_path, monkeypatch):
+    configs = short(e02_symptoms.configs("quick", "cnn"))
+    monkeypatch.setattr(e02_symptoms, "configs", lambda *args: configs)
+    lop.run(("e02",), seeds="0", size=4, measure_every=2, settings='{"width": 4}', out=tmp_path)
+    (path,) = tmp_path.glob("e02_symptoms-*.parquet")
+    config = records.load(path).config
+    assert (config["size"], config["measure_every"]) == (4, 2)
+    assert config["arch_settings"] == {"width": 4, "depth": 2, "hidden": 64}
+
+
+def test_lists_in_settings_become_tuples():
+    (config,) = experiments.changed(e02_symptoms.configs("quick", "resnet18"), '{"stages": [1]}').values()
+    assert dict(config.arch_settings) == {"width": 8, "stages": (1,)}
+    assert hash(config)
+
+
 def test_experiments_and_data_are_listed(capsys):
     lop.run(list_=True)
-    assert all(name in capsys.readouterr().out for name in ("e02",))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("e01", *EXPERIMENTS))
     lop.data("info")
     assert "tiny-imagenet-200" in capsys.readouterr().out
     lop.data("info", "digits")
@@ -68,7 +108,24 @@ def test_experiments_and_data_are_listed(capsys):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: lop.run(("e99",)), "experiment: got 'e99'; allowed are 'e02'"),
+        (lambda: lop.run(("e99",)), "experiment: got 'e99'; allowed are 'e01', 'e02'"),
+        (lambda: lop.run(("e02",), settings="{width}"), "settings: '{width}' is no JSON"),
+        (lambda: lop.run(("e02",), settings="[3]"), "settings: got '[3]'; it has to be a JSON object"),
+        (
+            lambda: lop.run(("e02",), settings='{"norm": "layer"}'),
+            "settings: got 'norm'; allowed are 'width', 'dep",
+        ),
+        (lambda: lop.run(("e02",), size=0), "size: got 0; it has to be at least 1"),
+        (lambda: lop.run(("e01", "e02"), stack=True), "stack: e01 does not have it; leave out --stack"),
+        (lambda: lop.run(("e01",), measure_every=5), "measure_every: e01 does not have it; leave out --measure-e"),
+        (lambda: lop.run(("e01",), protocol="published"), "protocol: e01 does not have it; leave out --protocol"),
+        (lambda: lop.run(("e01",), size=4), "size: e01 does not have it; leave out --size"),
+        (lambda: lop.run(("e01",), ddp=True), "ddp: e01 does not have it; leave out --ddp"),
+        (lambda: lop.run(("e01",), precision="bf16"), "precision: got 'bf16'; e01 has 'float32' and 'float64'"),
+        (lambda: lop.run(("e01",), profile="text"), "profile: got 'text'; e01 has 'quick' and 'paper'"),
+        (lambda: lop.run(("e01",), profile="paper"), "data: the profile 'paper' needs images: --data FOLDER"),
+        (lambda: lop.run(("e01",), settings='{"clones": 2}'), "settings: got 'clones'; allowed are 'width'"),
+        (lambda: lop.grid(("e02", "e01")), "experiment: e01 has no grid; use `lop run e01`"),
         (lambda: lop.run(("e02",), profile="text"), "needs Tiny ImageNet: --data FOLDER, see `lop data info`"),
         (lambda: lop.run(("e02",), seeds="3..1"), "seeds: got '3..1'; allowed are a range 0..4"),
         (lambda: lop.run(("e02",), data="nowhere"), "data: there is no nowhere"),

@@ -240,13 +240,16 @@ def test_a_grid_is_every_combination_once():
 
 
 def test_axes_are_read_with_the_types_of_their_fields():
-    found = grids.axes_of(["lr=1,1e-4", "norm=none,layer", "affine=True,False", "steps=5", "activation=tanh"])
+    found = grids.axes_of(
+        ["lr=1,1e-4", "norm=none,layer", "affine=True,False", "steps=5", "activation=tanh,None", "size=4,None"]
+    )
     assert found == {
         "lr": (1.0, 1e-4),
         "norm": ("none", "layer"),
         "affine": (True, False),
         "steps": (5,),
-        "activation": ("tanh",),
+        "activation": ("tanh", None),
+        "size": (4, None),
     }
 
 
@@ -258,6 +261,8 @@ def test_axes_are_read_with_the_types_of_their_fields():
         ("lr", r"over: got 'lr'; write a field and its values, such as lr=1e-3,1e-4"),
         ("lr=fast", r"over: lr got 'fast'; its values are like 0.001"),
         ("affine=1", r"over: affine got 1; its values are like True"),
+        ("size=big", r"over: size got 'big'; its values are None and those of int"),
+        ("size=0", r"size: got 0; it has to be at least 1"),
         ("remedy=l3", r"remedy: got 'l3'; allowed are"),
     ],
 )
@@ -288,6 +293,29 @@ def test_the_command_runs_a_grid_and_skips_it_the_second_time(tmp_path, capsys, 
     with pytest.raises(SystemExit, match="1"):
         lop.grid(("e02",), seeds="0", retries=0, out=tmp_path)
     assert "Diverged" in capsys.readouterr().out
+
+
+def test_stacked_seeds_are_one_job_where_they_can_be(tmp_path):
+    watching = dataclasses.replace(SMALL, remedy="cbp")
+    cells = {"plain": SMALL, "batch": dataclasses.replace(SMALL, norm="batch"), "watching": watching}
+    todo = grids.jobs(cells | {"dropping": dataclasses.replace(SMALL, dropout=0.1)}, (2, 5), tmp_path, stack=True)
+    assert [(job.label, job.seeds) for job in todo] == [
+        ("plain", "2,5"),
+        *((label, seed) for seed in ("2", "5") for label in ("batch", "watching", "dropping")),
+    ]
+    assert len({job.log for job in todo}) == len(todo)
+
+
+def test_a_stacked_job_makes_the_records_of_its_seeds(tmp_path, local):
+    training.run(SMALL, [0], tmp_path, data=DATA)
+    todo = grids.jobs({"a": SMALL}, (0, 1, 2), tmp_path, stack=True)
+    assert not todo[0].finished
+    assert states(grids.run(todo, local)) == [("a", 0, "done", 1)]
+    found = [records.load(tmp_path / f"{name}.parquet") for name in todo[0].records]
+    assert [(r.config["seed"], r.environment["stacked"]) for r in found] == [(0, 1), (1, 2), (2, 2)]
+    alone = training.run(SMALL, [2], data=DATA)[0].table["value"].to_pylist()
+    assert found[2].table["value"].to_pylist() == pytest.approx(alone, rel=1e-4, abs=1e-4)
+    assert states(grids.run(todo, Fake())) == [("a", 0, "skipped", 0)]
 
 
 def test_jobs_go_through_seeds_first_and_name_their_files(tmp_path):

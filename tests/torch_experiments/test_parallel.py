@@ -47,6 +47,7 @@ CONFIGS = {
     "escape": dataclasses.replace(SHORT, remedy="escape", norm="none", remedy_settings=()),
     "noise": dataclasses.replace(SHORT, remedy="noise", norm="layer", remedy_settings=(("sigma", 0.1),)),
 }
+CONFIGS["rank"] = dataclasses.replace(SHORT, remedy="rank", remedy_settings=(("strength", 0.3), ("images", 30)))
 DIVERGING = dataclasses.replace(SHORT, optimizer="sgd", lr=1e20, norm="none", remedy="none", remedy_settings=())
 
 
@@ -134,6 +135,11 @@ def test_two_processes_are_one_up_to_rounding(name, found):
     table, environment = found[0][name]
     assert environment["processes"] == 2
     assert_close(table, numbers(CONFIGS[name])[0])
+
+
+def test_without_the_bonus_on_the_rank_the_run_is_another(found):
+    with pytest.raises(AssertionError):
+        assert_close(found[0]["rank"][0], numbers(dataclasses.replace(SHORT, remedy="none", remedy_settings=()))[0])
 
 
 def test_batch_norm_of_each_part_by_itself_is_noticed(found):

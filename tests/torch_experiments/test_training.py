@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from torch_experiments import checkpoints, training
+from torch_experiments import checkpoints, stacking, training
 from torch_experiments.checkpoints import CheckpointError
 from torch_experiments.pixels import load
 from torch_experiments.training import Config, Diverged, Keep, Run, Stopped, run
@@ -93,6 +93,41 @@ def test_a_killed_run_goes_on_bit_for_bit(name, tmp_path):
     (record,) = run(config, [3], tmp_path, data=DATA)
     assert record.table.to_pylist() == expected[0]
     assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
+
+
+CNN = dataclasses.replace(
+    VIT, arch="cnn", arch_settings=(("depth", 2), ("hidden", 16), ("width", 4)), precision="float64", steps=12
+)
+RESNET = dataclasses.replace(CNN, arch="resnet18", arch_settings=(("stages", (1, 1)), ("width", 4)), dropout=0.0)
+
+
+@pytest.mark.parametrize("config", [CNN, RESNET])
+@pytest.mark.parametrize("remedy", ["redo", "spectral", "parseval", "weight-clipping", "shrink-perturb"])
+def test_the_order_of_tensors_of_a_gpu_changes_no_number(config, remedy, tmp_path, monkeypatch):
+    config = dataclasses.replace(config, remedy=remedy, remedy_settings=())
+    _, expected, rows = weights_after(config, 3)
+    monkeypatch.setattr(stacking, "fast_order", lambda model: torch.channels_last)
+    found = Run(config, [3], DATA)
+    images = [p for p in found.engine.models[0].parameters() if p.ndim == 4]
+    assert images
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in images)
+    assert not all(p.is_contiguous() for p in images)
+    while found.step < 18:
+        found.advance()
+    found.save(tmp_path)
+    again = Run(config, [3], DATA)
+    again.load(checkpoints.latest(tmp_path, again.about()))
+    with training._precision(config):
+        while again.step < config.tasks * config.steps:
+            again.advance()
+    for name, weights in again._weights().items():
+        assert torch.allclose(weights, expected[name], rtol=1e-8, atol=1e-10), name
+    values = [[row["value"] for row in part[0]] for part in (again.rows, rows)]
+    assert values[0] == pytest.approx(values[1], rel=1e-5, abs=1e-5)
+
+
+def test_tensors_keep_their_order_on_a_cpu():
+    assert all(p.is_contiguous() for p in Run(CNN, [3], DATA).engine.models[0].parameters())
 
 
 def test_a_resume_that_skips_a_step_is_noticed():
