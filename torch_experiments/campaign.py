@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,12 +52,14 @@ class Item:
         configs: the cells, from where the images lie.
         seeds: of every cell.
         real: whether it needs Tiny ImageNet; else it runs on the embedded digits.
+        stack: whether all seeds are trained at once (`torch_experiments.stacking`).
     """
 
     about: str
     configs: Callable[[str], dict[str, Config]]
     seeds: tuple[int, ...]
     real: bool = True
+    stack: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class Found(NamedTuple):
 def found(name: str, folder: Path = RESULTS) -> Found | None:
     """Return the finished runs of an item, None if there are none; nothing is computed."""
     chosen = item(name)
-    fingerprint = TINY_IMAGENET if chosen.real else pixels.load("digits").fingerprint
+    fingerprint = TINY_IMAGENET if chosen.real else _digits_fingerprint()
     tables, environments = [], {}
     for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
         record = records.find(folder / name, identity(config, seed, fingerprint))
@@ -183,6 +186,11 @@ def found(name: str, folder: Path = RESULTS) -> Found | None:
             tables.append(experiments.labelled(record, label))
             environments[label, seed] = record.environment
     return Found(pa.concat_tables(tables), environments) if tables else None
+
+
+@cache
+def _digits_fingerprint() -> str:
+    return pixels.load("digits").fingerprint
 
 
 def cloning(folder: Path = RESULTS) -> pa.Table | None:

@@ -246,6 +246,24 @@ class Run:
         elif (position + 1) % self.config.measure_every == 0:
             self._measure(k, position + 1)
 
+    def pace(self, warm: int, steps: int) -> float:
+        """Return the mean seconds of ``steps`` steps of the first task, after ``warm`` others; nothing is kept."""
+        self._enter(0)
+        self._prepare(0)
+        with _precision(self.config):
+            for position in range(warm + steps):
+                if position == warm:
+                    self._wait()
+                    start = time.perf_counter()
+                self._descend(position)
+                self.step += 1
+            self._wait()
+        return (time.perf_counter() - start) / steps
+
+    def _wait(self) -> None:
+        if self.config.device.startswith("cuda"):
+            torch.cuda.synchronize(self.config.device)
+
     def _train(self, progress: Callable[[int], None], save: Callable[[], None], folder: Path | None = None) -> None:
         with _precision(self.config):
             while self.step < self.config.tasks * self.config.steps:
@@ -472,7 +490,9 @@ class Run:
     def _farewell(self, number: int) -> int:
         """Say how to go on; return the exit code."""
         if leads():
-            print(f"stopped by signal {number} at step {self.step}; the same command with --resume goes on")
+            print(
+                f"stopped by signal {number} at step {self.step}; the same command goes on, `lop run` with --resume"
+            )
         return 128 + number
 
     def save(self, folder: Path, prefix: str = "step") -> Path:
