@@ -150,6 +150,49 @@ ITEMS: Mapping[str, Item] = {
 }
 
 
+def _on_gpu(arch: str, profile: str, cells: tuple[str, ...], **changes: Any) -> Callable[[str], dict[str, Config]]:
+    """Return cells of experiments 2 and 3 at their published size, for a GPU."""
+
+    def configs(data: str) -> dict[str, Config]:
+        plain = e02_symptoms.configs(profile, arch, data)
+        every = e03_normalisation.configs(profile, arch, data) | plain
+        settings: dict[str, Any] = {"device": "cuda", "precision": "bf16", "compile": True}
+        return {label: dataclasses.replace(every[label], **settings | changes) for label in cells}
+
+    return configs
+
+
+PAPER: Mapping[str, Any] = {"precision": "float32", "measure_every": 10_000}
+MANY = tuple(range(20))
+GPU_ITEMS: Mapping[str, Item] = {
+    "gpu-resnet18": Item("ResNet-18, 40 tasks of 500 steps", _on_gpu("resnet18", "text", ("none",)), SEEDS),
+    "gpu-vit": Item("ViT, 40 tasks of 500 steps", _on_gpu("vit", "text", ("none",)), SEEDS),
+    "gpu-mlp-paper": Item(
+        "MLP, 40 tasks of 10,000 steps", _on_gpu("mlp", "paper", ("none",), **PAPER), MANY, stack=True
+    ),
+    "gpu-vit-medium": Item(
+        "ViT, 40 tasks of 2,000 steps", _on_gpu("vit", "medium", ("none",), measure_every=400), SEEDS
+    ),
+    "gpu-cnn-medium": Item(
+        "CNN, 40 tasks of 2,000 steps", _on_gpu("cnn", "medium", ("none",), measure_every=400), SEEDS
+    ),
+    "gpu-resnet18-norms": Item(
+        "ResNet-18 with norms, 40 tasks of 500 steps",
+        _on_gpu("resnet18", "text", ("batch, affine", "layer, affine")),
+        SEEDS,
+    ),
+    "gpu-vit-norms": Item(
+        "ViT with norms, 40 tasks of 500 steps", _on_gpu("vit", "text", ("batch, affine", "layer, affine")), SEEDS
+    ),
+    "gpu-mlp-paper-layer": Item(
+        "MLP with layer norm, 40 tasks of 10,000 steps",
+        _on_gpu("mlp", "paper", ("layer, affine",), **PAPER),
+        MANY,
+        stack=True,
+    ),
+}  # in the order of their value; all on Tiny ImageNet at 64×64
+
+
 def _cloning(data: str) -> dict[str, e01_cloning.Config]:
     shared = e01_cloning.Config(data=data, base_epochs=20, log_every=5, norm="batch", regimes=REGIMES)
     cells: Mapping[str, Mapping[str, Any]] = {
@@ -206,5 +249,5 @@ def cloning(folder: Path = RESULTS) -> pa.Table | None:
 
 def item(name: str) -> Item:
     """Return an item; a ValueError that lists the names for an unknown one."""
-    found: Item = choose("item", name, ITEMS)
+    found: Item = choose("item", name, {**ITEMS, **GPU_ITEMS})
     return found

@@ -19,12 +19,22 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from torch_experiments import campaign, e01_cloning, engines, experiments, grids, pixels, throughput, training
+from torch_experiments import (
+    campaign,
+    e01_cloning,
+    engines,
+    experiments,
+    grids,
+    pixels,
+    records,
+    throughput,
+    training,
+)
 from torch_experiments.campaign import Item
 from torch_experiments.jobs import last_line
 from torch_experiments.training import Config, Stopped
 
-CLONING, CLONING_FOLDER = "cloning", "e01"
+CLONING, CLONING_FOLDER, SPEEDS = "cloning", "e01", "throughput"
 SPENT = 75  # the exit code of a command that a budget or SIGTERM has stopped, "try again" in sysexits.h
 
 
@@ -74,18 +84,24 @@ class Work(NamedTuple):
 
 
 def main(
-    names: Sequence[str], order: Mapping[str, Any], *, workers: int | None = None, budget: float | None = None
+    names: Sequence[str],
+    order: Mapping[str, Any],
+    *,
+    gpu: bool = False,
+    workers: int | None = None,
+    budget: float | None = None,
 ) -> int:
     """Make the runs of the items ``names`` and return the exit code: 0, 1 if some failed, `SPENT`.
 
-    ``order`` holds the fields of `Order`, the seeds as text.
+    ``order`` holds the fields of `Order`, the seeds as text. With ``gpu`` the items are those of
+    `campaign.GPU_ITEMS` if none is named, one run after the other, and the speeds are measured and printed.
 
     Raises:
         ValueError, FileNotFoundError: for names, data or a device that there are not.
     """
     seeds = experiments.seeds_of(order["seeds"]) if order["seeds"] else None
     chosen = Order(**{**order, "seeds": seeds})
-    act = _act(_names(names), chosen, workers or os.cpu_count() or 1)
+    act = _act(_names(names, gpu), chosen, gpu, workers or os.cpu_count() or 1)
     try:
         with within(budget):
             return int(not act())
@@ -94,16 +110,17 @@ def main(
         return SPENT
 
 
-def _names(names: Sequence[str]) -> tuple[str, ...]:
+def _names(names: Sequence[str], gpu: bool) -> tuple[str, ...]:
     """Return the items to run, all but cloning if none is named."""
     if CLONING not in names:
-        return tuple(name for name in names or campaign.ITEMS if campaign.item(name))
+        default = campaign.GPU_ITEMS if gpu else campaign.ITEMS
+        return tuple(name for name in names or default if campaign.item(name))
     if len(names) > 1:
         raise ValueError("names: cloning takes a folder of CIFAR-10, the others do not; run it on its own")
     return (CLONING,)
 
 
-def _act(names: Sequence[str], order: Order, workers: int) -> Callable[[], bool]:
+def _act(names: Sequence[str], order: Order, gpu: bool, workers: int) -> Callable[[], bool]:
     """Return what makes the runs, after a look at data and device."""
     if CLONING in names:
         return _cloning(order)
@@ -112,7 +129,7 @@ def _act(names: Sequence[str], order: Order, workers: int) -> Callable[[], bool]
     if devices - {"cpu"} and not torch.cuda.is_available():
         raise ValueError("device: torch sees no CUDA device; use --device cpu")
     _check_data(configs, order)
-    if devices == {"cpu"}:
+    if devices == {"cpu"} and not gpu:
         return lambda: in_processes(configs, order, workers)
     return lambda: in_turn(configs, order)
 
@@ -163,8 +180,17 @@ def in_turn(configs: Mapping[str, Mapping[str, Config]], order: Order) -> bool:
     """Run the items in this process, one run after the other; return whether all runs have their record.
 
     The first seed of every cell comes before the second of any; items that are stacked train all seeds at once.
+    Before its first run the speed of an item is measured; all speeds are printed at the end, however it comes.
     """
-    failed = []
+    failed: list[Work] = []
+    try:
+        _every_round(configs, order, failed)
+    finally:
+        show(throughput.table(speeds(configs, order)))
+    return not failed
+
+
+def _every_round(configs: Mapping[str, Mapping[str, Config]], order: Order, failed: list[Work]) -> None:
     with experiments.progress_bar() as bar:
         for work in rounds(configs, order):
             try:
@@ -173,7 +199,25 @@ def in_turn(configs: Mapping[str, Mapping[str, Config]], order: Order) -> bool:
                 failed.append(work)
                 traceback.print_exc()
                 bar.print(f"{work.name}, {work.label}, seeds {work.seeds}: {last_line(error)}")
-    return not failed
+
+
+def speeds(configs: Mapping[str, Mapping[str, Config]], order: Order) -> list[throughput.Speed]:
+    """Return what is known of the speed of every cell; nothing is measured."""
+    found = []
+    for name, cells in configs.items():
+        stack = throughput.STACK if campaign.item(name).stack else 1
+        for label, config in cells.items():
+            data = pixels.load(config.data)
+            done = throughput.known(config, stack, data, order.folder(SPEEDS))
+            seeds = order.seeds_of(campaign.item(name))
+            whole = next(filter(None, (_whole(config, seed, data, order.folder(name)) for seed in seeds)), None)
+            found.append(throughput.speed(f"{name}, {label}", config, stack, data, done, whole))
+    return found
+
+
+def _whole(config: Config, seed: int, data: pixels.Pixels, folder: Path) -> float | None:
+    record = records.find(folder, training.identity(config, seed, data.fingerprint))
+    return throughput.of_record(config, record.environment) if record else None
 
 
 def rounds(configs: Mapping[str, Mapping[str, Config]], order: Order) -> list[Work]:
@@ -188,12 +232,15 @@ def rounds(configs: Mapping[str, Mapping[str, Config]], order: Order) -> list[Wo
 
 
 def _run(work: Work, order: Order, bar: Progress) -> None:
-    config = work.config
+    config, data = work.config, pixels.load(work.config.data)
+    torch.compiler.reset()  # else code that was compiled for earlier networks counts towards a limit
+    throughput.measured(config, throughput.STACK if len(work.seeds) > 1 else 1, data, order.folder(SPEEDS))
     line = bar.add_task(f"{work.name}, {work.label}, {len(work.seeds)} seeds", total=config.tasks * config.steps)
     training.run(
         config,
         work.seeds,
         order.folder(work.name),
+        data=data,
         stack=len(work.seeds) > 1,
         progress=lambda steps: bar.advance(line, steps),
     )
@@ -221,13 +268,13 @@ def _cloning(order: Order) -> Callable[[], bool]:
 # ---------------------------------------------------------------------- what there is
 
 
-def listing(names: Sequence[str], out: Path) -> Table:
+def listing(names: Sequence[str], out: Path, gpu: bool = False) -> Table:
     """Return the items, their runs done of planned, the arithmetic of their training and the hours left.
 
     The hours are runs left × the mean seconds of finished runs of the same cell, one run at a time.
     """
     table = Table("item", "what", "seeds", "runs done", "PFLOP", "hours left")
-    for name in names or (*campaign.ITEMS, CLONING):
+    for name in names or (campaign.GPU_ITEMS if gpu else (*campaign.ITEMS, CLONING)):
         table.add_row(*(_cloning_row(out) if name == CLONING else _row(name, out)))
     return table
 

@@ -123,27 +123,45 @@ def name_of(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
-def measured(
-    config: Config, seeds: Sequence[int], data: Pixels, out: Path | None = None, *, steps: int = STEPS
-) -> float:
-    """Return the images a second of all networks over ``steps`` warm steps, data and augmentation included.
+def measured(config: Config, stack: int, data: Pixels, out: Path, *, steps: int | None = None) -> float:
+    """Return the images a second of ``stack`` networks over warm steps, data and augmentation included.
 
-    With a folder ``out`` the number is kept there, and read the next time.
+    The number is kept in the folder ``out``, and read the next time.
     """
-    about = identity(config, seeds[0], data.fingerprint)
-    about |= {"experiment": "throughput", "stacked": len(seeds), "on": name_of(config.device), "timed": steps}
-    found = records.find(out, about) if out is not None else None
+    found = known(config, stack, data, out)
     if found is None:
-        found = records.Record(about, _timed(config, seeds, data, steps), records.environment(about["on"]))
-        if out is not None:
-            records.save(out, found)
-    return float(found.table["images_per_second"][0].as_py())
+        rate = _timed(config, stack, data, steps or STEPS)
+        about = _about(config, stack, data)
+        table = pa.table({"images_per_second": [rate]})
+        records.save(out, records.Record(about, table, records.environment(about["on"]) | records.git_state()))
+    return found or rate
 
 
-def _timed(config: Config, seeds: Sequence[int], data: Pixels, steps: int) -> pa.Table:
-    long = dataclasses.replace(config, steps=max(config.steps, WARM + steps + 1), trapped=False)
-    seconds = training.Run(long, seeds, data).pace(WARM, steps)
-    return pa.table({"images_per_second": [len(seeds) * config.batch / seconds]})
+def known(config: Config, stack: int, data: Pixels, out: Path) -> float | None:
+    """Return what `measured` has found on a device of this name, None if it has not been called."""
+    found = records.find(out, _about(config, stack, data))
+    return float(found.table["images_per_second"][0].as_py()) if found else None
+
+
+def speed(label: str, config: Config, stack: int, data: Pixels, warm: float | None, whole: float | None) -> Speed:
+    """Return measured numbers beside the roofline of the device."""
+    device = name_of(config.device)
+    peak = peak_of(device)
+    shape = (data.shape[0], config.size or data.shape[1], config.size or data.shape[2])
+    outputs = training.make_stream(config, data, 0).outputs
+    bound = roofline(config, shape, outputs, stack, peak) if peak else None
+    return Speed(label, config.arch, device, stack, warm, whole, bound)
+
+
+def _about(config: Config, stack: int, data: Pixels) -> dict[str, Any]:
+    lengths: dict[str, Any] = {"tasks": 1, "steps": 1, "measure_every": 1, "trapped": False}
+    about = identity(dataclasses.replace(config, experiment="throughput", **lengths), 0, data.fingerprint)
+    return about | {"stacked": stack, "on": name_of(config.device)}
+
+
+def _timed(config: Config, stack: int, data: Pixels, steps: int) -> float:
+    long = dataclasses.replace(config, steps=max(config.steps, WARM + steps), trapped=False)
+    return stack * config.batch / training.Run(long, range(stack), data).pace(WARM, steps)
 
 
 def of_record(config: Config, environment: Mapping[str, Any]) -> float:

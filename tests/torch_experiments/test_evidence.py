@@ -7,10 +7,11 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 import lop
 from tests.torch_experiments import test_data
-from torch_experiments import campaign, e01_cloning, evidence, experiments, pixels, training
+from torch_experiments import campaign, e01_cloning, evidence, experiments, pixels, throughput, training
 from torch_experiments.campaign import Cloning, Item
 from torch_experiments.training import Config
 
@@ -81,7 +82,7 @@ def test_a_budget_saves_what_is_under_way_and_the_same_command_goes_on(tmp_path,
     assert all(first < second for first, second in zip(*steps, strict=True))
 
 
-def acting_in_turn(names, order, workers):
+def acting_in_turn(names, order, gpu, workers):
     return lambda: evidence.in_turn({name: order.configs(name) for name in names}, order)
 
 
@@ -159,6 +160,55 @@ def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
     assert "data: 80 training images" in said
     assert "done" in said
     assert len(list((tmp_path / "mlp").glob("*.parquet"))) == 1
+
+
+TINY = {
+    "mlp": {"width": 8, "depth": 2},
+    "cnn": {"width": 4, "depth": 2, "hidden": 8},
+    "resnet18": {"width": 4, "stages": (1, 1)},
+    "vit": {"patch": 16, "width": 8, "depth": 1, "heads": 2},
+}
+
+
+def reduced(found):
+    """Return an item with everything but its sizes as it is."""
+    small = {"tasks": 2, "steps": 4, "batch": 8, "measure_every": 4, "probe_train": 10, "probe_test": 10}
+
+    def configs(data):
+        cells = experiments.changed(found.configs(data), **small, compile=False)
+        return {
+            label: dataclasses.replace(config, arch_settings=tuple(TINY[config.arch].items()))
+            for label, config in cells.items()
+        }
+
+    return dataclasses.replace(found, configs=configs, seeds=found.seeds[:2])
+
+
+def test_a_dry_run_of_every_gpu_item(tmp_path, capsys, monkeypatch):
+    folder, every = folder_of(tmp_path / "data"), {n: reduced(i) for n, i in campaign.GPU_ITEMS.items()}
+    monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(campaign, "GPU_ITEMS", every)
+    for name, value in {"WARM": 1, "STEPS": 2, "STACK": 3}.items():
+        monkeypatch.setattr(throughput, name, value)
+    monkeypatch.setattr(throughput, "PEAKS", {"cpu": throughput.PEAKS["H200"]})
+    for _ in range(2):
+        lop.evidence(gpu=True, device="cpu", data=str(folder), budget=300.0, out=tmp_path)
+        said = capsys.readouterr().out
+        rows = [line.split("│") for line in said.splitlines() if line.startswith("│ gpu-")]
+        assert len(rows) == sum(len(item.configs("").items()) for item in every.values()) == 10
+        assert all(cell.strip() for row in rows for cell in row[2:8])
+    for name, item in every.items():
+        assert len(list((tmp_path / name).glob("*.parquet"))) == 2 * len(item.configs(""))
+    assert len(list((tmp_path / "throughput").glob("*.parquet"))) == 9  # one of two lengths
+
+
+def test_gpu_items_need_a_gpu(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        lop.evidence(("gpu-vit",), gpu=True, data=str(tmp_path))
+    assert "device: torch sees no CUDA device; use --device cpu" in capsys.readouterr().err
+    lop.evidence(list_=True, gpu=True, out=tmp_path)
+    assert "gpu-mlp-paper" in capsys.readouterr().out
 
 
 def test_cloning_is_an_item_of_its_own(tmp_path, monkeypatch):
