@@ -163,7 +163,7 @@ def _on_gpu(arch: str, profile: str, cells: tuple[str, ...], **changes: Any) -> 
 
 
 PAPER: Mapping[str, Any] = {"precision": "float32", "measure_every": 10_000}
-MANY = tuple(range(20))
+MANY = tuple(range(10))
 GPU_ITEMS: Mapping[str, Item] = {
     "gpu-resnet18": Item("ResNet-18, 40 tasks of 500 steps", _on_gpu("resnet18", "text", ("none",)), SEEDS),
     "gpu-vit": Item("ViT, 40 tasks of 500 steps", _on_gpu("vit", "text", ("none",)), SEEDS),
