@@ -412,6 +412,45 @@ def grid(
     _guarded(lambda: _all_well(grids.main(names, arch, profile, seeds, data, out, over, changes, **where)))
 
 
+@app.command
+def evidence(
+    names: Positional[tuple[str, ...]] = (),
+    list_: Annotated[bool, arg(name="list")] = False,
+    data: str | None = None,
+    seeds: str | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+    gpu: bool = False,
+    budget: float | None = None,
+    out: Path = Path("results"),
+) -> None:
+    """Make the runs behind the results page; finished ones are read, unfinished ones go on.
+
+    Args:
+        names: Items of --list; all but cloning if none is named. cloning takes a folder of CIFAR-10, on its own.
+        list_: List the items instead: what they are, runs done of planned, and roughly what they cost.
+        data: Folder or zip of Tiny ImageNet (of CIFAR-10 for cloning), in one of the layouts of `lop data info`.
+        seeds: 0..4, 3, or 0,2,5; the items' own if not given.
+        workers: Runs at once on the CPU; as many as there are cores if not given.
+        device: cpu, or cuda, where the runs take place one after the other; the items' own if not given.
+        gpu: The items for a GPU, one run after the other, and their images a second against the roofline.
+        budget: Seconds after which what runs is saved and the command ends, with exit code 75; it goes on later.
+        out: Folder that has a folder of records for every item.
+    """
+    from torch_experiments import evidence as runs
+
+    if list_:
+        _guarded(lambda: _show(runs.listing(names, out, gpu)))
+        return
+    order = {"data": data, "seeds": seeds, "device": device, "out": out}
+    _guarded(lambda: _ended(runs.main(names, order, gpu=gpu, workers=workers, budget=budget)))
+
+
+def _ended(code: int) -> None:
+    if code:
+        sys.exit(code)
+
+
 def _all_well(answer: bool) -> None:
     if not answer:
         sys.exit(1)

@@ -6,6 +6,7 @@ of the draw, so that a per-image reference can be given the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +33,11 @@ class Draw(NamedTuple):
     def part(self, which: slice) -> Draw:
         """Return the numbers of some of the images."""
         return Draw(self.top[which], self.left[which], self.flip[which], self.factors[:, which])
+
+
+def joined(draws: Sequence[Draw]) -> Draw:
+    """Return the numbers of the images of all ``draws``, one draw after the other."""
+    return Draw(*(torch.cat(columns, dim=-1) for columns in zip(*draws, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,12 +52,14 @@ class Item:
         configs: the cells, from where the images lie.
         seeds: of every cell.
         real: whether it needs Tiny ImageNet; else it runs on the embedded digits.
+        stack: whether all seeds are trained at once (`torch_experiments.stacking`).
     """
 
     about: str
     configs: Callable[[str], dict[str, Config]]
     seeds: tuple[int, ...]
     real: bool = True
+    stack: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,49 @@ ITEMS: Mapping[str, Item] = {
 }
 
 
+def _on_gpu(arch: str, profile: str, cells: tuple[str, ...], **changes: Any) -> Callable[[str], dict[str, Config]]:
+    """Return cells of experiments 2 and 3 at their published size, for a GPU."""
+
+    def configs(data: str) -> dict[str, Config]:
+        plain = e02_symptoms.configs(profile, arch, data)
+        every = e03_normalisation.configs(profile, arch, data) | plain
+        settings: dict[str, Any] = {"device": "cuda", "precision": "bf16", "compile": True}
+        return {label: dataclasses.replace(every[label], **settings | changes) for label in cells}
+
+    return configs
+
+
+PAPER: Mapping[str, Any] = {"precision": "float32", "measure_every": 10_000}
+MANY = tuple(range(10))
+GPU_ITEMS: Mapping[str, Item] = {
+    "gpu-resnet18": Item("ResNet-18, 40 tasks of 500 steps", _on_gpu("resnet18", "text", ("none",)), SEEDS),
+    "gpu-vit": Item("ViT, 40 tasks of 500 steps", _on_gpu("vit", "text", ("none",)), SEEDS),
+    "gpu-mlp-paper": Item(
+        "MLP, 40 tasks of 10,000 steps", _on_gpu("mlp", "paper", ("none",), **PAPER), MANY, stack=True
+    ),
+    "gpu-vit-medium": Item(
+        "ViT, 40 tasks of 2,000 steps", _on_gpu("vit", "medium", ("none",), measure_every=400), SEEDS
+    ),
+    "gpu-cnn-medium": Item(
+        "CNN, 40 tasks of 2,000 steps", _on_gpu("cnn", "medium", ("none",), measure_every=400), SEEDS
+    ),
+    "gpu-resnet18-norms": Item(
+        "ResNet-18 with norms, 40 tasks of 500 steps",
+        _on_gpu("resnet18", "text", ("batch, affine", "layer, affine")),
+        SEEDS,
+    ),
+    "gpu-vit-norms": Item(
+        "ViT with norms, 40 tasks of 500 steps", _on_gpu("vit", "text", ("batch, affine", "layer, affine")), SEEDS
+    ),
+    "gpu-mlp-paper-layer": Item(
+        "MLP with layer norm, 40 tasks of 10,000 steps",
+        _on_gpu("mlp", "paper", ("layer, affine",), **PAPER),
+        MANY,
+        stack=True,
+    ),
+}  # in the order of their value; all on Tiny ImageNet at 64×64
+
+
 def _cloning(data: str) -> dict[str, e01_cloning.Config]:
     shared = e01_cloning.Config(data=data, base_epochs=20, log_every=5, norm="batch", regimes=REGIMES)
     cells: Mapping[str, Mapping[str, Any]] = {
@@ -175,7 +221,7 @@ class Found(NamedTuple):
 def found(name: str, folder: Path = RESULTS) -> Found | None:
     """Return the finished runs of an item, None if there are none; nothing is computed."""
     chosen = item(name)
-    fingerprint = TINY_IMAGENET if chosen.real else pixels.load("digits").fingerprint
+    fingerprint = TINY_IMAGENET if chosen.real else _digits_fingerprint()
     tables, environments = [], {}
     for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
         record = records.find(folder / name, identity(config, seed, fingerprint))
@@ -183,6 +229,11 @@ def found(name: str, folder: Path = RESULTS) -> Found | None:
             tables.append(experiments.labelled(record, label))
             environments[label, seed] = record.environment
     return Found(pa.concat_tables(tables), environments) if tables else None
+
+
+@cache
+def _digits_fingerprint() -> str:
+    return pixels.load("digits").fingerprint
 
 
 def cloning(folder: Path = RESULTS) -> pa.Table | None:
@@ -198,5 +249,5 @@ def cloning(folder: Path = RESULTS) -> pa.Table | None:
 
 def item(name: str) -> Item:
     """Return an item; a ValueError that lists the names for an unknown one."""
-    found: Item = choose("item", name, ITEMS)
+    found: Item = choose("item", name, {**ITEMS, **GPU_ITEMS})
     return found

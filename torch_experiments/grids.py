@@ -246,8 +246,8 @@ def main(
     todo = jobs(configs, _seeds(names, profile, seeds), out, stack=stack, threads=threads)
     count = workers or max(1, (os.cpu_count() or 1) // threads)
     with _stoppable(), closing(engines.make(engine, count, out.resolve() / "logs", _options(options))) as where:
-        results = _watched(todo, where, retries)
-    return _report(results)
+        results = watched(todo, where, retries)
+    return report(results)
 
 
 def _seeds(names: Sequence[str], profile: str, seeds: str | None) -> tuple[int, ...]:
@@ -262,7 +262,8 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
     return {name: _value(value, int) for name, _, value in pairs}
 
 
-def _watched(todo: Sequence[Job], engine: Engine, retries: int) -> list[Result]:
+def watched(todo: Sequence[Job], engine: Engine, retries: int = RETRIES) -> list[Result]:
+    """Return `run` with a progress bar."""
     with experiments.progress_bar() as bar:
         line = bar.add_task("runs", total=len(todo))
         return run(todo, engine, retries, lambda result: _tick(bar, line, result))
@@ -274,7 +275,8 @@ def _tick(bar: Progress, line: Any, result: Result) -> None:
         bar.print(f"{result.job.label}, seed {result.job.seeds}: {result.outcome.state}; {result.outcome.about}")
 
 
-def _report(results: Sequence[Result]) -> bool:
+def report(results: Sequence[Result]) -> bool:
+    """Print how the runs ended; return whether all have their record."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(counts(results))
     table = troubles(results)

@@ -35,7 +35,7 @@ from torch_experiments import (
     streams,
     unit_metrics,
 )
-from torch_experiments.augment import NOTHING, Augmentation
+from torch_experiments.augment import NOTHING, Augmentation, Draw, joined
 from torch_experiments.checkpoints import Checkpoint, CheckpointError
 from torch_experiments.cloning import clone
 from torch_experiments.configuration import Config, Settings, identity
@@ -50,6 +50,7 @@ from torch_experiments.streams import identity as identity_transform
 __all__ = ["ARCHITECTURES", "PARTS", "WHOLE", "Config", "Diverged", "Keep", "Run", "Settings", "Stopped"]
 __all__ += ["build", "first_infinite", "head_of", "identity", "in_turn", "make_stream", "run"]
 ORDER, AUGMENT, DROPOUT, INITIAL, PROBE, HEAD = range(10, 16)
+AHEAD = 64  # steps whose crops, flips and jitters are drawn at once on an accelerator
 CHUNK = 100  # images of a metric batch that pass the network together
 PARTS = ("data", "model", "metrics", "checkpoints")
 
@@ -178,7 +179,10 @@ class Run:
         self.step, self.resumed, self.clock, self.git = 0, 0, Clock(), records.git_state()
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.online = torch.zeros(3, len(seeds), dtype=torch.float64, device=config.device)
-        self._orders: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
+        self._changed = torch.compile(self._prepared) if config.compile else self._prepared
+        self._ahead = 1 if config.device == "cpu" else AHEAD
+        self._drawn: dict[int, Draw] = {}
+        self._orders: dict[tuple[tuple[int, ...], int, int], tuple[Tensor, Tensor]] = {}
         self._enter(0)
 
     # ------------------------------------------------------------------ the run
@@ -246,6 +250,24 @@ class Run:
         elif (position + 1) % self.config.measure_every == 0:
             self._measure(k, position + 1)
 
+    def pace(self, warm: int, steps: int) -> float:
+        """Return the mean seconds of ``steps`` steps of the first task, after ``warm`` others; nothing is kept."""
+        self._enter(0)
+        self._prepare(0)
+        with _precision(self.config):
+            for position in range(warm + steps):
+                if position == warm:
+                    self._wait()
+                    start = time.perf_counter()
+                self._descend(position)
+                self.step += 1
+            self._wait()
+        return (time.perf_counter() - start) / steps
+
+    def _wait(self) -> None:
+        if self.config.device.startswith("cuda"):
+            torch.cuda.synchronize(self.config.device)
+
     def _train(self, progress: Callable[[int], None], save: Callable[[], None], folder: Path | None = None) -> None:
         with _precision(self.config):
             while self.step < self.config.tasks * self.config.steps:
@@ -275,47 +297,72 @@ class Run:
 
         They are those of this process, where several share the batch.
         """
-        pairs = [self._picked(s, position) for s in range(len(self.seeds))]
-        index, y = (torch.stack(column)[:, self.part] for column in zip(*pairs, strict=True))
+        pairs = [self._picked(group, position) for group in self._groups]
+        index, y = (torch.cat(column)[:, self.part] for column in zip(*pairs, strict=True))
         levels = self.data.train_x.index_select(0, index.flatten()).unflatten(0, index.shape)
         if any(task.transform is not identity_transform for task in self.tasks):
             levels = torch.stack([task.transform(x) for task, x in zip(self.tasks, levels, strict=True)])
-        return self._normalised(self._augmented(levels)), y
+        return self._augmented(levels), y
 
-    def _picked(self, s: int, position: int) -> tuple[Tensor, Tensor]:
-        """Return which images seed ``s`` sees at a step of the task, and their local labels."""
-        size, n = self.config.batch, len(self.tasks[s].train)
+    def _picked(self, group: tuple[int, ...], position: int) -> tuple[Tensor, Tensor]:
+        """Return which images seeds number ``group`` see at a step of the task, and their local labels."""
+        size, n = self.config.batch, len(self.tasks[group[0]].train)
         epoch, start = divmod(position * size, n)
         if start + size <= n:
-            index, y = self._order(s, epoch)
-            return index[start : start + size], y[start : start + size]
+            index, y = self._order(group, epoch)
+            return index[:, start : start + size], y[:, start : start + size]
         epochs = range(epoch, (start + size - 1) // n + epoch + 1)
-        columns = zip(*(self._order(s, e) for e in epochs), strict=True)
-        index, y = (torch.cat(column)[start : start + size] for column in columns)
+        columns = zip(*(self._order(group, e) for e in epochs), strict=True)
+        index, y = (torch.cat(column, dim=1)[:, start : start + size] for column in columns)
         return index, y
 
     def _augmented(self, levels: Tensor) -> Tensor:
+        """Return levels ``[S, batch, …]`` randomly changed and standardised; on a CPU one seed at a time."""
         if self.augment == NOTHING:
-            return levels
-        sources = [generator(seed, AUGMENT, self.step, device=levels.device) for seed in self.seeds]
-        draws = [self.augment.draw(self.config.batch, source).part(self.part) for source in sources]
-        batches = [self.augment.apply(x, draw) for x, draw in zip(levels, draws, strict=True)]
-        return torch.stack(batches) if len(batches) > 1 else batches[0][None]
+            return self._normalised(levels)
+        draw, (seeds, size) = self._draw(), levels.shape[:2]
+        if levels.device.type != "cpu":
+            return self._changed(levels.flatten(0, 1), draw).unflatten(0, (seeds, size))
+        parts = [draw.part(slice(s * size, (s + 1) * size)) for s in range(seeds)]
+        batches = [self.augment.apply(x, part) for x, part in zip(levels, parts, strict=True)]
+        return self._normalised(torch.stack(batches) if seeds > 1 else batches[0][None])
+
+    def _prepared(self, levels: Tensor, draw: Draw) -> Tensor:
+        return self._normalised(self.augment.apply(levels, draw))
+
+    def _draw(self) -> Draw:
+        """Return the random numbers of the step for the images of all seeds, one seed after the other."""
+        block, place = divmod(self.step, self._ahead)
+        size = self.config.batch
+        if block not in self._drawn:
+            device = self.config.device
+            sources = [generator(seed, AUGMENT, block, device=device) for seed in self.seeds]
+            self._drawn = {block: joined([self.augment.draw(self._ahead * size, source) for source in sources])}
+        shape = (len(self.seeds), self._ahead, size)
+        return Draw(*(t.unflatten(-1, shape)[..., place, self.part].flatten(-2) for t in self._drawn[block]))
 
     def _normalised(self, levels: Tensor) -> Tensor:
         """Return levels standardised by channel; a floating batch is changed in place."""
         return levels.to(self.config.dtype).sub_(self._shift).mul_(self._factor)
 
-    def _order(self, s: int, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return the images of the task in the order of an epoch, and their local labels, on the device."""
-        k, task = self.step // self.config.steps, self.tasks[s]
-        key = (s, k, epoch)
+    def _order(self, group: tuple[int, ...], epoch: int) -> tuple[Tensor, Tensor]:
+        """Return the images of the task in the order of an epoch, and their local labels, on the device.
+
+        Both are ``[len(group), images]``: the seeds of a group have as many images.
+        """
+        k = self.step // self.config.steps
+        key = (group, k, epoch)
         if key not in self._orders:
             self._orders = {old: order for old, order in self._orders.items() if old[1:] >= (k, epoch - 1)}
-            order = torch.randperm(len(task.train), generator=generator(self.seeds[s], ORDER, k, epoch))
-            pair = (task.train[order], torch.searchsorted(task.active, task.train_y[order]))
-            self._orders[key] = (pair[0].to(self.config.device), pair[1].to(self.config.device))
+            pairs = [self._permuted(s, k, epoch) for s in group]
+            index, y = (torch.stack(column).to(self.config.device) for column in zip(*pairs, strict=True))
+            self._orders[key] = (index, y)
         return self._orders[key]
+
+    def _permuted(self, s: int, k: int, epoch: int) -> tuple[Tensor, Tensor]:
+        task = self.tasks[s]
+        order = torch.randperm(len(task.train), generator=generator(self.seeds[s], ORDER, k, epoch))
+        return task.train[order], torch.searchsorted(task.active, task.train_y[order])
 
     def _autocast(self, x: Tensor) -> Tensor:
         if self.config.precision != "bf16":
@@ -376,6 +423,9 @@ class Run:
             raise ValueError(
                 f"stack: the seeds have {sorted(sizes)} active outputs in task {k}; they have to agree"
             )
+        every = tuple(range(len(self.seeds)))
+        alike = len({len(task.train) for task in self.tasks}) == 1
+        self._groups = [every] if alike else [(s,) for s in every]
         device = self.config.device
         self._active = torch.stack([task.active for task in self.tasks])[:, None].to(device)
 
@@ -472,7 +522,9 @@ class Run:
     def _farewell(self, number: int) -> int:
         """Say how to go on; return the exit code."""
         if leads():
-            print(f"stopped by signal {number} at step {self.step}; the same command with --resume goes on")
+            print(
+                f"stopped by signal {number} at step {self.step}; the same command goes on, `lop run` with --resume"
+            )
         return 128 + number
 
     def save(self, folder: Path, prefix: str = "step") -> Path:

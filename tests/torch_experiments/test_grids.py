@@ -97,11 +97,11 @@ def test_an_interruption_stops_what_is_under_way_and_is_passed_on(tmp_path):
 
 def test_the_report_counts_runs_and_names_the_log_of_what_went_wrong(tmp_path, capsys):
     todo = jobs_of(tmp_path, a=SMALL, b=SMALL)
-    assert not grids._report(grids.run(todo, Fake(a=["done"], b=["failed"]), retries=0))
+    assert not grids.report(grids.run(todo, Fake(a=["done"], b=["failed"]), retries=0))
     shown = re.sub(r"[\s│]", "", capsys.readouterr().out)
     assert "becausefailed" in shown
     assert todo[1].log.stem in shown
-    assert grids._report(grids.run(todo, Fake(a=["done"], b=["done"])))
+    assert grids.report(grids.run(todo, Fake(a=["done"], b=["done"])))
 
 
 def test_processes_run_a_grid_and_a_run_that_fails_fails_alone(tmp_path, local):

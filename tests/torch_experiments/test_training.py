@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from torch_experiments import checkpoints, stacking, training
+from torch_experiments import augment, checkpoints, stacking, training
 from torch_experiments.checkpoints import CheckpointError
 from torch_experiments.pixels import load
 from torch_experiments.training import Config, Diverged, Keep, Run, Stopped, run
@@ -149,7 +149,7 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(number, tmp_path, capsys):
 
     with pytest.raises(Stopped):
         run(MLP, [0], tmp_path, data=DATA, progress=progress)
-    assert "--resume goes on" in capsys.readouterr().out
+    assert "the same command goes on" in capsys.readouterr().out
     assert [path.name for path in tmp_path.glob("*.run/step-*")] == ["step-0000000001"]
     (record,) = run(MLP, [0], tmp_path, data=DATA)
     assert record.table.equals(run(MLP, [0], data=DATA)[0].table)
@@ -233,12 +233,13 @@ def test_the_protocols_differ_in_metric_batch_and_moments_of_the_head():
 def test_batches_go_through_a_task_before_they_repeat():
     found = Run(dataclasses.replace(MLP, batch=50), [0], DATA)
     n = len(found.tasks[0].train)
-    index, labels = (torch.cat(parts) for parts in zip(*(found._order(0, e) for e in range(2)), strict=True))
+    orders = zip(*(found._order((0,), e) for e in range(2)), strict=True)
+    index, labels = (torch.cat(parts, dim=1)[0] for parts in orders)
     assert sorted(index[:n].tolist()) == sorted(found.tasks[0].train.tolist())
     assert torch.equal(found.tasks[0].active[labels], DATA.train_y[index])
-    shown = [found._picked(0, position) for position in range(2 * n // 50)]
-    assert torch.equal(torch.cat([i for i, _ in shown]), index[: 2 * n // 50 * 50])
-    assert torch.equal(torch.cat([y for _, y in shown]), labels[: 2 * n // 50 * 50])
+    shown = [found._picked((0,), position) for position in range(2 * n // 50)]
+    assert torch.equal(torch.cat([i[0] for i, _ in shown]), index[: 2 * n // 50 * 50])
+    assert torch.equal(torch.cat([y[0] for _, y in shown]), labels[: 2 * n // 50 * 50])
     x, _ = found._batch(1)
     assert x.shape == (1, 50, 1, 8, 8)
 
@@ -247,9 +248,41 @@ def test_batches_go_through_a_task_before_they_repeat():
 def test_a_batch_may_span_epochs(batch):
     found = Run(dataclasses.replace(MLP, batch=batch), [0], DATA)
     n = len(found.tasks[0].train)
-    endless = torch.cat([found._order(0, e)[0] for e in range(batch // n + 60)])
+    endless = torch.cat([found._order((0,), e)[0][0] for e in range(batch // n + 60)])
     for position in (0, n // batch, 2 * n // batch + 1):
-        assert torch.equal(found._picked(0, position)[0], endless[position * batch :][:batch])
+        assert torch.equal(found._picked((0,), position)[0][0], endless[position * batch :][:batch])
+
+
+def test_an_accelerator_changes_all_seeds_at_once_and_draws_ahead(monkeypatch):
+    config = dataclasses.replace(MLP, stream="permuted", stream_settings=(), remedy="none", remedy_settings=())
+    found = Run(config, [1, 2], DATA)
+    x, _ = found._batch(3)
+    levels = DATA.train_x[found._picked((0, 1), 3)[0].flatten()]
+    assert torch.equal(found._prepared(levels, found._draw()), x.flatten(0, 1))
+    found._ahead, found.step = 4, 6
+    together = found._draw()
+    alone = Run(config, [2], DATA)
+    alone._ahead, alone.step = 4, 6
+    for both, own in zip(together, alone._draw(), strict=True):
+        assert torch.equal(both[..., 16:], own)
+    assert found._draw() is not together
+    found.step = 7
+    assert not torch.equal(found._draw().factors, together.factors)
+
+
+def test_what_an_accelerator_does_to_images_compiles_without_a_break(monkeypatch):
+    monkeypatch.setattr(augment, "crop_flip", augment.gathered)
+    found = Run(MLP, [1], DATA)
+    levels = DATA.train_x[:16].clone()
+    fused = torch.compile(found._prepared, backend="aot_eager", fullgraph=True)
+    assert torch.equal(fused(levels, found._draw()), found._prepared(levels, found._draw()))
+
+
+def test_the_pace_of_a_run_is_measured_without_metrics():
+    found = Run(MLP, [1], DATA)
+    assert found.pace(2, 3) > 0
+    assert found.step == 5
+    assert not found.rows[0]
 
 
 def test_a_loss_that_is_not_finite_stops_saves_and_names_step_and_layer(tmp_path):
