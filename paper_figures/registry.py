@@ -21,7 +21,7 @@ from rich.table import Table
 
 from paper_figures import style
 from paper_figures.captions import CaptionError
-from paper_figures.results import RESULTS, Profile
+from paper_figures.results import RESULTS, Missing, Profile
 
 FIGURES = (
     "cloning",
@@ -54,6 +54,14 @@ FIGURES = (
     "generalisation",
     "after_escape",
     "streams",
+    "tiny_symptoms",
+    "tiny_normalisation",
+    "tiny_bars",
+    "layers_over_time",
+    "free_fraction",
+    "remedy_ranking",
+    "early_warning",
+    "cifar_cloning",
 )
 OUT = Path("paper_figures/out")
 EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal pictures equal files
@@ -94,6 +102,7 @@ def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path =
     Raises:
         ValueError: The name or the profile is unknown.
         CaptionError: The caption is not true of the data; no file is touched.
+        Missing: The figure only reads finished runs, and there are none.
     """
     if profile not in get_args(Profile):
         raise ValueError(f"profile {profile!r} is unknown; allowed are {', '.join(get_args(Profile))}")
@@ -129,7 +138,8 @@ def main(
 ) -> None:
     """Make the figures `names`, all if none is named, or list them.
 
-    Exits with 1 if a caption is untrue, after making the others, and with 2 if a name is unknown.
+    A figure of runs that are not there is left out, and it is said why. Exits with 1 if a caption is untrue, after
+    making the others, and with 2 if a name is unknown.
     """
     console = Console(width=None if sys.stdout.isatty() else 100)
     try:
@@ -154,6 +164,9 @@ def _announced(console: Console, figure: Drawable, profile: Profile, out: Path, 
     except CaptionError as error:
         console.print(f"  ✗ {error}", style="red", markup=False)
         return figure.NAME
+    except Missing as reason:
+        console.print(f"  – skipped: {reason}", markup=False)
+        return None
     console.print(f"  ✓ {' '.join(map(str, paths))}  {time.perf_counter() - start:.1f} s", markup=False)
     return None
 
