@@ -243,7 +243,7 @@ def draw(data: Tables) -> Figure:
 
 def _draw_row(axis: Axes, found: list[Lead], row: int) -> None:
     moved = [(lead.stream, lead.after) for lead in found if lead.after is not None]
-    offsets = np.linspace(-0.25, 0.25, len(moved)) if len(moved) > 1 else [0.0]
+    offsets = np.linspace(-0.25, 0.25, len(moved)) if len(moved) > 1 else np.zeros(len(moved))
     for (stream, after), offset in zip(moved, offsets, strict=True):
         axis.plot(after, row + offset, MARKERS[stream], color=COLOURS[stream], markersize=3, label=stream)
     if (middle := median(found, found[0].metric)) is not None:

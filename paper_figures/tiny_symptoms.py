@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, RANK, UNMASKED, Tables
-from paper_figures.results import RESULTS, Profile
+from paper_figures.results import RESULTS, Missing, Profile
 from torch_experiments import published
 from torch_experiments.campaign import PUBLISHED
 
@@ -47,9 +47,16 @@ FALLS = {ACCURACY: "accuracy falls", RANK: "rank falls", DEAD: "dead units grow"
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> Tables:
-    """Return the finished runs of every network, by item."""
+    """Return the finished runs of every network, by item.
+
+    Raises:
+        Missing: There are none.
+    """
     found = finished.several(COURSES)
-    return {name: table for name, table in found.items() if finished.cells(table, [CELL])}
+    plain = {name: table for name, table in found.items() if finished.cells(table, [CELL])}
+    if not plain:
+        raise Missing(f"of the finished runs of {finished.listed(found)} none is a run without normalisation")
+    return plain
 
 
 def check(data: Tables) -> None:
