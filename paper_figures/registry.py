@@ -23,7 +23,7 @@ from rich.table import Table
 
 from paper_figures import parallel, style
 from paper_figures.captions import CaptionError
-from paper_figures.results import RESULTS, Profile
+from paper_figures.results import RESULTS, Missing, Profile
 
 FIGURES = (
     "cloning",
@@ -56,6 +56,14 @@ FIGURES = (
     "generalisation",
     "after_escape",
     "streams",
+    "tiny_symptoms",
+    "tiny_normalisation",
+    "tiny_bars",
+    "layers_over_time",
+    "free_fraction",
+    "remedy_ranking",
+    "early_warning",
+    "cifar_cloning",
 )
 LONGEST = (  # started first where several are made at once
     "remedies",
@@ -109,6 +117,7 @@ def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path =
     Raises:
         ValueError: The name or the profile is unknown.
         CaptionError: The caption is not true of the data; no file is touched.
+        Missing: The figure only reads finished runs, and there are none.
     """
     if profile not in get_args(Profile):
         raise ValueError(f"profile {profile!r} is unknown; allowed are {', '.join(get_args(Profile))}")
@@ -136,10 +145,11 @@ def png(figure: Drawable, data: Any) -> bytes:
 
 
 class Made(NamedTuple):
-    """How a figure ended: the files written, or what is untrue of its caption, and seconds."""
+    """How a figure ended: the files written, what is untrue of its caption, why it was left out, and seconds."""
 
     paths: list[Path]
     untrue: str
+    missing: str
     seconds: float
 
 
@@ -153,7 +163,8 @@ def main(
 ) -> None:
     """Make the figures `names`, all if none is named, `jobs` at a time, or list them.
 
-    Exits with 1 if a caption is untrue, after making the others, and with 2 if a name is unknown or `jobs` below 1.
+    A figure of runs that are not there is left out, and it is said why. Exits with 1 if a caption is untrue, after
+    making the others, and with 2 if a name is unknown or `jobs` below 1.
     """
     console = Console(width=None if sys.stdout.isatty() else 100)
     try:
@@ -173,12 +184,14 @@ def main(
 
 
 def _made(name: str, profile: Profile, out: Path, results: Path) -> Made:
-    start, paths, untrue = time.perf_counter(), list[Path](), ""
+    start, paths, untrue, missing = time.perf_counter(), list[Path](), "", ""
     try:
         paths = make(name, profile, out, results)
     except CaptionError as error:
         untrue = str(error)
-    return Made(paths, untrue, time.perf_counter() - start)
+    except Missing as reason:
+        missing = str(reason)
+    return Made(paths, untrue, missing, time.perf_counter() - start)
 
 
 def _one_by_one(console: Console, figures: Sequence[Drawable], act: Callable[[str], Made]) -> list[Made]:
@@ -214,6 +227,8 @@ def _announce(console: Console, figure: Drawable) -> None:
 def _tell(console: Console, made: Made) -> None:
     if made.untrue:
         console.print(f"  ✗ {made.untrue}", style="red", markup=False)
+    elif made.missing:
+        console.print(f"  – skipped: {made.missing}", markup=False)
     else:
         console.print(f"  ✓ {' '.join(map(str, made.paths))}  {made.seconds:.1f} s", markup=False)
 

@@ -19,6 +19,10 @@ Profile = Literal["quick", "full"]
 RESULTS = Path("results/local")
 
 
+class Missing(LookupError):
+    """A figure only reads finished runs, and there are none; it is left out, which is no failure."""
+
+
 def remembered(folder: Path, config: Mapping[str, Any], compute: Callable[[], pa.Table]) -> pa.Table:
     """Return the table recorded for `config` below `folder`; compute and record it if there is none."""
     record = records.find(folder, config)

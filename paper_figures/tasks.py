@@ -19,8 +19,9 @@ LABELS: Mapping[str, str] = {
     "dead_fraction": "dead units",
     "roy_vetterli_rank_raw": "effective rank",
     "duplicate_fraction": "duplicate units",
+    "jl25_saturated_fraction": "saturated units (JL25)",
 }
-PANELS = tuple(LABELS)
+PANELS = tuple(LABELS)[:4]
 EDGE = 5  # tasks at either end over which the captions average
 
 
@@ -30,6 +31,23 @@ def band(axis: Axes, table: pa.Table, cell: str, metric: str, **line: Any) -> No
     tasks = np.arange(1, values.shape[1] + 1)
     (drawn,) = axis.plot(tasks, values.mean(axis=0), **line)
     axis.fill_between(tasks, *bounds(values), color=drawn.get_color(), alpha=0.18, linewidth=0)
+
+
+def mark(axis: Axes, value: float, colour: str, *, filled: bool = True) -> None:
+    """Mark a value to compare with by a small triangle at the right edge, and let the axis reach it."""
+    axis.update_datalim([(1, value)], updatex=False)
+    axis.autoscale_view(scalex=False)
+    axis.plot(
+        1.02,
+        value,
+        "<",
+        transform=axis.get_yaxis_transform(),
+        clip_on=False,
+        color=colour,
+        markerfacecolor=colour if filled else "white",
+        markeredgewidth=0.6,
+        markersize=3.2,
+    )
 
 
 def bounds(values: Array) -> tuple[Array, Array]:

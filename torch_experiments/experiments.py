@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torch_experiments import e01_cloning, fetch, models, parallel, pixels, records, training
+from torch_experiments.checkpoints import InUse
 from torch_experiments.diagnostics.distributed import leads
 from torch_experiments.models import choose
 from torch_experiments.training import Config, Settings
@@ -49,6 +51,7 @@ C = TypeVar("C", Config, e01_cloning.Config)
 EXAMPLE = """'{"width": 64}'"""
 PROFILES = ("quick", "text", "medium", "paper")
 SEEDS = (0, 1, 2, 3, 4)
+WAIT = 1.0  # seconds
 
 
 class Experiment(Protocol):
@@ -104,12 +107,19 @@ def run(
 
 
 def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> pa.Table:
-    """Return `run` with a progress bar and one thread, which is the fastest at the size of the quick profiles."""
+    """Return `run` with a progress bar and one thread, which is the fastest at the size of the quick profiles.
+
+    Runs that another process is making are waited for, as two figures may show the same ones.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with progress_bar() as bar:
-            return run(configs, seeds, out, bar=bar, **options)
+        while True:
+            try:
+                with progress_bar() as bar:
+                    return run(configs, seeds, out, bar=bar, **options)
+            except InUse:
+                time.sleep(WAIT)
     finally:
         torch.set_num_threads(threads)
 

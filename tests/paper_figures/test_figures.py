@@ -46,6 +46,7 @@ from paper_figures import (
     tasks,
 )
 from paper_figures.captions import CaptionError
+from tests.paper_figures import finished_cases
 from torch_experiments import e01_cloning
 
 RULES = (
@@ -801,6 +802,7 @@ CASES = {
         [r"$K_\phi(\rho)$", ""],
     ),
 }
+CASES |= {name: Case(*case) for name, case in finished_cases.CASES.items()}
 CORRUPTIONS = [(name, reason) for name, case in CASES.items() for reason in case.corruptions]
 
 

@@ -1,0 +1,225 @@
+"""Cloning on CIFAR-10 in four architectures: do copies part, and what does the clone gain? (JL25 figure 2.1)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from paper_figures import captions, finished, style, tasks
+from paper_figures.captions import Statement
+from paper_figures.cloning import ROUNDING, Band
+from paper_figures.results import RESULTS, Missing, Profile
+from torch_experiments import campaign, e01_cloning, published
+
+NAME = "cifar_cloning"
+TITLE = "cloning on CIFAR-10 in four architectures: score of cloning by epoch, losses of clone and base"
+ARCHS: Mapping[str, str] = {"mlp": "MLP", "cnn": "CNN", "vit": "ViT", "resnet18": "ResNet-18"}
+SCORE, LOSS = "forward_score", "train_loss"
+
+
+class Look(NamedTuple):
+    """Name, colour and width of a regime's line; widths tell lines apart that lie upon each other."""
+
+    name: str
+    colour: str
+    width: float
+
+
+REGIMES: Mapping[str, Look] = {
+    "momentum": Look("SGD with momentum", style.BLUE, 2.6),
+    "adam": Look("Adam", style.SKY, 1.2),
+    "noisy-elementwise": Look("noisy SGD", style.VERMILION, 1.2),
+    "dropout": Look("dropout", style.PURPLE, 1.2),
+}
+TRAPPED = ("momentum", "adam")
+
+
+def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
+    """Return the finished runs of experiment 1 on CIFAR-10.
+
+    Raises:
+        Missing: There are none.
+    """
+    found = campaign.cloning(campaign.RESULTS)
+    if found is None:
+        raise Missing(f"there is no finished run of cloning on CIFAR-10 below {campaign.RESULTS / 'e01'}")
+    return found
+
+
+def check(data: pa.Table) -> None:
+    """Check that copies stay exact under momentum and Adam, and part under noise and dropout.
+
+    Raises:
+        CaptionError: They do not.
+    """
+    captions.verify(NAME, statements(data))
+
+
+def caption(data: pa.Table) -> str:
+    """Return the caption."""
+    archs = finished.listed(f"{ARCHS[arch]} {_seeds(data, arch)}" for arch in archs_of(data))
+    introduction = (
+        f"{campaign.CLONING.about[0].upper()}{campaign.CLONING.about[1:]}: every hidden unit twice, trained on "
+        "under four regimes (JL25 figure 2.1). Top: explained-variance score of cloning of the activations, mean "
+        "over layers, 1 for exact copies and 0 for independent units. Triangles: where the published scores end "
+        "after 500 epochs, by a formula of theirs that gives more to independent units. Bottom: training loss of "
+        f"clone (solid) and base (dashed) under the same regime. Means and ranges over seeds (runs: {archs})."
+        f"{finished.gaps(_absent(data))}"
+    )
+    return captions.join(introduction, statements(data))
+
+
+def archs_of(data: pa.Table) -> list[str]:
+    """Return the architectures that have a finished run."""
+    return [arch for arch in ARCHS if len(finished.where(data, {"arch": arch}))]
+
+
+def regimes_of(data: pa.Table, arch: str) -> list[str]:
+    """Return the regimes that have a finished run of an architecture."""
+    return [regime for regime in REGIMES if len(finished.where(data, {"arch": arch, "regime": regime}))]
+
+
+def band(data: pa.Table, arch: str, regime: str, network: str, metric: str) -> Band:
+    """Return a metric of the whole network over the epochs, a row a seed."""
+    place = {"arch": arch, "regime": regime, "network": network, "metric": metric, "layer": e01_cloning.WHOLE}
+    rows = finished.where(data, place).sort_by([("seed", "ascending"), ("epoch", "ascending")])
+    epochs = np.unique(rows["epoch"].to_numpy())
+    return Band(epochs, rows["value"].to_numpy().reshape(-1, len(epochs)))
+
+
+def statements(data: pa.Table) -> list[Statement]:
+    """Return what the caption claims."""
+    kept = [1 - _all(data, a, r).min() for a in archs_of(data) for r in regimes_of(data, a) if r in TRAPPED]
+    left = {(a, r): _end(data, a, r) for a in archs_of(data) for r in regimes_of(data, a) if r not in TRAPPED}
+    return [
+        Statement(
+            "Under momentum and Adam the copies stay exact in every epoch, layer and seed (largest 1 − score: "
+            f"{max(kept, default=0.0):.1g}).",
+            max(kept, default=0.0) <= ROUNDING,
+        ),
+        Statement(
+            f"Under noise and dropout they part; the score ends at {_listed(left)} (published, by their formula: "
+            f"{_listed({key: published.CLONING_SCORE[key[0]][key[1]] for key in left})}).",
+            all(1 - value > 1e3 * ROUNDING for value in left.values()),
+        ),
+        Statement(
+            f"Loss of the clone against its base at the end, means: {'; '.join(_losses(data))}. "
+            f"Published, for the MLP: {_published_losses()}.",
+            all(
+                _loss(data, a, r, n) > 0
+                for a in archs_of(data)
+                for r in regimes_of(data, a)
+                for n in ("clone", "base")
+            ),
+        ),
+    ]
+
+
+def _all(data: pa.Table, arch: str, regime: str) -> Any:
+    """Return the scores of every layer, epoch and seed."""
+    return finished.where(data, {"arch": arch, "regime": regime, "metric": SCORE})["value"].to_numpy()
+
+
+def _end(data: pa.Table, arch: str, regime: str) -> float:
+    return float(band(data, arch, regime, "clone", SCORE).values[:, -1].mean())
+
+
+def _loss(data: pa.Table, arch: str, regime: str, network: str) -> float:
+    return float(band(data, arch, regime, network, LOSS).values[:, -1].mean())
+
+
+def _losses(data: pa.Table) -> list[str]:
+    """Return ratios of the clone's loss to the base's, for every architecture."""
+    return [
+        f"{ARCHS[arch]} "
+        + ", ".join(
+            f"{_loss(data, arch, r, 'clone') / _loss(data, arch, r, 'base'):.2g} ({REGIMES[r].name})"
+            for r in regimes_of(data, arch)
+        )
+        for arch in archs_of(data)
+    ]
+
+
+def _published_losses() -> str:
+    """Return the published ratios for the MLP."""
+    losses = published.CLONING_LOSS["mlp"]
+    return ", ".join(f"{losses[r].clone / losses[r].base:.2g} ({REGIMES[r].name})" for r in losses)
+
+
+def _listed(values: Mapping[tuple[str, str], float]) -> str:
+    return ", ".join(f"{value:.3f} ({ARCHS[a]}, {REGIMES[r].name})" for (a, r), value in values.items())
+
+
+def _seeds(data: pa.Table, arch: str) -> int:
+    return len(finished.where(data, {"arch": arch})["seed"].unique())
+
+
+def _absent(data: pa.Table) -> list[str]:
+    """Return which runs of the list are not there."""
+    wanted = campaign.CLONING.configs("")
+    there = set(zip(*(data[name].to_pylist() for name in ("arch", "regime", "seed")), strict=True))
+    return [
+        f"{ARCHS[arch]}, {REGIMES[regime].name}, seed {seed}"
+        for arch, config in wanted.items()
+        for regime in config.regimes
+        for seed in config.seeds
+        if (arch, regime, seed) not in there
+    ]
+
+
+def draw(data: pa.Table) -> Figure:
+    """Return a column an architecture: score above, losses below."""
+    archs = archs_of(data)
+    figure = Figure(figsize=(style.PAGE, 2.9))
+    axes = figure.subplots(2, len(archs), sharex="col", squeeze=False)
+    for column, arch in zip(axes.T, archs, strict=True):
+        for regime in regimes_of(data, arch):
+            _draw_regime(column, data, arch, regime)
+        _label(column, arch)
+    axes[0, 0].set_ylabel("score of cloning")
+    axes[1, 0].set_ylabel("training loss")
+    _explain(figure)
+    return figure
+
+
+def _draw_regime(column: Any, data: pa.Table, arch: str, regime: str) -> None:
+    look = REGIMES[regime]
+    _plot(column[0], band(data, arch, regime, "clone", SCORE), look, "-")
+    if regime in published.CLONING_SCORE[arch]:
+        tasks.mark(column[0], published.CLONING_SCORE[arch][regime], look.colour)
+    for network, line in (("clone", "-"), ("base", "--")):
+        _plot(column[1], band(data, arch, regime, network, LOSS), look._replace(width=1.0), line)
+
+
+def _plot(axis: Axes, quantity: Band, look: Look, line: str) -> None:
+    epochs, values = quantity
+    axis.plot(epochs, values.mean(axis=0), line, color=look.colour, linewidth=look.width)
+    axis.fill_between(epochs, *tasks.bounds(values), color=look.colour, alpha=0.18, linewidth=0)
+
+
+def _label(column: Any, arch: str) -> None:
+    column[0].set_title(ARCHS[arch])
+    column[0].set_ylim(0.4, 1.03)
+    low, high = column[1].get_ylim()
+    if high > 10 * max(low, 1e-12) or low <= 0:
+        column[1].set_yscale("log")
+    column[1].set_xlabel("epochs after cloning")
+    column[1].xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _explain(figure: Figure) -> None:
+    handles = [Line2D([], [], color=look.colour, label=look.name) for look in REGIMES.values()]
+    handles += [
+        Line2D([], [], color=style.GREY, label="clone"),
+        Line2D([], [], color=style.GREY, linestyle="--", label="base"),
+        Line2D([], [], color=style.GREY, linestyle="", marker="<", markersize=3.2, label="published end"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=7, columnspacing=1.2)

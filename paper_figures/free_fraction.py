@@ -1,0 +1,118 @@
+"""Certificates over training: which share of the parameters is free, with the share of dead units."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from paper_figures import captions, finished, style, tasks
+from paper_figures.captions import Statement
+from paper_figures.finished import DEAD, FREE
+from paper_figures.layers_over_time import layers
+from paper_figures.normalisation import LINES
+from paper_figures.results import RESULTS, Profile
+from torch_experiments.experiments import over_tasks
+
+Array = np.ndarray[Any, Any]
+
+NAME = "free_fraction"
+TITLE = "Tiny ImageNet, certificates over training: the share of free parameters, with the share of dead units"
+ITEM, PLAIN = "mlp", "none"
+WIDTHS = (12_288, 128, 128, 128, 128, 128, 200)  # of the published MLP on images of 64×64
+
+
+def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
+    """Return the finished runs of the MLP."""
+    return finished.needed(ITEM, finished.runs(ITEM), LINES)
+
+
+def check(data: pa.Table) -> None:
+    """Check what the caption says of the certificates.
+
+    Raises:
+        CaptionError: The caption is untrue.
+    """
+    captions.verify(NAME, statements(data))
+
+
+def caption(data: pa.Table) -> str:
+    """Return the caption."""
+    introduction = (
+        "Top: share of parameters that are not free in the certificate of the network at the end of every task of "
+        "Tiny ImageNet: they belong to units that are frozen on the 500 images of the batch, or to exact copies. "
+        "Bottom: share of dead units, mean over the hidden layers. A first layer of 12,288 inputs holds 95 % of "
+        f"the parameters. {finished.lines(data, shown(data))}{finished.gaps(finished.absent(ITEM, data, LINES))}"
+    )
+    return captions.join(introduction, statements(data))
+
+
+def shown(data: pa.Table) -> list[str]:
+    """Return the cells that are drawn."""
+    return finished.cells(data, LINES)
+
+
+def statements(data: pa.Table) -> list[Statement]:
+    """Return what the caption claims."""
+    free = {cell: over_tasks(data, cell, FREE) for cell in shown(data)}
+    least = min(free, key=lambda cell: float(free[cell].min()))
+    last = ", ".join(f"{tasks.end(data, cell, FREE).mean():.4f} ({cell})" for cell in free)
+    return [
+        Statement(
+            f"At least a share of {free[least].min():.3f} of the parameters is free in every network and task "
+            f"(least: {least}).",
+            all(bool(((values >= 0) & (values <= 1)).all()) for values in free.values()),
+        ),
+        Statement(
+            f"In the last five tasks the free share is {last}.",
+            finished.finite(*(float(v.mean()) for v in free.values())),
+        ),
+        *_counted(data),
+    ]
+
+
+def _counted(data: pa.Table) -> list[Statement]:
+    """Return that the plain network's certificate counts the weights and biases of dead units, and nothing else."""
+    if PLAIN not in shown(data):
+        return []
+    table = finished.where(data, {"cell": PLAIN})
+    same = []
+    for seed in finished.seeds(table, PLAIN):
+        one = finished.where(table, {"seed": seed})
+        same.append(np.allclose(over_tasks(one, PLAIN, FREE)[0], alive(layers(one, PLAIN, DEAD)), atol=1e-9))
+    return [
+        Statement(
+            "Without norm exactly the parameters that enter or leave dead units are lost, in every task and seed.",
+            all(same),
+        )
+    ]
+
+
+def alive(dead: Array) -> Array:
+    """Return the share of the MLP's weights and biases between living units, from `dead [layers, tasks]`."""
+    ends = np.ones((1, dead.shape[1]))
+    live = np.vstack([ends, 1 - dead, ends]) * np.array(WIDTHS)[:, None]
+    parameters = sum(n * m + m for n, m in pairwise(WIDTHS))
+    found: Array = sum(n * m + m for n, m in pairwise(live)) / parameters
+    return found
+
+
+def draw(data: pa.Table) -> Figure:
+    """Return two panels over one another."""
+    figure = Figure(figsize=(style.WIDTH, 3.0))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for cell in shown(data):
+        values = 1 - over_tasks(data, cell, FREE)
+        (line,) = upper.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), label=cell, **LINES[cell])
+        upper.fill_between(line.get_xdata(), *tasks.bounds(values), color=line.get_color(), alpha=0.18, linewidth=0)
+        tasks.band(lower, data, cell, DEAD, **LINES[cell])
+    tasks.decorate([lower], [DEAD])
+    upper.set_title("parameters that are not free")
+    upper.set_ylim(bottom=0)
+    lower.set_xlabel("task")
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure

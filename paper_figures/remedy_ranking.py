@@ -1,0 +1,132 @@
+"""Remedies in order of what they leave of plasticity on permuted digits, with intervals over seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures import captions, finished, style, tasks
+from paper_figures.captions import Statement
+from paper_figures.finished import ACCURACY, RANK, Interval
+from paper_figures.remedies import PLAIN, PROBE, ends, ordered
+from paper_figures.results import RESULTS, Profile
+from torch_experiments import campaign
+
+NAME = "remedy_ranking"
+TITLE = "remedies on permuted digits in order, with intervals over seeds; effective rank beside"
+ITEM = "remedies"
+PANELS = (ACCURACY, RANK)
+
+
+def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
+    """Return the finished runs."""
+    return finished.runs(ITEM)
+
+
+def check(data: pa.Table) -> None:
+    """Check what the caption says of the order.
+
+    Raises:
+        CaptionError: The caption is untrue.
+    """
+    captions.verify(NAME, statements(data))
+
+
+def caption(data: pa.Table) -> str:
+    """Return the caption."""
+    lacking = finished.gaps(finished.absent(ITEM, data, campaign.item(ITEM).configs("")))
+    introduction = (
+        "Accuracy while learning (left) and effective rank (right) in the last five of 20 tasks of permuted digits "
+        "for remedies at one strength each, tuned on nothing; mean and 95 % t-interval over seeds. Dashed: a fresh "
+        f"network for every task; dotted: no remedy.{lacking}"
+    )
+    return captions.join(introduction, statements(data))
+
+
+def last(data: pa.Table, cell: str, metric: str) -> Interval:
+    """Return a metric in the last five tasks with its interval over seeds."""
+    return finished.interval(tasks.end(data, cell, metric))
+
+
+def statements(data: pa.Table) -> list[Statement]:
+    """Return what the caption claims."""
+    order = ordered(data)
+    found = {cell: last(data, cell, ACCURACY) for cell in order}
+    best, worst = order[0], order[-1]
+    return [
+        Statement(
+            f"First is {best} with {_told(found[best])}, last {worst} with {_told(found[worst])}.",
+            1 >= found[best].mean >= found[worst].mean >= 0,
+        ),
+        *_against(data, PLAIN, "no remedy"),
+        *_against(data, PROBE, "a fresh network"),
+    ]
+
+
+def _against(data: pa.Table, reference: str, name: str) -> list[Statement]:
+    """Return which cells are above and below a reference by more than their seeds differ, pair by pair."""
+    if reference not in finished.cells(data, [reference]):
+        return []
+    others = [cell for cell in ordered(data) if cell not in (PLAIN, PROBE)]
+    above, below = ([c for c in others if _differs(data, c, reference) == sign] for sign in (1, -1))
+    level = last(data, reference, ACCURACY)
+    return [
+        Statement(
+            f"Against {name} ({_told(level)}) {_counted(above)} are clearly better and {_counted(below)} clearly "
+            "worse: the interval of the difference, seed by seed, leaves zero out.",
+            finished.finite(level.mean) and all(ends(data)[c] > level.mean for c in above),
+        )
+    ]
+
+
+def _differs(data: pa.Table, cell: str, reference: str) -> int:
+    """Return 1 or -1 where the paired interval over common seeds lies on one side of zero, else 0."""
+    common = set(finished.seeds(data, cell)) & set(finished.seeds(data, reference))
+    if len(common) < 2:
+        return 0
+    pairs = [
+        [tasks.end(finished.where(data, {"seed": seed}), name, ACCURACY)[0] for name in (cell, reference)]
+        for seed in sorted(common)
+    ]
+    found = finished.interval(np.array(pairs) @ [1, -1])
+    return int(found.mean > found.half) - int(-found.mean > found.half)
+
+
+def _told(value: Interval) -> str:
+    return f"{value.mean:.3f} ± {value.half:.3f}"
+
+
+def _counted(cells: list[str]) -> str:
+    return f"{len(cells)} ({', '.join(cells)})" if cells else "none"
+
+
+def draw(data: pa.Table) -> Figure:
+    """Return a row a remedy, the best above."""
+    cells = ordered(data)
+    figure = Figure(figsize=(style.WIDTH, 0.8 + 0.15 * len(cells)))
+    axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    for axis, metric in zip(axes, PANELS, strict=True):
+        _refer(axis, data, metric)
+        for row, cell in enumerate(cells):
+            _draw(axis, last(data, cell, metric), cell, row)
+        axis.margins(x=0.06)
+    axes[0].set_yticks(range(len(cells)), [f"{cell}  {place}" for place, cell in enumerate(cells, start=1)])
+    axes[0].invert_yaxis()
+    axes[0].set_xlabel("accuracy while learning")
+    axes[1].set_xlabel(tasks.LABELS[RANK])
+    return figure
+
+
+def _refer(axis: Axes, data: pa.Table, metric: str) -> None:
+    for cell, line in ((PROBE, "--"), (PLAIN, ":")):
+        if finished.cells(data, [cell]):
+            axis.axvline(last(data, cell, metric).mean, color=style.GREY, linestyle=line, linewidth=0.8, zorder=0)
+
+
+def _draw(axis: Axes, value: Interval, cell: str, row: int) -> None:
+    colour = {PLAIN: style.VERMILION, PROBE: style.GREY}.get(cell, style.BLUE)
+    axis.errorbar(value.mean, row, xerr=value.half or None, fmt="o", color=colour, markersize=3, elinewidth=0.9)

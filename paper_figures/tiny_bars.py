@@ -1,0 +1,143 @@
+"""Means over the tasks by norm, beside the published bars (JL25, bars of the MLP)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from paper_figures import captions, finished, style, tasks
+from paper_figures.captions import Statement
+from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, UNMASKED, Interval
+from paper_figures.normalisation import LINES
+from paper_figures.results import RESULTS, Profile
+from torch_experiments import published
+from torch_experiments.experiments import over_tasks
+
+NAME = "tiny_bars"
+TITLE = "Tiny ImageNet, means over the tasks by norm beside the published bars"
+ITEM = "mlp"
+PANELS = (DEAD, DUPLICATE, RANK, ACCURACY, SATURATED)
+HEIGHT = 0.38
+
+
+class Agreement(NamedTuple):
+    """How many norms stand to the plain network as published."""
+
+    agreeing: int
+    of: int
+
+
+def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
+    """Return the finished runs of the MLP."""
+    return finished.needed(ITEM, finished.runs(ITEM), LINES)
+
+
+def check(data: pa.Table) -> None:
+    """Check what the caption says of the runs.
+
+    Raises:
+        CaptionError: The caption is untrue.
+    """
+    captions.verify(NAME, statements(data))
+
+
+def caption(data: pa.Table) -> str:
+    """Return the caption."""
+    introduction = (
+        "Means over 40 tasks of Tiny ImageNet, measured at the end of every task, for the MLP by norm, 500 steps a "
+        "task (blue, with 95 % t-intervals over seeds), beside the published bars (grey, with their intervals; "
+        "10,000 steps a task by the published code). Point: accuracy over all 200 outputs, as published. The share "
+        f"of saturated units was published for the ViT alone.{finished.gaps(finished.absent(ITEM, data, LINES))}"
+    )
+    return captions.join(introduction, statements(data))
+
+
+def shown(data: pa.Table) -> list[str]:
+    """Return the cells that are drawn."""
+    return finished.cells(data, LINES)
+
+
+def mean(data: pa.Table, cell: str, metric: str) -> Interval:
+    """Return the mean over tasks and seeds with its interval over seeds."""
+    return finished.interval(over_tasks(data, cell, metric).mean(axis=1))
+
+
+def agreement(data: pa.Table, metric: str) -> Agreement:
+    """Return how many cells differ from the plain network in the published direction."""
+    bars = published.MLP_BARS[metric]
+    others = [cell for cell in shown(data) if cell != "none"]
+    plain = mean(data, "none", metric).mean
+    same = [(mean(data, c, metric).mean - plain) * (bars[c].value - bars["none"].value) > 0 for c in others]
+    return Agreement(sum(same), len(others))
+
+
+def statements(data: pa.Table) -> list[Statement]:
+    """Return what the caption claims."""
+    found = {metric: {cell: mean(data, cell, metric).mean for cell in shown(data)} for metric in PANELS}
+    shares = [value for metric in PANELS if metric != RANK for value in found[metric].values()]
+    return [
+        Statement(
+            f"Accuracy lies between {_range(found[ACCURACY])}, the share of dead units between "
+            f"{_range(found[DEAD])}, the rank between {_range(found[RANK])}.",
+            finished.finite(*shares, *found[RANK].values()) and 0 <= min(shares) <= max(shares) <= 1,
+        ),
+        *_directions(data),
+        Statement(
+            "Over the classes of the task the accuracy is nowhere lower than over all outputs.",
+            finished.masked_is_no_less(data, shown(data)),
+        ),
+    ]
+
+
+def _directions(data: pa.Table) -> list[Statement]:
+    if len(shown(data)) < 2 or "none" not in shown(data):
+        return []
+    counts = {metric: agreement(data, metric) for metric in published.MLP_BARS}
+    text = ", ".join(f"{tasks.LABELS[m]} {a.agreeing} of {a.of}" for m, a in counts.items())
+    return [
+        Statement(
+            f"Settings that differ from the plain network in the published direction: {text}.",
+            all(0 <= a.agreeing <= a.of for a in counts.values()),
+        )
+    ]
+
+
+def _range(values: Mapping[str, float]) -> str:
+    low, high = (choose(values, key=lambda cell: values[cell]) for choose in (min, max))
+    return f"{values[low]:.2g} ({low}) and {values[high]:.2g} ({high})"
+
+
+def draw(data: pa.Table) -> Figure:
+    """Return a panel a metric, a pair of bars a norm."""
+    cells = shown(data)
+    figure = Figure(figsize=(style.PAGE, 0.9 + 0.24 * len(cells)))
+    axes = figure.subplots(1, len(PANELS), sharey=True)
+    for axis, metric in zip(axes, PANELS, strict=True):
+        for row, cell in enumerate(cells):
+            _draw_pair(axis, data, metric, cell, row)
+        axis.set_title(tasks.LABELS[metric])
+        axis.set_xlim(left=0)
+        axis.tick_params(axis="y", length=0)
+        axis.locator_params(axis="x", nbins=4)
+    axes[0].set_yticks(range(len(cells)), cells)
+    axes[0].invert_yaxis()
+    handles = [Patch(color=style.BLUE, label="this project"), Patch(color=style.GREY, label="published")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_pair(axis: Axes, data: pa.Table, metric: str, cell: str, row: int) -> None:
+    found, above, below = mean(data, cell, metric), row - HEIGHT / 2, row + HEIGHT / 2
+    error: dict[str, Any] = {"error_kw": {"elinewidth": 0.7}, "capsize": 1.2, "ecolor": style.BLACK}
+    axis.barh(above, found.mean, HEIGHT, color=style.BLUE, xerr=found.half or None, **error)
+    if metric == ACCURACY:
+        axis.plot(mean(data, cell, UNMASKED).mean, above, "o", color=style.YELLOW, markersize=2.2, zorder=5)
+    if bar := published.MLP_BARS.get(metric, {}).get(cell):
+        ends = [[bar.value - bar.low], [bar.high - bar.value]]
+        axis.barh(below, bar.value, HEIGHT, color=style.GREY, xerr=ends, **error)

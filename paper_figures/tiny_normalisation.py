@@ -1,0 +1,135 @@
+"""Normalisation and dropout over forty tasks of Tiny ImageNet (JL25 figure 3.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures import captions, finished, style, tasks
+from paper_figures.captions import Statement
+from paper_figures.finished import ACCURACY, DEAD, RANK, SATURATED
+from paper_figures.normalisation import LINES
+from paper_figures.results import RESULTS, Profile
+from torch_experiments import published
+from torch_experiments.experiments import over_tasks
+
+NAME = "tiny_normalisation"
+TITLE = "batch norm, layer norm and dropout on Tiny ImageNet: accuracy, dead units, rank, saturated units"
+ITEM = "mlp"
+PANELS = (ACCURACY, DEAD, RANK, SATURATED)
+BY_DERIVATIVE = "saturated_fraction"
+
+
+def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
+    """Return the finished runs of the MLP."""
+    return finished.needed(ITEM, finished.runs(ITEM), LINES)
+
+
+def check(data: pa.Table) -> None:
+    """Check what the caption says of the runs.
+
+    Raises:
+        CaptionError: The caption is untrue.
+    """
+    captions.verify(NAME, statements(data))
+
+
+def caption(data: pa.Table) -> str:
+    """Return the caption."""
+    introduction = (
+        "A multilayer perceptron at its published size on 40 tasks of Tiny ImageNet of 500 steps each, with batch "
+        "norm, layer norm (dashed: without affine map), dropout 0.1, or none of them (JL25 figure 3.2). Triangles: "
+        "where published curves end (open: without affine map), after 10,000 steps a task by the published code. "
+        "Saturated, after JL25: the gradient of the loss is below 10⁻⁴ of the unit's mean size at 99 % of the "
+        f"images, which depends on how well these are fitted. {finished.lines(data, shown(data))}"
+        f"{finished.gaps(finished.absent(ITEM, data, LINES))}"
+    )
+    return captions.join(introduction, statements(data))
+
+
+def shown(data: pa.Table) -> list[str]:
+    """Return the cells that are drawn."""
+    return finished.cells(data, LINES)
+
+
+def statements(data: pa.Table) -> list[Statement]:
+    """Return what the caption claims; ends are means over the last five tasks and the seeds."""
+    last = {metric: {cell: finished.ends(data, cell, metric)[1] for cell in shown(data)} for metric in PANELS}
+    return [
+        Statement(
+            f"In the last five tasks the accuracy is {_numbers(last[ACCURACY], '.2f')}.",
+            finished.finite(*last[ACCURACY].values()) and max(last[ACCURACY].values()) <= 1,
+        ),
+        Statement(
+            f"The share of dead units is {_numbers(last[DEAD], '.2g')} then.",
+            finished.finite(*last[DEAD].values())
+            and 0 <= min(last[DEAD].values()) <= max(last[DEAD].values()) <= 1,
+        ),
+        Statement(
+            f"The rank is {_numbers(last[RANK], '.0f')}; published are "
+            f"{_numbers({cell: ends.last for cell, ends in published.RANK[ITEM].items()}, '.0f')}.",
+            finished.finite(*last[RANK].values()) and min(last[RANK].values()) >= 1,
+        ),
+        *_rise(data),
+        Statement(
+            "By the derivative of the activation a rectified unit is saturated if it is dead and only then: both "
+            "shares agree in every task.",
+            all(_agree(data, cell) for cell in shown(data)),
+        ),
+    ]
+
+
+def _rise(data: pa.Table) -> list[Statement]:
+    """Return how many norms move the rank from the first to the last tasks in the published direction."""
+    changes = {cell: _change(*finished.ends(data, cell, RANK)) for cell in shown(data) if cell != "dropout"}
+    agreeing = [cell for cell, change in changes.items() if change * _change(*published.RANK[ITEM][cell]) > 0]
+    which = f": {finished.listed(agreeing)}" if agreeing else ""
+    return [
+        Statement(
+            f"From the first to the last tasks the rank moves as published in {len(agreeing)} of {len(changes)} of "
+            f"these settings{which} (dropout was not published).",
+            finished.finite(*changes.values()),
+        )
+    ]
+
+
+def _change(first: float, last: float) -> float:
+    return last - first
+
+
+def _agree(data: pa.Table, cell: str) -> bool:
+    if not finished.has(data, cell, BY_DERIVATIVE):
+        return True
+    dead, saturated = (over_tasks(data, cell, metric) for metric in (DEAD, BY_DERIVATIVE))
+    return bool((abs(dead - saturated) < 1e-9).all())
+
+
+def _numbers(values: dict[str, float], form: str) -> str:
+    return ", ".join(f"{value:{form}} ({cell})" for cell, value in values.items())
+
+
+def draw(data: pa.Table) -> Figure:
+    """Return four panels."""
+    figure = Figure(figsize=(style.PAGE, 3.2))
+    axes = figure.subplots(2, 2, sharex=True)
+    for axis, metric in zip(axes.flat, PANELS, strict=True):
+        for cell in shown(data):
+            tasks.band(axis, data, cell, metric, label=cell, **LINES[cell])
+        _mark(axis, metric)
+    tasks.decorate(axes.flat, PANELS)
+    for axis in axes[1]:
+        axis.set_xlabel("task")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def _mark(axis: Axes, metric: str) -> None:
+    """Mark where published curves end; all norms of the MLP are published for the rank alone."""
+    if metric == RANK:
+        for cell, ends in published.RANK[ITEM].items():
+            tasks.mark(axis, ends.last, LINES[cell]["color"], filled=LINES[cell].get("linestyle") is None)
+    elif metric in published.PLAIN[ITEM]:
+        tasks.mark(axis, published.PLAIN[ITEM][metric].last, LINES["none"]["color"])

@@ -1,0 +1,234 @@
+"""Figures of finished runs: what they do with a part of the runs or none, and what they compute from them."""
+
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from paper_figures import (
+    cifar_cloning,
+    early_warning,
+    finished,
+    free_fraction,
+    layers_over_time,
+    registry,
+    remedy_ranking,
+    style,
+    tiny_bars,
+    tiny_normalisation,
+    tiny_symptoms,
+)
+from paper_figures.normalisation import LINES
+from paper_figures.results import Missing
+from tests.paper_figures.finished_cases import CASES, mlp, small_cifar, small_remedies, small_symptoms, table
+from torch_experiments import campaign, published
+
+OF_RECORDS = [name for name in CASES if name != "early_warning"]
+OF_MLP = (tiny_normalisation, tiny_bars, layers_over_time, free_fraction)
+
+
+@pytest.fixture
+def no_records(monkeypatch, tmp_path):
+    monkeypatch.setattr(campaign, "RESULTS", tmp_path)
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_without_records_a_figure_says_what_is_missing(name, no_records, tmp_path):
+    with pytest.raises(Missing, match="no finished run"):
+        CASES[name][0].compute("quick", tmp_path)
+
+
+def test_a_figure_without_records_is_skipped_and_no_failure(no_records, tmp_path, capsys):
+    registry.main(("tiny_bars", "cifar_cloning"), out=tmp_path / "out", results=tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "skipped: there is no finished run of 'mlp'" in shown
+    assert "skipped: there is no finished run of cloning on CIFAR-10" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_others_are_drawn(no_records, tmp_path, monkeypatch):
+    drawn = []
+    true = SimpleNamespace(NAME="true", TITLE="a title")
+    monkeypatch.setitem(sys.modules, "paper_figures.true", true)
+    monkeypatch.setattr(registry, "FIGURES", ("tiny_bars", "true"))
+    make = registry.make
+    monkeypatch.setattr(
+        registry, "make", lambda name, *rest: drawn.append(name) or [] if name == "true" else make(name, *rest)
+    )
+    registry.main(out=tmp_path, results=tmp_path)
+    assert drawn == ["true"]
+
+
+def test_finished_runs_are_read_by_item(monkeypatch):
+    runs = {"mlp": campaign.Found(mlp(), {}), "vit": campaign.Found(table({"layer, affine": (0,)}), {})}
+    monkeypatch.setattr(campaign, "found", lambda name, folder: runs.get(name))
+    assert list(tiny_symptoms.compute("quick")) == ["mlp"]
+    assert tiny_bars.compute("quick") == runs["mlp"].table
+    monkeypatch.setattr(campaign, "found", lambda name, folder: runs["vit"])
+    with pytest.raises(Missing, match="of 'mlp' no cell of none, batch, layer is finished"):
+        layers_over_time.compute("quick")
+    with pytest.raises(Missing, match="none is a run without normalisation"):
+        tiny_symptoms.compute("quick")
+
+
+@pytest.mark.parametrize("figure", OF_MLP, ids=lambda figure: figure.NAME)
+@pytest.mark.parametrize("runs", [{"none": (0,)}, {"layer": (1,), "dropout": (2,)}], ids=str)
+def test_a_part_of_the_runs_is_drawn_and_the_rest_named(figure, runs):
+    if not set(runs) & set(getattr(figure, "CELLS", LINES)):
+        pytest.skip("this figure shows none of them")
+    data = table(runs, 12)
+    figure.check(data)
+    assert "Left out for want of finished runs: " in figure.caption(data)
+    assert "batch" in figure.caption(data).split("finished runs: ")[1]
+    with style.context():
+        assert figure.draw(data).axes
+
+
+@pytest.mark.parametrize("items", [["mlp"], ["mlp-medium"], ["cnn", "vit"]], ids=str)
+def test_symptoms_of_some_networks_are_drawn(items):
+    data = {name: table({"none": (0,)}) for name in items}
+    tiny_symptoms.check(data)
+    assert ("CNN of half width" in tiny_symptoms.caption(data).split("finished runs: ")[1].split(". ")[0]) == (
+        "cnn" not in items
+    )
+    with style.context():
+        rows = {tiny_symptoms.COURSES[name].row for name in items}
+        assert len(tiny_symptoms.draw(data).axes) == 4 * len(rows)
+
+
+def test_some_remedies_are_ranked():
+    data = finished.where(small_remedies(None), {"cell": "redo"})
+    remedy_ranking.check(data)
+    assert "First is redo" in remedy_ranking.caption(data)
+    with style.context():
+        remedy_ranking.draw(data)
+
+
+def test_some_clones_are_drawn():
+    data = finished.where(small_cifar(None), {"arch": "cnn", "regime": "dropout"})
+    cifar_cloning.check(data)
+    assert "ResNet-18, Adam, seed 0" in cifar_cloning.caption(data)
+    with style.context():
+        assert len(cifar_cloning.draw(data).axes) == 2
+
+
+def test_absent_runs_are_named():
+    data = table({"none": (0, 2), "batch": (0, 1, 2), "layer": (1,)}, 6)
+    found = finished.absent("mlp", data, ["none", "batch", "layer", "dropout"])
+    assert found == ["none (seed 1)", "layer (seeds 0 and 2)", "dropout"]
+    assert finished.gaps([]) == ""
+
+
+def test_lines_count_the_seeds():
+    data = table({"none": (0, 2), "layer": (1,)}, 6)
+    assert finished.lines(data, ["none"]) == "Line: mean of 2 seeds; band: their range."
+    assert finished.lines(data, ["none", "layer"]) == "Line: mean of 1 to 2 seeds; band: their range."
+    assert finished.lines(data, ["layer"]) == "Line: one seed."
+
+
+def test_an_interval_is_students():
+    mean, half = finished.interval(np.array([1.0, 2.0, 3.0]))
+    assert mean == 2
+    assert half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert finished.interval(np.array([5.0])) == (5.0, 0.0)
+
+
+BAND = [3.0, 5.0, 4.0, 4.0, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("later", "task"),
+    [
+        ([2.0, 1.0, 0.0], 5),  # below from the first chance on
+        ([6.0, 7.0, 8.0, 9.0], 5),  # above
+        ([4.0, 6.0, 6.0, 6.0], 6),
+        ([6.0, 4.0, 6.0, 6.0], None),  # comes back, then too few tasks are left
+        ([6.0, 6.0, 6.0, 5.0], None),  # the edge belongs to the band
+        ([2.0, 6.0, 6.0, 6.0], 6),  # below, then for good above
+        ([6.0, 2.0, 6.0, 2.0], None),  # outside, on no one side
+        ([math.nan, math.nan, math.nan], None),
+        ([], None),
+    ],
+)
+def test_leaving_the_band_for_good(later, task):
+    assert early_warning.leaves(np.array([*BAND, *later])) == task
+
+
+def test_accuracy_falls_only_downwards():
+    assert early_warning.falls(np.array([*BAND, 2.0, 2.0, 2.0])) == 5
+    assert early_warning.falls(np.array([*BAND, 6.0, 6.0, 6.0])) is None
+
+
+def warned(**metrics):
+    """Return a stream of one seed in which accuracy falls at the tenth task."""
+    rows = {"online_accuracy": [0.5, 0.6, *[0.55] * 8, *[0.4] * 5], **metrics}
+    return pa.Table.from_pylist(
+        [
+            {"task": k, "step": 9, "layer": 0, "metric": metric, "cell": "none", "seed": 7, "value": value}
+            for metric, values in rows.items()
+            for k, value in enumerate(values)
+        ]
+    )
+
+
+def test_leads_are_tasks_after_the_fall_of_accuracy():
+    rank, norm = [*[10.0] * 7, *[9.0] * 8], [1.0] * 15
+    data = {early_warning.DIGITS: warned(roy_vetterli_rank_raw=rank, weight_norm=norm)}
+    assert early_warning.lost(data) == {early_warning.DIGITS: {7: 10}}
+    found = early_warning.leads(data)
+    assert [(lead.metric, lead.after) for lead in found] == [("weight_norm", None), ("roy_vetterli_rank_raw", -3)]
+    assert early_warning.always_before(found) == ["roy_vetterli_rank_raw"]
+    assert early_warning.median(found, "weight_norm") is None
+
+
+def test_alarms_are_false_where_accuracy_stays():
+    moving = warned(online_accuracy=[0.5] * 15, weight_norm=[float(k) for k in range(15)])
+    data = {early_warning.DIGITS: warned(), "other": moving}
+    assert early_warning.false_alarms(data, "weight_norm") == (1, 1)
+    assert early_warning.false_alarms(data, "dead_fraction") == (0, 0)
+
+
+def test_free_parameters_are_those_between_living_units():
+    dead = np.zeros((5, 2))
+    dead[0, 1] = 1.0
+    whole, headless = free_fraction.alive(dead)
+    assert whole == 1
+    lost = 12_288 * 128 + 128 + 128 * 128  # into the first layer, its biases, and out of it
+    assert headless == pytest.approx(1 - lost / (12_288 * 128 + 128 + 4 * (128 * 128 + 128) + 128 * 200 + 200))
+
+
+def test_layers_are_means_over_seeds():
+    data = table({"none": (0, 1)}, 6)
+    found = layers_over_time.layers(data, "none", finished.DEAD)
+    one, two = (
+        layers_over_time.layers(finished.where(data, {"seed": seed}), "none", finished.DEAD) for seed in (0, 1)
+    )
+    assert found.shape == (5, 6)
+    np.testing.assert_allclose(found, (one + two) / 2)
+
+
+def test_published_numbers_are_in_their_ranges():
+    for bars in published.MLP_BARS.values():
+        assert set(bars) == set(LINES)
+        assert all(bar.low <= bar.value <= bar.high for bar in bars.values())
+    for metrics in published.PLAIN.values():
+        shares = [value for metric, ends in metrics.items() if metric != finished.RANK for value in ends]
+        assert all(0 <= value <= 1 for value in shares)
+    assert all(
+        set(published.CLONING_LOSS[arch]) == set(published.CLONING_SCORE[arch]) for arch in cifar_cloning.ARCHS
+    )
+
+
+def test_both_ways_of_measuring_are_drawn():
+    with style.context():
+        axes = tiny_symptoms.draw(small_symptoms(None)).axes
+    assert [len([line for line in axis.lines if line.get_linestyle() == "--"]) for axis in axes[:4]] == [2, 1, 1, 1]
+    assert [len([line for line in axis.lines if line.get_linestyle() == "--"]) for axis in axes[4:8]] == [
+        1,
+        0,
+        0,
+        0,
+    ]
