@@ -124,7 +124,7 @@ def _seen(item: pytest.Item, report: pytest.TestReport) -> list[Row]:
     if report.skipped and item.get_closest_marker("gpu"):
         return []
     tally = item.stash.get(tally_of, Tally()) if report.when == "call" else Tally()
-    seen = {"instances": tally.instances, "residual": tally.residual, "why": _why(report)}
+    seen: dict[str, Any] = {"instances": tally.instances, "residual": tally.residual, "why": _why(report)}
     return [replace(row, outcome=_outcome(row, report, tally), **seen) for row in item.stash[marks_of]]
 
 
