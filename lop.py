@@ -457,6 +457,31 @@ def _all_well(answer: bool) -> None:
 
 
 @app.command
+def results(write: bool = False, check: bool = False, folder: Path | None = None) -> None:
+    """What the committed records show, beside what the paper published.
+
+    Args:
+        write: Write RESULTS.md instead of printing it.
+        check: Exit with 1 if RESULTS.md is not what the records give.
+        folder: Of the records, instead of results/.
+    """
+    from torch_experiments import campaign
+    from torch_experiments.report import page
+
+    if write and check:
+        print("lop: --write and --check exclude each other", file=sys.stderr)
+        sys.exit(2)
+    code = 0
+
+    def act() -> None:
+        nonlocal code
+        code = page.main(folder or campaign.RESULTS, save=write, check=check)
+
+    _guarded(act)
+    sys.exit(code)
+
+
+@app.command
 def data(
     action: Positional[Literal["info", "fetch"]],
     name: Positional[str | None] = None,

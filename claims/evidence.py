@@ -56,7 +56,7 @@ class Row:
     """One test's word on one claim.
 
     `kind` is one of `KINDS`, or `CONTROL`; `outcome` is one of `OUTCOMES`, where `empty` says that the test
-    passed without a single instance.
+    passed without a single instance. `why` is what a skipped test gave as its reason.
     """
 
     test: str
@@ -66,6 +66,7 @@ class Row:
     outcome: str = "passed"
     instances: int = 0
     residual: float = 0.0
+    why: str = ""
 
     @property
     def fault(self) -> str:
@@ -132,6 +133,7 @@ def _worse(one: Row, other: Row) -> Row:
         outcome=max(one.outcome, other.outcome, key=OUTCOMES.index),
         instances=one.instances + other.instances,
         residual=max(one.residual, other.residual),
+        why="; ".join(dict.fromkeys(row.why for row in (one, other) if row.why)),
     )
 
 
@@ -154,7 +156,8 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _rounded(row: Row) -> dict[str, Any]:
-    return asdict(row) | {"residual": float(f"{row.residual:.2e}")}
+    entry = asdict(row) | {"residual": float(f"{row.residual:.2e}")}
+    return entry if row.why else {name: value for name, value in entry.items() if name != "why"}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -182,7 +185,7 @@ def read(path: Path | str = EVIDENCE) -> list[Row]:
 
 def _row(entry: dict[str, Any], path: Path | str) -> Row:
     names = {field.name for field in fields(Row)}
-    if set(entry) != names:
+    if set(entry) | {"why"} != names:
         raise EvidenceError(f"{path}: row {entry} has other fields than {', '.join(sorted(names))}")
     row = Row(**entry)
     _known("kind", row.kind, (*KINDS, CONTROL), path)

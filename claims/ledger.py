@@ -257,10 +257,11 @@ def _strength(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> tuple
 
 
 def _own_strength(claim: Claim, rows: tuple[Row, ...]) -> tuple[str, tuple[str, ...]]:
-    skipped = tuple(dict.fromkeys(f"{row.test} was skipped" for row in rows if row.outcome == "skipped"))
+    skipped = tuple(dict.fromkeys(_skipped(row) for row in rows if row.outcome == "skipped"))
     decisive = (*DECISIVE, *MEASURED) if claim.kind == "empirical" else DECISIVE
     if not any(row.passed and row.kind in decisive for row in rows):
-        return "open", ("no symbolic, exact, enclosure or property evidence passed", *skipped)
+        wanted = "measured" if claim.kind == "empirical" else "symbolic, exact, enclosure or property"
+        return "open", (f"no {wanted} evidence passed", *skipped)
     if not any(row.passed and row.kind == CONTROL for row in rows):
         return "open", ("no negative control passed", *skipped)
     if not claim.proof:
@@ -268,6 +269,10 @@ def _own_strength(claim: Claim, rows: tuple[Row, ...]) -> tuple[str, tuple[str, 
     unsettled = [step for step in claim.steps if not settling(step, rows)]
     reasons = (*(f"proof step {step} is not settled" for step in unsettled), *skipped)
     return ("verified" if unsettled else "proved"), reasons
+
+
+def _skipped(row: Row) -> str:
+    return f"{row.test} was skipped" + (f": {row.why}" if row.why else "")
 
 
 def settling(step: str, rows: Iterable[Row]) -> list[Row]:

@@ -124,10 +124,17 @@ def _seen(item: pytest.Item, report: pytest.TestReport) -> list[Row]:
     if report.skipped and item.get_closest_marker("gpu"):
         return []
     tally = item.stash.get(tally_of, Tally()) if report.when == "call" else Tally()
-    return [
-        replace(row, outcome=_outcome(row, report, tally), instances=tally.instances, residual=tally.residual)
-        for row in item.stash[marks_of]
-    ]
+    seen: dict[str, Any] = {"instances": tally.instances, "residual": tally.residual, "why": _why(report)}
+    return [replace(row, outcome=_outcome(row, report, tally), **seen) for row in item.stash[marks_of]]
+
+
+def _why(report: pytest.TestReport) -> str:
+    """Return the reason of a skip or of an expected failure."""
+    if hasattr(report, "wasxfail"):
+        return str(report.wasxfail).removeprefix("reason: ")
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return ""
 
 
 def _outcome(row: Row, report: pytest.TestReport, tally: Tally) -> str:

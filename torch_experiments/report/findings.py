@@ -1,0 +1,361 @@
+"""JL25's empirical statements against the records: what they show, at which scale, or which of them are missing.
+
+Start and end are means over an eighth of the tasks at either end (`series.edge`); a fall of accuracy has to be
+`MARGIN` in every seed. Ids are those of `claims/ledger.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from theory.tolerances import float64_identity
+from torch_experiments import campaign, e03_normalisation, e07_streams
+from torch_experiments.report import series
+from torch_experiments.report.series import (
+    ACCURACY,
+    DEAD,
+    DUPLICATE,
+    LATER,
+    RANK,
+    SATURATED,
+    SILENT,
+    Array,
+    Clones,
+    Runs,
+)
+
+MARGIN = 0.05  # of an accuracy
+NORMS = tuple(cell for cell in e03_normalisation.configs("quick") if cell.startswith(("batch", "layer")))
+LAYER = "layer, affine"
+PLAIN: tuple[tuple[str, str], ...] = (
+    ("mlp", "none"),
+    ("mlp-medium", "none"),
+    ("cnn", "none"),
+    ("gpu-mlp-paper", "none"),
+    ("gpu-cnn-medium", "none"),
+    ("gpu-resnet18", "none"),
+    ("remedies", "none"),
+    *(("streams", e07_streams.label(s, "plain")) for s in e07_streams.STREAMS if s != e07_streams.WARM),
+)
+STAY, PART = ("momentum", "adam"), ("noisy-elementwise", "dropout")
+APART = 0.01  # of a score of cloning, below 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the records say of a statement.
+
+    Attributes:
+        claim: its id in the ledger.
+        about: the statement in short.
+        words: what was found, with numbers, or which records are missing.
+        shown: whether they show it; None where records are missing.
+        contrary: whether they show the opposite, in every seed.
+        seeds: runs that it rests on.
+    """
+
+    claim: str
+    about: str
+    words: str
+    shown: bool | None = None
+    contrary: bool = False
+    seeds: int = 0
+
+
+def ends(values: Array, digits: int = 2) -> str:
+    """Return ``start → end``, means over seeds."""
+    return f"{series.start(values).mean():.{digits}f} → {series.end(values).mean():.{digits}f}"
+
+
+def change(values: Array) -> Array:
+    """Return end minus start for every seed."""
+    return series.end(values) - series.start(values)
+
+
+def falls(runs: Runs, cell: str) -> tuple[bool, bool, str]:
+    """Return whether accuracy while learning falls by `MARGIN` in every seed, or rises, and the numbers."""
+    values = runs.over(cell, ACCURACY)
+    moved = change(values)
+    texts = [f"accuracy while learning {ends(values)}", f"dead units {ends(runs.over(cell, DEAD))}"]
+    texts += [f"nearly silent units {ends(runs.over(cell, SILENT))}" if runs.has(cell, SILENT) else ""]
+    texts += [f"duplicates {ends(runs.over(cell, DUPLICATE))}", f"effective rank {ends(runs.over(cell, RANK), 0)}"]
+    return bool((moved <= -MARGIN).all()), bool((moved > 0).all()), ", ".join(filter(None, texts))
+
+
+def _best(names: Sequence[str], folder: Path) -> str:
+    """Return the first of these items with a record of the plain network, else the last."""
+    there = (name for name in names if name in series.items() and Runs(name, folder).seeds("none"))
+    return next(there, names[-1])
+
+
+def _missing(name: str, folder: Path, *cells: str) -> str:
+    lost = [cell for cell in cells if not Runs(name, folder).seeds(cell)]
+    return f"no record of item {name}: {'; '.join(lost)}" if lost else ""
+
+
+def mlp_text(folder: Path) -> Finding:
+    """P1: the MLP with 500 steps a task, as the paper's text has it."""
+    return _collapse("P1", "a plain MLP collapses, 500 steps a task (the text)", "mlp", folder)
+
+
+def mlp_longer(folder: Path) -> Finding:
+    """P2: the MLP with longer tasks, as the paper's figures have it."""
+    return _collapse(
+        "P2",
+        "a plain MLP collapses, longer tasks (the figures)",
+        _best(("gpu-mlp-paper", "mlp-medium"), folder),
+        folder,
+    )
+
+
+def _collapse(claim: str, about: str, name: str, folder: Path) -> Finding:
+    if missing := _missing(name, folder, "none"):
+        return Finding(claim, about, missing)
+    runs = Runs(name, folder)
+    fell, rose, words = falls(runs, "none")
+    return Finding(claim, about, f"{words} ({_seeds(runs, 'none')})", fell, rose, len(runs.seeds("none")))
+
+
+def cnn(folder: Path) -> Finding:
+    """P3: in a plain CNN units die and the rank falls, while accuracy holds."""
+    about = "in a plain CNN units die and the rank falls, accuracy holds"
+    name = _best(("gpu-cnn-medium", "cnn"), folder)
+    if missing := _missing(name, folder, "none"):
+        return Finding("P3", about, missing)
+    runs = Runs(name, folder)
+    fell, _, words = falls(runs, "none")
+    dead, rank = (change(runs.over("none", metric)) for metric in (DEAD, RANK))
+    shown = bool((dead > 0.02).all() and (rank < 0).all()) and not fell
+    contrary = bool((dead <= 0).all() and (rank >= 0).all())
+    return Finding("P3", about, f"{words} ({_seeds(runs, 'none')})", shown, contrary, len(dead))
+
+
+def vit(folder: Path) -> Finding:
+    """P4: the ViT without norm collapses, with duplicates and a small rank."""
+    about = "a ViT without normalisation collapses: duplicates, rank near 1, accuracy lost"
+    name = _best(("gpu-vit-medium", "gpu-vit", "vit"), folder)
+    if missing := _missing(name, folder, "none"):
+        return Finding("P4", about, missing)
+    runs = Runs(name, folder)
+    fell, rose, words = falls(runs, "none")
+    later, rank = runs.over("none", LATER), runs.over("none", RANK)
+    alike = bool((series.end(later) > 0.5).all() and (series.end(rank) < 0.5 * series.start(rank)).all())
+    words = f"{words}, duplicates as published {ends(later)} ({_seeds(runs, 'none')})"
+    return Finding("P4", about, words, fell and alike, rose, len(rank))
+
+
+def dead(folder: Path) -> Finding:
+    """P5: where a plain ReLU network loses accuracy, units have died."""
+    return _where_lost("P5", "units die where accuracy is lost", DEAD, lambda a, b: b > a + 0.02, 2, folder)
+
+
+def rank(folder: Path) -> Finding:
+    """P6: where a plain ReLU network loses accuracy, the rank has fallen."""
+    return _where_lost("P6", "the rank falls where accuracy is lost", RANK, lambda a, b: b < 0.95 * a, 1, folder)
+
+
+def _where_lost(
+    claim: str, about: str, metric: str, holds: Callable[[float, float], bool], digits: int, folder: Path
+) -> Finding:
+    texts, verdicts, seeds, looked = [], [], 0, []
+    for name, cell in (place for place in PLAIN if place[0] in series.items()):
+        runs = Runs(name, folder)
+        if not runs.seeds(cell):
+            continue
+        looked.append(f"{name}: {cell}")
+        accuracy, values = runs.over(cell, ACCURACY), runs.over(cell, metric)
+        lost = change(accuracy) <= -MARGIN
+        if lost.any():
+            accuracy, values = accuracy[lost], values[lost]
+            verdicts.append(holds(float(series.start(values).mean()), float(series.end(values).mean())))
+            seeds += int(lost.sum())
+            moved = f"{ends(values, digits)} with accuracy {ends(accuracy)}"
+            texts.append(f"{name}: {cell}, {moved} (seeds: {lost.sum()})")
+    if not looked:
+        return Finding(claim, about, "no record of a plain network")
+    if not texts:
+        return Finding(claim, about, f"no plain network lost accuracy in the records ({', '.join(looked)})")
+    return Finding(claim, about, "; ".join(texts), all(verdicts), not any(verdicts), seeds)
+
+
+def norm_rank_mlp(folder: Path) -> Finding:
+    """P7: normalisation holds the rank of an MLP."""
+    about = "normalisation holds the rank of an MLP, above that without"
+    return _held("P7", about, [("mlp", NORMS)], folder)
+
+
+def norm_rank_others(folder: Path) -> Finding:
+    """P8: layer norm holds the rank of CNN and ViT above that without."""
+    return _held("P8", "normalisation keeps the rank of CNN and ViT above that without", _REDUCED, folder, None)
+
+
+_REDUCED: Sequence[tuple[str, tuple[str, ...]]] = (("cnn", (LAYER,)), ("vit", (LAYER,)))
+
+
+def _held(
+    claim: str,
+    about: str,
+    places: Iterable[tuple[str, tuple[str, ...]]],
+    folder: Path,
+    share: float | None = 0.9,
+) -> Finding:
+    """Compare the end of the rank with that of ``none``, and with ``share`` of its own start."""
+    texts, above, below, seeds = [], [], [], 0
+    for name, cells in places:
+        if missing := _missing(name, folder, "none", *cells):
+            return Finding(claim, about, missing)
+        runs = Runs(name, folder)
+        texts.append(f"{name}: none {ends(runs.over('none', RANK), 0)}")
+        for cell in cells:
+            common = runs.seeds("none", cell)
+            own, bare = runs.over(cell, RANK, common), runs.over("none", RANK, common)
+            kept = share is None or bool((series.end(own) >= share * series.start(own)).all())
+            above.append(kept and bool((series.end(own) > series.end(bare)).all()))
+            below.append(bool((series.end(own) < series.end(bare)).all()))
+            texts.append(f"{cell} {ends(own, 0)}")
+            seeds += len(common)
+    return Finding(claim, about, "; ".join(texts), all(above), all(below), seeds)
+
+
+def norm_symptoms(folder: Path) -> Finding:
+    """P9: normalisation reduces dead, saturated and duplicate units of an MLP, means over the tasks."""
+    about = "normalisation reduces dead, saturated and duplicate units of an MLP"
+    if missing := _missing("mlp", folder, "none", *NORMS):
+        return Finding("P9", about, missing)
+    runs, texts, less, seeds = Runs("mlp", folder), [], [], 0
+    for metric in (DEAD, SATURATED, DUPLICATE):
+        bare = runs.over("none", metric)
+        texts.append(f"{metric.removesuffix('_fraction')}: none {bare.mean():.3f}")
+        for cell in NORMS:
+            own = runs.over(cell, metric)
+            less.append(float(own.mean()) < float(bare.mean()))
+            texts[-1] += f", {cell} {own.mean():.3f}"
+            seeds += len(own) if metric == DEAD else 0
+    return Finding("P9", about, "; ".join(texts), all(less), not any(less), seeds)
+
+
+def stay(clones: Clones, arch: str, regimes: Sequence[str] = STAY) -> bool | None:
+    """Return whether all clones of an architecture are exact at the end, up to rounding; None without records."""
+    found = [
+        bool((clones.over(arch, regime, "clone", "coset_residual")[:, -1] <= float64_identity()).all())
+        for regime in regimes
+        if clones.seeds(arch, regime)
+    ]
+    return all(found) if found else None
+
+
+def part(clones: Clones, arch: str, regimes: Sequence[str] = PART) -> bool | None:
+    """Return whether clones have parted at the end in every run; None without records."""
+    found = [
+        bool((clones.over(arch, regime, "clone", "forward_score")[:, -1] < 1 - APART).all())
+        for regime in regimes
+        if clones.seeds(arch, regime)
+    ]
+    return all(found) if found else None
+
+
+def gain(clones: Clones, arch: str, regime: str) -> Array:
+    """Return training loss of the clone over that of its base for every seed.
+
+    It is the geometric mean over the second half of the epochs, as losses near zero jump about.
+    """
+    clone, base = (clones.over(arch, regime, network, "train_loss") for network in ("clone", "base"))
+    ratio = np.log(clone / base)
+    return np.asarray(np.exp(ratio[:, ratio.shape[1] // 2 :].mean(axis=1)))
+
+
+def clones_stay(folder: Path) -> Finding:
+    """P10: clones stay exact under momentum and Adam."""
+    return _of_clones("P10", "clones stay exact under SGD with momentum and Adam", STAY, stay, folder)
+
+
+def clones_part(folder: Path) -> Finding:
+    """P11: clones part under noise and dropout."""
+    return _of_clones("P11", "clones part under gradient noise and dropout", PART, part, folder)
+
+
+def _of_clones(
+    claim: str,
+    about: str,
+    regimes: Sequence[str],
+    holds: Callable[[Clones, str], bool | None],
+    folder: Path,
+) -> Finding:
+    clones, texts, verdicts, seeds = Clones(folder), [], [], 0
+    for arch in campaign.CLONING.configs(""):
+        for regime in regimes:
+            if n := len(clones.seeds(arch, regime)):
+                score = clones.over(arch, regime, "clone", "forward_score")[:, -1].mean()
+                texts.append(f"{arch} {regime} {score:.3f}")
+                seeds += n
+        verdicts.append(holds(clones, arch))
+    known = [verdict for verdict in verdicts if verdict is not None]
+    if not known:
+        return Finding(claim, about, "no record of clones")
+    return Finding(claim, about, f"score at the end: {', '.join(texts)}", all(known), not any(known), seeds)
+
+
+def only_noise(folder: Path) -> Finding:
+    """P12: of all regimes only noise lets the MLP's clone end below its base."""
+    about = "only noise makes use of the added width (less training loss than the base trained on alike)"
+    clones = Clones(folder)
+    if lost := [regime for regime in STAY + PART if not clones.seeds("mlp", regime)]:
+        return Finding("P12", about, f"no record of mlp under {', '.join(lost)}")
+    found = {regime: gain(clones, "mlp", regime) for regime in STAY + PART}
+    lower = {regime: bool((values < 1).all()) for regime, values in found.items()}
+    texts = [f"{regime} {' '.join(f'{v:.2f}' for v in values)}" for regime, values in found.items()]
+    words = f"MLP, loss of the clone over that of its base, a number a seed: {'; '.join(texts)}"
+    contrary = lower["dropout"] and lower["noisy-elementwise"] and not any(lower[regime] for regime in STAY)
+    seeds = sum(map(len, found.values()))
+    return Finding("P12", about, words, lower["noisy-elementwise"] and sum(lower.values()) == 1, contrary, seeds)
+
+
+def continual_backprop(folder: Path) -> Finding:
+    """P13: continual backprop keeps the rank."""
+    about = "continual backprop keeps the rank above that of plain training"
+    if missing := _missing("remedies", folder, "none", "cbp"):
+        return Finding("P13", about, missing)
+    runs = Runs("remedies", folder)
+    common = runs.seeds("none", "cbp")
+    texts, differences = [], {}
+    for metric, name, digits in ((RANK, "effective rank", 1), (ACCURACY, "accuracy while learning", 3)):
+        own, bare = (series.second_half(runs.over(cell, metric, common)) for cell in ("cbp", "none"))
+        differences[metric] = own - bare
+        texts.append(f"{name} {own.mean():.{digits}f} against {bare.mean():.{digits}f}")
+    limits = series.interval(differences[RANK])
+    words = f"second half of the tasks: {', '.join(texts)} ({len(common)} seeds)"
+    if limits is None:
+        return Finding("P13", about, f"{words}; one seed gives no interval")
+    words += f"; 95 % interval of the difference of ranks {limits[0]:.1f} to {limits[1]:.1f}"
+    return Finding("P13", about, words, limits[0] > 0, limits[1] < 0, len(common))
+
+
+def _seeds(runs: Runs, cell: str) -> str:
+    done = len(runs.seeds(cell))
+    return f"item {runs.name}, {'one seed' if done == 1 else f'{done} seeds'}"
+
+
+FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
+    "P1": mlp_text,
+    "P2": mlp_longer,
+    "P3": cnn,
+    "P4": vit,
+    "P5": dead,
+    "P6": rank,
+    "P7": norm_rank_mlp,
+    "P8": norm_rank_others,
+    "P9": norm_symptoms,
+    "P10": clones_stay,
+    "P11": clones_part,
+    "P12": only_noise,
+    "P13": continual_backprop,
+}
+
+
+def of(claim: str, folder: Path = campaign.RESULTS) -> Finding:
+    """Return what the records below ``folder`` say of a claim."""
+    return FINDINGS[claim](folder)

@@ -1,0 +1,266 @@
+"""The results page: its text, and whether the committed one is current."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch_experiments import campaign
+from torch_experiments.campaign import CLONING, ITEMS
+from torch_experiments.report import findings, published, series, streams
+from torch_experiments.report.series import Clones, Runs
+
+PAGE = Path(__file__).parents[2] / "RESULTS.md"
+VERSIONS = ("python", "torch", "numpy")
+
+INTRODUCTION = """\
+# Results
+
+Made by `lop results --write` from the records below `results/`; edits here are lost, and `lop results --check`
+says whether it is current. JL25 is the paper (arXiv 2510.00304); its numbers are read off the vector graphics of
+its figures. Metrics have the names of [NOTATION.md](NOTATION.md), and P1 to P13 are claims of
+[claims/CLAIMS.md](claims/CLAIMS.md), where their verdicts, scales and limits stand.
+
+How to read the tables: `start → end` are means over the first and last eighth of the tasks (five of 40, two of
+20, one of 15 or 10), averaged over seeds, with the least and largest seed in brackets where there are several.
+Differences come with a 95 % confidence interval over seeds (Student's t). Accuracy while learning is over the
+classes of the task unless it says "over all outputs", as JL25's code has it. A column "JL25" counts as that code
+does. Runs on a CPU are reduced, in steps or in size: each item says how.
+"""
+
+NOT_RUN = """\
+## What was not run
+
+- JL25's runs as they are, 10,000 steps a task, 400,000 a run, five seeds (`--profile paper`), unless an item above
+  says so; ResNet-18, and CNN and ViT at full width on images of 64×64, take two to twenty seconds of one core for a
+  training step, and wait for a GPU: `lop run e02 --arch resnet18 --profile paper --device cuda --data FOLDER`.
+- CNN and ViT with batch normalisation, without affine maps and with dropout; more than one seed of them on a CPU.
+- Cloned networks for 500 epochs on all of CIFAR-10, and JL25's grids of noise, dropout and rates on images.
+- Remedies on Tiny ImageNet, and any tuning of their strengths.
+"""
+
+COMPARED = """\
+Without normalisation ours is the run as published where there is one (accuracy over all outputs, dead and
+duplicate units as the code counts them), else the corrected one. Changes below 0.02, of a rank below 2 %, count
+as none. Where only a mean over the tasks is published, the direction is that against the network without
+normalisation. Published runs have 10,000 steps a task, full size and five seeds; what is not run here is listed
+at the end."""
+
+DEFECTS = """\
+The same network, trained and measured as the public code does and corrected (`--protocol`). Accuracy over all 200
+outputs can fall below the chance level of 0.2 by construction, as the loss is over the 5 of the task; the metric
+batch of the code holds one class; a head that is set to zero keeps its Adam moments. A choice changes a
+conclusion where the direction from start to end is another one (changes below 0.02, of a rank below 2 %, count as
+none); the interval tells what the seeds can."""
+
+CLONES = """\
+Every hidden unit twice; base trained for 20 epochs, then 50 (MLP), 20 (CNN) or 10 more for base and clone;
+published: full size and data, 500 epochs. Our score is the explained variance, 0 for independent units and 1 for
+copies; JL25's has another normaliser, so only the direction is compared: 1, or less. Losses are ratios over the
+second half of the epochs (geometric mean), ranks (Roy and Vetterli) at the end; published ratios are those of the
+ends."""
+
+TOLD: Mapping[str, str] = {
+    "remedies": """\
+Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network for
+every task, which has lost nothing. Strengths are one setting each, tuned on nothing.""",
+    "generalisation": """\
+Does a network that keeps its rank, or that generalises, learn the next task better? Then the rank is held up by a
+bonus in the loss or by layer norm, with everything else as it was: where the rank is a cause, learning follows.
+Means over the second half of the tasks.""",
+    "after-escape": """\
+A network starts with every hidden unit twice: it stays so (trapped), the out-weights of its clones are split
+without changing the function, or noise parts them; scratch has the same width, narrow half of it.""",
+    "streams": """\
+How far a network lags a fresh one; after a warm start with layer norm, a fresh one with layer norm.""",
+}
+BODIES: Mapping[str, Callable[[Runs], str]] = {
+    "remedies": streams.ranking,
+    "generalisation": streams.generalisation,
+    "after-escape": streams.after_escape,
+    "streams": streams.streams,
+}  # of the others: start and end
+
+
+def text(folder: Path = campaign.RESULTS) -> str:
+    """Return the page for the records below ``folder``."""
+    runs = {name: Runs(name, folder) for name in series.items()}
+    clones = Clones(folder)
+    parts = [
+        INTRODUCTION,
+        _statements(folder),
+        f"## Beside the paper: continual training\n\n{COMPARED}\n\n{streams.beside_the_paper(runs)}\n",
+        f"## Beside the paper: cloning\n\n{_of_cloning(clones)}\n",
+        f"## Which defects of the public code change which conclusion\n\n{DEFECTS}\n\n"
+        f"{streams.defects(list(runs.values()))}\n",
+        *(_of_item(r) for name, r in runs.items() if name in ITEMS or r.environments),
+        NOT_RUN + _wanting([r for name, r in runs.items() if name not in ITEMS and not r.environments]),
+    ]
+    return "\n".join(parts)
+
+
+def _statements(folder: Path) -> str:
+    rows = [
+        (f"[{f.claim}](claims/CLAIMS.md#{f.claim.lower()})", f.about, _said(f), f.words)
+        for f in (findings.of(claim, folder) for claim in findings.FINDINGS)
+    ]
+    lines = [("claim", "statement of JL25", "shown here", "what the records say"), ("---",) * 4, *rows]
+    made = "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    about = "Yes and no are what the records show, at their scale; where records are missing it is open."
+    return f"## The paper's statements\n\n{about}\n\n{made}\n"
+
+
+def _said(found: findings.Finding) -> str:
+    if found.shown is None:
+        return "open"
+    return "yes" if found.shown else ("**no, the contrary**" if found.contrary else "**no**")
+
+
+def _wanting(items: Sequence[Runs]) -> str:
+    """List the items for a GPU of which there is no record."""
+    return "".join(f"- Item `{r.name}`, for a GPU: {r.item.about}, {len(r.item.seeds)} seeds.\n" for r in items)
+
+
+# ---------------------------------------------------------------------------------------- items
+
+
+def _of_item(runs: Runs) -> str:
+    done, planned = len(runs.environments), len(runs.cells) * len(runs.item.seeds)
+    parts = [
+        f"## Item `{runs.name}`: {runs.item.about}",
+        f"{_done(done, planned)} {_environment(runs.environments)}".strip(),
+        _command(runs),
+        f"Missing: {'; '.join(lost)}." if (lost := runs.missing()) and done else "",
+        _body(runs) if done else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _done(done: int, planned: int) -> str:
+    return (
+        f"{done} of {planned} runs (cells × seeds) are finished."
+        if done
+        else f"**Not run yet**: 0 of {planned} runs."
+    )
+
+
+def _command(runs: Runs) -> str:
+    if runs.item.real:
+        return f"Again: `lop evidence {runs.name} --data FOLDER`, with a folder of Tiny ImageNet."
+    return f"Again: `lop evidence {runs.name}`, on the embedded digits."
+
+
+def _environment(found: Mapping[Any, Mapping[str, Any]]) -> str:
+    """Say device, versions and hours of what was run."""
+    if not found:
+        return ""
+    about = list(found.values())
+    devices = sorted({str(e.get("device", "unknown")) for e in about})
+    versions = [f"{name} {', '.join(sorted({str(e[name]) for e in about if name in e}))}" for name in VERSIONS]
+    hours = sum(e["seconds"] * e.get("threads", 1) / e.get("stacked", 1) for e in about if "seconds" in e) / 3600
+    time = f"{hours:.2g} CPU-hours" if hours else "time not recorded"
+    return f"Device {', '.join(devices)}; {'; '.join(versions)}; {time}."
+
+
+def _body(runs: Runs) -> str:
+    body = BODIES.get(runs.name, streams.overview)(runs)
+    return f"{TOLD[runs.name]}\n\n{body}" if runs.name in TOLD else body
+
+
+# ---------------------------------------------------------------------------------------- cloning
+
+
+def _of_cloning(clones: Clones) -> str:
+    done = {place: record.environment for place, record in clones.found.items()}
+    parts = [
+        f"{CLONING.about[0].upper()}{CLONING.about[1:]}.",
+        CLONES,
+        f"{_done(len(done), len(clones.planned))} {_environment(done)}".strip(),
+        "Again: `lop evidence cloning --data FOLDER`, with a folder of CIFAR-10.",
+        f"Missing: {'; '.join(lost)}." if (lost := clones.missing()) and done else "",
+        _clones(clones) if done else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _clones(clones: Clones) -> str:
+    places = dict.fromkeys((arch, regime) for arch, _, regime in clones.planned)
+    rows = [_clone(clones, arch, regime) for arch, regime in places]
+    head = ("network, regime", "seeds", "score published", "score here", "same direction", "loss, clone : base")
+    return streams.table((*head, "published", "rank, clone : base", "published"), rows)
+
+
+def _clone(clones: Clones, arch: str, regime: str) -> tuple[str, ...]:
+    theirs = published.cloning().get((arch, regime))
+    shown = ("–", "–", "–") if theirs is None else _published(theirs)
+    seeds = clones.seeds(arch, regime)
+    if not seeds:
+        return f"{arch}, {regime}", "0", shown[0], "not run", "–", "–", shown[1], "–", shown[2]
+    score = clones.over(arch, regime, "clone", "forward_score")[:, -1]
+    rank = clones.over(arch, regime, "clone", "roy_vetterli_rank") / clones.over(
+        arch, regime, "base", "roy_vetterli_rank"
+    )
+    same = (
+        "–"
+        if theirs is None
+        else _yes((theirs.score < 1 - findings.APART) == bool(score.mean() < 1 - findings.APART))
+    )
+    gain = streams.spread(findings.gain(clones, arch, regime), 2)
+    place = f"{arch}, {regime}", str(len(seeds))
+    return (
+        *place,
+        shown[0],
+        streams.spread(score, 3),
+        same,
+        gain,
+        shown[1],
+        streams.spread(rank[:, -1], 2),
+        shown[2],
+    )
+
+
+def _published(found: published.Clones) -> tuple[str, str, str]:
+    loss, rank = found.clone_loss / found.base_loss, found.clone_rank / found.base_rank
+    return f"{found.score:.3f}", f"{loss:.2f}", f"{rank:.2f}"
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def write(path: Path = PAGE, folder: Path = campaign.RESULTS) -> None:
+    """Write the page at once."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text(folder))
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def current(path: Path = PAGE, folder: Path = campaign.RESULTS) -> bool:
+    """Return whether the page is what the records give."""
+    return path.is_file() and path.read_text(encoding="utf-8") == text(folder)
+
+
+def main(folder: Path = campaign.RESULTS, *, save: bool = False, check: bool = False) -> int:
+    """Print the page, write it, or check it; return the exit code."""
+    if check:
+        answer = current(folder=folder)
+        print(
+            f"{PAGE.name} is current"
+            if answer
+            else f"{PAGE.name} is not what the records give: lop results --write"
+        )
+        return 0 if answer else 1
+    if save:
+        write(folder=folder)
+        print(f"wrote {PAGE}")
+    else:
+        print(text(folder))
+    return 0
