@@ -111,6 +111,8 @@ def draw(data: pa.Table) -> Figure:
         axis.margins(x=0.06)
     axes[0].set_yticks(range(len(cells)), [f"{cell}  {place}" for place, cell in enumerate(cells, start=1)])
     axes[0].invert_yaxis()
+    left, right = axes[0].get_xlim()
+    axes[0].set_xlim(max(left, -0.02), min(right, 1.02))
     axes[0].set_xlabel("accuracy while learning")
     axes[1].set_xlabel(tasks.LABELS[RANK])
     return figure
