@@ -247,7 +247,7 @@ def _draw_row(axis: Axes, found: list[Lead], row: int) -> None:
     for (stream, after), offset in zip(moved, offsets, strict=True):
         axis.plot(after, row + offset, MARKERS[stream], color=COLOURS[stream], markersize=3, label=stream)
     if (middle := median(found, found[0].metric)) is not None:
-        axis.plot([middle, middle], [row - 0.35, row + 0.35], color=style.BLACK, linewidth=1.2)
+        axis.plot([middle, middle], [row - 0.35, row + 0.35], color=style.BLACK, linewidth=1.2, zorder=1)
 
 
 def _count(axis: Axes, found: list[Lead], false: Alarms, metric: str, row: int) -> None:

@@ -98,6 +98,12 @@ def seeds(table: pa.Table, cell: str) -> list[int]:
     return sorted(found)
 
 
+def shared(table: pa.Table, wanted: Iterable[str]) -> pa.Table:
+    """Return the rows of those seeds of which every one of these cells is finished."""
+    common = set.intersection(*(set(seeds(table, cell)) for cell in wanted))
+    return table.filter(pc.is_in(table["seed"], pa.array(sorted(common), pa.int64())))
+
+
 def absent(name: str, table: pa.Table, wanted: Iterable[str]) -> list[str]:
     """Return which of the wanted runs of an item are not there, as ``cell`` or ``cell (seeds 1 and 2)``."""
     lacking = []

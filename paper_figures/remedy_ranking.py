@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -69,9 +68,9 @@ def statements(data: pa.Table) -> list[Statement]:
 
 def _against(data: pa.Table, reference: str, name: str) -> list[Statement]:
     """Return which cells are above and below a reference by more than their seeds differ, pair by pair."""
-    if reference not in finished.cells(data, [reference]):
-        return []
     others = [cell for cell in ordered(data) if cell not in (PLAIN, PROBE)]
+    if not others or not finished.cells(data, [reference]):
+        return []
     above, below = ([c for c in others if _differs(data, c, reference) == sign] for sign in (1, -1))
     level = last(data, reference, ACCURACY)
     return [
@@ -85,14 +84,10 @@ def _against(data: pa.Table, reference: str, name: str) -> list[Statement]:
 
 def _differs(data: pa.Table, cell: str, reference: str) -> int:
     """Return 1 or -1 where the paired interval over common seeds lies on one side of zero, else 0."""
-    common = set(finished.seeds(data, cell)) & set(finished.seeds(data, reference))
-    if len(common) < 2:
+    common = finished.shared(data, [cell, reference])
+    if len(finished.seeds(common, cell)) < 2:
         return 0
-    pairs = [
-        [tasks.end(finished.where(data, {"seed": seed}), name, ACCURACY)[0] for name in (cell, reference)]
-        for seed in sorted(common)
-    ]
-    found = finished.interval(np.array(pairs) @ [1, -1])
+    found = finished.interval(tasks.end(common, cell, ACCURACY) - tasks.end(common, reference, ACCURACY))
     return int(found.mean > found.half) - int(-found.mean > found.half)
 
 
@@ -116,6 +111,8 @@ def draw(data: pa.Table) -> Figure:
         axis.margins(x=0.06)
     axes[0].set_yticks(range(len(cells)), [f"{cell}  {place}" for place, cell in enumerate(cells, start=1)])
     axes[0].invert_yaxis()
+    left, right = axes[0].get_xlim()
+    axes[0].set_xlim(max(left, -0.02), min(right, 1.02))
     axes[0].set_xlabel("accuracy while learning")
     axes[1].set_xlabel(tasks.LABELS[RANK])
     return figure

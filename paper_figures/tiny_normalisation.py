@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,7 +87,7 @@ def _rise(data: pa.Table) -> list[Statement]:
     """Return how many norms move the rank from the first to the last tasks in the published direction."""
     changes = {cell: _change(*finished.ends(data, cell, RANK)) for cell in shown(data) if cell != "dropout"}
     agreeing = [cell for cell, change in changes.items() if change * _change(*published.RANK[ITEM][cell]) > 0]
-    which = f": {finished.listed(agreeing)}" if agreeing else ""
+    which = f": {'; '.join(agreeing)}" if agreeing else ""
     return [
         Statement(
             f"From the first to the last tasks the rank moves as published in {len(agreeing)} of {len(changes)} of "
@@ -118,7 +119,7 @@ def draw(data: pa.Table) -> Figure:
     for axis, metric in zip(axes.flat, PANELS, strict=True):
         for cell in shown(data):
             tasks.band(axis, data, cell, metric, label=cell, **LINES[cell])
-        _mark(axis, metric)
+        _mark(axis, metric, shown(data))
     tasks.decorate(axes.flat, PANELS)
     for axis in axes[1]:
         axis.set_xlabel("task")
@@ -126,10 +127,10 @@ def draw(data: pa.Table) -> Figure:
     return figure
 
 
-def _mark(axis: Axes, metric: str) -> None:
-    """Mark where published curves end; all norms of the MLP are published for the rank alone."""
+def _mark(axis: Axes, metric: str, cells: Sequence[str]) -> None:
+    """Mark where published curves of these cells end; norms of the MLP are published for the rank alone."""
     if metric == RANK:
-        for cell, ends in published.RANK[ITEM].items():
+        for cell, ends in ((cell, published.RANK[ITEM][cell]) for cell in cells if cell in published.RANK[ITEM]):
             tasks.mark(axis, ends.last, LINES[cell]["color"], filled=LINES[cell].get("linestyle") is None)
-    elif metric in published.PLAIN[ITEM]:
+    elif "none" in cells and metric in published.PLAIN[ITEM]:
         tasks.mark(axis, published.PLAIN[ITEM][metric].last, LINES["none"]["color"])

@@ -17,6 +17,7 @@ from paper_figures.finished import ACCURACY, DEAD, RANK, UNMASKED, Tables
 from paper_figures.results import RESULTS, Missing, Profile
 from torch_experiments import published
 from torch_experiments.campaign import PUBLISHED
+from torch_experiments.experiments import over_tasks
 
 NAME = "tiny_symptoms"
 TITLE = "plain networks on forty tasks of Tiny ImageNet: accuracy while learning, dead units, rank, duplicates"
@@ -110,14 +111,15 @@ def _published(metric: str) -> float:
 
 
 def _one_class(data: Tables) -> list[Statement]:
-    """Return what a batch of one class does to the measurements, where such runs are finished."""
-    if "mlp" not in data or not finished.cells(data["mlp"], [PUBLISHED]):
+    """Return what a batch of one class does to the measurements, for seeds of which both runs are finished."""
+    table = finished.shared(data["mlp"], [CELL, PUBLISHED]) if "mlp" in data else None
+    if table is None or not len(table):
         return []
-    dead, rank = ([finished.ends(data["mlp"], cell, m)[1] for cell in (CELL, PUBLISHED)] for m in (DEAD, RANK))
+    dead, rank = ([float(over_tasks(table, c, m).mean()) for c in (CELL, PUBLISHED)] for m in (DEAD, RANK))
     return [
         Statement(
-            f"On a batch of one class the MLP ends with more dead units, {dead[1]:.3f} instead of {dead[0]:.3f}, "
-            f"and a lower rank, {rank[1]:.0f} instead of {rank[0]:.0f}.",
+            f"A batch of one class shows more dead units in the MLP, {dead[1]:.3f} instead of {dead[0]:.3f}, and a "
+            f"lower rank, {rank[1]:.0f} instead of {rank[0]:.0f} (500 steps, means over all tasks).",
             dead[1] > dead[0] and rank[1] < rank[0],
         )
     ]

@@ -122,6 +122,12 @@ def test_absent_runs_are_named():
     assert finished.gaps([]) == ""
 
 
+def test_cells_are_compared_on_their_common_seeds():
+    data = table({"none": (0, 2), "layer": (1, 2)}, 6)
+    assert set(finished.shared(data, ["none", "layer"])["seed"].to_pylist()) == {2}
+    assert len(finished.shared(data, ["none", "batch"])) == 0
+
+
 def test_lines_count_the_seeds():
     data = table({"none": (0, 2), "layer": (1,)}, 6)
     assert finished.lines(data, ["none"]) == "Line: mean of 2 seeds; band: their range."
