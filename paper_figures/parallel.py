@@ -10,15 +10,15 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from torch_experiments.engines import SLOW
+
 T = TypeVar("T")
-PRELOAD = ["paper_figures.registry"]  # what all of them import
 PATIENCE = 30.0  # seconds that a process has to save its state when it is stopped
 
 
@@ -37,30 +37,37 @@ class Answer(NamedTuple):
 def spread(act: Callable[[str], T], names: Sequence[str], jobs: int) -> Generator[tuple[str, T, str]]:
     """Yield ``(name, act(name), what it printed)`` for all names, as they end, at most ``jobs`` at a time.
 
-    ``act`` runs in processes of their own, with one thread for torch. When the iterator is closed, or an error or
-    Ctrl-C ends it, the processes under way get SIGTERM.
+    ``act`` runs in processes forked from one that has imported these figures, with one thread for torch. When the
+    iterator is closed, or an error or Ctrl-C ends it, the processes get SIGTERM.
 
     Raises:
         Lost: A process was killed.
         BaseException: What ``act`` raised.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    waiting, running = list(names), dict[Any, tuple[str, BaseProcess]]()
+    context.set_forkserver_preload([*(f"paper_figures.{name}" for name in names), *SLOW])
+    waiting, workers, busy = iter(names), dict[Any, BaseProcess](), dict[Any, str]()
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                here, there = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(there, partial(act, waiting[0])))
-                process.start()
-                there.close()
-                running[here] = waiting.pop(0), process
-            for source in wait(list(running)):
-                name, ended = running.pop(source)
-                value, printed = _received(source, name, ended)
-                yield name, value, printed
+        for _, name in zip(range(jobs), waiting, strict=False):
+            here, there = context.Pipe()
+            workers[here] = process = context.Process(target=_work, args=(there, act))
+            process.start()
+            there.close()
+            _give(here, name, busy)
+        while busy:
+            for source in wait(list(busy)):
+                ended = busy.pop(source)
+                value, printed = _received(source, ended, workers[source])
+                if following := next(waiting, None):
+                    _give(source, following, busy)
+                yield ended, value, printed
     finally:
-        _stop([process for _, process in running.values()])
+        _stop(list(workers.values()))
+
+
+def _give(target: Any, name: str, busy: dict[Any, str]) -> None:
+    target.send(name)
+    busy[target] = name
 
 
 def _received(source: Any, name: str, process: BaseProcess) -> tuple[Any, str]:
@@ -69,7 +76,6 @@ def _received(source: Any, name: str, process: BaseProcess) -> tuple[Any, str]:
     except EOFError:
         process.join()
         raise Lost(f"figure {name!r}: its process ended with exit code {process.exitcode}") from None
-    process.join()
     if answer.error is not None:
         raise answer.error
     return answer.value, answer.printed
@@ -83,19 +89,24 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
         process.kill()
 
 
-def _child(target: Connection, act: Callable[[], object]) -> None:
-    """Answer with ``act()``, deaf to the terminal's Ctrl-C, and end with the process that asked for it."""
+def _work(source: Connection, act: Callable[[str], object]) -> None:
+    """Answer every name with ``act``, deaf to the terminal's Ctrl-C, and end with the process that asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(1)
+    while True:
+        source.send(_answer(act, source.recv()))
+
+
+def _answer(act: Callable[[str], object], name: str) -> Answer:
     printed, value, error = io.StringIO(), None, None
     with redirect_stdout(printed), redirect_stderr(printed):
         try:
-            value = act()
+            value = act(name)
         except BaseException as found:
             found.add_note(traceback.format_exc())
             error = found
-    target.send(Answer(value, error, printed.getvalue()))
+    return Answer(value, error, printed.getvalue())
 
 
 def _follow_parent() -> None:
