@@ -221,6 +221,8 @@ def test_clones_under_noise_do_not_count_as_staying():
 @pytest.mark.claim("P11", "training")
 def test_clones_part_under_noise_and_dropout():
     arches("P11", findings.PART, findings.part)
+    for regime in findings.PART:
+        assert (Clones().over("mlp", regime, "clone", "forward_score")[:, -1] < 1 - findings.APART).all()
 
 
 @pytest.mark.control("P11")

@@ -42,7 +42,7 @@ PLAIN: tuple[tuple[str, str], ...] = (
     *(("streams", e07_streams.label(s, "plain")) for s in e07_streams.STREAMS if s != e07_streams.WARM),
 )
 STAY, PART = ("momentum", "adam"), ("noisy-elementwise", "dropout")
-APART = 0.01  # of a score of cloning, below 1
+APART = 0.01  # how far weights are off the coset, or a score of cloning below 1
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,9 @@ def stay(clones: Clones, arch: str, regimes: Sequence[str] = STAY) -> bool | Non
 
 
 def part(clones: Clones, arch: str, regimes: Sequence[str] = PART) -> bool | None:
-    """Return whether clones have parted at the end in every run; None without records."""
+    """Return whether all clones of a network are off the coset by `APART` at the end; None without records."""
     found = [
-        bool((clones.over(arch, regime, "clone", "forward_score")[:, -1] < 1 - APART).all())
+        bool((clones.over(arch, regime, "clone", "coset_residual")[:, -1] > APART).all())
         for regime in regimes
         if clones.seeds(arch, regime)
     ]
@@ -289,14 +289,24 @@ def _of_clones(
     for arch in campaign.CLONING.configs(""):
         for regime in regimes:
             if n := len(clones.seeds(arch, regime)):
-                score = clones.over(arch, regime, "clone", "forward_score")[:, -1].mean()
-                texts.append(f"{arch} {regime} {score:.3f}")
+                score, off = (
+                    clones.over(arch, regime, "clone", metric)[:, -1].mean()
+                    for metric in ("forward_score", "coset_residual")
+                )
+                texts.append(f"{arch} {regime} {score:.4f}, {off:.1g}")
                 seeds += n
         verdicts.append(holds(clones, arch))
     known = [verdict for verdict in verdicts if verdict is not None]
     if not known:
         return Finding(claim, about, "no record of clones")
-    return Finding(claim, about, f"score at the end: {', '.join(texts)}", all(known), not any(known), seeds)
+    return Finding(
+        claim,
+        about,
+        f"score and distance from the coset at the end: {'; '.join(texts)}",
+        all(known),
+        not any(known),
+        seeds,
+    )
 
 
 def only_noise(folder: Path) -> Finding:
