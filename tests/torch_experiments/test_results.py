@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import lop
 from claims.evidence import witness
 from torch_experiments import campaign, pixels, records
 from torch_experiments.configuration import identity
@@ -221,6 +222,8 @@ def test_clones_under_noise_do_not_count_as_staying():
 @pytest.mark.claim("P11", "training")
 def test_clones_part_under_noise_and_dropout():
     arches("P11", findings.PART, findings.part)
+    for regime in findings.PART:
+        assert (Clones().over("mlp", regime, "clone", "forward_score")[:, -1] < 1 - findings.APART).all()
 
 
 @pytest.mark.control("P11")
@@ -340,6 +343,14 @@ def test_remedies_are_ranked_with_intervals(made):
         f"{0.3 * 14.5 / 19:.3f}"  # the loss of accuracy differs by 0.3, of which the second half has seen 14.5 / 19
     )
     assert f"+{gained} [{gained}, {gained}]" in ranked[1]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_command_ends_with_the_answer(monkeypatch, code):
+    monkeypatch.setattr(page, "main", lambda folder, *, save, check: code if check else 3)
+    with pytest.raises(SystemExit) as ended:
+        lop.results(check=True)
+    assert ended.value.code == code
 
 
 @pytest.mark.parametrize(("first", "last", "found"), [(0.5, 0.51, 0), (0.5, 0.4, -1), (50, 50.9, 0), (50, 52, 1)])

@@ -42,7 +42,7 @@ PLAIN: tuple[tuple[str, str], ...] = (
     *(("streams", e07_streams.label(s, "plain")) for s in e07_streams.STREAMS if s != e07_streams.WARM),
 )
 STAY, PART = ("momentum", "adam"), ("noisy-elementwise", "dropout")
-APART = 0.01  # of a score of cloning, below 1
+APART = 0.01  # how far weights are off the coset, or a score of cloning below 1
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def falls(runs: Runs, cell: str) -> tuple[bool, bool, str]:
 
 def _best(names: Sequence[str], folder: Path) -> str:
     """Return the first of these items with a record of the plain network, else the last."""
-    there = (name for name in names if name in series.items() and Runs(name, folder).seeds("none"))
+    there = (name for name in names if name in series.items() and series.runs(name, folder).seeds("none"))
     return next(there, names[-1])
 
 
 def _missing(name: str, folder: Path, *cells: str) -> str:
-    lost = [cell for cell in cells if not Runs(name, folder).seeds(cell)]
+    lost = [cell for cell in cells if not series.runs(name, folder).seeds(cell)]
     return f"no record of item {name}: {'; '.join(lost)}" if lost else ""
 
 
@@ -115,7 +115,7 @@ def mlp_longer(folder: Path) -> Finding:
 def _collapse(claim: str, about: str, name: str, folder: Path) -> Finding:
     if missing := _missing(name, folder, "none"):
         return Finding(claim, about, missing)
-    runs = Runs(name, folder)
+    runs = series.runs(name, folder)
     fell, rose, words = falls(runs, "none")
     return Finding(claim, about, f"{words} ({_seeds(runs, 'none')})", fell, rose, len(runs.seeds("none")))
 
@@ -126,7 +126,7 @@ def cnn(folder: Path) -> Finding:
     name = _best(("gpu-cnn-medium", "cnn"), folder)
     if missing := _missing(name, folder, "none"):
         return Finding("P3", about, missing)
-    runs = Runs(name, folder)
+    runs = series.runs(name, folder)
     fell, _, words = falls(runs, "none")
     dead, rank = (change(runs.over("none", metric)) for metric in (DEAD, RANK))
     shown = bool((dead > 0.02).all() and (rank < 0).all()) and not fell
@@ -140,7 +140,7 @@ def vit(folder: Path) -> Finding:
     name = _best(("gpu-vit-medium", "gpu-vit", "vit"), folder)
     if missing := _missing(name, folder, "none"):
         return Finding("P4", about, missing)
-    runs = Runs(name, folder)
+    runs = series.runs(name, folder)
     fell, rose, words = falls(runs, "none")
     later, rank = runs.over("none", LATER), runs.over("none", RANK)
     alike = bool((series.end(later) > 0.5).all() and (series.end(rank) < 0.5 * series.start(rank)).all())
@@ -163,7 +163,7 @@ def _where_lost(
 ) -> Finding:
     texts, verdicts, seeds, looked = [], [], 0, []
     for name, cell in (place for place in PLAIN if place[0] in series.items()):
-        runs = Runs(name, folder)
+        runs = series.runs(name, folder)
         if not runs.seeds(cell):
             continue
         looked.append(f"{name}: {cell}")
@@ -208,7 +208,7 @@ def _held(
     for name, cells in places:
         if missing := _missing(name, folder, "none", *cells):
             return Finding(claim, about, missing)
-        runs = Runs(name, folder)
+        runs = series.runs(name, folder)
         texts.append(f"{name}: none {ends(runs.over('none', RANK), 0)}")
         for cell in cells:
             common = runs.seeds("none", cell)
@@ -226,7 +226,7 @@ def norm_symptoms(folder: Path) -> Finding:
     about = "normalisation reduces dead, saturated and duplicate units of an MLP"
     if missing := _missing("mlp", folder, "none", *NORMS):
         return Finding("P9", about, missing)
-    runs, texts, less, seeds = Runs("mlp", folder), [], [], 0
+    runs, texts, less, seeds = series.runs("mlp", folder), [], [], 0
     for metric in (DEAD, SATURATED, DUPLICATE):
         bare = runs.over("none", metric)
         texts.append(f"{metric.removesuffix('_fraction')}: none {bare.mean():.3f}")
@@ -249,9 +249,9 @@ def stay(clones: Clones, arch: str, regimes: Sequence[str] = STAY) -> bool | Non
 
 
 def part(clones: Clones, arch: str, regimes: Sequence[str] = PART) -> bool | None:
-    """Return whether clones have parted at the end in every run; None without records."""
+    """Return whether all clones of a network are off the coset by `APART` at the end; None without records."""
     found = [
-        bool((clones.over(arch, regime, "clone", "forward_score")[:, -1] < 1 - APART).all())
+        bool((clones.over(arch, regime, "clone", "coset_residual")[:, -1] > APART).all())
         for regime in regimes
         if clones.seeds(arch, regime)
     ]
@@ -289,14 +289,24 @@ def _of_clones(
     for arch in campaign.CLONING.configs(""):
         for regime in regimes:
             if n := len(clones.seeds(arch, regime)):
-                score = clones.over(arch, regime, "clone", "forward_score")[:, -1].mean()
-                texts.append(f"{arch} {regime} {score:.3f}")
+                score, off = (
+                    clones.over(arch, regime, "clone", metric)[:, -1].mean()
+                    for metric in ("forward_score", "coset_residual")
+                )
+                texts.append(f"{arch} {regime} {score:.4f}, {off:.1g}")
                 seeds += n
         verdicts.append(holds(clones, arch))
     known = [verdict for verdict in verdicts if verdict is not None]
     if not known:
         return Finding(claim, about, "no record of clones")
-    return Finding(claim, about, f"score at the end: {', '.join(texts)}", all(known), not any(known), seeds)
+    return Finding(
+        claim,
+        about,
+        f"score and distance from the coset at the end: {'; '.join(texts)}",
+        all(known),
+        not any(known),
+        seeds,
+    )
 
 
 def only_noise(folder: Path) -> Finding:
@@ -319,7 +329,7 @@ def continual_backprop(folder: Path) -> Finding:
     about = "continual backprop keeps the rank above that of plain training"
     if missing := _missing("remedies", folder, "none", "cbp"):
         return Finding("P13", about, missing)
-    runs = Runs("remedies", folder)
+    runs = series.runs("remedies", folder)
     common = runs.seeds("none", "cbp")
     texts, differences = [], {}
     for metric, name, digits in ((RANK, "effective rank", 1), (ACCURACY, "accuracy while learning", 3)):

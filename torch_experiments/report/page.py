@@ -66,7 +66,8 @@ ends."""
 TOLD: Mapping[str, str] = {
     "remedies": """\
 Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network for
-every task, which has lost nothing. Strengths are one setting each, tuned on nothing.""",
+every task, which has lost nothing. Strengths are one setting each, tuned on nothing; intervals are not corrected
+for the number of remedies.""",
     "generalisation": """\
 Does a network that keeps its rank, or that generalises, learn the next task better? Then the rank is held up by a
 bonus in the loss or by layer norm, with everything else as it was: where the rank is a cause, learning follows.
@@ -87,7 +88,7 @@ BODIES: Mapping[str, Callable[[Runs], str]] = {
 
 def text(folder: Path = campaign.RESULTS) -> str:
     """Return the page for the records below ``folder``."""
-    runs = {name: Runs(name, folder) for name in series.items()}
+    runs = {name: series.runs(name, folder) for name in series.items()}
     clones = Clones(folder)
     parts = [
         INTRODUCTION,

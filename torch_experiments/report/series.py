@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,17 @@ class Runs:
     def has(self, cell: str, metric: str) -> bool:
         """Whether there is such a measurement."""
         return (cell, metric) in self._ends
+
+
+def runs(name: str, folder: Path = campaign.RESULTS) -> Runs:
+    """Return the finished runs of an item, read once as long as its files stay as they are."""
+    files = sorted((folder / name).glob("*.parquet"))
+    return _read(name, folder, tuple((file.name, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=64)
+def _read(name: str, folder: Path, stamp: tuple[tuple[str, int], ...]) -> Runs:
+    return Runs(name, folder)
 
 
 def _in_order(tasks: Mapping[int, tuple[int, float]]) -> Array:
