@@ -186,14 +186,6 @@ class BasicBlock(nn.Module):
         return self.act2(y + self.shortcut(x))
 
 
-class GlobalMean(nn.AdaptiveAvgPool2d):
-    """The mean over all positions; unlike its base it moves no strides, which no trace could follow on a GPU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[batch, channels, 1, 1]``."""
-        return x.mean(dim=(-1, -2), keepdim=True)
-
-
 @torch.random.fork_rng(devices=[])
 def resnet18(
     classes: int = 200,
@@ -248,7 +240,7 @@ def resnet18(
         layers.append((f"stage{k + 1}", nn.Sequential(*stage)))
         inputs = outputs
     generator = torch.Generator().manual_seed(seed)
-    layers += [("pool", GlobalMean(1)), ("flatten", nn.Flatten()), ("drop", nn.Dropout(dropout))]
+    layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("drop", nn.Dropout(dropout))]
     model = nn.Sequential(OrderedDict(layers)).apply(lambda module: _kaiming(module, generator))
     model.add_module("head", linear(inputs, classes, generator=generator, dtype=dtype))
     return model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from torch_experiments.models import ACTIVATIONS, GlobalMean, TokenBatchNorm, cnn, mlp, resnet18, vit
+from torch_experiments.models import ACTIVATIONS, TokenBatchNorm, cnn, mlp, resnet18, vit
 
 
 def test_the_blocks_are_linear_norm_activation_dropout():
@@ -104,7 +104,7 @@ def test_the_order_of_the_cnn():
 def test_the_order_of_the_resnet():
     model = resnet18(5, width=4, norm="layer")
     assert [type(m) for m in model][:3] == [nn.Conv2d, nn.GroupNorm, nn.ReLU]
-    assert [type(m) for m in model][-4:] == [GlobalMean, nn.Flatten, nn.Dropout, nn.Linear]
+    assert [type(m) for m in model][-4:] == [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Linear]
     assert [len(getattr(model, f"stage{k}")) for k in (1, 2, 3, 4)] == [2, 2, 2, 2]
     strides = [getattr(model, f"stage{k}")[0].conv1.stride[0] for k in (1, 2, 3, 4)]
     assert strides == [1, 2, 2, 2]
@@ -174,9 +174,3 @@ def test_weights_of_all_architectures_depend_on_the_seed_alone(arch):
 def test_a_wrong_argument_of_an_image_network_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_the_global_mean_is_torchs_bit_for_bit():
-    x = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
-    for given in (x, x.contiguous(memory_format=torch.channels_last)):
-        assert torch.equal(GlobalMean(1)(given), nn.AdaptiveAvgPool2d(1)(given))
