@@ -72,7 +72,7 @@ GRID = grid = torch.linspace(-12, 12, 4801, dtype=torch.float64)
 
 def activation_of(module: nn.Module) -> tuple[Step, Activation]:
     """Return the operation that a module runs, and the line of the table."""
-    (step,) = [s for s in trace(module.double(), GRID).steps if s.activation]
+    (step,) = [s for s in trace(module.double(), GRID[:, None]).steps if s.activation]
     return step, step.activation
 
 
