@@ -595,7 +595,7 @@ class Run:
         return stacking.Network(
             engine.models[s],
             lambda p: engine.moments(s, p),
-            engine.optimizer.state,
+            stacking.Memory(engine.optimizer),
             self.fresh,
             self.seeds[s],
             example=torch.zeros(2, *self.data.shape, dtype=self.config.dtype, device=self.config.device),

@@ -9,9 +9,10 @@ import sys
 import pytest
 import torch
 
-from torch_experiments import augment, checkpoints, stacking, training
+from torch_experiments import augment, checkpoints, e04_remedies, stacking, training
 from torch_experiments.checkpoints import CheckpointError
 from torch_experiments.pixels import load
+from torch_experiments.remedies import REMEDIES
 from torch_experiments.training import Config, Diverged, Keep, Run, Stopped, run
 
 DATA = load("digits")
@@ -93,6 +94,24 @@ def test_a_killed_run_goes_on_bit_for_bit(name, tmp_path):
     (record,) = run(config, [3], tmp_path, data=DATA)
     assert record.table.to_pylist() == expected[0]
     assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
+
+
+@pytest.mark.parametrize("remedy", sorted(REMEDIES))
+def test_every_remedy_resumes_bit_for_bit(remedy, tmp_path):
+    changes = {"remedy": remedy, "remedy_settings": e04_remedies.SETTINGS.get(remedy, ()), "steps": 8}
+    config = dataclasses.replace(MLP, **changes, dropout=0.1)
+    started = Run(config, [3], DATA)
+    with training._precision(config):
+        for _ in range(6):
+            started.advance()
+    folder = started.folder(tmp_path)
+    folder.mkdir()
+    started.save(folder)
+    start, resumed, rows = weights_after(config, 3, tmp_path)
+    _, unbroken, expected = weights_after(config, 3)
+    assert start == 6
+    assert all(torch.equal(resumed[key], unbroken[key]) for key in unbroken)
+    assert str(rows) == str(expected)
 
 
 CNN = dataclasses.replace(
