@@ -9,6 +9,7 @@ that they would see alone. A batch is a cut of fixed size out of the permutation
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import threading
@@ -154,6 +155,8 @@ class Run:
     """
 
     def __init__(self, config: Config, seeds: Sequence[int], data: Pixels) -> None:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
+            raise ValueError(f"device: got {config.device!r}; allowed are 'cpu', 'cuda', and 'cuda:0', 'cuda:1', …")
         if config.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device: got {config.device!r}, and torch sees no CUDA device; use 'cpu'")
         self.config, self.seeds, self.fingerprint = config, tuple(seeds), data.fingerprint

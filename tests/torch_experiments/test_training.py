@@ -458,3 +458,16 @@ def test_the_global_generator_is_left_alone():
     state = torch.random.get_rng_state()
     run(dataclasses.replace(VIT, tasks=1, steps=2), [0], data=DATA)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("change", [{"lr": float("nan")}, {"lr": float("inf")}, {"lr": -1.0}, {"device": "CUDA"}])
+def test_a_rate_or_a_device_that_there_is_not_is_refused(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"{name}: got {value!r}; "):
+        Run(dataclasses.replace(MLP, **change), [0], DATA)
+
+
+def test_a_network_that_overflows_between_measurements_diverges_with_a_message(tmp_path):
+    config = dataclasses.replace(MLP, lr=1e20, measure_every=1, remedy="none", remedy_settings=())
+    with pytest.raises(Diverged, match=r"step \d of task 0, seed 0, first in .*The state before this step is in"):
+        run(config, [0], tmp_path, data=DATA)
