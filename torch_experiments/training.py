@@ -215,7 +215,10 @@ class Run:
         progress(self.step)
         with _signals() as asked:
             self._train(progress, self._saver(folder, keep.every, asked), folder)
-        return parallel.told(lambda: [self._saved(keep.out, record) for record in self._records()])
+            found = parallel.told(lambda: [self._saved(keep.out, record) for record in self._records()])
+        if asked:  # after the last step: it is for whoever called
+            signal.raise_signal(asked[0])
+        return found
 
     def _records(self) -> list[records.Record]:
         return [self._record(s) for s in range(len(self.seeds))]

@@ -471,3 +471,20 @@ def test_a_network_that_overflows_between_measurements_diverges_with_a_message(t
     config = dataclasses.replace(MLP, lr=1e20, measure_every=1, remedy="none", remedy_settings=())
     with pytest.raises(Diverged, match=r"step \d of task 0, seed 0, first in .*The state before this step is in"):
         run(config, [0], tmp_path, data=DATA)
+
+
+def test_a_signal_after_the_last_step_reaches_the_caller(tmp_path, monkeypatch):
+    saved, heard = training.records.save, []
+
+    def save(out, record):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return saved(out, record)
+
+    monkeypatch.setattr(training.records, "save", save)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        run(dataclasses.replace(MLP, tasks=1, steps=3), [0], tmp_path, data=DATA)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
