@@ -506,7 +506,9 @@ def _guarded(act: Callable[[], None]) -> None:
     """Run ``act``; an error that says what to do ends the program with its message and exit code 2."""
     try:
         act()
-    except (ArithmeticError, ConnectionError, FileNotFoundError, TypeError, ValueError) as error:
+    except BrokenPipeError:
+        raise
+    except (ArithmeticError, OSError, TypeError, ValueError) as error:
         print(f"lop: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,6 +93,8 @@ class Config:
         if self.size is not None and self.size < 1:
             raise ValueError(f"size: got {self.size}; it has to be at least 1, or None for images as they are")
         Augmentation(self.padding, self.flip, self.jitter)
+        if not 0 <= self.lr < math.inf:
+            raise ValueError(f"lr: got {self.lr}; it has to be a finite number, at least 0")
         for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")

@@ -99,9 +99,11 @@ def main(
     Raises:
         ValueError, FileNotFoundError: for names, data or a device that there are not.
     """
-    seeds = experiments.seeds_of(order["seeds"]) if order["seeds"] else None
+    if budget is not None and budget <= 0:
+        raise ValueError(f"budget: got {budget}; it has to be more than 0 seconds")
+    seeds = experiments.seeds_of(order["seeds"]) if order["seeds"] is not None else None
     chosen = Order(**{**order, "seeds": seeds})
-    act = _act(_names(names, gpu), chosen, gpu, workers or os.cpu_count() or 1)
+    act = _act(_names(names, gpu), chosen, gpu, (os.cpu_count() or 1) if workers is None else workers)
     try:
         with within(budget):
             return int(not act())

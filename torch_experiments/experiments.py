@@ -81,7 +81,10 @@ def seeds_of(text: str) -> tuple[int, ...]:
         if first <= last:
             return tuple(range(first, last + 1))
     if re.fullmatch(r"\d+(,\d+)*", text):
-        return tuple(map(int, text.split(",")))
+        listed = tuple(map(int, text.split(",")))
+        if len(set(listed)) < len(listed):
+            raise ValueError(f"seeds: got {text!r}; every seed may stand there once")
+        return listed
     raise ValueError(f"seeds: got {text!r}; allowed are a range 0..4, a number 3, and a list 0,2,5")
 
 
@@ -202,13 +205,15 @@ def main(
     **options: Any,
 ) -> None:
     """Run the experiments ``names`` with a progress bar and print their end values; see `lop run --help`."""
+    if threads < 1:
+        raise ValueError(f"threads: got {threads}; at least 1 is needed")
     torch.set_num_threads(threads)
     if CLONING in names:
         refuse({**changes, **options, "ddp": ddp})
     with parallel.joined(ddp):
         for name in names:
             experiment = load(name)
-            which = seeds_of(seeds) if seeds else experiment.SEEDS.get(profile, SEEDS)
+            which = seeds_of(seeds) if seeds is not None else experiment.SEEDS.get(profile, SEEDS)
             configs = experiment.configs(profile, arch, data)
             if name == CLONING:
                 view = _clones(configs, which, out, changes)

@@ -24,6 +24,7 @@ from PIL import Image
 
 IMAGE_COLUMNS = ("image", "img")
 HELD_OUT = ("test", "valid")
+MOST = 100_000  # classes, where the files do not say how many there are
 IDX_UINT8 = 0x08
 
 
@@ -223,9 +224,9 @@ def _arrays(
 
 
 def _checked_label(label: int | None, place: str, names: tuple[str, ...]) -> int:
-    top = f"{len(names) - 1}" if names else "∞"
-    if label is None or label < 0 or (names and label >= len(names)):
-        raise ValueError(f"{place}: label {label} is out of range; allowed are 0 to {top}")
+    count = len(names) or MOST
+    if label is None or not 0 <= label < count:
+        raise ValueError(f"{place}: label {label} is out of range; allowed are 0 to {count - 1}")
     return label
 
 

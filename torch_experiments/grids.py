@@ -242,9 +242,11 @@ def main(
     Raises:
         ValueError: for names, axes, options or an engine that there are not; see `lop grid --help`.
     """
+    if threads < 1 or retries < 0:
+        raise ValueError(f"threads, retries: got {threads}, {retries}; allowed are threads ≥ 1 and retries ≥ 0")
     configs = experiments.changed(configs_of(names, archs, profile, data, axes_of(over)), **changes)
     todo = jobs(configs, _seeds(names, profile, seeds), out, stack=stack, threads=threads)
-    count = workers or max(1, (os.cpu_count() or 1) // threads)
+    count = max(1, (os.cpu_count() or 1) // threads) if workers is None else workers
     with _stoppable(), closing(engines.make(engine, count, out.resolve() / "logs", _options(options))) as where:
         results = watched(todo, where, retries)
     return report(results)
@@ -252,7 +254,7 @@ def main(
 
 def _seeds(names: Sequence[str], profile: str, seeds: str | None) -> tuple[int, ...]:
     own = [experiments.load(name).SEEDS.get(profile, experiments.SEEDS) for name in names]
-    return experiments.seeds_of(seeds) if seeds else tuple(sorted(set().union(*own)))
+    return experiments.seeds_of(seeds) if seeds is not None else tuple(sorted(set().union(*own)))
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any]:

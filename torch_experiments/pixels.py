@@ -136,9 +136,16 @@ def _decode(source: formats.Source, folder: Path, limit: int | None) -> None:
         digest = hashlib.sha256(repr(source.classes).encode())
         for split in SPLITS:
             about[split] = _write(formats.samples(source, split, limit), partial, split, digest)
+        _check_alike(about)
         about["classes"] = source.classes or tuple(map(str, range(max(about[s]["top"] for s in SPLITS) + 1)))
         about["fingerprint"] = digest.hexdigest()[:16]
         (partial / "about.json").write_text(json.dumps(about))
+
+
+def _check_alike(about: dict[str, Any]) -> None:
+    train, test = (tuple(about[split]["shape"][1:]) for split in SPLITS)
+    if train != test:
+        raise ValueError(f"folder: images of shape {test} in the test split; those for training have {train}")
 
 
 def _write(samples: Iterator[formats.Sample], folder: Path, split: str, digest: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def load(file: str | Path) -> Record:
     try:
         table = pq.read_table(file)
         about = json.loads((table.schema.metadata or {})[METADATA])
-    except (pa.ArrowInvalid, KeyError) as error:
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise ValueError(f"file: {file} is no record of this project ({error!r})") from error
     return Record(about["config"], table.replace_schema_metadata(None), about["environment"])
 

@@ -31,6 +31,33 @@ def alone(x: Tensor) -> Tensor:
     return x
 
 
+class Memory(MutableMapping[Any, Any]):
+    """The state of an optimizer as it is now: `torch.optim.Optimizer.load_state_dict` puts another object there."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the state of one parameter."""
+        return self.optimizer.state[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set the state of one parameter."""
+        self.optimizer.state[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        """Forget one parameter."""
+        del self.optimizer.state[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the parameters that have a state."""
+        return iter(self.optimizer.state)
+
+    def __len__(self) -> int:
+        """Return how many parameters have a state."""
+        return len(self.optimizer.state)
+
+
 @dataclass(frozen=True)
 class Network:
     """One network and its optimizer, as a remedy sees them.

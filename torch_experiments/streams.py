@@ -167,6 +167,9 @@ class RandomLabels(OneOutputAClass):
     images: int = 1200
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check_least("images", self.images)
+
     def task(self, k: int) -> Task:
         """Return the images with the labels of task ``k``."""
         _check(self, k)
@@ -212,6 +215,9 @@ class WarmStart(OneOutputAClass):
     share: float = 0.5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check_share("share", self.share)
+
     def task(self, k: int) -> Task:
         """Return a random share of the images for task 0, else all."""
         _check(self, k)
@@ -234,6 +240,9 @@ class BlurredStart(OneOutputAClass):
     blurred: int = 1
     factor: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_least("factor", self.factor)
 
     def task(self, k: int) -> Task:
         """Return all images, blurred in the first ``blurred`` tasks."""
@@ -321,6 +330,11 @@ def _check(stream: Stream, k: int) -> None:
 def _check_share(name: str, share: float) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"{name}: got {share}; it has to be in [0, 1]")
+
+
+def _check_least(name: str, number: int) -> None:
+    if number < 1:
+        raise ValueError(f"{name}: got {number}; it has to be at least 1")
 
 
 def _noisy(task: Task, share: float, source: torch.Generator) -> Task:

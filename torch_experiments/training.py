@@ -9,6 +9,7 @@ that they would see alone. A batch is a cut of fixed size out of the permutation
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import threading
@@ -154,6 +155,8 @@ class Run:
     """
 
     def __init__(self, config: Config, seeds: Sequence[int], data: Pixels) -> None:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
+            raise ValueError(f"device: got {config.device!r}; allowed are 'cpu', 'cuda', and 'cuda:0', 'cuda:1', …")
         if config.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device: got {config.device!r}, and torch sees no CUDA device; use 'cpu'")
         self.config, self.seeds, self.fingerprint = config, tuple(seeds), data.fingerprint
@@ -212,7 +215,10 @@ class Run:
         progress(self.step)
         with _signals() as asked:
             self._train(progress, self._saver(folder, keep.every, asked), folder)
-        return parallel.told(lambda: [self._saved(keep.out, record) for record in self._records()])
+            found = parallel.told(lambda: [self._saved(keep.out, record) for record in self._records()])
+        if asked:  # after the last step: it is for whoever called
+            signal.raise_signal(asked[0])
+        return found
 
     def _records(self) -> list[records.Record]:
         return [self._record(s) for s in range(len(self.seeds))]
@@ -595,7 +601,7 @@ class Run:
         return stacking.Network(
             engine.models[s],
             lambda p: engine.moments(s, p),
-            engine.optimizer.state,
+            stacking.Memory(engine.optimizer),
             self.fresh,
             self.seeds[s],
             example=torch.zeros(2, *self.data.shape, dtype=self.config.dtype, device=self.config.device),

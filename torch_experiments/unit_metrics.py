@@ -7,6 +7,7 @@ kept, of size ``C²``, so memory does not grow with samples and pixels. All sums
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,9 +122,11 @@ def _cosines(products: Tensor, m: Moments) -> Tensor:
 def spectrum(m: Moments, *, centred: bool) -> Tensor:
     """Return the singular values of the values ``[n, C]``, largest first, from the eigenvalues of their products.
 
-    Those below ``√eps ≈ 1e-8`` of the largest are rounding.
+    Those below ``√eps ≈ 1e-8`` of the largest are rounding. They are NaN where a product is not finite.
     """
     products = m.covariance() if centred else m.gram
+    if not bool(products.isfinite().all()):
+        return products.new_full((len(products),), torch.nan)
     return torch.linalg.eigvalsh(products).clamp_min(0).sqrt().flip(0)
 
 
@@ -140,7 +143,8 @@ def measure(m: Moments) -> dict[str, float]:
     found = {name: metric(m) for name, metric in UNIT_METRICS.items()}
     for kind, centred in (("raw", False), ("centred", True)):
         sigma = spectrum(m, centred=centred)
-        found |= {f"{name}_{kind}": rank(sigma) for name, rank in scores.RANKS.items()}
+        known = bool(sigma.isfinite().all())
+        found |= {f"{name}_{kind}": rank(sigma) if known else math.nan for name, rank in scores.RANKS.items()}
     return found
 
 

@@ -85,6 +85,18 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(kind: str) -> None:
     assert resumed.steps == 14
 
 
+@pytest.mark.parametrize("kind", [remedies.OptimizerReset, remedies.Fresh])
+def test_an_optimizer_that_was_loaded_is_forgotten_too(kind: Callable[[], Remedy]) -> None:
+    model = network()
+    optimizer = adam(model)
+    bound = kind().on(model, optimizer)
+    descend(model, optimizer, range(3), bound)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert len(optimizer.state) == 6
+    bound.task()
+    assert len(optimizer.state) == 0
+
+
 def test_a_removed_remedy_does_nothing() -> None:
     plain, model = network(), network()
     optimizer = adam(model)

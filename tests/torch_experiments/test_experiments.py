@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +149,27 @@ def test_seeds_are_ranges_and_lists(text, found):
 def test_other_seeds_are_refused(text):
     with pytest.raises(ValueError, match="seeds: got"):
         seeds_of(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "message"),
+    [
+        (lop.run, {"seeds": "0,1,0"}, "every seed may stand there once"),
+        (lop.run, {"seeds": ""}, "seeds: got ''"),
+        (lop.run, {"threads": 0}, "threads: got 0; at least 1 is needed"),
+        (lop.run, {"seeds": "0", "device": "gpu"}, "device: got 'gpu'; allowed are 'cpu'"),
+        (lop.run, {"seeds": "0", "out": Path("/dev/null/records")}, "Not a directory"),
+        (lop.grid, {"workers": 0}, "workers: got 0; at least 1 is needed"),
+        (lop.grid, {"threads": 0}, "threads, retries: got 0, 2"),
+    ],
+)
+def test_numbers_and_places_that_cannot_be_are_named(command, given, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command(("e02",), **{"out": tmp_path} | given)
+    assert message in capsys.readouterr().err
+
+
+def test_a_budget_of_no_time_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        lop.evidence(("streams",), budget=-1.0, out=tmp_path)
+    assert "budget: got -1.0" in capsys.readouterr().err

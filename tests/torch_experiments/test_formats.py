@@ -7,6 +7,8 @@ import pickle
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -249,3 +251,24 @@ def test_a_broken_zip_and_an_unknown_class_are_named(tmp_path):
 def test_a_place_with_nothing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data: there is no .*nowhere; give a folder"):
         pixels.load(tmp_path / "nowhere")
+
+
+def parquet(folder, labels, size=8, split="train"):
+    folder.mkdir(exist_ok=True)
+    cells = [{"bytes": png(image(size)), "path": None} for _ in labels]
+    pq.write_table(pa.table({"image": cells, "label": labels}), folder / f"{split}-0.parquet")
+
+
+def test_a_huge_label_without_names_is_refused(tmp_path):
+    parquet(tmp_path / "data", [0, 10**9])
+    parquet(tmp_path / "data", [0], split="test")
+    with pytest.raises(ValueError, match=r"train-0.parquet, row 1: label 1000000000 is out of range; allowed"):
+        pixels.load(tmp_path / "data", cache=tmp_path / "cache")
+
+
+def test_test_images_of_another_shape_are_refused(tmp_path):
+    parquet(tmp_path / "data", [0, 1])
+    parquet(tmp_path / "data", [0], size=9, split="test")
+    with pytest.raises(ValueError, match=r"images of shape \(3, 9, 9\) in the test split; .* have \(3, 8, 8\)"):
+        pixels.load(tmp_path / "data", cache=tmp_path / "cache")
+    assert not any((tmp_path / "cache").iterdir())

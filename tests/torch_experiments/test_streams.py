@@ -157,3 +157,13 @@ def test_wrong_settings_are_named(name, settings, message):
 def test_an_unknown_stream_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"stream: got 'spilt'; allowed are 'class_split'"):
         streams.make("spilt", DATA, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("random_labels", {"images": -5}), ("warm_start", {"share": 2.0}), ("blurred_start", {"factor": 0})],
+)
+def test_settings_out_of_range_are_refused(name, settings):
+    ((setting, value),) = settings.items()
+    with pytest.raises(ValueError, match=f"{setting}: got {value}; it has to be"):
+        make(name, **settings)

@@ -9,9 +9,10 @@ import sys
 import pytest
 import torch
 
-from torch_experiments import augment, checkpoints, stacking, training
+from torch_experiments import augment, checkpoints, e04_remedies, stacking, training
 from torch_experiments.checkpoints import CheckpointError
 from torch_experiments.pixels import load
+from torch_experiments.remedies import REMEDIES
 from torch_experiments.training import Config, Diverged, Keep, Run, Stopped, run
 
 DATA = load("digits")
@@ -93,6 +94,24 @@ def test_a_killed_run_goes_on_bit_for_bit(name, tmp_path):
     (record,) = run(config, [3], tmp_path, data=DATA)
     assert record.table.to_pylist() == expected[0]
     assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
+
+
+@pytest.mark.parametrize("remedy", sorted(REMEDIES))
+def test_every_remedy_resumes_bit_for_bit(remedy, tmp_path):
+    changes = {"remedy": remedy, "remedy_settings": e04_remedies.SETTINGS.get(remedy, ()), "steps": 8}
+    config = dataclasses.replace(MLP, **changes, dropout=0.1)
+    started = Run(config, [3], DATA)
+    with training._precision(config):
+        for _ in range(6):
+            started.advance()
+    folder = started.folder(tmp_path)
+    folder.mkdir()
+    started.save(folder)
+    start, resumed, rows = weights_after(config, 3, tmp_path)
+    _, unbroken, expected = weights_after(config, 3)
+    assert start == 6
+    assert all(torch.equal(resumed[key], unbroken[key]) for key in unbroken)
+    assert str(rows) == str(expected)
 
 
 CNN = dataclasses.replace(
@@ -439,3 +458,33 @@ def test_the_global_generator_is_left_alone():
     state = torch.random.get_rng_state()
     run(dataclasses.replace(VIT, tasks=1, steps=2), [0], data=DATA)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("change", [{"lr": float("nan")}, {"lr": float("inf")}, {"lr": -1.0}, {"device": "CUDA"}])
+def test_a_rate_or_a_device_that_there_is_not_is_refused(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"{name}: got {value!r}; "):
+        Run(dataclasses.replace(MLP, **change), [0], DATA)
+
+
+def test_a_network_that_overflows_between_measurements_diverges_with_a_message(tmp_path):
+    config = dataclasses.replace(MLP, lr=1e20, measure_every=1, remedy="none", remedy_settings=())
+    with pytest.raises(Diverged, match=r"step \d of task 0, seed 0, first in .*The state before this step is in"):
+        run(config, [0], tmp_path, data=DATA)
+
+
+def test_a_signal_after_the_last_step_reaches_the_caller(tmp_path, monkeypatch):
+    saved, heard = training.records.save, []
+
+    def save(out, record):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return saved(out, record)
+
+    monkeypatch.setattr(training.records, "save", save)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        run(dataclasses.replace(MLP, tasks=1, steps=3), [0], tmp_path, data=DATA)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]

@@ -106,3 +106,10 @@ def test_the_weight_norm_is_that_of_all_parameters():
     nn.init.constant_(model.weight, 3)
     nn.init.constant_(model.bias, 4)
     assert unit_metrics.weight_norm(model) == pytest.approx((4 * 9 + 2 * 16) ** 0.5)
+
+
+def test_values_that_overflow_have_no_rank_and_raise_nothing():
+    h = normal(50, 6)
+    h[3, 2] = torch.inf
+    found = unit_metrics.measure(unit_metrics.moments(h))
+    assert np.isnan(found["roy_vetterli_rank_raw"])
