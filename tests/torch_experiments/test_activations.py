@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.certificates.observe import differentiated, steepest
+from torch_experiments.certificates import observe
+from torch_experiments.certificates.observe import steepest
 from torch_experiments.units import trace
 from torch_experiments.units.activations import Activation
 from torch_experiments.units.graph import Step
@@ -74,6 +75,12 @@ def activation_of(module: nn.Module) -> tuple[Step, Activation]:
     """Return the operation that a module runs, and the line of the table."""
     (step,) = [s for s in trace(module.double(), GRID[:, None]).steps if s.activation]
     return step, step.activation
+
+
+def differentiated(step: Step, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return value and derivative at every ``z``, given as the column that was traced."""
+    value, slope = observe.differentiated(step, z[:, None])
+    return value[:, 0], slope[:, 0]
 
 
 def flat_by_autograd(step: Step, z: Tensor) -> Tensor:
