@@ -151,7 +151,7 @@ def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
 
     def configs(data):
         found = {"none": mlp.configs(data)["none"]}
-        return experiments.changed(found, **small, arch_settings=(("width", 8), ("depth", 2)))
+        return experiments.changed(found, '{"width": 8, "depth": 2}', **small)
 
     monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(campaign.ITEMS, "mlp", Item("a test", configs, (0,)))

@@ -31,6 +31,7 @@ from torch_experiments.units.trace import (
     Inputs,
     call,
     evaluating,
+    has_samples,
     not_finite,
     same_device,
     sample_count,
@@ -314,6 +315,7 @@ def _slack(tolerance: float) -> float:
 
 def _check_finite(model: nn.Module, inputs: Inputs) -> None:
     same_device(model, inputs)
+    has_samples(inputs)
     with evaluating(model):
         layer = not_finite(model, inputs)
     if layer:

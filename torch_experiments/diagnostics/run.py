@@ -24,7 +24,7 @@ from torch_experiments.diagnostics.statistics import Statistics, gathered
 from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
 from torch_experiments.diagnostics.unit_measures import STILL
 from torch_experiments.scores import evaluating
-from torch_experiments.units.trace import call, flatten, not_finite, same_device
+from torch_experiments.units.trace import call, flatten, has_samples, not_finite, same_device
 
 SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""
@@ -257,6 +257,7 @@ def _first(stream: Iterator[Batch], model: nn.Module) -> tuple[Batch, Iterator[B
     if first is None or not len(first):
         raise ValueError("batch: holds no sample; statistics over samples need at least 2, better 500")
     same_device(model, first.inputs)
+    has_samples(first.inputs)
     return first.to(precision(model)), chain([first], stream)
 
 

@@ -225,17 +225,21 @@ def _enter_parameters(graph: Graph, model: nn.Module) -> None:
         graph.parameters[name] = graph.bind(tensor, Value(axes, {name: 1}, source))
 
 
+def has_samples(inputs: Inputs) -> None:
+    """Check that a tensor of real numbers has an axis of samples; raise a TraceError that says how to add it."""
+    if isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim < 2:
+        raise TraceError(
+            f"inputs: a tensor of shape {tuple(inputs.shape)} has no axis of samples before that of features; give "
+            "a batch, such as x[None]"
+        )
+
+
 def same_device(model: nn.Module, inputs: Inputs) -> None:
     """Check that inputs hold numbers, where the parameters are; raise a TraceError that says what is not so."""
     if not isinstance(inputs, Tensor | Mapping | list | tuple):
         raise TraceError(
             f"inputs: got {type(inputs).__name__}; give one batch: a tensor, a list or tuple of positional or a "
             "mapping of keyword arguments (of a DataLoader, next(iter(loader)))"
-        )
-    if isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim < 2:
-        raise TraceError(
-            f"inputs: a tensor of shape {tuple(inputs.shape)} has no axis of samples before that of features; give "
-            "a batch, such as x[None]"
         )
     first = next((p for p in model.named_parameters()), None)
     for tensor in flatten(inputs):
