@@ -85,6 +85,12 @@ def _medium(data: str) -> dict[str, Config]:
     return {label: dataclasses.replace(config, measure_every=400) for label, config in found.items()}
 
 
+def _paper(data: str) -> dict[str, Config]:
+    """Return 400,000 steps, as the code that drew JL25's figures has them."""
+    plain = e02_symptoms.configs("paper", "mlp", data)["none"]
+    return {"none": dataclasses.replace(plain, measure_every=2_000)}
+
+
 def _symptoms(profile: str, arch: str, data: str) -> dict[str, Config]:
     plain = e02_symptoms.configs(profile, arch, data)["none"]
     return {"none": plain, PUBLISHED: dataclasses.replace(plain, protocol="published")}
@@ -129,6 +135,7 @@ def _streams(data: str) -> dict[str, Config]:
 ITEMS: Mapping[str, Item] = {
     "mlp": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 500 steps", _mlp, SEEDS),
     "mlp-medium": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 2,000 steps", _medium, (0,)),
+    "mlp-paper": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 10,000 steps", _paper, (0,)),
     "remedies": Item("MLP on permuted digits, 20 tasks of 200 steps", _remedies, MORE, real=False),
     "generalisation": Item(
         "MLP on permuted digits, 15 tasks of 100 steps", _digits(e05_generalisation, tasks=15), MORE, real=False

@@ -138,6 +138,12 @@ def test_accuracy_that_is_kept_is_no_collapse(made):
         assert not findings.of(claim, made(name, {"none": KEPT})).shown
 
 
+def test_a_rise_before_the_fall_is_told():
+    hill = np.interp(np.arange(40), (0, 12, 39), (0.6, 0.9, 0.6))[None]
+    assert findings._highest(hill) == " (highest 0.88, tasks 12 to 16)"
+    assert findings._highest(hill[:, :13]) == ""
+
+
 @pytest.mark.control("P4")
 def test_a_fall_of_accuracy_alone_is_no_collapse_of_the_vit(made):
     assert not findings.of("P4", made("vit", {"none": KEPT | {ACCURACY: (0.8, 0.3)}})).shown

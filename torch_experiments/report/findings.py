@@ -34,6 +34,7 @@ LAYER = "layer, affine"
 PLAIN: tuple[tuple[str, str], ...] = (
     ("mlp", "none"),
     ("mlp-medium", "none"),
+    ("mlp-paper", "none"),
     ("cnn", "none"),
     ("gpu-mlp-paper", "none"),
     ("gpu-cnn-medium", "none"),
@@ -71,6 +72,15 @@ def ends(values: Array, digits: int = 2) -> str:
     return f"{series.start(values).mean():.{digits}f} → {series.end(values).mean():.{digits}f}"
 
 
+def _highest(values: Array) -> str:
+    """Return the highest mean over as many tasks as start and end have, if both are `MARGIN` below it."""
+    width = series.edge(values.shape[1])
+    means = np.convolve(values.mean(axis=0), np.full(width, 1 / width), "valid")
+    first, top = int(means.argmax()), float(means.max())
+    lower = top - max(float(series.start(values).mean()), float(series.end(values).mean())) >= MARGIN
+    return f" (highest {top:.2f}, tasks {first + 1} to {first + width})" if lower else ""
+
+
 def change(values: Array) -> Array:
     """Return end minus start for every seed."""
     return series.end(values) - series.start(values)
@@ -80,7 +90,8 @@ def falls(runs: Runs, cell: str) -> tuple[bool, bool, str]:
     """Return whether accuracy while learning falls by `MARGIN` in every seed, or rises, and the numbers."""
     values = runs.over(cell, ACCURACY)
     moved = change(values)
-    texts = [f"accuracy while learning {ends(values)}", f"dead units {ends(runs.over(cell, DEAD))}"]
+    texts = [f"accuracy while learning {ends(values)}{_highest(values)}"]
+    texts += [f"dead units {ends(runs.over(cell, DEAD))}"]
     texts += [f"nearly silent units {ends(runs.over(cell, SILENT))}" if runs.has(cell, SILENT) else ""]
     texts += [f"duplicates {ends(runs.over(cell, DUPLICATE))}", f"effective rank {ends(runs.over(cell, RANK), 0)}"]
     return bool((moved <= -MARGIN).all()), bool((moved > 0).all()), ", ".join(filter(None, texts))
@@ -107,7 +118,7 @@ def mlp_longer(folder: Path) -> Finding:
     return _collapse(
         "P2",
         "a plain MLP collapses, longer tasks (the figures)",
-        _best(("gpu-mlp-paper", "mlp-medium"), folder),
+        _best(("gpu-mlp-paper", "mlp-paper", "mlp-medium"), folder),
         folder,
     )
 
