@@ -257,7 +257,7 @@ def _chain_layout(graph: Graph, own: Mapping[Axis, Profile]) -> Layout:
         inputs = frozenset(in_dim for _, in_dim in uses)
         placements[name] = Placement(places, frozenset(uses), graph.powers.get(name, ""), uneven=inputs)
     outputs = {name: Placement(_profiles_of(value, own)) for name, value in graph.outputs.items()}
-    return Layout(1, placements, outputs)
+    return Layout(1, placements, outputs, graph.dropped)
 
 
 def _profiles_of(value: Value, own: Mapping[Axis, Profile]) -> tuple[Profile, ...]:

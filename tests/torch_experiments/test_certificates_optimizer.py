@@ -24,6 +24,7 @@ from torch_experiments.cloning import chain_layout, expand, profiles, residuals
 from torch_experiments.models import mlp
 from torch_experiments.noise import GradientNoise
 from torch_experiments.optimizer_table import MANIFOLDS, SETTINGS
+from torch_experiments.units.partition import coarsest_blocks
 
 KEPT, LEFT = 3e-12, 1e-3
 optim = torch.optim
@@ -410,6 +411,27 @@ def test_dropout_that_the_trace_did_not_see_is_unknown():
     model.spare = nn.Dropout(0.1)
     found = optimizer_verdict(model.train(), None, place)
     assert (found.clones, found.reasons[0].where) == ("unknown", ("spare",))
+
+
+class FunctionalDropout(nn.Module):
+    def __init__(self, body, p):
+        super().__init__()
+        self.body, self.p = body, p
+
+    def forward(self, x):
+        return nn.functional.dropout(self.body(x), self.p, self.training)
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_functional_dropout_is_unknown_while_it_is_on(certified):
+    x = torch.ones(2, 5).double()
+    layer = FunctionalDropout(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), 0.1)
+    base = nn.Sequential(layer, nn.Linear(4, 3)).double()
+    model, place = clone(base, 2, example_inputs=x), layout(base, 2, example_inputs=x)
+    if certified:
+        place = coarsest_blocks(model, x).layout()
+    for training, expected in ((True, "unknown"), (False, "kept")):
+        assert optimizer_verdict(model.train(training), None, place).clones == expected
 
 
 def test_gradient_noise_parts_copies():

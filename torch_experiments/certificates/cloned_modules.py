@@ -24,9 +24,11 @@ def module_reasons(model: nn.Module, layout: Layout, tolerance: float) -> Iterat
 
     Dropout that is on draws another mask for every copy. Where copies have scales, LayerNorm and GroupNorm break
     them, BatchNorm keeps signs and, up to its ``eps``, magnitudes; an activation has to be equivariant, which is
-    tested on a few numbers. Functional dropout and activations are not seen.
+    tested on a few numbers. Functional dropout may be on copies or not, so it is unknown; that of a fused attention
+    (``dropout_p``) and functional activations are not seen.
     """
     scales = scales_of(tuple(p for place in layout.placements.values() for p in place.profiles))
+    yield from _of_functions(model, layout)
     for name, module in model.named_modules():
         outputs = layout.outputs[name].profiles if name in layout.outputs else None
         if outputs is None or any(p.copied for p in outputs):
@@ -46,6 +48,14 @@ def _of_dropout(name: str, module: nn.Module, outputs: tuple[Profile, ...] | Non
         yield Reason("clones", "unknown", f"{said}; the trace saw no output of it", (name,), ("M2",))
     else:
         yield Reason("clones", "left", f"{said}, and draws another mask for every copy", (name,), ("M2", "C9"))
+
+
+def _of_functions(model: nn.Module, layout: Layout) -> Iterator[Reason]:
+    for name, share in layout.dropped.items():
+        module = model.get_submodule(name)
+        if module.training and 0 < share < 1 and not isinstance(module, dropout._DropoutNd):
+            said = f"a function drops with p = {share:g} here, perhaps on copies"
+            yield Reason("clones", "unknown", said, (name or "(top level)",), ("M2",))
 
 
 def _dropped(module: nn.Module) -> float:

@@ -85,8 +85,8 @@ def optimizer_verdict(
     Reads every weight and state tensor a few times, and the gradients of the last step where they are at hand;
     nothing is run but activations of scaled units on 64 numbers. ``"kept"`` is meant in exact arithmetic: how fast
     rounding grows is the business of `stability`. Not seen is what a training loop does by itself (clipping by
-    value, noise) and functional dropout, nor, before the first gradient, a gradient that is rounding alone (of a
-    bias before BatchNorm), which an odd rule turns into full steps.
+    value, noise) and the dropout of a fused attention (``dropout_p``), nor, before the first gradient, a gradient
+    that is rounding alone (of a bias before BatchNorm), which an odd rule turns into full steps.
 
     Args:
         model: the network, in the mode in which it is trained.

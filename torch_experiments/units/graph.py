@@ -110,6 +110,7 @@ class Graph:
         carried: axes and the scales of units that an operation on them carries (`units.symmetry`).
         used: names of the parameters that an operation read.
         steps: all operations, in the order in which they ran; activations are those with an `activation`.
+        dropped: largest share that a function (`torch.nn.functional.dropout`) drops in training, by layer.
         given, returned: tensors of the inputs and of the output.
         entered: how many modules have been entered.
     """
@@ -132,6 +133,7 @@ class Graph:
     scalars: list[float] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
+    dropped: dict[str, float] = field(default_factory=dict)
     given: list[Tensor] = field(default_factory=list)
     returned: list[Tensor] = field(default_factory=list)
     entered: int = 0

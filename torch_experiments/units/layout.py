@@ -98,11 +98,15 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Placements of parameters and buffers, and of the modules' outputs, by name, with the factor of the copies."""
+    """Placements of parameters and buffers, and of the modules' outputs, by name, with the factor of the copies.
+
+    ``dropped`` is the share that functions drop in training, by layer (`units.graph.Graph`).
+    """
 
     factor: int
     placements: Mapping[str, Placement]
     outputs: Mapping[str, Placement] = field(default_factory=dict)
+    dropped: Mapping[str, float] = field(default_factory=dict)
 
 
 class Residual(NamedTuple):

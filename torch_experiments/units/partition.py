@@ -41,7 +41,7 @@ class Blocks:
         tolerance: relative, that decided which sums are equal.
         dimension: of the cloned manifold on which the partition puts the network (C4, products of blocks).
         parameters: number of entries of the parameters counted in it.
-        matrices, powers: of the unit graph, see `units.graph.Graph`.
+        matrices, powers, dropped: of the unit graph, see `units.graph.Graph`.
     """
 
     groups: Mapping[str, Profile]
@@ -52,6 +52,7 @@ class Blocks:
     parameters: int
     matrices: Mapping[str, set[tuple[int, int]]]
     powers: Mapping[str, str]
+    dropped: Mapping[str, float]
 
     @property
     def free_fraction(self) -> float:
@@ -70,7 +71,7 @@ class Blocks:
             profiles = tuple(Profile(b, s) for b, s in zip(dims, self.scales[name], strict=True))
             uses = frozenset(self.matrices.get(name, set()))
             placements[name] = Placement(profiles, uses, self.powers.get(name, ""))
-        return Layout(1, placements)
+        return Layout(1, placements, dropped=self.dropped)
 
 
 def coarsest_blocks(
@@ -148,7 +149,7 @@ def blocks_of(
     dimension = sum(_cells(dims) for dims in labels.values())
     count = sum(t.numel() for t in tensors.values())
     units = {name: Profile(colours[a], scales_of(a, scales)) for name, a in named(graph, colours)}
-    return Blocks(units, labels, factors, tolerance, dimension, count, graph.matrices, graph.powers)
+    return Blocks(units, labels, factors, tolerance, dimension, count, graph.matrices, graph.powers, graph.dropped)
 
 
 def named(graph: Graph, among: Iterable[Axis]) -> Iterator[tuple[str, Axis]]:

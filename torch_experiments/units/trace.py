@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_experiments.units import rules, symmetry
@@ -22,6 +24,10 @@ from torch_experiments.units.graph import Graph, Step, TraceError, Value
 from torch_experiments.units.registry import MODULES, OPERATIONS, call_of, tensors
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+DROPOUTS = {
+    getattr(functional, name)
+    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+}
 READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::item")
 
 
@@ -49,6 +55,7 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
             reference_kernels(),
             torch.no_grad(),
             _located(graph, model),
+            Listen(graph),
             Follow(graph),
         ):
             stack.enter_context(context)
@@ -63,6 +70,22 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
     if not graph.results:
         raise TraceError("model: its output holds no tensor; return a tensor, or a tuple or mapping of tensors")
     return graph
+
+
+class Listen(TorchFunctionMode):
+    """Note what share functions drop in training; in eval mode no operation shows it."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run ``func``; remember the share of a dropout."""
+        kwargs = kwargs or {}
+        if func in DROPOUTS:
+            share, dropped = args[1] if len(args) > 1 else kwargs.get("p", 0.5), self.graph.dropped
+            dropped[self.graph.layer] = max(float(share), dropped.get(self.graph.layer, 0.0))
+        return func(*args, **kwargs)
 
 
 class Follow(TorchDispatchMode):

@@ -65,7 +65,7 @@ def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Lay
         name: Placement(tuple(profile(a) for a in value.axes), exponent=plan.power(value.gauge))
         for name, value in plan.graph.outputs.items()
     }
-    return Layout(plan.factor, placements, outputs)
+    return Layout(plan.factor, placements, outputs, plan.graph.dropped)
 
 
 def _placement(plan: Plan, name: str, value: Value, profiles: tuple[Profile, ...]) -> Placement:
