@@ -409,6 +409,13 @@ def test_the_command_ends_with_the_answer(monkeypatch, code):
     assert ended.value.code == code
 
 
+def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        lop.results(write=True, folder=tmp_path / "typo")
+    assert ended.value.code == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("first", "last", "found"), [(0.5, 0.51, 0), (0.5, 0.4, -1), (50, 50.9, 0), (50, 52, 1)])
 def test_directions(first, last, found):
     assert streams.direction(first, last) == found
