@@ -273,13 +273,8 @@ def _off(clones: Clones, arch: str, regimes: Sequence[str], holds: Callable[[Arr
 
 
 def gain(clones: Clones, arch: str, regime: str) -> Array:
-    """Return training loss of the clone over that of its base for every seed.
-
-    It is the geometric mean over the second half of the epochs, as losses near zero jump about.
-    """
-    clone, base = (clones.over(arch, regime, network, "train_loss") for network in ("clone", "base"))
-    ratio = np.log(clone / base)
-    return np.asarray(np.exp(ratio[:, ratio.shape[1] // 2 :].mean(axis=1)))
+    """Return training loss of the clone over that of its base for every seed, as `series.ratio` has it."""
+    return series.ratio(*(clones.over(arch, regime, network, "train_loss") for network in ("clone", "base")))
 
 
 def clones_stay(folder: Path) -> Finding:
