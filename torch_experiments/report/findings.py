@@ -55,7 +55,7 @@ class Finding:
         about: the statement in short.
         words: what was found, with numbers, or which records are missing.
         shown: whether they show it; None where records are missing.
-        contrary: whether they show the opposite, in every seed.
+        contrary: whether they are a counterexample, in every seed.
         seeds: runs that it rests on.
     """
 

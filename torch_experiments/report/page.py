@@ -118,7 +118,7 @@ def _statements(folder: Path) -> str:
 def _said(found: findings.Finding) -> str:
     if found.shown is None:
         return "open"
-    return "yes" if found.shown else ("**no, the contrary**" if found.contrary else "**no**")
+    return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "**no**")
 
 
 def _wanting(items: Sequence[Runs]) -> str:
