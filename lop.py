@@ -471,6 +471,9 @@ def results(write: bool = False, check: bool = False, folder: Path | None = None
     if write and check:
         print("lop: --write and --check exclude each other", file=sys.stderr)
         sys.exit(2)
+    if folder is not None and not folder.is_dir():
+        print(f"lop: folder: there is no folder {folder}", file=sys.stderr)
+        sys.exit(2)
     code = 0
 
     def act() -> None:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
-from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, UNMASKED, Interval
+from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Interval
 from paper_figures.normalisation import LINES
 from paper_figures.results import RESULTS, Profile
 from torch_experiments import published
@@ -52,7 +52,8 @@ def caption(data: pa.Table) -> str:
     introduction = (
         "Means over 40 tasks of Tiny ImageNet, measured at the end of every task, for the MLP by norm, 500 steps a "
         "task (blue, with 95 % t-intervals over seeds), beside the published bars (grey, with their intervals; "
-        "10,000 steps a task by the published code). Point: accuracy over all 200 outputs, as published. The share "
+        "10,000 steps a task by the published code). Points: counted as published, accuracy over all 200 outputs, "
+        "dead units silent at 95 % of the values, duplicates with the direction of an earlier unit. The share "
         f"of saturated units was published for the ViT alone.{finished.gaps(finished.absent(ITEM, data, LINES))}"
     )
     return captions.join(introduction, statements(data))
@@ -136,8 +137,8 @@ def _draw_pair(axis: Axes, data: pa.Table, metric: str, cell: str, row: int) -> 
     found, above, below = mean(data, cell, metric), row - HEIGHT / 2, row + HEIGHT / 2
     error: dict[str, Any] = {"error_kw": {"elinewidth": 0.7}, "capsize": 1.2, "ecolor": style.BLACK}
     axis.barh(above, found.mean, HEIGHT, color=style.BLUE, xerr=found.half or None, **error)
-    if metric == ACCURACY:
-        axis.plot(mean(data, cell, UNMASKED).mean, above, "o", color=style.YELLOW, markersize=2.2, zorder=5)
+    if (counted := finished.COUNTED.get(metric)) and finished.has(data, cell, counted):
+        axis.plot(mean(data, cell, counted).mean, above, "o", color=style.YELLOW, markersize=2.2, zorder=5)
     if bar := published.MLP_BARS.get(metric, {}).get(cell):
         ends = [[bar.value - bar.low], [bar.high - bar.value]]
         axis.barh(below, bar.value, HEIGHT, color=style.GREY, xerr=ends, **error)

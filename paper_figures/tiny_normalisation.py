@@ -43,7 +43,8 @@ def caption(data: pa.Table) -> str:
     introduction = (
         "A multilayer perceptron at its published size on 40 tasks of Tiny ImageNet of 500 steps each, with batch "
         "norm, layer norm (dashed: without affine map), dropout 0.1, or none of them (JL25 figure 3.2). Triangles: "
-        "where published curves end (open: without affine map), after 10,000 steps a task by the published code. "
+        "where published curves end (open: without affine map), after 10,000 steps a task by the published code, "
+        "whose dead units are those silent at 95 % of the values. "
         "Saturated, after JL25: the gradient of the loss is below 10⁻⁴ of the unit's mean size at 99 % of the "
         f"images, which depends on how well these are fitted. {finished.lines(data, shown(data))}"
         f"{finished.gaps(finished.absent(ITEM, data, LINES))}"

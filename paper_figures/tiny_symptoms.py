@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
-from paper_figures.finished import ACCURACY, DEAD, RANK, UNMASKED, Tables
+from paper_figures.finished import ACCURACY, DEAD, RANK, Tables
 from paper_figures.results import RESULTS, Missing, Profile
 from torch_experiments import published
 from torch_experiments.campaign import PUBLISHED
@@ -74,9 +74,10 @@ def caption(data: Tables) -> str:
     introduction = (
         "Networks without normalisation on 40 tasks of 5 classes of Tiny ImageNet, with Adam all along (JL25 "
         "figure 3.1). Solid: accuracy over the classes of the task, units measured on 500 images of all its "
-        "classes. Dashed: as published, accuracy over all 200 outputs and units on images of one class (the "
-        "latter for the MLP alone). MLP at its published size, CNN and ViT reduced and on images of 32×32. "
-        "Triangles: where the published curves of the same network end; by its code that one is trained for 10,000 "
+        "classes. Dashed: as published, accuracy over all 200 outputs, dead units those that are silent at 95 % of "
+        "the values, duplicates those with the direction of an earlier unit; for the MLP with 500 steps a task on "
+        "images of one class. MLP at its published size, CNN and ViT reduced and on images of 32×32. Triangles: "
+        "where the published curves of the same network end; by its code that one is trained for 10,000 "
         f"steps a task. {_lines(data)}{finished.gaps(_absent(data))}"
     )
     return captions.join(introduction, statements(data))
@@ -169,10 +170,9 @@ def draw(data: Tables) -> Figure:
 def _draw_course(axis: Axes, table: pa.Table, metric: str, line: Mapping[str, Any]) -> None:
     """Draw a metric, and beside it what is published: in a run of its own, or as far as the plain run has it."""
     tasks.band(axis, table, CELL, metric, **line)
-    other = _measured(table)[-1]
-    shown = UNMASKED if metric == ACCURACY else metric
-    if other == PUBLISHED or metric == ACCURACY:
-        tasks.band(axis, table, other, shown, **{**line, "linestyle": "--", "linewidth": 0.8})
+    other, counted = _measured(table)[-1], finished.COUNTED.get(metric, metric)
+    if (other, counted) != (CELL, metric) and finished.has(table, other, counted):
+        tasks.band(axis, table, other, counted, **{**line, "linestyle": "--", "linewidth": 0.8})
 
 
 def _mark(panels: Any) -> None:

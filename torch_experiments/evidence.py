@@ -97,15 +97,17 @@ def main(
     `campaign.GPU_ITEMS` if none is named, one run after the other, and the speeds are measured and printed.
 
     Raises:
-        ValueError, FileNotFoundError: for names, data or a device that there are not.
+        ValueError, FileNotFoundError: for names, data, a device or a folder ``out`` that there are not.
     """
     if budget is not None and budget <= 0:
         raise ValueError(f"budget: got {budget}; it has to be more than 0 seconds")
     seeds = experiments.seeds_of(order["seeds"]) if order["seeds"] is not None else None
     chosen = Order(**{**order, "seeds": seeds})
-    act = _act(_names(names, gpu), chosen, gpu, (os.cpu_count() or 1) if workers is None else workers)
+    found = _names(names, gpu)
+    _check_out(chosen.out)
     try:
-        with within(budget):
+        with within(budget):  # the first look at a large set of images takes minutes
+            act = _act(found, chosen, gpu, (os.cpu_count() or 1) if workers is None else workers)
             return int(not act())
     except Stopped:
         print("stopped; what was under way is saved, and the same command goes on")
@@ -136,15 +138,26 @@ def _act(names: Sequence[str], order: Order, gpu: bool, workers: int) -> Callabl
     return lambda: in_turn(configs, order)
 
 
+def _check_out(out: Path) -> None:
+    """Raise a ValueError if there cannot be folders below ``out``."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"out: {there} is a file; give a folder")
+
+
 def _check_data(configs: Mapping[str, Mapping[str, Config]], order: Order) -> None:
     """Read the images; say so if they are not those of the committed records."""
     if any(campaign.item(name).real for name in configs) and order.data is not None:
         found = pixels.load(order.data)
-        if found.fingerprint != campaign.TINY_IMAGENET:
-            print(
-                f"data: {len(found.train_y):,} training images with the fingerprint {found.fingerprint}; the "
-                f"committed records are of {campaign.TINY_IMAGENET}: these runs stand beside them"
-            )
+        _compare(found.fingerprint, campaign.TINY_IMAGENET, len(found.train_y))
+
+
+def _compare(fingerprint: str, committed: str, images: int) -> None:
+    if fingerprint != committed:
+        print(
+            f"data: {images:,} training images with the fingerprint {fingerprint}; the committed records are of "
+            f"{committed}: these runs stand beside them"
+        )
 
 
 @contextmanager
@@ -258,6 +271,7 @@ def _cloning(order: Order) -> Callable[[], bool]:
         arch: dataclasses.replace(config, **given) for arch, config in campaign.CLONING.configs(order.data).items()
     }
     task = e01_cloning.load_task(next(iter(configs.values())))
+    _compare(task.fingerprint, campaign.CIFAR, len(task.train.y))
 
     def act() -> bool:
         for config in configs.values():
@@ -276,7 +290,7 @@ def listing(names: Sequence[str], out: Path, gpu: bool = False) -> Table:
     The hours are runs left × the mean seconds of finished runs of the same cell, one run at a time.
     """
     table = Table("item", "what", "seeds", "runs done", "PFLOP", "hours left")
-    for name in names or (campaign.GPU_ITEMS if gpu else (*campaign.ITEMS, CLONING)):
+    for name in dict.fromkeys(names) or (campaign.GPU_ITEMS if gpu else (*campaign.ITEMS, CLONING)):
         table.add_row(*(_cloning_row(out) if name == CLONING else _row(name, out)))
     return table
 

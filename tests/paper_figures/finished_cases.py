@@ -64,6 +64,8 @@ def rows_of(cell: str, seed: int, count: int = TASKS) -> Iterator[dict[str, Any]
         finished.UNMASKED: whole[finished.ACCURACY] - 0.01,
         finished.SATURATED: 0.7 + 0 * whole[finished.DEAD],
         "saturated_fraction": whole[finished.DEAD],
+        finished.COUNTED[finished.DEAD]: whole[finished.DEAD] + 0.2,
+        finished.COUNTED[finished.DUPLICATE]: whole[finished.DUPLICATE] / 2,
         finished.FREE: free_fraction.alive(dead),
         "weight_norm": np.linspace(30, 60, count),
     }

@@ -231,10 +231,12 @@ def test_published_numbers_are_in_their_ranges():
 def test_both_ways_of_measuring_are_drawn():
     with style.context():
         axes = tiny_symptoms.draw(small_symptoms(None)).axes
-    assert [len([line for line in axis.lines if line.get_linestyle() == "--"]) for axis in axes[:4]] == [2, 1, 1, 1]
-    assert [len([line for line in axis.lines if line.get_linestyle() == "--"]) for axis in axes[4:8]] == [
-        1,
-        0,
-        0,
-        0,
-    ]
+    dashed = [len([line for line in axis.lines if line.get_linestyle() == "--"]) for axis in axes]
+    assert dashed == [2, 2, 1, 2, *[1, 1, 0, 1] * 2]
+
+
+def test_published_bars_have_what_is_counted_as_published_beside_them():
+    with style.context():
+        axes = tiny_bars.draw(mlp()).axes
+    points = [len([line for line in axis.lines if line.get_marker() == "o"]) for axis in axes]
+    assert points == [6, 6, 0, 6, 0]

@@ -125,6 +125,8 @@ def test_the_list_says_what_is_done(tmp_path, capsys, items):
     assert "?" in rows["b"]
     assert "?" not in rows["a"]
     assert "of 24" in rows["cloning"]
+    lop.evidence(("a", "a"), list_=True, out=tmp_path)
+    assert capsys.readouterr().out.count("1 of 2") == 1
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,24 @@ def test_what_cannot_be_run_is_named(given, message, capsys):
         lop.evidence(**given)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_for_records(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "below"):
+        with pytest.raises(SystemExit) as stopped:
+            lop.evidence(("streams",), out=out)
+        assert stopped.value.code == 2
+        assert f"out: {file} is a file" in capsys.readouterr().err
+
+
+def test_the_budget_holds_while_images_are_read(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(pixels, "load", lambda data: time.sleep(60))
+    with pytest.raises(SystemExit) as stopped:
+        lop.evidence(("mlp",), data=str(tmp_path), budget=0.2, out=tmp_path)
+    assert stopped.value.code == evidence.SPENT
+    assert "the same command goes on" in capsys.readouterr().out
 
 
 def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
@@ -211,10 +231,11 @@ def test_gpu_items_need_a_gpu(capsys, tmp_path, monkeypatch):
     assert "gpu-mlp-paper" in capsys.readouterr().out
 
 
-def test_cloning_is_an_item_of_its_own(tmp_path, monkeypatch):
+def test_cloning_is_an_item_of_its_own(tmp_path, monkeypatch, capsys):
     small = {"arch_settings": (("width", 8), ("depth", 1)), "base_epochs": 1, "epochs": 1, "probe": 50}
     config = e01_cloning.Config(regimes=("adam",), seeds=(0, 1), **small)
     cells = Cloning("a test", lambda data: {"mlp": dataclasses.replace(config, data=data)})
     monkeypatch.setattr(campaign, "CLONING", cells)
     lop.evidence(("cloning",), data="digits", seeds="1", out=tmp_path)
+    assert f"the committed records are of {campaign.CIFAR}" in capsys.readouterr().out
     assert len(list((tmp_path / "e01").glob("*.parquet"))) == 1

@@ -3,6 +3,7 @@
 Where records are missing, or do not show it, a claim is left open with the reason, and never passes.
 """
 
+import dataclasses
 import re
 
 import numpy as np
@@ -55,11 +56,11 @@ def contradicted(claim):
 def made(tmp_path):
     """Return a function that writes records of an item whose metrics go straight from start to end."""
 
-    def write(name, curves):
+    def write(name, curves, seeds=None):
         item = campaign.item(name)
         fingerprint = campaign.TINY_IMAGENET if item.real else pixels.load("digits").fingerprint
         for cell, config in item.configs("").items():
-            for seed in item.seeds if cell in curves else ():
+            for seed in (seeds or item.seeds) if cell in curves else ():
                 table = straight(config, curves[cell])
                 about = identity(config, seed, fingerprint)
                 records.save(tmp_path / name, records.Record(about, table, {"seconds": 3600.0, "threads": 1}))
@@ -157,6 +158,14 @@ def test_units_that_live_and_accuracy_that_falls_are_not_what_is_said_of_the_cnn
         assert not findings.of("P3", made("cnn", {"none": other})).shown
 
 
+@pytest.mark.control("P3")
+def test_accuracy_that_one_seed_loses_does_not_hold(made, monkeypatch):
+    monkeypatch.setitem(campaign.ITEMS, "cnn", dataclasses.replace(campaign.item("cnn"), seeds=(0, 1)))
+    made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.8)}}, seeds=(0,))
+    assert findings.of("P3", made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.79)}}, seeds=(1,))).shown
+    assert not findings.of("P3", made("cnn", {"none": LOST}, seeds=(1,))).shown
+
+
 @pytest.mark.control("P5")
 @pytest.mark.control("P6")
 def test_symptoms_the_other_way_round_are_seen(made):
@@ -198,6 +207,14 @@ def test_a_norm_with_more_of_one_symptom_does_not_reduce_them(made, metric):
 def test_equal_ranks_are_no_gain_of_continual_backprop(made):
     assert findings.of("P13", made("remedies", {"none": LOST, "cbp": KEPT})).shown
     assert not findings.of("P13", made("remedies", {"none": KEPT, "cbp": KEPT})).shown
+
+
+@pytest.mark.control("P9")
+def test_symptoms_are_compared_seed_by_seed(made):
+    some, few, many = (dict.fromkeys(findings.SYMPTOMS, (share, share)) for share in (0.4, 0.2, 0.9))
+    made("mlp", dict.fromkeys(findings.NORMS, KEPT | some), seeds=(0,))
+    made("mlp", {"none": KEPT | many}, seeds=(1,))
+    assert not findings.of("P9", made("mlp", {"none": KEPT | few}, seeds=(0,))).shown
 
 
 def arches(claim, regimes, holds):
@@ -271,6 +288,38 @@ def test_missing_records_are_never_a_finding(tmp_path):
         assert "no record" in found.words
 
 
+def test_what_is_no_number_or_not_measured_is_never_a_finding(made):
+    broken = dict.fromkeys(KEPT, (np.nan, np.nan))
+    cells = dict.fromkeys(("none", *findings.NORMS, "cbp"), broken)
+    for name in ("mlp", "mlp-medium", "cnn", "vit", "remedies"):
+        folder = made(name, cells)
+    runs = [claim for claim in findings.FINDINGS if claim not in ("P10", "P11", "P12")]
+    for found in (findings.of(claim, folder) for claim in runs):
+        assert found.shown is None
+        assert not found.contrary
+        assert "missing or no number: " in found.words
+    del broken[DUPLICATE]
+    assert "duplicate_fraction (none)" in findings.of("P1", made("mlp", {"none": broken})).words
+
+
+def test_seeds_that_no_two_cells_share_are_never_a_finding(made):
+    for name, other in (("mlp", findings.NORMS), ("remedies", ("cbp",))):
+        made(name, {"none": LOST}, seeds=(0,))
+        folder = made(name, dict.fromkeys(other, KEPT), seeds=(1,))
+    for found in (findings.of(claim, folder) for claim in ("P7", "P9", "P13")):
+        assert found.shown is None
+        assert "of one seed in all of: none; " in found.words
+
+
+@pytest.mark.parametrize("claim", ["P10", "P11", "P12"])
+def test_clones_that_are_no_number_are_never_a_finding(monkeypatch, claim):
+    lost = np.full((1, 3), np.nan)
+    monkeypatch.setattr(Clones, "over", lambda self, *place: lost)
+    found = findings.of(claim)
+    assert found.shown is None
+    assert not found.contrary
+
+
 def test_every_finding_has_its_claim():
     from claims import ledger
 
@@ -339,6 +388,13 @@ def test_a_defect_that_changes_the_direction_is_named(made):
     assert "−0.664 [−0.664, −0.664]" in row
 
 
+def test_a_norm_is_compared_over_the_seeds_that_it_shares_with_none(made):
+    made("mlp", {"none": LOST | {UNMASKED: (0.2, 0.2)}}, seeds=(1,))
+    made("mlp", {"none": LOST | {UNMASKED: (0.6, 0.6)}}, seeds=(0,))
+    text = page.text(made("mlp", {"batch": KEPT | {UNMASKED: (0.5, 0.5)}}, seeds=(0,)))
+    assert "| mlp: batch | accuracy, mean | 0.944 (none 0.727) | 0.500 (none 0.600) | no: down |" in text
+
+
 def test_remedies_are_ranked_with_intervals(made):
     cells = {"none": LOST, "fresh": KEPT, "cbp": KEPT | {ACCURACY: (0.8, 0.6)}}
     folder = made("remedies", {cell: metrics | {TEST: (0.5, 0.5)} for cell, metrics in cells.items()})
@@ -357,6 +413,13 @@ def test_the_command_ends_with_the_answer(monkeypatch, code):
     with pytest.raises(SystemExit) as ended:
         lop.results(check=True)
     assert ended.value.code == code
+
+
+def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        lop.results(write=True, folder=tmp_path / "typo")
+    assert ended.value.code == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("first", "last", "found"), [(0.5, 0.51, 0), (0.5, 0.4, -1), (50, 50.9, 0), (50, 52, 1)])

@@ -42,6 +42,7 @@ PLAIN: tuple[tuple[str, str], ...] = (
     ("remedies", "none"),
     *(("streams", e07_streams.label(s, "plain")) for s in e07_streams.STREAMS if s != e07_streams.WARM),
 )
+SYMPTOMS = (DEAD, SATURATED, DUPLICATE)
 STAY, PART = ("momentum", "adam"), ("noisy-elementwise", "dropout")
 APART = 0.01  # how far weights are off the coset, or a score of cloning below 1
 
@@ -55,7 +56,7 @@ class Finding:
         about: the statement in short.
         words: what was found, with numbers, or which records are missing.
         shown: whether they show it; None where records are missing.
-        contrary: whether they show the opposite, in every seed.
+        contrary: whether they are a counterexample, in every seed.
         seeds: runs that it rests on.
     """
 
@@ -103,9 +104,20 @@ def _best(names: Sequence[str], folder: Path) -> str:
     return next(there, names[-1])
 
 
-def _missing(name: str, folder: Path, *cells: str) -> str:
-    lost = [cell for cell in cells if not series.runs(name, folder).seeds(cell)]
-    return f"no record of item {name}: {'; '.join(lost)}" if lost else ""
+def _missing(name: str, folder: Path, cells: Sequence[str], metrics: Sequence[str]) -> str:
+    """Return why metrics of these cells, compared seed by seed, say nothing; empty if they do."""
+    runs = series.runs(name, folder)
+    if lost := [cell for cell in cells if not runs.seeds(cell)]:
+        return f"no record of item {name}: {'; '.join(lost)}"
+    if not runs.seeds(*cells):
+        return f"no record of item {name} of one seed in all of: {'; '.join(cells)}"
+    if lost := [f"{metric} ({cell})" for cell in cells for metric in metrics if not _measured(runs, cell, metric)]:
+        return f"item {name} has measurements that are missing or no number: {'; '.join(lost)}"
+    return ""
+
+
+def _measured(runs: Runs, cell: str, metric: str) -> bool:
+    return runs.has(cell, metric) and bool(np.isfinite(runs.over(cell, metric)).all())
 
 
 def mlp_text(folder: Path) -> Finding:
@@ -124,7 +136,7 @@ def mlp_longer(folder: Path) -> Finding:
 
 
 def _collapse(claim: str, about: str, name: str, folder: Path) -> Finding:
-    if missing := _missing(name, folder, "none"):
+    if missing := _missing(name, folder, ("none",), (ACCURACY, DEAD, DUPLICATE, RANK)):
         return Finding(claim, about, missing)
     runs = series.runs(name, folder)
     fell, rose, words = falls(runs, "none")
@@ -135,12 +147,12 @@ def cnn(folder: Path) -> Finding:
     """P3: in a plain CNN units die and the rank falls, while accuracy holds."""
     about = "in a plain CNN units die and the rank falls, accuracy holds"
     name = _best(("gpu-cnn-medium", "cnn"), folder)
-    if missing := _missing(name, folder, "none"):
+    if missing := _missing(name, folder, ("none",), (ACCURACY, DEAD, DUPLICATE, RANK)):
         return Finding("P3", about, missing)
     runs = series.runs(name, folder)
-    fell, _, words = falls(runs, "none")
-    dead, rank = (change(runs.over("none", metric)) for metric in (DEAD, RANK))
-    shown = bool((dead > 0.02).all() and (rank < 0).all()) and not fell
+    _, _, words = falls(runs, "none")
+    accuracy, dead, rank = (change(runs.over("none", metric)) for metric in (ACCURACY, DEAD, RANK))
+    shown = bool((dead > 0.02).all() and (rank < 0).all() and (accuracy > -MARGIN).all())
     contrary = bool((dead <= 0).all() and (rank >= 0).all())
     return Finding("P3", about, f"{words} ({_seeds(runs, 'none')})", shown, contrary, len(dead))
 
@@ -149,7 +161,7 @@ def vit(folder: Path) -> Finding:
     """P4: the ViT without norm collapses, with duplicates and a small rank."""
     about = "a ViT without normalisation collapses: duplicates, rank near 1, accuracy lost"
     name = _best(("gpu-vit-medium", "gpu-vit", "vit"), folder)
-    if missing := _missing(name, folder, "none"):
+    if missing := _missing(name, folder, ("none",), (ACCURACY, DEAD, DUPLICATE, LATER, RANK)):
         return Finding("P4", about, missing)
     runs = series.runs(name, folder)
     fell, rose, words = falls(runs, "none")
@@ -177,6 +189,8 @@ def _where_lost(
         runs = series.runs(name, folder)
         if not runs.seeds(cell):
             continue
+        if missing := _missing(name, folder, (cell,), (ACCURACY, metric)):
+            return Finding(claim, about, missing)
         looked.append(f"{name}: {cell}")
         accuracy, values = runs.over(cell, ACCURACY), runs.over(cell, metric)
         lost = change(accuracy) <= -MARGIN
@@ -217,7 +231,7 @@ def _held(
     """Compare the end of the rank with that of ``none``, and with ``share`` of its own start."""
     texts, above, below, seeds = [], [], [], 0
     for name, cells in places:
-        if missing := _missing(name, folder, "none", *cells):
+        if missing := _missing(name, folder, ("none", *cells), (RANK,)):
             return Finding(claim, about, missing)
         runs = series.runs(name, folder)
         texts.append(f"{name}: none {ends(runs.over('none', RANK), 0)}")
@@ -233,50 +247,45 @@ def _held(
 
 
 def norm_symptoms(folder: Path) -> Finding:
-    """P9: normalisation reduces dead, saturated and duplicate units of an MLP, means over the tasks."""
+    """P9: normalisation reduces dead, saturated and duplicate units, means over the tasks and common seeds."""
     about = "normalisation reduces dead, saturated and duplicate units of an MLP"
-    if missing := _missing("mlp", folder, "none", *NORMS):
+    if missing := _missing("mlp", folder, ("none", *NORMS), SYMPTOMS):
         return Finding("P9", about, missing)
-    runs, texts, less, seeds = series.runs("mlp", folder), [], [], 0
-    for metric in (DEAD, SATURATED, DUPLICATE):
-        bare = runs.over("none", metric)
-        texts.append(f"{metric.removesuffix('_fraction')}: none {bare.mean():.3f}")
-        for cell in NORMS:
-            own = runs.over(cell, metric)
-            less.append(float(own.mean()) < float(bare.mean()))
-            texts[-1] += f", {cell} {own.mean():.3f}"
-            seeds += len(own) if metric == DEAD else 0
-    return Finding("P9", about, "; ".join(texts), all(less), not any(less), seeds)
+    runs, texts, less = series.runs("mlp", folder), [], []
+    common = runs.seeds("none", *NORMS)
+    for metric in SYMPTOMS:
+        means = {cell: float(runs.over(cell, metric, common).mean()) for cell in ("none", *NORMS)}
+        less += [means[cell] < means["none"] for cell in NORMS]
+        shares = ", ".join(f"{cell} {mean:.3f}" for cell, mean in means.items())
+        texts.append(f"{metric.removesuffix('_fraction')}: {shares}")
+    return Finding("P9", about, "; ".join(texts), all(less), not any(less), len(common) * len(NORMS))
 
 
 def stay(clones: Clones, arch: str, regimes: Sequence[str] = STAY) -> bool | None:
-    """Return whether all clones of an architecture are exact at the end, up to rounding; None without records."""
-    found = [
-        bool((clones.over(arch, regime, "clone", "coset_residual")[:, -1] <= float64_identity()).all())
-        for regime in regimes
-        if clones.seeds(arch, regime)
-    ]
-    return all(found) if found else None
+    """Return whether all clones of an architecture are exact at the end, up to rounding; None as in `_off`."""
+    return _off(clones, arch, regimes, lambda residual: residual <= float64_identity())
 
 
 def part(clones: Clones, arch: str, regimes: Sequence[str] = PART) -> bool | None:
-    """Return whether all clones of a network are off the coset by `APART` at the end; None without records."""
+    """Return whether all clones of a network are off the coset by `APART` at the end; None as in `_off`."""
+    return _off(clones, arch, regimes, lambda residual: residual > APART)
+
+
+def _off(clones: Clones, arch: str, regimes: Sequence[str], holds: Callable[[Array], Array]) -> bool | None:
+    """Return whether all final distances from the coset are so; None if there are none, or one is no number."""
     found = [
-        bool((clones.over(arch, regime, "clone", "coset_residual")[:, -1] > APART).all())
+        clones.over(arch, regime, "clone", "coset_residual")[:, -1]
         for regime in regimes
         if clones.seeds(arch, regime)
     ]
-    return all(found) if found else None
+    if not found or not np.isfinite(np.concatenate(found)).all():
+        return None
+    return bool(holds(np.concatenate(found)).all())
 
 
 def gain(clones: Clones, arch: str, regime: str) -> Array:
-    """Return training loss of the clone over that of its base for every seed.
-
-    It is the geometric mean over the second half of the epochs, as losses near zero jump about.
-    """
-    clone, base = (clones.over(arch, regime, network, "train_loss") for network in ("clone", "base"))
-    ratio = np.log(clone / base)
-    return np.asarray(np.exp(ratio[:, ratio.shape[1] // 2 :].mean(axis=1)))
+    """Return training loss of the clone over that of its base for every seed, as `series.ratio` has it."""
+    return series.ratio(*(clones.over(arch, regime, network, "train_loss") for network in ("clone", "base")))
 
 
 def clones_stay(folder: Path) -> Finding:
@@ -306,18 +315,14 @@ def _of_clones(
                 )
                 texts.append(f"{arch} {regime} {score:.4f}, {off:.1g}")
                 seeds += n
-        verdicts.append(holds(clones, arch))
-    known = [verdict for verdict in verdicts if verdict is not None]
-    if not known:
+        if any(clones.seeds(arch, regime) for regime in regimes):
+            verdicts.append(holds(clones, arch))
+    if not verdicts:
         return Finding(claim, about, "no record of clones")
-    return Finding(
-        claim,
-        about,
-        f"score and distance from the coset at the end: {'; '.join(texts)}",
-        all(known),
-        not any(known),
-        seeds,
-    )
+    words = f"score and distance from the coset at the end: {'; '.join(texts)}"
+    if None in verdicts:
+        return Finding(claim, about, f"{words}; a distance is no number")
+    return Finding(claim, about, words, all(verdicts), not any(verdicts), seeds)
 
 
 def only_noise(folder: Path) -> Finding:
@@ -327,6 +332,8 @@ def only_noise(folder: Path) -> Finding:
     if lost := [regime for regime in STAY + PART if not clones.seeds("mlp", regime)]:
         return Finding("P12", about, f"no record of mlp under {', '.join(lost)}")
     found = {regime: gain(clones, "mlp", regime) for regime in STAY + PART}
+    if lost := [regime for regime, values in found.items() if not np.isfinite(values).all()]:
+        return Finding("P12", about, f"losses that are no numbers, of mlp under {', '.join(lost)}")
     lower = {regime: bool((values < 1).all()) for regime, values in found.items()}
     texts = [f"{regime} {' '.join(f'{v:.2f}' for v in values)}" for regime, values in found.items()]
     words = f"MLP, loss of the clone over that of its base, a number a seed: {'; '.join(texts)}"
@@ -338,7 +345,7 @@ def only_noise(folder: Path) -> Finding:
 def continual_backprop(folder: Path) -> Finding:
     """P13: continual backprop keeps the rank."""
     about = "continual backprop keeps the rank above that of plain training"
-    if missing := _missing("remedies", folder, "none", "cbp"):
+    if missing := _missing("remedies", folder, ("none", "cbp"), (RANK, ACCURACY)):
         return Finding("P13", about, missing)
     runs = series.runs("remedies", folder)
     common = runs.seeds("none", "cbp")

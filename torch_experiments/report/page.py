@@ -59,9 +59,10 @@ none); the interval tells what the seeds can."""
 CLONES = """\
 Every hidden unit twice; base trained for 20 epochs, then 50 (MLP), 20 (CNN) or 10 more for base and clone;
 published: full size and data, 500 epochs. Our score is the explained variance, 0 for independent units and 1 for
-copies; JL25's has another normaliser, so only the direction is compared: 1, or less. Losses are ratios over the
-second half of the epochs (geometric mean), ranks (Roy and Vetterli) at the end; published ratios are those of the
-ends."""
+copies; JL25's has another normaliser, so only the direction is compared: at least 0.99, or less. P11 looks at the
+distance of the weights from the coset instead, which sees copies part before the score does. Losses are ratios
+over the second half of the epochs (geometric mean), ranks (Roy and Vetterli) at the end; published ratios are
+those of the ends."""
 
 TOLD: Mapping[str, str] = {
     "remedies": """\
@@ -117,7 +118,7 @@ def _statements(folder: Path) -> str:
 def _said(found: findings.Finding) -> str:
     if found.shown is None:
         return "open"
-    return "yes" if found.shown else ("**no, the contrary**" if found.contrary else "**no**")
+    return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "**no**")
 
 
 def _wanting(items: Sequence[Runs]) -> str:

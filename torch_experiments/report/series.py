@@ -134,6 +134,15 @@ def second_half(values: Array) -> Array:
     return values[:, values.shape[1] // 2 :].mean(axis=1)
 
 
+def ratio(clone: Array, base: Array) -> Array:
+    """Return the loss of a clone over that of its base for every seed, from ``[seeds, epochs measured]``.
+
+    It is the geometric mean over the second half of the epochs, as losses near zero jump about.
+    """
+    logarithm = np.log(clone / base)
+    return np.asarray(np.exp(logarithm[:, logarithm.shape[1] // 2 :].mean(axis=1)))
+
+
 def interval(values: Array) -> tuple[float, float] | None:
     """Return the 95 % confidence interval of the mean over seeds by Student's t; None for a single seed."""
     n = len(values)

@@ -150,7 +150,7 @@ def _compared(arch: str, runs: Runs) -> Iterator[tuple[str, ...]]:
             same = direction(curve.start, curve.end) == moved(values)
             yield place, what, theirs, course(values, digits), "yes" if same else f"no: {ARROWS[moved(values)]}"
         elif curve.mean is not None and cell != NONE:
-            yield place, f"{what}, mean", *_means(runs, arch, cell, quantity, values, curve.mean)
+            yield place, f"{what}, mean", *_means(runs, cell, quantity, curve.mean)
 
 
 def _own(runs: Runs, cell: str) -> str | None:
@@ -159,17 +159,18 @@ def _own(runs: Runs, cell: str) -> str | None:
     return next((c for c in wanted if c in runs.cells and runs.seeds(c)), None)
 
 
-def _means(runs: Runs, arch: str, cell: str, quantity: str, values: Array, mean: float) -> tuple[str, str, str]:
-    """Compare the mean over tasks with that without normalisation, there and here."""
+def _means(runs: Runs, cell: str, quantity: str, mean: float) -> tuple[str, str, str]:
+    """Compare the mean over tasks with that without normalisation, there and, over common seeds, here."""
     metric, digits = THEIRS[quantity]
-    bare = published.streams()[arch, NONE, quantity].mean
-    theirs = f"{number(mean, digits)} (none {number(bare or 0.0, digits)})"
-    if not (NONE in runs.cells and runs.seeds(NONE)):
-        return theirs, spread(values.mean(axis=1), digits), "no record of none"
-    own_bare = float(runs.over(NONE, metric).mean())
-    own = f"{spread(values.mean(axis=1), digits)} (none {number(own_bare, digits)})"
-    same = direction(bare or 0.0, mean) == direction(own_bare, float(values.mean()))
-    return theirs, own, "yes" if same else f"no: {ARROWS[direction(own_bare, float(values.mean()))]}"
+    bare = _curves(_arch(runs.name))[NONE, quantity].mean or 0.0
+    theirs = f"{number(mean, digits)} (none {number(bare, digits)})"
+    common = runs.seeds(cell, NONE) if NONE in runs.cells else ()
+    if not common:
+        return theirs, spread(runs.over(cell, metric).mean(axis=1), digits), "no record of none"
+    own, own_bare = (runs.over(c, metric, common).mean(axis=1) for c in (cell, NONE))
+    here = f"{spread(own, digits)} (none {number(float(own_bare.mean()), digits)})"
+    found = direction(float(own_bare.mean()), float(own.mean()))
+    return theirs, here, "yes" if direction(bare, mean) == found else f"no: {ARROWS[found]}"
 
 
 def _not_run(name: str, arch: str, cell: str, quantity: str) -> tuple[str, ...]:
