@@ -378,9 +378,13 @@ def after_escape(runs: Runs) -> str:
     arms = ("split", "trapped", "scratch")
     if not runs.seeds(*arms):
         return found
-    split, trapped, scratch = (float(runs.over(c, TEST, runs.seeds(*arms))[:, -1].mean()) for c in arms)
-    share = (split - trapped) / (scratch - trapped) if scratch != trapped else math.nan
-    return f"{found}\n\nThe split makes good {share:.0%} of the test accuracy that trapped lacks against scratch."
+    split, trapped, scratch = (runs.over(c, TEST, runs.seeds(*arms))[:, -1] for c in arms)
+    gained, lacking = split - trapped, scratch - trapped
+    share = gained.mean() / lacking.mean() if lacking.mean() else math.nan
+    return (
+        f"{found}\n\nOf the test accuracy that trapped lacks against scratch, {with_interval(lacking, 3)}, the "
+        f"split makes good {with_interval(gained, 3)}: {share:.0%}."
+    )
 
 
 def streams(runs: Runs) -> str:
