@@ -29,10 +29,11 @@ ITEMS: Mapping[str, str] = {
     "remedies": "permuted digits",
     "mlp": "Tiny ImageNet, 500 steps",
     "mlp-medium": "Tiny ImageNet, 2,000 steps",
+    "mlp-paper": "Tiny ImageNet, 10,000 steps",
 }
 STREAMS = (DIGITS, *ITEMS.values())
-COLOURS = dict(zip(STREAMS, (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION), strict=True))
-MARKERS = dict(zip(STREAMS, "os^D", strict=True))
+COLOURS = dict(zip(STREAMS, (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION, style.PURPLE), strict=True))
+MARKERS = dict(zip(STREAMS, "os^Dv", strict=True))
 DIAGNOSTICS: Mapping[str, str] = {
     "weight_norm": "weight norm",
     "nearly_silent_fraction": "nearly silent units",

@@ -35,6 +35,7 @@ class Course(NamedTuple):
 COURSES: Mapping[str, Course] = {
     "mlp": Course("MLP, 500 steps a task", "MLP", {"color": style.BLUE}),
     "mlp-medium": Course("MLP, 2,000 steps a task", "MLP", {"color": style.ORANGE, "linewidth": 0.9}),
+    "mlp-paper": Course("MLP, 10,000 steps a task", "MLP", {"color": style.VERMILION, "linewidth": 0.9}),
     "cnn": Course("CNN of half width, 500 steps a task", "CNN, half width", {"color": style.BLUE}),
     "vit": Course("ViT of a quarter of the width, 500 steps a task", "ViT, quarter width", {"color": style.BLUE}),
 }
@@ -183,8 +184,8 @@ def _mark(panels: Any) -> None:
 
 def _explain(figure: Figure, data: Tables) -> None:
     handles = [Line2D([], [], color=style.BLUE, label="500 steps a task")]
-    if "mlp-medium" in data:
-        handles.append(Line2D([], [], **{**COURSES["mlp-medium"].line, "label": "2,000 steps a task"}))
+    longer = (COURSES[name] for name in ("mlp-medium", "mlp-paper") if name in data)
+    handles += [Line2D([], [], **{**course.line, "label": course.about.removeprefix("MLP, ")}) for course in longer]
     handles += [
         Line2D([], [], color=style.BLUE, linestyle="--", linewidth=0.8, label="measured as published"),
         Line2D([], [], color=style.BLACK, linestyle="", marker="<", markersize=3.2, label="published end"),
