@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,26 @@ Array = np.ndarray[Any, Any]
 NAME = "free_fraction"
 TITLE = "Tiny ImageNet, certificates over training: the share of free parameters, with the share of dead units"
 ITEM, PLAIN = "mlp", "none"
+LONGER: Mapping[str, str] = {"mlp-medium": "none, 2,000 steps", "mlp-paper": "none, 10,000 steps"}
+STYLES: Mapping[str, Mapping[str, Any]] = {
+    **LINES,
+    **dict(zip(LONGER.values(), ({"color": style.VERMILION}, {"color": style.PURPLE}), strict=True)),
+}
 WIDTHS = (12_288, 128, 128, 128, 128, 128, 200)  # of the published MLP on images of 64×64
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
-    """Return the finished runs of the MLP."""
-    return finished.needed(ITEM, finished.runs(ITEM), LINES)
+    """Return the finished runs of the MLP, and its plain ones with longer tasks under names of their own."""
+    tables = [finished.needed(ITEM, finished.runs(ITEM), LINES)]
+    for item, cell in LONGER.items():
+        with suppress(finished.Missing):
+            tables.append(_renamed(finished.where(finished.runs(item), {"cell": PLAIN}), cell))
+    return pa.concat_tables(tables)
+
+
+def _renamed(table: pa.Table, cell: str) -> pa.Table:
+    place = table.column_names.index("cell")
+    return table.set_column(place, "cell", pa.array([cell] * len(table), table["cell"].type))
 
 
 def check(data: pa.Table) -> None:
@@ -46,14 +62,15 @@ def caption(data: pa.Table) -> str:
         "Top: share of parameters that are not free in the certificate of the network at the end of every task of "
         "Tiny ImageNet: they belong to units that are frozen on the 500 images of the batch, or to exact copies. "
         "Bottom: share of dead units, mean over the hidden layers. A first layer of 12,288 inputs holds 95 % of "
-        f"the parameters. {finished.lines(data, shown(data))}{finished.gaps(finished.absent(ITEM, data, LINES))}"
+        "the parameters. Tasks of 500 steps unless it says more. "
+        f"{finished.lines(data, shown(data))}{finished.gaps(finished.absent(ITEM, data, LINES))}"
     )
     return captions.join(introduction, statements(data))
 
 
 def shown(data: pa.Table) -> list[str]:
     """Return the cells that are drawn."""
-    return finished.cells(data, LINES)
+    return finished.cells(data, STYLES)
 
 
 def statements(data: pa.Table) -> list[Statement]:
@@ -76,20 +93,22 @@ def statements(data: pa.Table) -> list[Statement]:
 
 
 def _counted(data: pa.Table) -> list[Statement]:
-    """Return that the plain network's certificate counts the weights and biases of dead units, and nothing else."""
-    if PLAIN not in shown(data):
+    """Return that plain networks' certificates count the weights and biases of dead units, and nothing else."""
+    cells = finished.cells(data, (PLAIN, *LONGER.values()))
+    same = [_of_dead_units(data, cell, seed) for cell in cells for seed in finished.seeds(data, cell)]
+    if not same:
         return []
-    table = finished.where(data, {"cell": PLAIN})
-    same = []
-    for seed in finished.seeds(table, PLAIN):
-        one = finished.where(table, {"seed": seed})
-        same.append(np.allclose(over_tasks(one, PLAIN, FREE)[0], alive(layers(one, PLAIN, DEAD)), atol=1e-9))
     return [
         Statement(
             "Without norm exactly the parameters that enter or leave dead units are lost, in every task and seed.",
             all(same),
         )
     ]
+
+
+def _of_dead_units(data: pa.Table, cell: str, seed: int) -> bool:
+    one = finished.where(data, {"cell": cell, "seed": seed})
+    return bool(np.allclose(over_tasks(one, cell, FREE)[0], alive(layers(one, cell, DEAD)), atol=1e-9))
 
 
 def alive(dead: Array) -> Array:
@@ -107,12 +126,12 @@ def draw(data: pa.Table) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     for cell in shown(data):
         values = 1 - over_tasks(data, cell, FREE)
-        (line,) = upper.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), label=cell, **LINES[cell])
+        (line,) = upper.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), label=cell, **STYLES[cell])
         upper.fill_between(line.get_xdata(), *tasks.bounds(values), color=line.get_color(), alpha=0.18, linewidth=0)
-        tasks.band(lower, data, cell, DEAD, **LINES[cell])
+        tasks.band(lower, data, cell, DEAD, **STYLES[cell])
     tasks.decorate([lower], [DEAD])
     upper.set_title("parameters that are not free")
     upper.set_ylim(bottom=0)
     lower.set_xlabel("task")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
