@@ -139,6 +139,11 @@ def test_accuracy_that_is_kept_is_no_collapse(made):
         assert not findings.of(claim, made(name, {"none": KEPT})).shown
 
 
+def test_the_pictures_of_the_page_are_there():
+    for figure, _ in page.PICTURES.values():
+        assert (page.PAGE.parent / "docs" / f"{figure}.png").is_file()
+
+
 def test_a_rise_before_the_fall_is_told():
     hill = np.interp(np.arange(40), (0, 12, 39), (0.6, 0.9, 0.6))[None]
     assert findings._highest(hill) == " (highest 0.88, tasks 12 to 16)"

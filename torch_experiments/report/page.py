@@ -79,6 +79,12 @@ without changing the function, or noise parts them; scratch has the same width, 
     "streams": """\
 How far a network lags a fresh one; after a warm start with layer norm, a fresh one with layer norm.""",
 }
+PICTURES: Mapping[str, tuple[str, str]] = {
+    "mlp": ("tiny_normalisation", "The MLP on Tiny ImageNet by norm: accuracy, dead units, rank, saturated units"),
+    "mlp-medium": ("tiny_symptoms", "Without norm on Tiny ImageNet: accuracy, dead units, rank, duplicates"),
+    "remedies": ("remedy_ranking", "Remedies in order of accuracy, with intervals, and their ranks"),
+    "cloning": ("cifar_cloning", "Score of cloning by epoch and losses of clone and base, four networks"),
+}  # copies of `lop figures NAME` in docs/
 BODIES: Mapping[str, Callable[[Runs], str]] = {
     "remedies": streams.ranking,
     "generalisation": streams.generalisation,
@@ -137,8 +143,14 @@ def _of_item(runs: Runs) -> str:
         _command(runs),
         f"Missing: {'; '.join(lost)}." if (lost := runs.missing()) and done else "",
         _body(runs) if done else "",
+        _picture(runs.name) if done else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _picture(name: str) -> str:
+    figure, about = PICTURES.get(name, ("", ""))
+    return figure and f"![{about}](docs/{figure}.png)"
 
 
 def _done(done: int, planned: int) -> str:
@@ -184,6 +196,7 @@ def _of_cloning(clones: Clones) -> str:
         "Again: `lop evidence cloning --data FOLDER`, with a folder of CIFAR-10.",
         f"Missing: {'; '.join(lost)}." if (lost := clones.missing()) and done else "",
         _clones(clones) if done else "",
+        _picture("cloning") if done else "",
     ]
     return "\n\n".join(part for part in parts if part)
 
