@@ -74,15 +74,6 @@ def measure(configs: Mapping[str, Config], results: Path) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def check(data: pa.Table) -> None:
-    """Check that copies stay exact under SGD and Adam in all architectures and part under noise and dropout.
-
-    Raises:
-        CaptionError: They do not.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (

@@ -90,15 +90,6 @@ def cases(config: Config) -> Iterator[tuple[streams.Kind, str, int, int]]:
     yield from (("flip-one", learner, h, config.flip_steps) for learner in WIDELY for h in config.widths)
 
 
-def check(data: pa.Table) -> None:
-    """Check that SGD loses its plasticity, and that the remedies keep it.
-
-    Raises:
-        CaptionError: They do not.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     seeds = len(pc.unique(data["seed"]))

@@ -102,15 +102,6 @@ def measure(planted: Marks, seed: int = 0) -> Data:
     return Data(planted, marks(before), marks(after), sizes, after.parameters, after.dimension)
 
 
-def check(data: Data) -> None:
-    """Check that all that was planted is found, as what it is, and nothing else.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

@@ -71,15 +71,6 @@ def measure(config: Config, results: Path) -> Data:
     return Data(remembered(results, about, lambda: _times(config)), config.fit_from)
 
 
-def check(data: Data) -> None:
-    """Check that the copies are found and that the cost grows in proportion to the parameters.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

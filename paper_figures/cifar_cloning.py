@@ -17,8 +17,8 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.cloning import ROUNDING, Band
 from paper_figures.results import RESULTS, Missing, Profile
-from torch_experiments import campaign, e01_cloning, published
-from torch_experiments.report import series
+from torch_experiments import campaign, e01_cloning
+from torch_experiments.report import published, series
 
 NAME = "cifar_cloning"
 TITLE = "cloning on CIFAR-10 in four architectures: score of cloning by epoch, losses of clone and base"
@@ -53,15 +53,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     if found is None:
         raise Missing(f"there is no finished run of cloning on CIFAR-10 below {campaign.RESULTS / 'e01'}")
     return found
-
-
-def check(data: pa.Table) -> None:
-    """Check that copies stay exact under momentum and Adam, and part under noise and dropout.
-
-    Raises:
-        CaptionError: They do not.
-    """
-    captions.verify(NAME, statements(data))
 
 
 def caption(data: pa.Table) -> str:
@@ -108,7 +99,7 @@ def statements(data: pa.Table) -> list[Statement]:
         ),
         Statement(
             f"Under noise and dropout they part; the score ends at {_listed(left)} (published, by their formula: "
-            f"{_listed({key: published.CLONING_SCORE[key[0]][key[1]] for key in left})}).",
+            f"{_listed({key: published.cloning()[key].score for key in left})}).",
             all(1 - value > 1e3 * ROUNDING for value in left.values()),
         ),
         Statement(
@@ -150,8 +141,8 @@ def _range(values: Any) -> str:
 
 def _published_losses() -> str:
     """Return the published ratios for the MLP."""
-    losses = published.CLONING_LOSS["mlp"]
-    return ", ".join(f"{losses[r].clone / losses[r].base:.2g} ({REGIMES[r].name})" for r in losses)
+    found = {regime: ends for (arch, regime), ends in published.cloning().items() if arch == "mlp"}
+    return ", ".join(f"{e.clone_loss / e.base_loss:.2g} ({REGIMES[r].name})" for r, e in found.items())
 
 
 def _listed(values: Mapping[tuple[str, str], float]) -> str:
@@ -193,8 +184,8 @@ def draw(data: pa.Table) -> Figure:
 def _draw_regime(column: Any, data: pa.Table, arch: str, regime: str) -> None:
     look = REGIMES[regime]
     _plot(column[0], band(data, arch, regime, "clone", SCORE), look, "-")
-    if regime in published.CLONING_SCORE[arch]:
-        tasks.mark(column[0], published.CLONING_SCORE[arch][regime], look.colour)
+    if ends := published.cloning().get((arch, regime)):
+        tasks.mark(column[0], ends.score, look.colour)
     for network, line in (("clone", "-"), ("base", "--")):
         _plot(column[1], band(data, arch, regime, network, LOSS), look._replace(width=1.0), line)
 

@@ -59,15 +59,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return e01_cloning.run(CONFIGS[profile], results, progress=True)
 
 
-def check(data: pa.Table) -> None:
-    """Check that copies stay exact under the first three regimes and part under the others.
-
-    Raises:
-        CaptionError: They do not.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     seeds = len(pc.unique(data["seed"]))

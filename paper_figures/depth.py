@@ -101,15 +101,6 @@ def _curve(name: str, normalisation: Normalisation, config: Config) -> Curve:
     )
 
 
-def check(data: Data) -> None:
-    """Check where the curves end, the law of the raw ramps, and that networks follow the recursion.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

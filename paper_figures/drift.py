@@ -47,15 +47,6 @@ def measure(tasks: int, seeds: int) -> Data:
     return Data({case: run(Config(*case, rate=RATES[case[0]], tasks=tasks, seeds=seeds)) for case in cases})
 
 
-def check(data: Data) -> None:
-    """Check that gain and shift tell what is frozen, that plain units freeze, and normalised ones do not.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     config = data.courses["tanh", False].config

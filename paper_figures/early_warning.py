@@ -134,15 +134,6 @@ def _after(moves: int | None, falls_at: int) -> int | None:
     return None if moves is None else moves - falls_at
 
 
-def check(data: Tables) -> None:
-    """Check what the caption says of the order in which diagnostics move.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Tables) -> str:
     """Return the caption."""
     lacking = finished.gaps(stream for stream in STREAMS if stream not in data)

@@ -92,15 +92,6 @@ def _noisy(problem: Problem, sigma: float, convention: Convention, seeds: int, s
     return first_passage(measured_distances(problem, epsilon, alpha, steps, disturbance, rng), GOAL)
 
 
-def check(data: Data) -> None:
-    """Check that measured times follow the prediction.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     seeds = len(data.measured[SIZES[0]])

@@ -47,15 +47,6 @@ def _renamed(table: pa.Table, cell: str) -> pa.Table:
     return table.set_column(place, "cell", pa.array([cell] * len(table), table["cell"].type))
 
 
-def check(data: pa.Table) -> None:
-    """Check what the caption says of the certificates.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (

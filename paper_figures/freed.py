@@ -94,15 +94,6 @@ def measure(config: Config) -> Data:
     return Data(clones, alone, course(dying(config, x, y), config, x, y))
 
 
-def check(data: Data) -> None:
-    """Check that trapped networks stay so, that the escape keeps the loss, and that it falls afterwards.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

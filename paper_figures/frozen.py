@@ -99,15 +99,6 @@ def run(weight: float, steps: int) -> Run:
     )
 
 
-def check(data: Data) -> None:
-    """Check that one unit revives and moves only then, and that the other is certified and never moves.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

@@ -53,15 +53,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return experiments.computed(e05_generalisation.configs("quick"), SEEDS[profile], results, stack=True)
 
 
-def check(data: pa.Table) -> None:
-    """Check what the caption says of the correlations and of the intervention.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (

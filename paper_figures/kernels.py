@@ -95,15 +95,6 @@ def _parts(balls: list[Any]) -> tuple[list[Any], list[Any]]:
     return [ball.mid() for ball in balls], [ball.rad() for ball in balls]
 
 
-def check(data: Data) -> None:
-    """Check that float64 and balls agree and that the kernels have the properties that K1 states.
-
-    Raises:
-        CaptionError: They do not.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

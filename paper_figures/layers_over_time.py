@@ -34,15 +34,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return finished.needed(ITEM, finished.runs(ITEM), CELLS)
 
 
-def check(data: pa.Table) -> None:
-    """Check what the caption says of the layers.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     counts = finished.listed(f"{cell} {len(finished.seeds(data, cell))}" for cell in shown(data))

@@ -79,15 +79,6 @@ def _ranks(C: Array, Z: Array, phi: Activation) -> tuple[float, float, float, fl
     return centred, raw, found, found_raw
 
 
-def check(data: Data) -> None:
-    """Check that the centred rank never falls, that the raw one does, and that samples agree.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

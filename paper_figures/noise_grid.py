@@ -45,15 +45,6 @@ def measure(config: Config, results: Path) -> pa.Table:
     return pa.Table.from_pylist([_cell(changed, task, results) for changed in _cells(config)])
 
 
-def check(data: pa.Table) -> None:
-    """Check that stronger and longer noise, and more dropout, part clones further.
-
-    Raises:
-        CaptionError: They do not.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (

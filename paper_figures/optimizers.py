@@ -68,15 +68,6 @@ def measure(config: Config, results: Path) -> pa.Table:
     return remembered(results, about, lambda: measured.table(chosen, progress=True, **numbers))
 
 
-def check(data: pa.Table) -> None:
-    """Check what the caption says about the families of rules.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     steps = max(data["step"].to_pylist())

@@ -81,15 +81,6 @@ def find(network: Network, steps: int = 2) -> Finding:
     )
 
 
-def check(data: tuple[Finding, ...]) -> None:
-    """Check that units of one colour are copies and that descent keeps those with evenly spread edges.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: tuple[Finding, ...]) -> str:
     """Return the caption."""
     introduction = (

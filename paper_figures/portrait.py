@@ -85,15 +85,6 @@ def _start(network: Network, x: Array, goal: SquaredError, offset: Array) -> Any
     return gradient_flow(network.with_parameters(network.parameters + offset), x, goal, TIME)
 
 
-def check(data: Data) -> None:
-    """Check that the flow stays on the manifold and leaves from beside it.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

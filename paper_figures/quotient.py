@@ -59,15 +59,6 @@ def measure(config: Config, results: Path) -> pa.Table:
     return remembered(results, about, lambda: _curves(config, task))
 
 
-def check(data: pa.Table) -> None:
-    """Check that the clone coincides with the base at rescaled rates, and not at equal ones.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (

@@ -79,15 +79,6 @@ def extremal(share: float) -> tuple[Activation, Activation]:
     return polynomial((-second, c, second)), polynomial((0.0, c - 3 * third, 0.0, third))
 
 
-def check(data: Data) -> None:
-    """Check that nothing lies below the bound and that the extremal activation lies on it.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

@@ -70,15 +70,6 @@ def spectrum(C: Array) -> Array:
     return np.linalg.eigvalsh(C)[::-1]
 
 
-def check(data: Data) -> None:
-    """Check that every activation recovers full rank, as predicted, and that polynomials reach their limit.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

@@ -66,15 +66,6 @@ def measure(config: Config, results: Path) -> Data:
     return Data(remembered(results, about, lambda: _times(config)), config.fit_from)
 
 
-def check(data: Data) -> None:
-    """Check that the partitions found are the right ones and that the cost grows almost linearly.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from paper_figures import parallel, style
-from paper_figures.captions import CaptionError
+from paper_figures import captions, parallel, style
+from paper_figures.captions import CaptionError, Statement
 from paper_figures.results import RESULTS, Missing, Profile
 
 FIGURES = (
@@ -88,7 +88,7 @@ class Drawable(Protocol):
     NAME: str
     TITLE: str
     compute: Callable[[Profile, Path], Any]
-    check: Callable[[Any], None]
+    statements: Callable[[Any], Sequence[Statement]]
     caption: Callable[[Any], str]
     draw: Callable[[Any], Figure]
 
@@ -103,6 +103,15 @@ def load(name: str) -> Drawable:
         near = get_close_matches(name, FIGURES) or FIGURES
         raise ValueError(f"figure {name!r} is unknown; did you mean {' or '.join(near)}? See `lop figures --list`")
     return cast(Drawable, import_module(f"paper_figures.{name}"))
+
+
+def check(figure: Drawable, data: Any) -> None:
+    """Check that all that the caption of a figure states is true of ``data``.
+
+    Raises:
+        CaptionError: It is not so.
+    """
+    captions.verify(figure.NAME, figure.statements(data))
 
 
 def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path = RESULTS) -> list[Path]:
@@ -123,7 +132,7 @@ def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path =
         raise ValueError(f"profile {profile!r} is unknown; allowed are {', '.join(get_args(Profile))}")
     figure = load(name)
     data = figure.compute(profile, results)
-    figure.check(data)
+    check(figure, data)
     with style.context(), _fixed_date():
         picture = figure.draw(data)
         paths = [_write(out / f"{name}.{kind}", picture.savefig, format=kind) for kind in ("pdf", "png")]
@@ -137,7 +146,7 @@ def png(figure: Drawable, data: Any) -> bytes:
     Raises:
         CaptionError: The caption is not true of the data.
     """
-    figure.check(data)
+    check(figure, data)
     buffer = io.BytesIO()
     with style.context():
         figure.draw(data).savefig(buffer, format="png")

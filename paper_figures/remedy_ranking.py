@@ -26,15 +26,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return finished.runs(ITEM)
 
 
-def check(data: pa.Table) -> None:
-    """Check what the caption says of the order.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     lacking = finished.gaps(finished.absent(ITEM, data, campaign.item(ITEM).configs("")))

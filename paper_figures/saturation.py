@@ -47,15 +47,6 @@ def measure(points: int) -> Data:
     return Data(a, t, {name: maps(name, gain, -gain * threshold, DELTA) for name in LABELS})
 
 
-def check(data: Data) -> None:
-    """Check that strong units are frozen ones, and not the other way round.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

@@ -49,15 +49,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> Data:
     return Data(eps, {name: Curve(shannon_gain(name, eps, N), gain_expansion(name, eps, N)) for name in LABELS})
 
 
-def check(data: Data) -> None:
-    """Check that gains lie within their bounds, and how far off either form is.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

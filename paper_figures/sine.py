@@ -72,15 +72,6 @@ def matching_gain(strength: float) -> float:
     return float(np.exp(optimize.brentq(miss, 0.0, 12.0)))
 
 
-def check(data: Data) -> None:
-    """Check that the sine thaws and the others freeze as they grow stronger.
-
-    Raises:
-        CaptionError: It is not so.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Data) -> str:
     """Return the caption."""
     introduction = (

@@ -32,15 +32,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return experiments.computed(e07_streams.configs("quick"), SEEDS[profile], results, stack=True)
 
 
-def check(data: pa.Table) -> None:
-    """Check what the caption says of every stream.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (

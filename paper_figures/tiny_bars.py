@@ -16,8 +16,8 @@ from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Interval
 from paper_figures.normalisation import LINES
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import published
 from torch_experiments.experiments import over_tasks
+from torch_experiments.report import published
 
 NAME = "tiny_bars"
 TITLE = "Tiny ImageNet, means over the tasks by norm beside the published bars"
@@ -36,15 +36,6 @@ class Agreement(NamedTuple):
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     """Return the finished runs of the MLP."""
     return finished.needed(ITEM, finished.runs(ITEM), LINES)
-
-
-def check(data: pa.Table) -> None:
-    """Check what the caption says of the runs.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
 
 
 def caption(data: pa.Table) -> str:
@@ -71,7 +62,7 @@ def mean(data: pa.Table, cell: str, metric: str) -> Interval:
 
 def agreement(data: pa.Table, metric: str) -> Agreement:
     """Return how many cells differ from the plain network in the published direction."""
-    bars = published.MLP_BARS[metric]
+    bars = published.bars(ITEM, metric)
     others = [cell for cell in shown(data) if cell != "none"]
     plain = mean(data, "none", metric).mean
     same = [(mean(data, c, metric).mean - plain) * (bars[c].value - bars["none"].value) > 0 for c in others]
@@ -99,7 +90,7 @@ def statements(data: pa.Table) -> list[Statement]:
 def _directions(data: pa.Table) -> list[Statement]:
     if len(shown(data)) < 2 or "none" not in shown(data):
         return []
-    counts = {metric: agreement(data, metric) for metric in published.MLP_BARS}
+    counts = {metric: agreement(data, metric) for metric in PANELS if published.bars(ITEM, metric)}
     text = ", ".join(f"{tasks.LABELS[m]} {a.agreeing} of {a.of}" for m, a in counts.items())
     return [
         Statement(
@@ -139,6 +130,6 @@ def _draw_pair(axis: Axes, data: pa.Table, metric: str, cell: str, row: int) -> 
     axis.barh(above, found.mean, HEIGHT, color=style.BLUE, xerr=found.half or None, **error)
     if (counted := finished.COUNTED.get(metric)) and finished.has(data, cell, counted):
         axis.plot(mean(data, cell, counted).mean, above, "o", color=style.YELLOW, markersize=2.2, zorder=5)
-    if bar := published.MLP_BARS.get(metric, {}).get(cell):
+    if bar := published.bars(ITEM, metric).get(cell):
         ends = [[bar.value - bar.low], [bar.high - bar.value]]
         axis.barh(below, bar.value, HEIGHT, color=style.GREY, xerr=ends, **error)

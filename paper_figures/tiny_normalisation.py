@@ -14,8 +14,8 @@ from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, RANK, SATURATED
 from paper_figures.normalisation import LINES
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import published
 from torch_experiments.experiments import over_tasks
+from torch_experiments.report import published
 
 NAME = "tiny_normalisation"
 TITLE = "batch norm, layer norm and dropout on Tiny ImageNet: accuracy, dead units, rank, saturated units"
@@ -27,15 +27,6 @@ BY_DERIVATIVE = "saturated_fraction"
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     """Return the finished runs of the MLP."""
     return finished.needed(ITEM, finished.runs(ITEM), LINES)
-
-
-def check(data: pa.Table) -> None:
-    """Check what the caption says of the runs.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
 
 
 def caption(data: pa.Table) -> str:
@@ -72,7 +63,7 @@ def statements(data: pa.Table) -> list[Statement]:
         ),
         Statement(
             f"The rank is {_numbers(last[RANK], '.0f')}; published are "
-            f"{_numbers({cell: ends.last for cell, ends in published.RANK[ITEM].items()}, '.0f')}.",
+            f"{_numbers({cell: ends.last for cell, ends in published.ends(ITEM, RANK).items()}, '.0f')}.",
             finished.finite(*last[RANK].values()) and min(last[RANK].values()) >= 1,
         ),
         *_rise(data),
@@ -86,8 +77,9 @@ def statements(data: pa.Table) -> list[Statement]:
 
 def _rise(data: pa.Table) -> list[Statement]:
     """Return how many norms move the rank from the first to the last tasks in the published direction."""
+    theirs = published.ends(ITEM, RANK)
     changes = {cell: _change(*finished.ends(data, cell, RANK)) for cell in shown(data) if cell != "dropout"}
-    agreeing = [cell for cell, change in changes.items() if change * _change(*published.RANK[ITEM][cell]) > 0]
+    agreeing = [cell for cell, change in changes.items() if change * _change(*theirs[cell]) > 0]
     which = f": {'; '.join(agreeing)}" if agreeing else ""
     return [
         Statement(
@@ -131,7 +123,8 @@ def draw(data: pa.Table) -> Figure:
 def _mark(axis: Axes, metric: str, cells: Sequence[str]) -> None:
     """Mark where published curves of these cells end; norms of the MLP are published for the rank alone."""
     if metric == RANK:
-        for cell, ends in ((cell, published.RANK[ITEM][cell]) for cell in cells if cell in published.RANK[ITEM]):
+        theirs = published.ends(ITEM, RANK)
+        for cell, ends in ((cell, theirs[cell]) for cell in cells if cell in theirs):
             tasks.mark(axis, ends.last, LINES[cell]["color"], filled=LINES[cell].get("linestyle") is None)
-    elif "none" in cells and metric in published.PLAIN[ITEM]:
-        tasks.mark(axis, published.PLAIN[ITEM][metric].last, LINES["none"]["color"])
+    elif "none" in cells and (plain := published.ends(ITEM, metric).get("none")):
+        tasks.mark(axis, plain.last, LINES["none"]["color"])

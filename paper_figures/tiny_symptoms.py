@@ -15,9 +15,9 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, RANK, Tables
 from paper_figures.results import RESULTS, Missing, Profile
-from torch_experiments import published
 from torch_experiments.campaign import PUBLISHED
 from torch_experiments.experiments import over_tasks
+from torch_experiments.report import published
 
 NAME = "tiny_symptoms"
 TITLE = "plain networks on forty tasks of Tiny ImageNet: accuracy while learning, dead units, rank, duplicates"
@@ -61,15 +61,6 @@ def compute(profile: Profile, results: Path = RESULTS) -> Tables:
     return plain
 
 
-def check(data: Tables) -> None:
-    """Check what the caption says of the runs.
-
-    Raises:
-        CaptionError: The caption is untrue.
-    """
-    captions.verify(NAME, statements(data))
-
-
 def caption(data: Tables) -> str:
     """Return the caption."""
     introduction = (
@@ -108,7 +99,7 @@ def _agreement(name: str, table: pa.Table) -> Statement:
 
 
 def _published(metric: str) -> float:
-    ends = published.PLAIN["mlp"][metric]
+    ends = published.ends("mlp", metric)[CELL]
     return ends.last - ends.first
 
 
@@ -178,8 +169,8 @@ def _draw_course(axis: Axes, table: pa.Table, metric: str, line: Mapping[str, An
 
 def _mark(panels: Any) -> None:
     for axis, metric in zip(panels, tasks.PANELS, strict=True):
-        if metric in published.PLAIN["mlp"]:
-            tasks.mark(axis, published.PLAIN["mlp"][metric].last, style.BLACK)
+        if ends := published.ends("mlp", metric).get(CELL):
+            tasks.mark(axis, ends.last, style.BLACK)
 
 
 def _explain(figure: Figure, data: Tables) -> None:

@@ -827,7 +827,7 @@ def test_every_figure_has_a_case():
 @pytest.mark.parametrize("name", CASES)
 def test_the_caption_holds_and_the_figure_has_its_axes(name, data):
     figure, found = CASES[name].figure, data(name)
-    figure.check(found)
+    registry.check(figure, found)
     assert name == figure.NAME
     with style.context():
         picture = figure.draw(found)
@@ -847,7 +847,7 @@ def test_the_caption_consists_of_the_statements_that_are_checked(name, data):
 def test_an_untrue_caption_is_refused(name, reason, data):
     case = CASES[name]
     with pytest.raises(CaptionError, match=f"figure '{name}': the caption is not true"):
-        case.figure.check(case.corruptions[reason](data(name)))
+        registry.check(case.figure, case.corruptions[reason](data(name)))
 
 
 @pytest.mark.parametrize("name", ["cloning", "quotient", "optimizers", "refinement", "bitflip"])

@@ -24,7 +24,8 @@ from paper_figures import (
 from paper_figures.normalisation import LINES
 from paper_figures.results import Missing
 from tests.paper_figures.finished_cases import CASES, mlp, small_cifar, small_remedies, small_symptoms, table
-from torch_experiments import campaign, published
+from torch_experiments import campaign
+from torch_experiments.report import published
 
 OF_RECORDS = [name for name in CASES if name != "early_warning"]
 OF_MLP = (tiny_normalisation, tiny_bars, layers_over_time, free_fraction)
@@ -80,7 +81,7 @@ def test_a_part_of_the_runs_is_drawn_and_the_rest_named(figure, runs):
     if not set(runs) & set(getattr(figure, "CELLS", LINES)):
         pytest.skip("this figure shows none of them")
     data = table(runs, 12)
-    figure.check(data)
+    registry.check(figure, data)
     assert "Left out for want of finished runs: " in figure.caption(data)
     assert "batch" in figure.caption(data).split("finished runs: ")[1]
     with style.context():
@@ -90,7 +91,7 @@ def test_a_part_of_the_runs_is_drawn_and_the_rest_named(figure, runs):
 @pytest.mark.parametrize("items", [["mlp"], ["mlp-medium"], ["cnn", "vit"]], ids=str)
 def test_symptoms_of_some_networks_are_drawn(items):
     data = {name: table({"none": (0,)}) for name in items}
-    tiny_symptoms.check(data)
+    registry.check(tiny_symptoms, data)
     assert ("CNN of half width" in tiny_symptoms.caption(data).split("finished runs: ")[1].split(". ")[0]) == (
         "cnn" not in items
     )
@@ -101,7 +102,7 @@ def test_symptoms_of_some_networks_are_drawn(items):
 
 def test_some_remedies_are_ranked():
     data = finished.where(small_remedies(None), {"cell": "redo"})
-    remedy_ranking.check(data)
+    registry.check(remedy_ranking, data)
     assert "First is redo" in remedy_ranking.caption(data)
     with style.context():
         remedy_ranking.draw(data)
@@ -109,7 +110,7 @@ def test_some_remedies_are_ranked():
 
 def test_some_clones_are_drawn():
     data = finished.where(small_cifar(None), {"arch": "cnn", "regime": "dropout"})
-    cifar_cloning.check(data)
+    registry.check(cifar_cloning, data)
     assert "ResNet-18, Adam, seed 0" in cifar_cloning.caption(data)
     with style.context():
         assert len(cifar_cloning.draw(data).axes) == 2
@@ -217,15 +218,15 @@ def test_layers_are_means_over_seeds():
 
 
 def test_published_numbers_are_in_their_ranges():
-    for bars in published.MLP_BARS.values():
+    for metric in published.METRICS:
+        bars = published.bars("mlp", metric)
         assert set(bars) == set(LINES)
         assert all(bar.low <= bar.value <= bar.high for bar in bars.values())
-    for metrics in published.PLAIN.values():
-        shares = [value for metric, ends in metrics.items() if metric != finished.RANK for value in ends]
-        assert all(0 <= value <= 1 for value in shares)
-    assert all(
-        set(published.CLONING_LOSS[arch]) == set(published.CLONING_SCORE[arch]) for arch in cifar_cloning.ARCHS
-    )
+    for arch in ("mlp", "cnn", "resnet18", "vit"):
+        shares = [published.ends(arch, metric) for metric in published.METRICS if metric != finished.RANK]
+        assert any(shares)
+        assert all(0 <= value <= 1 for ends in shares for pair in ends.values() for value in pair)
+    assert {arch for arch, _ in published.cloning()} == set(cifar_cloning.ARCHS)
 
 
 def test_both_ways_of_measuring_are_drawn():

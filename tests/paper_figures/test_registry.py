@@ -18,9 +18,6 @@ from paper_figures.captions import CaptionError, Statement
 def simple(name, holds=True):
     """Return a figure whose data are whether its caption holds."""
 
-    def check(data):
-        captions.verify(name, [Statement("One is 1.", data)])
-
     def draw(data):
         figure = Figure()
         figure.subplots().plot([0, 1])
@@ -30,7 +27,7 @@ def simple(name, holds=True):
         NAME=name,
         TITLE=f"the title of {name}",
         compute=lambda profile, folder: holds,
-        check=check,
+        statements=lambda data: [Statement("One is 1.", data)],
         caption=lambda data: "One is 1.",
         draw=draw,
     )
@@ -49,7 +46,7 @@ def test_every_figure_has_what_the_registry_needs():
         figure = registry.load(name)
         assert name == figure.NAME
         assert figure.TITLE
-        assert all(callable(getattr(figure, part)) for part in ("compute", "check", "caption", "draw"))
+        assert all(callable(getattr(figure, part)) for part in ("compute", "statements", "caption", "draw"))
 
 
 def test_a_figure_is_written_as_pdf_png_and_caption(figures, tmp_path):
@@ -107,7 +104,7 @@ def register(name, untrue=False, seconds=0.0):
 
     sys.modules[f"paper_figures.{name}"] = SimpleNamespace(
         NAME=name, TITLE=f"the title of {name}", compute=compute, caption=lambda data: "One is 1.",
-        check=lambda data: captions.verify(name, [captions.Statement("One is 1.", not untrue)]),
+        statements=lambda data: [captions.Statement("One is 1.", not untrue)],
         draw=lambda data: Figure(),
     )
 

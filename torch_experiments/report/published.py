@@ -1,8 +1,10 @@
 """Numbers of JL25, read off the vector graphics of its figures (3.1, 3.2, 4.1 and the bars; 2.1 and the appendix).
 
-``published_streams.csv``: first and last value of a curve over 40 tasks, and the mean over them where a bar has it;
-accuracy is unmasked, dead and duplicate units are counted as its code does. ``published_cloning.csv``: the score of
-cloning, training loss and effective rank at the end of training, with its own definitions of score and noise.
+``published_streams.csv``: first and last value of a curve over 40 tasks, and the mean over them where a bar has it,
+with its interval over seeds. By its code the network is trained for 500 epochs a task, which are 10,000 steps,
+accuracy is taken over all 200 outputs, units are measured on a batch of one class, and dead and duplicate units
+counted as its code does. ``published_cloning.csv``: the score of cloning, training loss and effective rank after
+500 epochs; the score is a ratio of standard deviations that gives even independent units more than 0.
 """
 
 from __future__ import annotations
@@ -12,17 +14,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+METRICS: Mapping[str, str] = {
+    "online_accuracy": "accuracy",
+    "dead_fraction": "dead",
+    "duplicate_fraction": "duplicate",
+    "roy_vetterli_rank_raw": "rank",
+}  # of records, and the quantity in the files
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Curve:
-    """First and last value over the tasks, and the mean; None where no figure gives it."""
+    """First and last value over the tasks, and the mean with its interval; None where no figure gives it."""
 
     start: float | None
     end: float | None
     mean: float | None
+    low: float | None
+    high: float | None
+
+
+class Ends(NamedTuple):
+    """The first and the last value of a curve over the tasks."""
+
+    first: float
+    last: float
+
+
+class Bar(NamedTuple):
+    """A mean over the tasks with its interval over seeds."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,30 @@ def streams() -> Mapping[tuple[str, str, str], Curve]:
     return {
         (row["arch"], row["cell"], row["quantity"]): Curve(*(_number(row[name]) for name in names))
         for row in _rows("published_streams.csv")
+    }
+
+
+def ends(arch: str, metric: str) -> dict[str, Ends]:
+    """Return where the published curves of a metric of the records begin and end, by cell."""
+    return {
+        cell: Ends(curve.start, curve.end)
+        for cell, curve in _of(arch, metric).items()
+        if curve.start is not None and curve.end is not None
+    }
+
+
+def bars(arch: str, metric: str) -> dict[str, Bar]:
+    """Return the published bars of a metric of the records, by cell."""
+    return {
+        cell: Bar(curve.mean, curve.low, curve.high)
+        for cell, curve in _of(arch, metric).items()
+        if curve.mean is not None and curve.low is not None and curve.high is not None
+    }
+
+
+def _of(arch: str, metric: str) -> dict[str, Curve]:
+    return {
+        c: curve for (a, c, quantity), curve in streams().items() if (a, quantity) == (arch, METRICS.get(metric))
     }
 
 
