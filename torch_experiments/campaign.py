@@ -136,7 +136,12 @@ ITEMS: Mapping[str, Item] = {
     "mlp": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 500 steps", _mlp, SEEDS),
     "mlp-medium": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 2,000 steps", _medium, (0,)),
     "mlp-paper": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 10,000 steps", _paper, (0,)),
-    "remedies": Item("MLP on permuted digits, 20 tasks of 200 steps", _remedies, MORE, real=False),
+    "remedies": Item(
+        "MLP on permuted digits, 20 tasks of 200 steps, Adam at a rate of 0.01, at which plain training collapses",
+        _remedies,
+        MORE,
+        real=False,
+    ),
     "generalisation": Item(
         "MLP on permuted digits, 15 tasks of 100 steps", _digits(e05_generalisation, tasks=15), MORE, real=False
     ),
