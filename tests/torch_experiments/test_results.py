@@ -144,6 +144,12 @@ def test_the_pictures_of_the_page_are_there():
         assert (page.PAGE.parent / "docs" / f"{figure}.png").is_file()
 
 
+def test_what_is_lost_against_layer_norm_on_the_same_tasks_is_told(made):
+    found = findings.of("P2", made("mlp-medium", {"none": LOST, "layer, affine": KEPT}))
+    assert "minus that with layer norm on the same tasks" in found.words
+    assert "layer norm" not in findings.of("P1", made("mlp", {"none": LOST})).words
+
+
 def test_a_rise_before_the_fall_is_told():
     hill = np.interp(np.arange(40), (0, 12, 39), (0.6, 0.9, 0.6))[None]
     assert findings._highest(hill) == " (highest 0.88, tasks 12 to 16)"

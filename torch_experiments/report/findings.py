@@ -140,7 +140,17 @@ def _collapse(claim: str, about: str, name: str, folder: Path) -> Finding:
         return Finding(claim, about, missing)
     runs = series.runs(name, folder)
     fell, rose, words = falls(runs, "none")
-    return Finding(claim, about, f"{words} ({_seeds(runs, 'none')})", fell, rose, len(runs.seeds("none")))
+    words = f"{words}{_beside_layer_norm(runs)} ({_seeds(runs, 'none')})"
+    return Finding(claim, about, words, fell, rose, len(runs.seeds("none")))
+
+
+def _beside_layer_norm(runs: Runs) -> str:
+    """Return the accuracy minus that with layer norm on the same tasks, which some find harder than others."""
+    common = runs.seeds("none", LAYER) if LAYER in runs.cells else ()
+    if not common or not runs.has(LAYER, ACCURACY):
+        return ""
+    behind = runs.over("none", ACCURACY, common) - runs.over(LAYER, ACCURACY, common)
+    return f"; accuracy minus that with layer norm on the same tasks {ends(behind)}"
 
 
 def cnn(folder: Path) -> Finding:
