@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,12 +60,8 @@ def compute(profile: Profile, results: Path = RESULTS) -> Tables:
     """Return the measurements of experiment 2 on digits, and the finished runs of longer streams, by stream."""
     found = {DIGITS: symptoms.compute(profile, results)}
     for item, stream in ITEMS.items():
-        try:
-            table = finished.runs(item)
-        except Missing:
-            continue
-        if finished.cells(table, [CELL]):
-            found[stream] = table
+        with suppress(Missing):
+            found[stream] = finished.needed(item, [CELL])
     return found
 
 

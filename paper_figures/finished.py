@@ -73,12 +73,13 @@ def cells(table: pa.Table, wanted: Iterable[str]) -> list[str]:
     return [cell for cell in wanted if cell in there]
 
 
-def needed(name: str, table: pa.Table, wanted: Iterable[str]) -> pa.Table:
-    """Return the table.
+def needed(name: str, wanted: Iterable[str]) -> pa.Table:
+    """Return the finished runs of an item that has some of the wanted cells.
 
     Raises:
-        Missing: It has none of the wanted cells.
+        Missing: It has none of them.
     """
+    table = runs(name)
     if not cells(table, wanted := tuple(wanted)):
         raise Missing(f"of {name!r} no cell of {', '.join(wanted)} is finished")
     return table

@@ -35,7 +35,7 @@ WIDTHS = (12_288, 128, 128, 128, 128, 128, 200)  # of the published MLP on image
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     """Return the finished runs of the MLP, and its plain ones with longer tasks under names of their own."""
-    tables = [finished.needed(ITEM, finished.runs(ITEM), LINES)]
+    tables = [finished.needed(ITEM, LINES)]
     for item, cell in LONGER.items():
         with suppress(finished.Missing):
             tables.append(_renamed(finished.where(finished.runs(item), {"cell": PLAIN}), cell))

@@ -31,7 +31,7 @@ MAPS = {DEAD: "cividis", RANK: "viridis"}
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     """Return the finished runs of the MLP."""
-    return finished.needed(ITEM, finished.runs(ITEM), CELLS)
+    return finished.needed(ITEM, CELLS)
 
 
 def caption(data: pa.Table) -> str:

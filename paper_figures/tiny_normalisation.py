@@ -26,7 +26,7 @@ BY_DERIVATIVE = "saturated_fraction"
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     """Return the finished runs of the MLP."""
-    return finished.needed(ITEM, finished.runs(ITEM), LINES)
+    return finished.needed(ITEM, LINES)
 
 
 def caption(data: pa.Table) -> str:

@@ -71,9 +71,7 @@ class Cloning:
 
 
 def _mlp(data: str) -> dict[str, Config]:
-    return _symptoms("text", "mlp", data) | {
-        label: config for label, config in e03_normalisation.configs("text", "mlp", data).items() if label != "none"
-    }
+    return _every("text", "mlp", data)
 
 
 def _medium(data: str) -> dict[str, Config]:
@@ -96,13 +94,15 @@ def _symptoms(profile: str, arch: str, data: str) -> dict[str, Config]:
     return {"none": plain, PUBLISHED: dataclasses.replace(plain, protocol="published")}
 
 
+def _every(profile: str, arch: str, data: str) -> dict[str, Config]:
+    """Return the cells of experiments 2 and 3; the plain network is that of experiment 2."""
+    plain, norms = _symptoms(profile, arch, data), e03_normalisation.configs(profile, arch, data)
+    return plain | {label: config for label, config in norms.items() if label not in plain}
+
+
 def _reduced(arch: str, cells: tuple[str, ...], **settings: Any) -> Callable[[str], dict[str, Config]]:
     def configs(data: str) -> dict[str, Config]:
-        every = _symptoms("text", arch, data) | {
-            label: config
-            for label, config in e03_normalisation.configs("text", arch, data).items()
-            if label != "none"
-        }
+        every = _every("text", arch, data)
         changes: dict[str, Any] = {"size": 32, "padding": 4, "arch_settings": tuple(settings.items())}
         return {label: dataclasses.replace(every[label], **changes) for label in cells}
 
@@ -166,8 +166,7 @@ def _on_gpu(arch: str, profile: str, cells: tuple[str, ...], **changes: Any) -> 
     """Return cells of experiments 2 and 3 at their published size, for a GPU."""
 
     def configs(data: str) -> dict[str, Config]:
-        plain = e02_symptoms.configs(profile, arch, data)
-        every = e03_normalisation.configs(profile, arch, data) | plain
+        every = _every(profile, arch, data)
         settings: dict[str, Any] = {"device": "cuda", "precision": "bf16", "compile": True}
         return {label: dataclasses.replace(every[label], **settings | changes) for label in cells}
 
@@ -259,7 +258,12 @@ def cloning(folder: Path = RESULTS) -> pa.Table | None:
     return pa.concat_tables(tables) if tables else None
 
 
+def items() -> Mapping[str, Item]:
+    """Return all items, those for a GPU last."""
+    return {**ITEMS, **GPU_ITEMS}
+
+
 def item(name: str) -> Item:
     """Return an item; a ValueError that lists the names for an unknown one."""
-    found: Item = choose("item", name, {**ITEMS, **GPU_ITEMS})
+    found: Item = choose("item", name, items())
     return found

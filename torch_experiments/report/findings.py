@@ -100,7 +100,7 @@ def falls(runs: Runs, cell: str) -> tuple[bool, bool, str]:
 
 def _best(names: Sequence[str], folder: Path) -> str:
     """Return the first of these items with a record of the plain network, else the last."""
-    there = (name for name in names if name in series.items() and series.runs(name, folder).seeds("none"))
+    there = (name for name in names if series.runs(name, folder).seeds("none"))
     return next(there, names[-1])
 
 
@@ -195,7 +195,7 @@ def _where_lost(
     claim: str, about: str, metric: str, holds: Callable[[float, float], bool], digits: int, folder: Path
 ) -> Finding:
     texts, verdicts, seeds, looked = [], [], 0, []
-    for name, cell in (place for place in PLAIN if place[0] in series.items()):
+    for name, cell in PLAIN:
         runs = series.runs(name, folder)
         if not runs.seeds(cell):
             continue
@@ -373,8 +373,7 @@ def continual_backprop(folder: Path) -> Finding:
 
 
 def _seeds(runs: Runs, cell: str) -> str:
-    done = len(runs.seeds(cell))
-    return f"item {runs.name}, {'one seed' if done == 1 else f'{done} seeds'}"
+    return f"item {runs.name}, {series.counted(len(runs.seeds(cell)))}"
 
 
 FINDINGS: Mapping[str, Callable[[Path], Finding]] = {

@@ -95,7 +95,7 @@ BODIES: Mapping[str, Callable[[Runs], str]] = {
 
 def text(folder: Path = campaign.RESULTS) -> str:
     """Return the page for the records below ``folder``."""
-    runs = {name: series.runs(name, folder) for name in series.items()}
+    runs = {name: series.runs(name, folder) for name in campaign.items()}
     clones = Clones(folder)
     parts = [
         INTRODUCTION,

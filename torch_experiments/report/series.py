@@ -25,11 +25,6 @@ DUPLICATE, LATER = "duplicate_fraction", "later_duplicate_fraction"
 SATURATED, THEIR_SATURATED, FREE = "saturated_fraction", "jl25_saturated_fraction", "free_fraction"
 
 
-def items() -> Mapping[str, Item]:
-    """Return the items of `campaign`, those for a GPU last."""
-    return {**campaign.ITEMS, **getattr(campaign, "GPU_ITEMS", {})}
-
-
 @dataclass(frozen=True)
 class Runs:
     """The finished runs of an item of `campaign`.
@@ -141,6 +136,11 @@ def ratio(clone: Array, base: Array) -> Array:
     """
     logarithm = np.log(clone / base)
     return np.asarray(np.exp(logarithm[:, logarithm.shape[1] // 2 :].mean(axis=1)))
+
+
+def counted(seeds: int) -> str:
+    """Return how many seeds there are, for people."""
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def interval(values: Array) -> tuple[float, float] | None:

@@ -236,7 +236,7 @@ def _defects_of(runs: Runs) -> str:
     common = runs.seeds(NONE, campaign.PUBLISHED)
     rows = [row for what, pair in PAIRS.items() if (row := _defect(runs, what, *pair, seeds=common))]
     head = ("choice", "as published", "corrected", "apart at the end", "direction over the tasks")
-    return f"Item `{runs.name}`, {_count(len(common), 'seed')}:\n\n{table(head, rows)}"
+    return f"Item `{runs.name}`, {series.counted(len(common))}:\n\n{table(head, rows)}"
 
 
 def _defect(
@@ -253,10 +253,6 @@ def _defect(
     )
     apart = with_interval(series.end(one) - series.end(other), digits)
     return what, course(one, digits), course(other, digits), apart, verdict
-
-
-def _count(n: int, what: str) -> str:
-    return f"one {what}" if n == 1 else f"{n} {what}s"
 
 
 # ---------------------------------------------------------------------------------------- remedies
@@ -334,7 +330,7 @@ def _correlations(runs: Runs, seeds: Sequence[int]) -> str:
         for name, column in (("effective rank after a task", rank), ("test accuracy after a task", test))
     ]
     head = ("against learning of the next task, minus a fresh network's", "over all settings", "within a setting")
-    about = f"Spearman's correlation, {lag[:, 0].size} points a seed, {_count(len(seeds), 'seed')}:"
+    about = f"Spearman's correlation, {lag[:, 0].size} points a seed, {series.counted(len(seeds))}:"
     return f"{about}\n\n{table(head, rows)}"
 
 
