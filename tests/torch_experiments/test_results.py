@@ -27,6 +27,7 @@ from torch_experiments.report.series import (
     Clones,
     Runs,
 )
+from torch_experiments.training import WHOLE
 
 KEPT = {ACCURACY: (0.8, 0.8), DEAD: (0.1, 0.1), DUPLICATE: (0.1, 0.1), LATER: (0.1, 0.1), RANK: (50.0, 50.0)}
 KEPT[SATURATED] = (0.1, 0.1)
@@ -175,6 +176,32 @@ def test_accuracy_that_one_seed_loses_does_not_hold(made, monkeypatch):
     made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.8)}}, seeds=(0,))
     assert findings.of("P3", made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.79)}}, seeds=(1,))).shown
     assert not findings.of("P3", made("cnn", {"none": LOST}, seeds=(1,))).shown
+
+
+def test_the_vit_is_made_of_clones_at_first_and_recovers():
+    table = campaign.found("vit").table
+    shares = {(r["task"], r["step"]): r["value"] for r in table.to_pylist() if plain_whole(r, DUPLICATE)}
+    ranks = {(r["task"], r["step"]): r["value"] for r in table.to_pylist() if plain_whole(r, RANK)}
+    assert (shares[0, 0], round(shares[0, 100], 2)) == (0, 0.92)
+    assert (round(ranks[0, 0]), round(ranks[0, 100])) == (44, 12)
+    assert shares[20, 500] < 0.1
+    assert ranks[20, 500] > 20
+
+
+def plain_whole(row, metric):
+    return (row["cell"], row["layer"], row["metric"]) == ("none", WHOLE, metric)
+
+
+def test_a_reduced_network_is_no_counterexample(made):
+    better = LOST | {ACCURACY: (0.3, 0.8), DEAD: (0.6, 0.1), RANK: (5.0, 50.0)}
+    for name in findings.REDUCED:
+        folder = made(name, {"none": better, findings.LAYER: LOST})
+    for claim in ("P3", "P4", "P8"):
+        found = findings.of(claim, folder)
+        assert found.shown is False
+        assert not found.contrary
+    assert findings.of("P4", made("gpu-vit", {"none": better})).contrary
+    assert findings.of("P1", made("mlp", {"none": better})).contrary
 
 
 @pytest.mark.control("P5")

@@ -46,8 +46,9 @@ COMPARED = """\
 Without normalisation ours is the run as published where there is one (accuracy over all outputs, dead and
 duplicate units as the code counts them), else the corrected one. Changes below 0.02, of a rank below 2 %, count
 as none. Where only a mean over the tasks is published, the direction is that against the network without
-normalisation. Published runs have 10,000 steps a task, full size and five seeds; what is not run here is listed
-at the end."""
+normalisation. Published runs have full size, five seeds and, by their code, 10,000 steps a task; the axis of their
+curves ends at 24,000, which fits neither 40 tasks of 500 steps nor 40 of 500 epochs (20,000), so that the time
+of their ends is uncertain. What is not run here is listed at the end."""
 
 DEFECTS = """\
 The same network, trained and measured as the public code does and corrected (`--protocol`). Accuracy over all 200
