@@ -1,10 +1,11 @@
 """Numbers of JL25, read off the vector graphics of its figures (3.1, 3.2, 4.1 and the bars; 2.1 and the appendix).
 
-``published_streams.csv``: first and last value of a curve over the tasks, and the mean over them where a bar has it,
-with its interval over seeds. The curves have 25 points up to 24,000 on their axis. By its code the network is trained for 500 epochs a task, which are 10,000 steps,
-accuracy is taken over all 200 outputs, units are measured on a batch of one class, and dead and duplicate units
-counted as its code does. ``published_cloning.csv``: the score of cloning, training loss and effective rank after
-500 epochs; the score is a ratio of standard deviations that gives even independent units more than 0.
+``published_streams.csv``: first and last value of a curve over the tasks, and the mean over them where a bar has
+it, with its interval over seeds. The curves have 25 points up to 24,000 on their axis. By its code the network is
+trained for 500 epochs a task, which are 10,000 steps, accuracy is taken over all 200 outputs, units are measured on
+a batch of one class, and dead and duplicate units counted as its code does. ``published_cloning.csv``: the score of
+cloning, training loss and effective rank after 500 epochs; the score is a ratio of standard deviations that gives
+even independent units more than 0.
 """
 
 from __future__ import annotations
