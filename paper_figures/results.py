@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import pyarrow as pa
-import torch
 
 from torch_experiments import records
+from torch_experiments.threads import one_thread
 
 Profile = Literal["quick", "full"]
 RESULTS = Path("results/local")
@@ -27,7 +26,7 @@ def remembered(folder: Path, config: Mapping[str, Any], compute: Callable[[], pa
     """Return the table recorded for `config` below `folder`; compute and record it if there is none."""
     record = records.find(folder, config)
     if record is None:
-        with _single_thread():
+        with one_thread():
             record = records.Record(config, compute(), records.environment())
         records.save(folder, record)
     return record.table
@@ -37,14 +36,3 @@ def code_of(*modules: ModuleType) -> str:
     """Return a hash of the source of these modules, so that a record does not outlive the code that made it."""
     text = "".join(inspect.getsource(module) for module in modules)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    """Let torch use one thread: at these sizes two are slower, on a busy machine six times."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

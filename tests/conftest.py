@@ -47,3 +47,20 @@ def _has_gpu() -> bool:
 def pytest_collection_finish() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run `lop` with arguments in this process; return its exit code, output and errors."""
+    import lop
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lop", *map(str, arguments)])
+        code = 0
+        try:
+            lop.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return command

@@ -31,6 +31,7 @@ from torch_experiments import records, scores
 from torch_experiments.cloning import clone, layout, residuals
 from torch_experiments.models import ARCHITECTURES, build, choose
 from torch_experiments.noise import GradientNoise
+from torch_experiments.threads import one_thread
 from torch_experiments.training import Settings
 from torch_experiments.units.layout import Layout, Profile
 
@@ -182,7 +183,7 @@ def run(
     """
     task = task or load_task(config)
     tables: list[pa.Table] = []
-    with _single_thread(), Progress(disable=not progress) as bar:
+    with one_thread(), Progress(disable=not progress) as bar:
         tick = _ticker(bar, config)
         for seed in config.seeds:
             start: Pair | None = None
@@ -446,17 +447,6 @@ def summary(table: pa.Table) -> Table:
         numbers = [values.get((regime, network, metric)) for metric in shown]
         view.add_row(regime, network, *("" if v is None else f"{v:.4g}" for v in numbers))
     return view
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    """Use one thread: at this size two are slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

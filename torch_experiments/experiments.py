@@ -35,6 +35,7 @@ from torch_experiments import e01_cloning, fetch, models, parallel, pixels, reco
 from torch_experiments.checkpoints import InUse
 from torch_experiments.diagnostics.distributed import leads
 from torch_experiments.models import choose
+from torch_experiments.threads import one_thread
 from torch_experiments.training import Config, Settings
 
 EXPERIMENTS: Mapping[str, str] = {
@@ -114,17 +115,13 @@ def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **o
 
     Runs that another process is making are waited for, as two figures may show the same ones.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         while True:
             try:
                 with progress_bar() as bar:
                     return run(configs, seeds, out, bar=bar, **options)
             except InUse:
                 time.sleep(WAIT)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def progress_bar() -> Progress:

@@ -4,25 +4,8 @@ import sys
 
 import pytest
 
-import lop
 from claims import evidence, ledger, render
 from claims.evidence import CONTROL, Row, write
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run `lop` with arguments in this process; return its exit code, output and errors."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lop", *map(str, arguments)])
-        code = 0
-        try:
-            lop.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return command
 
 
 @pytest.fixture

@@ -1,35 +1,17 @@
 """`lop kernel`: what it prints, and how it refuses."""
 
-import sys
 from fractions import Fraction
 
 import pytest
 from flint import arb
 
-import lop
 from theory.activations import modulate
 from theory.enclosures import dual_kernel_enclosure
 from theory.kernels import dual_kernel
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run `lop kernel` with arguments in this process; return its exit code, output and errors."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lop", "kernel", *arguments])
-        code = 0
-        try:
-            lop.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return command
-
-
 def test_value_and_moments_are_printed(command):
-    code, out, _ = command("gelu", "--rho", "0.5")
+    code, out, _ = command("kernel", "gelu", "--rho", "0.5")
     assert code == 0
     moments, values = out.splitlines()
     assert moments.startswith("gelu: E φ = 0.282094791774, Var φ = 0.345")
@@ -38,7 +20,7 @@ def test_value_and_moments_are_printed(command):
 
 
 def test_the_printed_ball_contains_the_enclosure(command):
-    _, out, _ = command("tanh", "--rho", "-0.1", "1/3", "--certify", "--prec", "80")
+    _, out, _ = command("kernel", "tanh", "--rho", "-0.1", "1/3", "--certify", "--prec", "80")
     balls = [line.split("∈ ")[1].split(", cert")[0] for line in out.splitlines() if "∈" in line]
     for ball, rho in zip(balls, (Fraction(-1, 10), Fraction(1, 3)), strict=True):
         assert arb(ball.replace("±", "+/-")).overlaps(dual_kernel_enclosure("tanh", rho))
@@ -46,7 +28,7 @@ def test_the_printed_ball_contains_the_enclosure(command):
 
 
 def test_gain_and_shift_modulate(command):
-    _, out, _ = command("relu", "--rho", "0.9", "--a", "2", "--b=-1/2")
+    _, out, _ = command("kernel", "relu", "--rho", "0.9", "--a", "2", "--b=-1/2")
     assert f"= {dual_kernel(modulate('relu', 2, Fraction(-1, 2)), 0.9):.16g}," in out
     assert out.startswith("relu(2·z + -1/2)")
 
@@ -66,7 +48,7 @@ def test_gain_and_shift_modulate(command):
     ],
 )
 def test_bad_input_ends_with_2_and_one_line(command, arguments, message):
-    code, out, errors = command(*arguments)
+    code, out, errors = command("kernel", *arguments)
     assert code == 2
     assert not out
     assert errors.startswith("lop: ")

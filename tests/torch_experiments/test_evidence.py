@@ -11,19 +11,10 @@ import torch
 
 import lop
 from tests.torch_experiments import test_data
+from tests.torch_experiments.small import SMALL
 from torch_experiments import campaign, e01_cloning, evidence, experiments, pixels, throughput, training
 from torch_experiments.campaign import Cloning, Item
-from torch_experiments.training import Config
 
-SMALL = Config(
-    stream_settings=(("size", 2),),
-    tasks=2,
-    steps=20,
-    batch=16,
-    arch_settings=(("width", 16), ("depth", 2)),
-    probe_train=20,
-    probe_test=20,
-)
 LONG = dataclasses.replace(SMALL, steps=100_000, measure_every=100_000)
 
 

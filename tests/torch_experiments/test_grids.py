@@ -10,22 +10,13 @@ import time
 import pytest
 
 import lop
+from tests.torch_experiments.small import SMALL
 from torch_experiments import checkpoints, engines, experiments, grids, records, training
 from torch_experiments.engines import Local, make
 from torch_experiments.jobs import Job, Outcome, attempt
 from torch_experiments.pixels import load
-from torch_experiments.training import Config
 
 DATA = load("digits")
-SMALL = Config(
-    stream_settings=(("size", 2),),
-    tasks=2,
-    steps=20,
-    batch=16,
-    arch_settings=(("width", 16), ("depth", 2)),
-    probe_train=20,
-    probe_test=20,
-)
 LONG = dataclasses.replace(SMALL, tasks=2, steps=1000, measure_every=1000)
 DIVERGING = dataclasses.replace(SMALL, optimizer="sgd", lr=1e20)
 
