@@ -16,6 +16,7 @@ NAME = "e04"
 TITLE = "remedies against a fresh network for every task: accuracy while learning, over the tasks"
 SEEDS: Mapping[str, tuple[int, ...]] = {"quick": (0,)}
 TASKS = 10  # of the quick profile
+FRESH = "fresh"
 SETTINGS: Mapping[str, Settings] = {
     "none": (),
     "fresh": (),
@@ -41,7 +42,8 @@ VARIANTS: Mapping[str, tuple[str, Settings]] = {
 
 def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
     """Return a configuration a remedy, a variant and a norm; profiles as in `e02_symptoms`, ``quick`` with fewer
-    tasks. Variants replace units as the remedies do, but leave them the mean of the second moments.
+    tasks. Variants replace units as the remedies do, but leave them the mean of the second moments. A norm has a
+    fresh network of its own, labelled by `fresh_of`.
     """
     plain = e02_symptoms.base(profile, arch, data, experiment="e04_remedies")
     if profile == "quick":
@@ -49,4 +51,10 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
     cells = {name: (name, settings) for name, settings in SETTINGS.items()} | dict(VARIANTS)
     found = {label: dataclasses.replace(plain, remedy=r, remedy_settings=s) for label, (r, s) in cells.items()}
     norms = {f"{norm}-norm": dataclasses.replace(plain, norm=norm) for norm in ("layer", "batch")}
-    return found | norms
+    probes = {fresh_of(label): dataclasses.replace(norm, remedy=FRESH) for label, norm in norms.items()}
+    return found | norms | probes
+
+
+def fresh_of(label: str) -> str:
+    """Return the label of the fresh network that a cell is set against, which has the same norm."""
+    return f"{FRESH}, {label}" if label.endswith("-norm") else FRESH

@@ -3,7 +3,7 @@
 Pairs of classes (Continual ImageNet, Dohare et al. 2024), permuted pixels (Goodfellow 2013), random labels (Lyle et
 al. 2022) and a warm start (Ash & Adams 2020), each for a plain network, one with layer norm, one pulled towards its
 initial weights, and a fresh network for every task. For the warm start, what counts is the test accuracy after the
-second task against that of a network which has never seen the first; layer norm has its own fresh network there.
+second task against that of a network which has never seen the first. Layer norm has its own fresh network.
 """
 
 from __future__ import annotations
@@ -45,14 +45,18 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
     found: dict[str, Config] = {}
     for stream in STREAMS:
         cells = arms(_of_stream(plain, stream, profile == "quick"))
-        names = (*ARMS, FRESH_NORM) if stream == WARM else ARMS
-        found |= {label(stream, name): cells[name] for name in names}
+        found |= {label(stream, name): cell for name, cell in cells.items()}
     return found
 
 
 def label(stream: str, arm: str) -> str:
     """Return the name of a cell."""
     return f"{stream}: {arm}"
+
+
+def fresh_of(arm: str) -> str:
+    """Return the fresh network that an arm is set against, which has the same norm."""
+    return FRESH_NORM if arm == "layer norm" else "fresh"
 
 
 def arms(plain: Config) -> dict[str, Config]:
