@@ -136,8 +136,13 @@ def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path =
     with style.context(), _fixed_date():
         picture = figure.draw(data)
         paths = [_write(out / f"{name}.{kind}", picture.savefig, format=kind) for kind in ("pdf", "png")]
-    caption = textwrap.fill(figure.caption(data), 100) + "\n"
+    caption = wrapped(figure.caption(data))
     return [*paths, _write(out / f"{name}.txt", lambda path: Path(path).write_text(caption, encoding="utf-8"))]
+
+
+def wrapped(caption: str) -> str:
+    """Return a caption as its file has it."""
+    return textwrap.fill(caption, 100) + "\n"
 
 
 def png(figure: Drawable, data: Any) -> bytes:

@@ -140,7 +140,7 @@ def test_cells_differ_in_what_their_labels_say():
     assert dict(grid["width 96, decay 0, noise 0.5"].stream_settings) == {"noise": 0.5}
     assert grid["width 32, decay 0.001, noise 0.0"].remedy == "l2"
     arms = e07_streams.configs("quick")
-    assert len(arms) == 17
+    assert len(arms) == 20
     assert {c.norm for label, c in arms.items() if "layer norm" in label} == {"layer"}
     assert {c.remedy for label, c in arms.items() if "fresh" in label} == {"fresh"}
     long = e07_streams.configs("text", "mlp", "folder")

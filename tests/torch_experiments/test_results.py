@@ -12,6 +12,7 @@ import pytest
 
 import lop
 from claims.evidence import witness
+from paper_figures import registry
 from torch_experiments import campaign, pixels, records
 from torch_experiments.configuration import identity
 from torch_experiments.report import findings, page, published, series, streams
@@ -22,6 +23,7 @@ from torch_experiments.report.series import (
     LATER,
     RANK,
     SATURATED,
+    SILENT,
     TEST,
     UNMASKED,
     Clones,
@@ -142,7 +144,14 @@ def test_accuracy_that_is_kept_is_no_collapse(made):
 
 def test_the_pictures_of_the_page_are_there():
     for figure, _ in page.PICTURES.values():
-        assert (page.PAGE.parent / "docs" / f"{figure}.png").is_file()
+        assert (page.DOCS / f"{figure}.png").is_file()
+
+
+def test_captions_on_the_page_are_those_of_the_figures(tmp_path):
+    for name, _ in page.PICTURES.values():
+        figure = registry.load(name)
+        data = figure.compute("quick", tmp_path)
+        assert (page.DOCS / f"{name}.txt").read_text(encoding="utf-8") == registry.wrapped(figure.caption(data))
 
 
 def test_what_is_lost_against_layer_norm_on_the_same_tasks_is_told(made):
@@ -213,6 +222,12 @@ def test_symptoms_the_other_way_round_are_seen(made):
     folder = made("mlp-medium", {"none": LOST | {DEAD: (0.6, 0.1), RANK: (5.0, 50.0)}})
     assert not findings.of("P5", folder).shown
     assert not findings.of("P6", folder).shown
+
+
+def test_symptoms_of_runs_that_keep_their_accuracy_are_told(made):
+    made("remedies", {"none": LOST})
+    words = findings.of("P5", made("mlp", {"none": LOST | {ACCURACY: (0.8, 0.8)}})).words
+    assert re.search(r"remedies: none, .* with accuracy .*\. Where accuracy is kept: mlp: none, 0\.1\d → ", words)
 
 
 @pytest.mark.control("P7")
@@ -421,9 +436,19 @@ def test_a_missing_cell_and_seed_are_named(made):
 def test_a_defect_that_changes_the_direction_is_named(made):
     fair = KEPT | {UNMASKED: (0.8, 0.1)}
     text = page.text(made("mlp", {"none": fair, campaign.PUBLISHED: fair}))
-    row = next(line for line in text.splitlines() if line.startswith("| accuracy over all 200 outputs"))
+    row = next(line for line in text.splitlines() if line.startswith("| mlp, 3 seeds | accuracy over all 200"))
     assert "**changes**: down as published, as it was" in row
     assert "−0.664 [−0.664, −0.664]" in row
+    row = next(line for line in text.splitlines() if line.startswith("| mlp, 3 seeds | all of it together"))
+    assert "**changes**: down as published, as it was" in row
+
+
+def test_a_choice_of_metric_is_looked_at_where_no_run_is_as_published(made):
+    metrics = KEPT | {UNMASKED: (0.8, 0.8), SILENT: (0.1, 0.6)}
+    text = page.text(made("mlp-medium", {"none": metrics}))
+    row = next(line for line in text.splitlines() if line.startswith("| mlp-medium, one seed | dead: silent"))
+    assert "**changes**: up as published, as it was" in row
+    assert "No pair of runs yet, as published and corrected, of: mlp" in text
 
 
 def test_a_norm_is_compared_over_the_seeds_that_it_shares_with_none(made):
@@ -443,6 +468,25 @@ def test_remedies_are_ranked_with_intervals(made):
         f"{0.3 * 14.5 / 19:.3f}"  # the loss of accuracy differs by 0.3, of which the second half has seen 14.5 / 19
     )
     assert f"+{gained} [{gained}, {gained}]" in ranked[1]
+
+
+def test_a_norm_is_set_against_a_fresh_network_with_that_norm(made):
+    good, better = KEPT | {TEST: (0.5, 0.5)}, KEPT | {ACCURACY: (0.9, 0.9), TEST: (0.5, 0.5)}
+    rows = page.text(made("remedies", {"fresh": good, "layer-norm": good, "fresh, layer-norm": better}))
+    assert "| layer-norm | 5 | 0.800 (0.800–0.800) | – | −0.100 [−0.100, −0.100] |" in rows
+    cells = {f"random labels: {arm}": good for arm in ("plain", "layer norm", "fresh")}
+    rows = page.text(made("streams", cells | {"random labels: fresh, layer norm": better}))
+    assert re.search(r"\| random labels: plain .* \+0.000 \[0.000, 0.000\] \|", rows)
+    assert re.search(r"\| random labels: layer norm .* −0.100 \[−0.100, −0.100\] \|", rows)
+
+
+def test_a_trend_that_two_columns_share_is_no_correlation():
+    source = np.random.default_rng(0)
+    trend = np.linspace(0, 100, 50)
+    one, two = (trend + source.normal(size=(4, 3, 50)) for _ in range(2))
+    found = {name: streams._by_seed(one, two, change).mean() for name, change in streams.WITHIN.items()}
+    assert found["within a setting"] > 0.9
+    assert abs(found["within a setting, without its trend over the tasks"]) < 0.2
 
 
 @pytest.mark.parametrize("code", [0, 1])

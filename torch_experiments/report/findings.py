@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from theory.tolerances import float64_identity
-from torch_experiments import campaign, e03_normalisation, e07_streams
-from torch_experiments.report import series
+from torch_experiments import campaign, e03_normalisation, e05_generalisation, e07_streams
+from torch_experiments.report import published, series
 from torch_experiments.report.series import (
     ACCURACY,
     DEAD,
@@ -27,6 +27,7 @@ from torch_experiments.report.series import (
     Clones,
     Runs,
 )
+from torch_experiments.report.streams import with_interval
 
 MARGIN = 0.05  # of an accuracy
 NORMS = tuple(cell for cell in e03_normalisation.configs("quick") if cell.startswith(("batch", "layer")))
@@ -41,7 +42,12 @@ PLAIN: tuple[tuple[str, str], ...] = (
     ("gpu-resnet18", "none"),
     ("remedies", "none"),
     *(("streams", e07_streams.label(s, "plain")) for s in e07_streams.STREAMS if s != e07_streams.WARM),
-)
+    *(
+        ("generalisation", e05_generalisation.grid(width, 0.0, noise))
+        for width in e05_generalisation.SMALL["mlp"]
+        for noise in e05_generalisation.NOISES
+    ),
+)  # ReLU networks without norm, remedy or decay
 REDUCED = ("cnn", "vit")  # items whose networks are smaller than JL25's: they bear a statement out or do not
 SYMPTOMS = (DEAD, SATURATED, DUPLICATE)
 STAY, PART = ("momentum", "adam"), ("noisy-elementwise", "dropout")
@@ -151,7 +157,8 @@ def _beside_layer_norm(runs: Runs) -> str:
     if not common or not runs.has(LAYER, ACCURACY):
         return ""
     behind = runs.over("none", ACCURACY, common) - runs.over(LAYER, ACCURACY, common)
-    return f"; accuracy minus that with layer norm on the same tasks {ends(behind)}"
+    text = f"; accuracy minus that with layer norm on the same tasks {ends(behind)}"
+    return f"{text}, a change of {with_interval(change(behind), 3)}" if len(common) > 1 else text
 
 
 def cnn(folder: Path) -> Finding:
@@ -195,27 +202,28 @@ def rank(folder: Path) -> Finding:
 def _where_lost(
     claim: str, about: str, metric: str, holds: Callable[[float, float], bool], digits: int, folder: Path
 ) -> Finding:
-    texts, verdicts, seeds, looked = [], [], 0, []
+    texts, kept, verdicts, seeds = [], [], [], 0
     for name, cell in PLAIN:
         runs = series.runs(name, folder)
         if not runs.seeds(cell):
             continue
         if missing := _missing(name, folder, (cell,), (ACCURACY, metric)):
             return Finding(claim, about, missing)
-        looked.append(f"{name}: {cell}")
         accuracy, values = runs.over(cell, ACCURACY), runs.over(cell, metric)
         lost = change(accuracy) <= -MARGIN
+        if not lost.all():
+            kept.append(f"{name}: {cell}, {ends(values[~lost], digits)} ({series.counted(int((~lost).sum()))})")
         if lost.any():
             accuracy, values = accuracy[lost], values[lost]
             verdicts.append(holds(float(series.start(values).mean()), float(series.end(values).mean())))
             seeds += int(lost.sum())
             moved = f"{ends(values, digits)} with accuracy {ends(accuracy)}"
-            texts.append(f"{name}: {cell}, {moved} (seeds: {lost.sum()})")
-    if not looked:
-        return Finding(claim, about, "no record of a plain network")
+            texts.append(f"{name}: {cell}, {moved} ({series.counted(int(lost.sum()))})")
     if not texts:
-        return Finding(claim, about, f"no plain network lost accuracy in the records ({', '.join(looked)})")
-    return Finding(claim, about, "; ".join(texts), all(verdicts), not any(verdicts), seeds)
+        return Finding(claim, about, f"no record of a plain network that lost accuracy; kept: {'; '.join(kept)}")
+    words = "; ".join(texts)
+    words += f". Where accuracy is kept: {'; '.join(kept)}" if kept else ""
+    return Finding(claim, about, words, all(verdicts), not any(verdicts), seeds)
 
 
 def norm_rank_mlp(folder: Path) -> Finding:
@@ -267,7 +275,8 @@ def norm_symptoms(folder: Path) -> Finding:
         less += [means[cell] < means["none"] for cell in NORMS]
         shares = ", ".join(f"{cell} {mean:.3f}" for cell, mean in means.items())
         texts.append(f"{metric.removesuffix('_fraction')}: {shares}")
-    return Finding("P9", about, "; ".join(texts), all(less), not any(less), len(common) * len(NORMS))
+    words = f"{'; '.join(texts)}; of ReLU units the dead ones are saturated, and no others"
+    return Finding("P9", about, words, all(less), not any(less), len(common) * len(NORMS))
 
 
 def stay(clones: Clones, arch: str, regimes: Sequence[str] = STAY) -> bool | None:
@@ -336,7 +345,7 @@ def _of_clones(
 
 def only_noise(folder: Path) -> Finding:
     """P12: of all regimes only noise lets the MLP's clone end below its base."""
-    about = "only noise makes use of the added width (less training loss than the base trained on alike)"
+    about = "only noise makes use of the added width (read as: less training loss than the base trained on alike)"
     clones = Clones(folder)
     if lost := [regime for regime in STAY + PART if not clones.seeds("mlp", regime)]:
         return Finding("P12", about, f"no record of mlp under {', '.join(lost)}")
@@ -346,6 +355,8 @@ def only_noise(folder: Path) -> Finding:
     lower = {regime: bool((values < 1).all()) for regime, values in found.items()}
     texts = [f"{regime} {' '.join(f'{v:.2f}' for v in values)}" for regime, values in found.items()]
     words = f"MLP, loss of the clone over that of its base, a number a seed: {'; '.join(texts)}"
+    theirs = published.cloning()["mlp", "dropout"]
+    words += f"; published with dropout, at the end: {theirs.clone_loss / theirs.base_loss:.2f}"
     contrary = lower["dropout"] and lower["noisy-elementwise"] and not any(lower[regime] for regime in STAY)
     seeds = sum(map(len, found.values()))
     return Finding("P12", about, words, lower["noisy-elementwise"] and sum(lower.values()) == 1, contrary, seeds)
@@ -357,22 +368,33 @@ def continual_backprop(folder: Path) -> Finding:
     if missing := _missing("remedies", folder, ("none", "cbp"), (RANK, ACCURACY)):
         return Finding("P13", about, missing)
     runs = series.runs("remedies", folder)
-    common = runs.seeds("none", "cbp")
-    texts, differences = [], {}
-    for metric, name, digits in ((RANK, "effective rank", 1), (ACCURACY, "accuracy while learning", 3)):
-        own, bare = (series.second_half(runs.over(cell, metric, common)) for cell in ("cbp", "none"))
-        differences[metric] = own - bare
-        texts.append(f"{name} {own.mean():.{digits}f} against {bare.mean():.{digits}f}")
-    limits = series.interval(differences[RANK])
-    words = f"second half of the tasks: {', '.join(texts)} ({len(common)} seeds)"
+    limits, words = _ranks_of_cbp(runs, "cbp")
+    if runs.has("cbp-mean", RANK) and runs.seeds("none", "cbp-mean"):
+        words += f". With the mean second moment for what is re-drawn: {_ranks_of_cbp(runs, 'cbp-mean')[1]}"
     if limits is None:
         return Finding("P13", about, f"{words}; one seed gives no interval")
-    words += f"; 95 % interval of the difference of ranks {limits[0]:.1f} to {limits[1]:.1f}"
-    return Finding("P13", about, words, limits[0] > 0, limits[1] < 0, len(common))
+    return Finding("P13", about, words, limits[0] > 0, limits[1] < 0, len(runs.seeds("none", "cbp")))
+
+
+def _ranks_of_cbp(runs: Runs, cell: str) -> tuple[tuple[float, float] | None, str]:
+    """Return the interval of the gain of rank over plain training, second half of the tasks, and the numbers."""
+    common = runs.seeds("none", cell)
+    values = {
+        metric: [series.second_half(runs.over(one, metric, common)) for one in (cell, "none")]
+        for metric in (RANK, ACCURACY)
+    }
+    (rank, bare), (learnt, plain) = values[RANK], values[ACCURACY]
+    words = (
+        f"effective rank {rank.mean():.1f} against {bare.mean():.1f}, difference {with_interval(rank - bare, 1)}, "
+        f"accuracy while learning {learnt.mean():.3f} against {plain.mean():.3f} ({series.counted(len(common))})"
+    )
+    return series.interval(rank - bare), words
 
 
 def _seeds(runs: Runs, cell: str) -> str:
-    return f"item {runs.name}, {series.counted(len(runs.seeds(cell)))}"
+    config = runs.item.configs("")[cell]
+    size = ", a reduced network" if runs.name in REDUCED else ""
+    return f"item {runs.name}, {series.counted(len(runs.seeds(cell)))}, {config.tasks * config.steps:,} steps{size}"
 
 
 FINDINGS: Mapping[str, Callable[[Path], Finding]] = {

@@ -14,6 +14,7 @@ from torch_experiments.report import findings, published, series, streams
 from torch_experiments.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[2] / "RESULTS.md"
+DOCS = PAGE.parent / "docs"  # figures and their captions
 VERSIONS = ("python", "torch", "numpy")
 
 INTRODUCTION = """\
@@ -24,9 +25,9 @@ says whether it is current. JL25 is the paper (arXiv 2510.00304); its numbers ar
 its figures. Metrics have the names of [NOTATION.md](NOTATION.md), and P1 to P13 are claims of
 [claims/CLAIMS.md](claims/CLAIMS.md), where their verdicts, scales and limits stand.
 
-How to read the tables: `start → end` are means over the first and last eighth of the tasks (five of 40, two of
-20, one of 15 or 10), averaged over seeds, with the least and largest seed in brackets where there are several.
-Differences come with a 95 % confidence interval over seeds (Student's t). Accuracy while learning is over the
+How to read the tables: `start → end` are means over the first and last eighth of the tasks (five of 40, at least
+one), averaged over seeds, with the least and largest seed in brackets where there are several. Square brackets are
+95 % confidence intervals of a difference over seeds (Student's t, few seeds). Accuracy while learning is over the
 classes of the task unless it says "over all outputs", as JL25's code has it. A column "JL25" counts as that code
 does. Runs on a CPU are reduced, in steps or in size: each item says how.
 """
@@ -42,43 +43,54 @@ NOT_RUN = """\
 - Remedies on Tiny ImageNet, and any tuning of their strengths.
 """
 
+STATEMENTS = """\
+Yes: the records show it, at their scale. No: they hold a counterexample in every seed, with networks of JL25's
+size. Not shown: neither, by a criterion that was fixed before most of the records. Open: records are missing.
+Nearly silent units are silent for 95 % of the samples, which JL25's code calls dead; noisy-elementwise is its
+gradient noise, relative per entry; the distance from the coset tells how far weights are from those of exact
+clones."""
+
 COMPARED = """\
 Without normalisation ours is the run as published where there is one (accuracy over all outputs, dead and
 duplicate units as the code counts them), else the corrected one. Changes below 0.02, of a rank below 2 %, count
 as none. Where only a mean over the tasks is published, the direction is that against the network without
-normalisation. Published runs have full size, five seeds and, by their code, 10,000 steps a task; the axis of their
-curves ends at 24,000, which fits neither 40 tasks of 500 steps nor 40 of 500 epochs (20,000), so that the time
-of their ends is uncertain. What is not run here is listed at the end."""
+normalisation, here the corrected one of the same seeds. Published runs have full size, five seeds and, by their
+code, 10,000 steps a task; the axis of their curves ends at 24,000, which fits neither 40 tasks of 500 steps nor
+40 of 500 epochs (20,000), so that the time of their ends is uncertain. What is not run here is listed at the
+end."""
 
 DEFECTS = """\
-The same network, trained and measured as the public code does and corrected (`--protocol`). Accuracy over all 200
-outputs can fall below the chance level of 0.2 by construction, as the loss is over the 5 of the task; the metric
-batch of the code holds one class; a head that is set to zero keeps its Adam moments. A choice changes a
-conclusion where the direction from start to end is another one (changes below 0.02, of a rank below 2 %, count as
-none); the interval tells what the seeds can."""
+Networks without normalisation, trained and measured as the public code does and corrected (`--protocol`).
+Accuracy over all 200 outputs can fall below the chance level of 0.2 by construction, as the loss is over the 5
+of the task; the metric batch of the code holds one class; a head that is set to zero keeps its Adam moments,
+which moves the rows of past classes, never those of a new task. A choice changes a conclusion where the
+direction from start to end is another one (changes below 0.02, of a rank below 2 %, count as none); the
+interval tells what the seeds can."""
 
 CLONES = """\
 Every hidden unit twice; base trained for 20 epochs, then 50 (MLP), 20 (CNN) or 10 more for base and clone;
-published: full size and data, 500 epochs. Our score is the explained variance, 0 for independent units and 1 for
-copies; JL25's has another normaliser, so only the direction is compared: at least 0.99, or less. P11 looks at the
-distance of the weights from the coset instead, which sees copies part before the score does. Losses are ratios
-over the second half of the epochs (geometric mean), ranks (Roy and Vetterli) at the end; published ratios are
-those of the ends."""
+published: full size and data, 500 epochs. Our score is the explained variance, 0 for independent units and 1
+for copies; JL25's has another normaliser, so only the direction is compared: at least 0.99, or less. P11 looks
+at the distance of the weights from the coset instead, which sees copies part before the score does. Losses are
+ratios over the second half of the epochs (geometric mean; two measurements for ViT and ResNet-18), ranks (Roy
+and Vetterli) at the end; published ratios are those of the ends. The published ViT under Adam did not train:
+its loss ends at 2.1."""
 
 TOLD: Mapping[str, str] = {
     "remedies": """\
-Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network for
-every task, which has lost nothing. Strengths are one setting each, tuned on nothing; intervals are not corrected
-for the number of remedies.""",
+Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network
+for every task, which has lost nothing; networks with a norm are set against a fresh one with that norm.
+Strengths are one setting each, tuned on nothing; intervals are not corrected for the number of remedies.""",
     "generalisation": """\
-Does a network that keeps its rank, or that generalises, learn the next task better? Then the rank is held up by a
-bonus in the loss or by layer norm, with everything else as it was: where the rank is a cause, learning follows.
-Means over the second half of the tasks.""",
+Does a network that keeps its rank, or that generalises, learn the next task better? Rank and learning both
+drift over the tasks, so that a correlation within a setting may be no more than that: the last column takes a
+line out of every run first. Then the rank is held up by a bonus in the loss, or by layer norm, which changes
+more than the rank: where the rank is a cause, learning follows. Means over the second half of the tasks.""",
     "after-escape": """\
 A network starts with every hidden unit twice: it stays so (trapped), the out-weights of its clones are split
 without changing the function, or noise parts them; scratch has the same width, narrow half of it.""",
     "streams": """\
-How far a network lags a fresh one; after a warm start with layer norm, a fresh one with layer norm.""",
+How far a network lags a fresh one, and one with layer norm a fresh one with layer norm.""",
 }
 PICTURES: Mapping[str, tuple[str, str]] = {
     "mlp": ("tiny_normalisation", "The MLP on Tiny ImageNet by norm: accuracy, dead units, rank, saturated units"),
@@ -118,14 +130,13 @@ def _statements(folder: Path) -> str:
     ]
     lines = [("claim", "statement of JL25", "shown here", "what the records say"), ("---",) * 4, *rows]
     made = "\n".join(f"| {' | '.join(row)} |" for row in lines)
-    about = "Yes and no are what the records show, at their scale; where records are missing it is open."
-    return f"## The paper's statements\n\n{about}\n\n{made}\n"
+    return f"## The paper's statements\n\n{STATEMENTS}\n\n{made}\n"
 
 
 def _said(found: findings.Finding) -> str:
     if found.shown is None:
         return "open"
-    return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "**no**")
+    return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "not shown")
 
 
 def _wanting(items: Sequence[Runs]) -> str:
@@ -150,8 +161,12 @@ def _of_item(runs: Runs) -> str:
 
 
 def _picture(name: str) -> str:
+    """Return a picture of `docs/` with its caption."""
     figure, about = PICTURES.get(name, ("", ""))
-    return figure and f"![{about}](docs/{figure}.png)"
+    if not figure:
+        return ""
+    caption = (DOCS / f"{figure}.txt").read_text(encoding="utf-8").strip()
+    return f"![{about}](docs/{figure}.png)\n\n<details><summary>Caption</summary>\n\n{caption}\n\n</details>"
 
 
 def _done(done: int, planned: int) -> str:

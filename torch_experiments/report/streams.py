@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from scipy.signal import detrend
 from scipy.stats import spearmanr
 
-from torch_experiments import campaign, e05_generalisation, e07_streams
+from torch_experiments import campaign, e04_remedies, e05_generalisation, e07_streams
 from torch_experiments.report import published, series
 from torch_experiments.report.series import (
     ACCURACY,
@@ -147,8 +148,8 @@ def _compared(arch: str, runs: Runs) -> Iterator[tuple[str, ...]]:
         place, what = f"{runs.name}: {cell}", quantity
         if curve.start is not None and curve.end is not None:
             theirs = f"{number(curve.start, digits)} → {number(curve.end, digits)}"
-            same = direction(curve.start, curve.end) == moved(values)
-            yield place, what, theirs, course(values, digits), "yes" if same else f"no: {ARROWS[moved(values)]}"
+            verdict = agreement(direction(curve.start, curve.end), moved(values))
+            yield place, what, theirs, course(values, digits), verdict
         elif curve.mean is not None and cell != NONE:
             yield place, f"{what}, mean", *_means(runs, cell, quantity, curve.mean)
 
@@ -170,7 +171,7 @@ def _means(runs: Runs, cell: str, quantity: str, mean: float) -> tuple[str, str,
     own, own_bare = (runs.over(c, metric, common).mean(axis=1) for c in (cell, NONE))
     here = f"{spread(own, digits)} (none {number(float(own_bare.mean()), digits)})"
     found = direction(float(own_bare.mean()), float(own.mean()))
-    return theirs, here, "yes" if direction(bare, mean) == found else f"no: {ARROWS[found]}"
+    return theirs, here, agreement(direction(bare, mean), found)
 
 
 def _not_run(name: str, arch: str, cell: str, quantity: str) -> tuple[str, ...]:
@@ -189,6 +190,13 @@ def direction(first: float, last: float) -> int:
     return 0 if abs(change) < STILL * scale else int(math.copysign(1, change))
 
 
+def agreement(theirs: int, ours: int) -> str:
+    """Return whether two directions agree; that nothing moves in either says little."""
+    if theirs == ours:
+        return "yes" if ours else "both as they were"
+    return f"no: {ARROWS[ours]}"
+
+
 def moved(values: Array) -> int:
     """Return the direction of the mean over seeds."""
     return direction(float(series.start(values).mean()), float(series.end(values).mean()))
@@ -197,62 +205,65 @@ def moved(values: Array) -> int:
 # ---------------------------------------------------------------------------------------- what the code changes
 
 
+COUNTS: Mapping[str, tuple[str, str, int]] = {
+    "accuracy over all 200 outputs instead of the 5 of the task": (UNMASKED, ACCURACY, 3),
+    "dead: silent at 95 % of the values instead of all": (SILENT, DEAD, 3),
+    "duplicate: uncentred cosine with an earlier unit instead of correlation with any": (LATER, DUPLICATE, 3),
+    "saturated: by gradient over activation instead of the activation's slope": (THEIR_SATURATED, SATURATED, 3),
+}  # their metric and ours, of the same run
+TRAINED: Mapping[str, tuple[str, str, int]] = {
+    "Adam's moments of the head kept when it is set to zero (accuracy over all outputs)": (UNMASKED, UNMASKED, 3),
+    "metrics on one class (effective rank)": (RANK, RANK, 1),
+    "metrics on one class (dead units)": (DEAD, DEAD, 3),
+    "all of it together (accuracy)": (UNMASKED, ACCURACY, 3),
+}  # a metric of the run as published, and one of the corrected run
+OF_DEFECTS = ("as published", "corrected", "apart at the end", "direction over the tasks")
+
+
 def defects(runs: Sequence[Runs]) -> str:
-    """Return what the public code's choices change, where a run as published and one corrected are both there."""
-    parts = {r.name: _defects_of(r) for r in runs if campaign.PUBLISHED in r.cells}
-    texts = [part for part in parts.values() if part]
-    if lost := [name for name, part in parts.items() if not part]:
-        texts.append(f"No pair of runs yet, as published and corrected, of: {', '.join(lost)}.")
-    return "\n\n".join(texts)
+    """Return what the public code's choices change: of its metrics in one run, and of training as it does."""
+    return "\n\n".join(filter(None, (_counted_otherwise(runs), _trained_otherwise(runs))))
 
 
-PAIRS: Mapping[str, tuple[tuple[str, str], tuple[str, str], int]] = {
-    "accuracy over all 200 outputs instead of the 5 of the task": ((NONE, UNMASKED), (NONE, ACCURACY), 3),
-    "Adam's moments of the head kept when it is set to zero (accuracy while learning)": (
-        (campaign.PUBLISHED, ACCURACY),
-        (NONE, ACCURACY),
-        3,
-    ),
-    "metrics on one class (effective rank)": ((campaign.PUBLISHED, RANK), (NONE, RANK), 1),
-    "metrics on one class (dead units)": ((campaign.PUBLISHED, DEAD), (NONE, DEAD), 3),
-    "dead: silent at 95 % of the values instead of all": ((NONE, SILENT), (NONE, DEAD), 3),
-    "duplicate: uncentred cosine with an earlier unit instead of correlation with any": (
-        (NONE, LATER),
-        (NONE, DUPLICATE),
-        3,
-    ),
-    "saturated: by gradient over activation instead of the activation's slope": (
-        (NONE, THEIR_SATURATED),
-        (NONE, SATURATED),
-        3,
-    ),
-    "all of it together (accuracy)": ((campaign.PUBLISHED, UNMASKED), (NONE, ACCURACY), 3),
-}
+def _counted_otherwise(runs: Sequence[Runs]) -> str:
+    rows = [
+        (
+            f"{r.name}, {series.counted(len(r.seeds(NONE)))}",
+            what,
+            *_apart(r.over(NONE, one), r.over(NONE, two), digits),
+        )
+        for r in runs
+        if _arch(r.name) and NONE in r.cells and r.seeds(NONE)
+        for what, (one, two, digits) in COUNTS.items()
+        if r.has(NONE, one) and r.has(NONE, two)
+    ]
+    return f"One run, measured both ways:\n\n{table(('item', 'choice', *OF_DEFECTS), rows)}" if rows else ""
 
 
-def _defects_of(runs: Runs) -> str:
-    if not runs.seeds(NONE, campaign.PUBLISHED):
-        return ""
-    common = runs.seeds(NONE, campaign.PUBLISHED)
-    rows = [row for what, pair in PAIRS.items() if (row := _defect(runs, what, *pair, seeds=common))]
-    head = ("choice", "as published", "corrected", "apart at the end", "direction over the tasks")
-    return f"Item `{runs.name}`, {series.counted(len(common))}:\n\n{table(head, rows)}"
+def _trained_otherwise(runs: Sequence[Runs]) -> str:
+    theirs = campaign.PUBLISHED
+    rows = []
+    for r in (r for r in runs if theirs in r.cells):
+        common = r.seeds(NONE, theirs)
+        for what, (one, two, digits) in TRAINED.items():
+            if common and r.has(theirs, one) and r.has(NONE, two):
+                found = _apart(r.over(theirs, one, common), r.over(NONE, two, common), digits)
+                rows.append((f"{r.name}, {series.counted(len(common))}", what, *found))
+    if not rows:
+        lost = ", ".join(r.name for r in runs if theirs in r.cells)
+        return f"No pair of runs yet, as published and corrected, of: {lost}."
+    return f"Two runs, trained and measured both ways:\n\n{table(('item', 'choice', *OF_DEFECTS), rows)}"
 
 
-def _defect(
-    runs: Runs, what: str, theirs: tuple[str, str], ours: tuple[str, str], digits: int, seeds: Sequence[int]
-) -> tuple[str, ...]:
-    if not (runs.has(*theirs) and runs.has(*ours)):
-        return ()
-    one, other = (runs.over(cell, metric, seeds) for cell, metric in (theirs, ours))
-    same = moved(one) == moved(other)
+def _apart(theirs: Array, ours: Array, digits: int) -> tuple[str, str, str, str]:
+    there, here = moved(theirs), moved(ours)
     verdict = (
-        f"the same: {ARROWS[moved(one)]}"
-        if same
-        else f"**changes**: {ARROWS[moved(one)]} as published, {ARROWS[moved(other)]}"
+        f"the same: {ARROWS[here]}"
+        if there == here
+        else f"**changes**: {ARROWS[there]} as published, {ARROWS[here]}"
     )
-    apart = with_interval(series.end(one) - series.end(other), digits)
-    return what, course(one, digits), course(other, digits), apart, verdict
+    apart = with_interval(series.end(theirs) - series.end(ours), digits)
+    return course(theirs, digits), course(ours, digits), apart, verdict
 
 
 # ---------------------------------------------------------------------------------------- remedies
@@ -268,7 +279,7 @@ def ranking(runs: Runs) -> str:
             cell,
             str(len(learning[cell])),
             spread(learning[cell], 3),
-            *(_difference(runs, cell, reference) for reference in (NONE, FRESH)),
+            *(_difference(runs, cell, reference) for reference in (NONE, e04_remedies.fresh_of(cell))),
             *(number(float(series.second_half(runs.over(cell, m)).mean()), d) for m, d in ((RANK, 1), (DEAD, 3))),
             number(float(series.second_half(runs.over(cell, TEST)).mean()), 3),
         )
@@ -288,8 +299,10 @@ def ranking(runs: Runs) -> str:
 
 
 def _difference(runs: Runs, cell: str, reference: str) -> str:
+    if cell == reference or reference not in runs.cells:
+        return "–"
     common = runs.seeds(cell, reference)
-    if cell == reference or not common:
+    if not common:
         return "–"
     own, other = (series.second_half(runs.over(c, ACCURACY, common)) for c in (cell, reference))
     return with_interval(own - other, 3)
@@ -326,10 +339,10 @@ def _correlations(runs: Runs, seeds: Sequence[int]) -> str:
     rank, test = (column[..., :-1] for column in columns[:2])
     lag = (columns[2] - reference)[..., 1:]
     rows = [
-        (name, *(with_interval(_by_seed(column, lag, change), 2) for change in (_as_is, _centred)))
+        (name, *(with_interval(_by_seed(column, lag, change), 2) for change in WITHIN.values()))
         for name, column in (("effective rank after a task", rank), ("test accuracy after a task", test))
     ]
-    head = ("against learning of the next task, minus a fresh network's", "over all settings", "within a setting")
+    head = ("against learning of the next task, minus a fresh network's", *WITHIN)
     about = f"Spearman's correlation, {lag[:, 0].size} points a seed, {series.counted(len(seeds))}:"
     return f"{about}\n\n{table(head, rows)}"
 
@@ -346,6 +359,13 @@ def _as_is(values: Array) -> Array:
 
 def _centred(values: Array) -> Array:
     return values - values.mean(axis=-1, keepdims=True)
+
+
+WITHIN: Mapping[str, Callable[[Array], Array]] = {
+    "over all settings": _as_is,
+    "within a setting": _centred,
+    "within a setting, without its trend over the tasks": detrend,
+}
 
 
 def _arm(runs: Runs, name: str, noise: float) -> tuple[str, ...]:
@@ -376,10 +396,9 @@ def after_escape(runs: Runs) -> str:
         return found
     split, trapped, scratch = (runs.over(c, TEST, runs.seeds(*arms))[:, -1] for c in arms)
     gained, lacking = split - trapped, scratch - trapped
-    share = gained.mean() / lacking.mean() if lacking.mean() else math.nan
     return (
         f"{found}\n\nOf the test accuracy that trapped lacks against scratch, {with_interval(lacking, 3)}, the "
-        f"split makes good {with_interval(gained, 3)}: {share:.0%}."
+        f"split makes good {with_interval(gained, 3)}."
     )
 
 
@@ -397,8 +416,7 @@ def streams(runs: Runs) -> str:
 
 def _lag(runs: Runs, stream: str, arm: str) -> tuple[str, ...]:
     warm = stream == e07_streams.WARM
-    reference = e07_streams.FRESH_NORM if warm and arm == "layer norm" else FRESH
-    cells = [e07_streams.label(stream, name) for name in (arm, reference)]
+    cells = [e07_streams.label(stream, name) for name in (arm, e07_streams.fresh_of(arm))]
     common = runs.seeds(*cells)
     if not common:
         return ()
