@@ -1,11 +1,10 @@
 """The README keeps its word: its code runs and its tables are current."""
 
-import dataclasses
 import re
 from pathlib import Path
 
 from torch_experiments import campaign, e02_symptoms, optimizer_table, records, training
-from torch_experiments.report import published
+from torch_experiments.report import findings, series
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -37,38 +36,48 @@ def test_the_optimizer_table_has_every_rule_and_the_verdicts_of_theory():
     assert signs["SGD, gradient noise"] == ["✗"] * 4
 
 
-def record_of_the_readme():
-    """Return the plain MLP of seed 0: of item mlp, else the older one, with the same numbers and fewer metrics."""
-    config = campaign.item("mlp").configs("")["none"]
-    older = dataclasses.replace(config, trapped=False)
-    places = ((c, campaign.RESULTS / folder) for c, folder in ((config, "mlp"), (older, "e02")))
-    found = (records.find(folder, training.identity(c, 0, campaign.TINY_IMAGENET)) for c, folder in places)
-    record = next((record for record in found if record is not None), None)
-    assert record is not None, "the run that the README tells of is gone"
-    return record
+def told(text):
+    assert text in " ".join(README.split())
 
 
-def test_the_numbers_of_the_run_on_tiny_imagenet_are_those_of_its_record():
-    rows = record_of_the_readme().table.to_pylist()
-    last = [r for r in rows if r["layer"] == 0 and r["step"] == 500]
+def test_the_numbers_of_the_runs_on_tiny_imagenet_are_those_of_their_records():
+    short, medium = series.runs("mlp"), series.runs("mlp-medium")
+    accuracy, rank = short.over("none", series.ACCURACY), short.over("none", series.RANK)
+    told(f"three seeds: {findings.ends(accuracy).replace('→', 'to')}), nor does its rank ({between(rank, 0)})")
+    behind = -findings.change(accuracy - short.over("layer, affine", series.ACCURACY))
+    low, high = series.interval(behind)
+    told(f"on the same tasks, by {behind.mean():.3f} [{low:.3f}, {high:.3f}]")
+    accuracy, normed = (medium.over(cell, series.ACCURACY) for cell in ("none", "layer, affine"))
+    highest = findings._highest(accuracy).split(",")[0].removeprefix(" (highest ")
+    ends = f"{series.end(accuracy)[0]:.2f}", f"{series.end(normed)[0]:.2f}"
+    told(f"rises to {highest} and falls to {ends[0]}, while with layer norm the same tasks end at {ends[1]}")
+    dead, rank = medium.over("none", series.DEAD), medium.over("none", series.RANK)
+    told(f"dead units go from {between(100 * dead, 0)} %, effective rank from {between(rank, 0)}.")
 
-    def ends(metric):
-        found = [r["value"] for r in last if r["metric"] == metric]
-        assert len(found) == 40
-        return found[0], found[-1]
 
-    told = "accuracy while learning goes from {:.2f} to {:.2f}, ".format(*ends("online_accuracy"))
-    told += "effective rank from {:.0f} to {:.0f}, ".format(*ends("roy_vetterli_rank_raw"))
-    told += "dead units from {:.0f} to {:.0f} %. ".format(*(100 * value for value in ends("dead_fraction")))
-    told += f"JL25's figure 3.1 starts at {published.streams()['mlp', 'none', 'accuracy'].start:.2f}"
-    assert told in " ".join(README.split())
+def between(values, digits):
+    return findings.ends(values, digits).replace("→", "to")
 
 
-def test_the_command_in_the_readme_would_find_that_record():
+def test_what_is_said_of_remedies_is_what_the_records_show():
+    runs = series.runs("remedies")
+    learnt = {cell: series.second_half(runs.over(cell, series.ACCURACY)) for cell in runs.cells}
+    low, high = series.interval(learnt["parseval"] - learnt["fresh"])
+    assert 0 < low < high < 0.05, "a little better"
+    low, high = series.interval(learnt["spectral"] - learnt["fresh"])
+    assert low < 0 < high, "as well"
+    assert series.interval(learnt["batch-norm"] - learnt["none"])[0] > 0.1, "far above"
+    lost = learnt["fresh, batch-norm"] - learnt["batch-norm"]
+    low, high = series.interval(lost)
+    told(f"still {lost.mean():.3f} [{low:.3f}, {high:.3f}] below a fresh network with batch norm")
+    low, high = series.interval(learnt["noise"] - learnt["none"])
+    assert low < -0.1 < 0.1 < high, "nothing can be told"
+
+
+def test_the_command_in_the_readme_finds_a_committed_record():
     config = e02_symptoms.configs("text", "mlp", "tiny-imagenet-200.zip")["none"]
-    found = training.identity(config, 0, campaign.TINY_IMAGENET)
-    assert found == found | record_of_the_readme().config
-    assert found == training.identity(campaign.item("mlp").configs("")["none"], 0, campaign.TINY_IMAGENET)
+    about = training.identity(config, 0, campaign.TINY_IMAGENET)
+    assert records.find(campaign.RESULTS / "mlp", about) is not None
     assert "--arch mlp --profile text --data FOLDER --seeds 0 --resume --out results/mlp" in README
 
 
