@@ -233,7 +233,10 @@ def test_symptoms_of_runs_that_keep_their_accuracy_are_told(made):
 @pytest.mark.control("P7")
 def test_a_norm_whose_rank_falls_holds_no_rank(made):
     good = dict.fromkeys(findings.NORMS, KEPT)
-    assert findings.of("P7", made("mlp", {"none": LOST} | good)).shown
+    found = findings.of("P7", made("mlp", {"none": LOST} | good))
+    assert found.shown
+    assert "holds too" not in found.words
+    assert "none 50 → 50, which holds too" in findings.of("P7", made("mlp", {"none": KEPT} | good)).words
     assert not findings.of("P7", made("mlp", good | {"none": LOST, "layer": LOST | {RANK: (50.0, 30.0)}})).shown
     assert not findings.of("P7", made("mlp", good | {"none": KEPT | {RANK: (50.0, 60.0)}})).shown
 

@@ -251,7 +251,9 @@ def _held(
         if missing := _missing(name, folder, ("none", *cells), (RANK,)):
             return Finding(claim, about, missing)
         runs = series.runs(name, folder)
-        texts.append(f"{name}: none {ends(runs.over('none', RANK), 0)}")
+        plain = runs.over("none", RANK)
+        also = share is not None and bool((series.end(plain) >= share * series.start(plain)).all())
+        texts.append(f"{name}: none {ends(plain, 0)}{', which holds too' if also else ''}")
         for cell in cells:
             common = runs.seeds("none", cell)
             own, bare = runs.over(cell, RANK, common), runs.over("none", RANK, common)
