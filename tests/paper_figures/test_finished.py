@@ -1,6 +1,7 @@
 """Figures of finished runs: what they do with a part of the runs or none, and what they compute from them."""
 
 import math
+import re
 import sys
 from types import SimpleNamespace
 
@@ -9,13 +10,16 @@ import pyarrow as pa
 import pytest
 
 from paper_figures import (
+    after_escape,
     cifar_cloning,
     early_warning,
     finished,
     free_fraction,
+    generalisation,
     layers_over_time,
     registry,
     remedy_ranking,
+    streams,
     style,
     tiny_bars,
     tiny_normalisation,
@@ -27,7 +31,8 @@ from tests.paper_figures.finished_cases import CASES, mlp, small_cifar, small_re
 from torch_experiments import campaign
 from torch_experiments.report import published
 
-OF_RECORDS = [name for name in CASES if name != "early_warning"]
+OF_RECORDS = [registry.load(name) for name in CASES if name != "early_warning"]
+OF_COMPLETE_RECORDS = (generalisation, after_escape, streams)
 OF_MLP = (tiny_normalisation, tiny_bars, layers_over_time, free_fraction)
 
 
@@ -36,10 +41,22 @@ def no_records(monkeypatch, tmp_path):
     monkeypatch.setattr(campaign, "RESULTS", tmp_path)
 
 
-@pytest.mark.parametrize("name", OF_RECORDS)
-def test_without_records_a_figure_says_what_is_missing(name, no_records, tmp_path):
+@pytest.mark.parametrize("figure", [*OF_RECORDS, *OF_COMPLETE_RECORDS], ids=lambda figure: figure.NAME)
+def test_without_records_a_figure_says_what_is_missing(figure, no_records, tmp_path):
     with pytest.raises(Missing, match="no finished run"):
-        CASES[name][0].compute("quick", tmp_path)
+        figure.compute("quick", tmp_path)
+
+
+@pytest.mark.parametrize("figure", OF_COMPLETE_RECORDS, ids=lambda figure: figure.NAME)
+def test_a_figure_of_all_runs_is_left_out_when_one_lacks(figure, monkeypatch):
+    item = campaign.item(figure.ITEM)
+    runs = dict.fromkeys(item.configs(""), item.seeds)
+    monkeypatch.setattr(campaign, "found", lambda name, folder: campaign.Found(table(runs, 1), {}))
+    assert len(figure.compute("quick"))
+    cell, *_ = runs
+    runs[cell] = item.seeds[1:]
+    with pytest.raises(Missing, match=re.escape(f"not finished: {cell} (seed 0)")):
+        figure.compute("quick")
 
 
 def test_a_figure_without_records_is_skipped_and_no_failure(no_records, tmp_path, capsys):
@@ -141,6 +158,13 @@ def test_an_interval_is_students():
     assert mean == 2
     assert half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert finished.interval(np.array([5.0])) == (5.0, 0.0)
+
+
+def test_a_sign_is_told_where_the_interval_leaves_zero_out():
+    above, about = np.array([1.0, 2.0, 3.0, 4.0]), np.array([-1.0, 2.0, 3.0])
+    assert [finished.sign(values) for values in (above, -above, about, above[:1])] == [1, -1, 0, 0]
+    assert finished.told(above, 1) == "+2.5 [0.4, 4.6]"
+    assert finished.told(about, 1) == "+1.3 [−3.8, 6.5], not told from none"
 
 
 BAND = [3.0, 5.0, 4.0, 4.0, 3.5]
