@@ -24,9 +24,10 @@ Tables = Mapping[str, pa.Table]
 
 ACCURACY, DEAD, RANK, DUPLICATE = tasks.PANELS
 UNMASKED, SATURATED, FREE = "online_accuracy_unmasked", "jl25_saturated_fraction", "free_fraction"
+SILENT = "nearly_silent_fraction"
 COUNTED: Mapping[str, str] = {  # what JL25's code measures under the same name
     ACCURACY: UNMASKED,
-    DEAD: "nearly_silent_fraction",
+    DEAD: SILENT,
     DUPLICATE: "later_duplicate_fraction",
 }
 

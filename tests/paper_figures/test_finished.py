@@ -27,7 +27,7 @@ from paper_figures import (
 )
 from paper_figures.normalisation import LINES
 from paper_figures.results import Missing
-from tests.paper_figures.finished_cases import CASES, mlp, small_cifar, small_remedies, small_symptoms, table
+from tests.paper_figures.finished_cases import CASES, mlp, put, small_cifar, small_remedies, small_symptoms, table
 from torch_experiments import campaign
 from torch_experiments.report import published
 
@@ -260,8 +260,40 @@ def test_both_ways_of_measuring_are_drawn():
     assert dashed == [2, 2, 1, 2, *[1, 1, 0, 1] * 2]
 
 
-def test_published_bars_have_what_is_counted_as_published_beside_them():
+def test_published_ends_are_filled_where_the_network_is_the_same():
+    with style.context():
+        axes = tiny_symptoms.draw(small_symptoms(None)).axes
+    faces = [[line.get_markerfacecolor() for line in axis.lines if line.get_marker() == "<"] for axis in axes]
+    assert faces[:4] == [[style.BLACK] * 2] * 3 + [[]]
+    assert faces[4:] == [["white"]] * 8
+
+
+def test_a_panel_without_dead_units_says_so():
+    data = {"vit": put(0.0, metric=finished.DEAD)(put(0.0, metric=finished.SILENT)(table({"none": (0,)})))}
+    with style.context():
+        _, dead, *others = tiny_symptoms.draw(data).axes
+    assert [text.get_text() for text in dead.texts] == ["none in any task"]
+    assert dead.get_ylim() == (0, 1)
+    assert not any(axis.texts for axis in others)
+
+
+def test_directions_are_those_of_the_results_page():
+    data = {"mlp": table({"none": (0, 1)})}
+    assert tiny_symptoms._taken("mlp", data["mlp"]) == [finished.ACCURACY, finished.DEAD, finished.RANK]
+    still = put(0.5, metric=finished.UNMASKED)(data["mlp"])
+    assert tiny_symptoms._taken("mlp", still) == [finished.DEAD, finished.RANK]
+
+
+def test_settings_that_hardly_differ_are_no_agreement():
+    data = mlp()
+    assert tiny_bars.agreement(data, finished.ACCURACY) == (4, 5)  # dropout is published lower, and is higher here
+    assert tiny_bars.agreement(put(0.5, metric=finished.UNMASKED)(data), finished.ACCURACY) == (0, 5)
+    apart = pa.concat_tables([table({"none": (0,)}), table({"batch": (0,), "layer": (1,)})])
+    assert tiny_bars.agreement(apart, finished.ACCURACY) == (1, 1)
+
+
+def test_every_bar_is_drawn():
     with style.context():
         axes = tiny_bars.draw(mlp()).axes
-    points = [len([line for line in axis.lines if line.get_marker() == "o"]) for axis in axes]
-    assert points == [6, 6, 0, 6, 0]
+    assert [len(axis.patches) // 6 for axis in axes] == [3, 3, 2, 3, 1]
+    assert [axis.get_xlabel() for axis in axes] == [""] * 4 + ["(not published)"]
