@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.figure import Figure
 
 from paper_figures import (
     after_escape,
@@ -213,6 +214,18 @@ def test_leads_are_tasks_after_the_fall_of_accuracy():
     assert [(lead.metric, lead.after) for lead in found] == [("weight_norm", None), ("roy_vetterli_rank_raw", -3)]
     assert early_warning.always_before(found) == ["roy_vetterli_rank_raw"]
     assert early_warning.median(found, "weight_norm") is None
+    assert early_warning.moves(found, "weight_norm") == (0, 1)
+    assert early_warning.moves(found, "roy_vetterli_rank_raw") == (1, 1)
+    assert "effective rank -3 (1 of 1)" in early_warning.caption(data)
+
+
+@pytest.mark.parametrize(("rest", "bars"), [([1.0], 1), ([1.0, 2.0], 0)], ids=str)
+def test_a_median_is_drawn_where_more_than_half_move(rest, bars):
+    found = [early_warning.Lead(early_warning.DIGITS, 0, "weight_norm", -2)]
+    found += [early_warning.Lead(early_warning.DIGITS, k, "weight_norm", None) for k in range(1, len(rest))]
+    axis = Figure().subplots()
+    early_warning._draw_row(axis, found, 0)
+    assert [line.get_label() for line in axis.lines].count("median") == bars
 
 
 def test_alarms_are_false_where_accuracy_stays():
@@ -229,6 +242,16 @@ def test_free_parameters_are_those_between_living_units():
     assert whole == 1
     lost = 12_288 * 128 + 128 + 128 * 128  # into the first layer, its biases, and out of it
     assert headless == pytest.approx(1 - lost / (12_288 * 128 + 128 + 4 * (128 * 128 + 128) + 128 * 200 + 200))
+
+
+def test_lines_on_zero_share_an_entry_of_the_legend():
+    with style.context():
+        (legend,) = free_fraction.draw(mlp()).legends
+    entries = [text.get_text() for text in legend.get_texts()]
+    assert free_fraction.near_zero(mlp()) == ["batch"]
+    assert "batch" not in entries
+    assert entries[-1] == "1 settings, near zero"
+    assert "Grey lines, near zero: batch, where" in free_fraction.caption(mlp())
 
 
 def test_layers_are_means_over_seeds():
