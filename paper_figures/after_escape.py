@@ -11,16 +11,16 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures import captions, style, tasks
+from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from paper_figures.tasks import Array
-from torch_experiments import e06_escape, experiments
+from torch_experiments import campaign
 from torch_experiments.experiments import over_tasks
 
 NAME = "after_escape"
 TITLE = "escaping, and then? loss and test accuracy after an escape, against training from scratch"
-SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e06_escape.SEEDS["quick"], "full": experiments.SEEDS}
+ITEM = "after-escape"
 LINES: Mapping[str, Mapping[str, Any]] = {
     "narrow": {"color": style.GREY, "linestyle": "--"},
     "trapped": {"color": style.VERMILION},
@@ -28,62 +28,55 @@ LINES: Mapping[str, Mapping[str, Any]] = {
     "noise": {"color": style.ORANGE},
     "scratch": {"color": style.BLACK},
 }
-ESCAPES = ("split", "noise")
+ESCAPES, REFERENCES = ("split", "noise"), ("trapped", "scratch")
 LOSS, TEST, RANK = "train_loss", "test_accuracy", "roy_vetterli_rank_raw"
 PANELS: Mapping[str, str] = {LOSS: "training loss", TEST: "test error", RANK: "effective rank"}
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
-    """Return the measurements of experiment 6; finished runs are read from `results`."""
-    return experiments.computed(e06_escape.configs("quick"), SEEDS[profile], results, stack=True)
+    """Return the finished runs."""
+    return finished.complete(ITEM)
 
 
 def caption(data: pa.Table) -> str:
     """Return the caption."""
-    steps = e06_escape.configs("quick")["split"].steps
+    steps = campaign.item(ITEM).configs("")["split"].steps
     introduction = (
         "A multilayer perceptron that starts on a cloned manifold (every hidden unit twice) learns the digits with "
         "Adam and stays there (trapped); or the out-weights of its clones are split after the first stretch of "
         f"{steps} steps (dotted), which keeps its function; or noise of 0.1 times the gradient's norm acts all "
         "along. Scratch: a network of the same width, initialised as usual; narrow: the network that was cloned. "
-        f"Loss on 500 training images, error on 250 others. {tasks.lines(data)}"
+        f"Loss on 500 training images, error on 250 others. {tasks.lines(data)} Brackets: 95 % t-intervals over "
+        "seeds, paired by seed."
     )
     return captions.join(introduction, statements(data))
 
 
 def statements(data: pa.Table) -> list[Statement]:
-    """Return what the caption claims; the least favourable seed counts."""
-    loss, test = ({cell: last(data, cell, metric) for cell in LINES} for metric in (LOSS, TEST))
-    later = over_tasks(data, "scratch", LOSS)[:, -2]
+    """Return what the caption claims of the end of training."""
+    loss, test, rank = ({cell: last(data, cell, metric) for cell in LINES} for metric in PANELS)
+    below, beside = ({cell: np.log(loss[cell] / loss[other]) for cell in ESCAPES} for other in REFERENCES)
+    higher, lower = ({cell: rank[cell] - rank[other] for cell in ESCAPES} for other in REFERENCES)
+    gained = {cell: test[cell] - test["trapped"] for cell in (*ESCAPES, "scratch")}
     return [
         Statement(
-            f"In every seed both escapes end with less loss than the trapped clone: {_means(loss, ESCAPES)} "
-            f"against {loss['trapped'].mean():.2g}.",
-            all(bool((loss[cell] < loss["trapped"]).all()) for cell in ESCAPES),
+            f"Both escapes end with less loss than the trapped clone, {_ratios(below)} times it (geometric means).",
+            _all_have(below, -1),
         ),
         Statement(
-            f"On average they do not reach the network from scratch, {loss['scratch'].mean():.2g} after as many "
-            f"steps, {later.mean():.2g} after as many as the split one had since its escape.",
-            all(float(loss[cell].mean()) > float(later.mean()) for cell in ESCAPES),
+            f"Against the network from scratch it is {_ratios(beside)} times as much: neither can be told from it.",
+            _all_have(beside, 0),
         ),
         Statement(
-            f"Test accuracy, mean: trapped {test['trapped'].mean():.3f}, {_means(test, ESCAPES, 3)}, scratch "
-            f"{test['scratch'].mean():.3f}; the split one makes good "
-            f"{recovered(test):.0%} of the difference.",
-            recovered(test) > 0.5,
+            f"Their effective ranks are above that of the trapped clone, by {_differences(higher, 1)}, and below "
+            f"that of the network from scratch, {_differences(lower, 1)}.",
+            _all_have(higher, 1) and _all_have(lower, -1),
         ),
         Statement(
-            f"The narrow network ends with a loss of {loss['narrow'].mean():.2g}, the trapped clone at twice the "
-            "width still above all that escaped.",
-            float(loss["trapped"].mean()) > max(float(loss[cell].mean()) for cell in ESCAPES),
+            f"Test accuracy, minus that of the trapped clone: {_differences(gained, 3)}.",
+            finished.sign(gained["scratch"]) == 1,
         ),
     ]
-
-
-def recovered(test: Mapping[str, Array]) -> float:
-    """Return the share of the difference between trapped and scratch that the split network makes good."""
-    means = {cell: float(values.mean()) for cell, values in test.items()}
-    return (means["split"] - means["trapped"]) / (means["scratch"] - means["trapped"])
 
 
 def last(data: pa.Table, cell: str, metric: str) -> Array:
@@ -91,9 +84,20 @@ def last(data: pa.Table, cell: str, metric: str) -> Array:
     return over_tasks(data, cell, metric)[:, -1]
 
 
-def _means(values: Mapping[str, Array], chosen: tuple[str, ...], digits: int = 2) -> str:
-    shown = ".3f" if digits == 3 else ".2g"
-    return ", ".join(f"{cell} {values[cell].mean():{shown}}" for cell in chosen)
+def _all_have(found: Mapping[str, Array], sign: int) -> bool:
+    return all(finished.sign(values) == sign for values in found.values())
+
+
+def _differences(found: Mapping[str, Array], digits: int) -> str:
+    return "; ".join(f"{finished.told(values, digits)} ({cell})" for cell, values in found.items())
+
+
+def _ratios(logarithms: Mapping[str, Array]) -> str:
+    return " and ".join(f"{_ratio(*finished.interval(values))} ({cell})" for cell, values in logarithms.items())
+
+
+def _ratio(mean: float, half: float) -> str:
+    return f"{np.exp(mean):.2f} [{np.exp(mean - half):.2f}, {np.exp(mean + half):.2f}]"
 
 
 def draw(data: pa.Table) -> Figure:

@@ -61,10 +61,10 @@ def caption(data: pa.Table) -> str:
     introduction = (
         f"{campaign.CLONING.about[0].upper()}{campaign.CLONING.about[1:]}: every hidden unit twice, trained on "
         "under four regimes (JL25 figure 2.1). Top: explained-variance score of cloning of the activations, mean "
-        "over layers, 1 for exact copies and 0 for independent units. Triangles: where the published scores end "
-        "after 500 epochs, by a formula of theirs that gives more to independent units. Bottom: training loss of "
-        f"clone (solid) and base (dashed) under the same regime. Means and ranges over seeds (runs: {archs})."
-        f"{finished.gaps(_absent(data))}"
+        "over layers, 1 for exact copies and 0 for independent units. Bottom: training loss of clone (solid) and "
+        "base (dashed) under the same regime. Dots: epochs that were measured, "
+        f"{_epochs(data)}; lines between them only join them. Means and ranges over seeds "
+        f"(runs: {archs}).{finished.gaps(_absent(data))}"
     )
     return captions.join(introduction, statements(data))
 
@@ -98,8 +98,9 @@ def statements(data: pa.Table) -> list[Statement]:
             max(kept, default=0.0) <= ROUNDING,
         ),
         Statement(
-            f"Under noise and dropout they part; the score ends at {_listed(left)} (published, by their formula: "
-            f"{_listed({key: published.cloning()[key].score for key in left})}).",
+            f"Under noise and dropout they part; the score ends at {_listed(left)}. Published after 500 epochs are "
+            f"{_listed({key: published.cloning()[key].score for key in left})}, by a formula of theirs that gives "
+            "more to independent units, so that it is not drawn: only whether copies part can be compared.",
             all(1 - value > 1e3 * ROUNDING for value in left.values()),
         ),
         Statement(
@@ -146,11 +147,17 @@ def _published_losses() -> str:
 
 
 def _listed(values: Mapping[tuple[str, str], float]) -> str:
-    return ", ".join(f"{value:.3f} ({ARCHS[a]}, {REGIMES[r].name})" for (a, r), value in values.items())
+    return ", ".join(f"{value:.4f} ({ARCHS[a]}, {REGIMES[r].name})" for (a, r), value in values.items())
 
 
 def _seeds(data: pa.Table, arch: str) -> int:
     return len(finished.where(data, {"arch": arch})["seed"].unique())
+
+
+def _epochs(data: pa.Table) -> str:
+    """Return how many epochs were measured, for every architecture."""
+    counts = {arch: finished.where(data, {"arch": arch})["epoch"].unique() for arch in archs_of(data)}
+    return finished.listed(f"{len(epochs)} ({ARCHS[arch]})" for arch, epochs in counts.items())
 
 
 def _absent(data: pa.Table) -> list[str]:
@@ -184,21 +191,19 @@ def draw(data: pa.Table) -> Figure:
 def _draw_regime(column: Any, data: pa.Table, arch: str, regime: str) -> None:
     look = REGIMES[regime]
     _plot(column[0], band(data, arch, regime, "clone", SCORE), look, "-")
-    if ends := published.cloning().get((arch, regime)):
-        tasks.mark(column[0], ends.score, look.colour)
     for network, line in (("clone", "-"), ("base", "--")):
         _plot(column[1], band(data, arch, regime, network, LOSS), look._replace(width=1.0), line)
 
 
 def _plot(axis: Axes, quantity: Band, look: Look, line: str) -> None:
     epochs, values = quantity
-    axis.plot(epochs, values.mean(axis=0), line, color=look.colour, linewidth=look.width)
+    axis.plot(epochs, values.mean(axis=0), f"{line}o", color=look.colour, linewidth=look.width, markersize=1.8)
     axis.fill_between(epochs, *tasks.bounds(values), color=look.colour, alpha=0.18, linewidth=0)
 
 
 def _label(column: Any, arch: str) -> None:
     column[0].set_title(ARCHS[arch])
-    column[0].set_ylim(0.4, 1.03)
+    column[0].set_ylim(0.75, 1.02)
     low, high = column[1].get_ylim()
     if high > 10 * max(low, 1e-12) or low <= 0:
         column[1].set_yscale("log")
@@ -211,6 +216,6 @@ def _explain(figure: Figure) -> None:
     handles += [
         Line2D([], [], color=style.GREY, label="clone"),
         Line2D([], [], color=style.GREY, linestyle="--", label="base"),
-        Line2D([], [], color=style.GREY, linestyle="", marker="<", markersize=3.2, label="published end"),
+        Line2D([], [], color=style.GREY, linestyle="", marker="o", markersize=1.8, label="measured"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=7, columnspacing=1.2)

@@ -32,6 +32,7 @@ ITEMS: Mapping[str, str] = {
     "mlp-medium": "Tiny ImageNet, 2,000 steps",
     "mlp-paper": "Tiny ImageNet, 10,000 steps",
 }
+COLUMNS, HEADING = (1.07, 1.2), -0.75  # of the counts beside the rows
 STREAMS = (DIGITS, *ITEMS.values())
 COLOURS = dict(zip(STREAMS, (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION, style.PURPLE), strict=True))
 MARKERS = dict(zip(STREAMS, "os^Dv", strict=True))
@@ -107,7 +108,7 @@ def leads(data: Tables) -> list[Lead]:
 
 
 class Alarms(NamedTuple):
-    """In how many of the seeds whose accuracy does not fall a diagnostic moves all the same."""
+    """In how many of so many seeds a diagnostic moves."""
 
     moved: int
     of: int
@@ -138,8 +139,10 @@ def caption(data: Tables) -> str:
         f"A quantity leaves for good at the first task from which on it lies on one side of its band, the range of "
         f"the first {FIRST} tasks, to the end, for {STAY} tasks or more. Points: that task of a diagnostic minus "
         "that of the accuracy while learning, for every seed in which accuracy leaves downwards; left of zero the "
-        "diagnostic moves first. Bars: medians. At the right: in how many of these seeds it moves, and in how many "
-        f"of those in which accuracy does not fall (false alarms). Plain multilayer perceptrons.{lacking}"
+        "diagnostic moves first. Bars: medians, where it moves in more than half of these seeds. At the right: in "
+        "how many of the seeds in which accuracy falls it moves, and in how many of those in which accuracy does "
+        "not fall, which are false alarms. Plain multilayer perceptrons; random labels: the runs of the figure on "
+        f"symptoms, the others: records.{lacking}"
     )
     return captions.join(introduction, statements(data))
 
@@ -151,13 +154,15 @@ def statements(data: Tables) -> list[Statement]:
         f"{stream} {len(which)} of {len(finished.seeds(data[stream], CELL))}" for stream, which in seeds.items()
     ]
     medians = sorted((m, metric) for metric in _shown(found) if (m := median(found, metric)) is not None)
-    listed = ", ".join(f"{DIAGNOSTICS[metric]} {value:+g}" for value, metric in medians)
+    listed = ", ".join(f"{DIAGNOSTICS[metric]} {value:+g} ({_share(found, metric)})" for value, metric in medians)
     return [
         Statement(
             f"Accuracy falls for good in these seeds: {finished.listed(counts)}; under random labels in all.",
             len(seeds[DIGITS]) == len(finished.seeds(data[DIGITS], CELL)),
         ),
-        Statement(f"Medians in tasks, where a diagnostic moves: {listed}.", bool(medians)),
+        Statement(
+            f"Medians in tasks, over those of these seeds in which a diagnostic moves: {listed}.", bool(medians)
+        ),
         Statement(_first(found), _consistent(found, data)),
         *_alarms(data, found),
     ]
@@ -167,6 +172,16 @@ def median(found: list[Lead], metric: str) -> float | None:
     """Return the median of a diagnostic's tasks after the accuracy's, None if it never moves."""
     values = [w.after for w in found if w.metric == metric and w.after is not None]
     return float(np.median(values)) if values else None
+
+
+def moves(found: list[Lead], metric: str) -> Alarms:
+    """Return in how many of the seeds whose accuracy falls a diagnostic moves."""
+    own = [lead.after is not None for lead in found if lead.metric == metric]
+    return Alarms(sum(own), len(own))
+
+
+def _share(found: list[Lead], metric: str) -> str:
+    return "{} of {}".format(*moves(found, metric))
 
 
 def always_before(found: list[Lead]) -> list[str]:
@@ -215,18 +230,21 @@ def draw(data: Tables) -> Figure:
     """Return a row a diagnostic."""
     found = leads(data)
     metrics = _shown(found)
-    figure = Figure(figsize=(style.WIDTH, 1.0 + 0.24 * len(metrics)))
+    figure = Figure(figsize=(style.WIDTH, 1.2 + 0.24 * len(metrics)))
     axis = figure.subplots()
     for row, metric in enumerate(metrics):
         _draw_row(axis, [lead for lead in found if lead.metric == metric], row)
-        _count(axis, found, false_alarms(data, metric), metric, row)
+        for place, alarms in zip(COLUMNS, (moves(found, metric), false_alarms(data, metric)), strict=True):
+            _write(axis, place, row, f"{alarms.moved}/{alarms.of}" if alarms.of else "–")
+    for place, title in zip((*COLUMNS, sum(COLUMNS) / 2), ("falls", "stays", "moves where\naccuracy"), strict=True):
+        _write(axis, place, HEADING - 0.7 * ("\n" in title), title)
     axis.axvline(0, color=style.GREY, linewidth=0.8, zorder=0)
     axis.set_yticks(range(len(metrics)), [DIAGNOSTICS[metric] for metric in metrics])
     axis.set_ylim(len(metrics) - 0.5, -0.5)
     axis.set_xlabel("tasks after accuracy falls")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.margins(x=0.06)
-    figure.legend(handles=_handles(axis), loc="outside lower center", ncols=2)
+    figure.legend(handles=_handles(axis), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -235,20 +253,16 @@ def _draw_row(axis: Axes, found: list[Lead], row: int) -> None:
     offsets = np.linspace(-0.25, 0.25, len(moved)) if len(moved) > 1 else np.zeros(len(moved))
     for (stream, after), offset in zip(moved, offsets, strict=True):
         axis.plot(after, row + offset, MARKERS[stream], color=COLOURS[stream], markersize=3, label=stream)
-    if (middle := median(found, found[0].metric)) is not None:
-        axis.plot([middle, middle], [row - 0.35, row + 0.35], color=style.BLACK, linewidth=1.2, zorder=1)
+    middle = median(found, found[0].metric)
+    if middle is not None and 2 * len(moved) > len(found):
+        axis.plot(
+            [middle] * 2, [row - 0.35, row + 0.35], color=style.BLACK, linewidth=1.2, zorder=1, label="median"
+        )
 
 
-def _count(axis: Axes, found: list[Lead], false: Alarms, metric: str, row: int) -> None:
-    """Write beside the row how often the diagnostic moves, rightly and falsely."""
-    own = [lead for lead in found if lead.metric == metric]
-    moved = sum(lead.after is not None for lead in own)
-    columns = (("moves", f"{moved}/{len(own)}"), ("false", f"{false.moved}/{false.of}" if false.of else "–"))
-    for place, (title, text) in zip((1.07, 1.2), columns, strict=True):
-        for height, shown in ((row, text), (-0.75, title))[: 1 + (row == 0)]:
-            axis.text(
-                place, height, shown, transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=6
-            )
+def _write(axis: Axes, place: float, height: float, text: str) -> None:
+    """Write at the right of the axis."""
+    axis.text(place, height, text, transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=6)
 
 
 def _handles(axis: Axes) -> list[Any]:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy import stats
 
 from paper_figures import tasks
 from paper_figures.captions import Statement
@@ -17,18 +16,20 @@ from paper_figures.results import Missing
 from torch_experiments import campaign
 from torch_experiments.experiments import over_tasks
 from torch_experiments.measures import WHOLE
+from torch_experiments.report import series
+from torch_experiments.report.streams import with_interval
 
 Array = np.ndarray[Any, Any]
 Tables = Mapping[str, pa.Table]
 
 ACCURACY, DEAD, RANK, DUPLICATE = tasks.PANELS
 UNMASKED, SATURATED, FREE = "online_accuracy_unmasked", "jl25_saturated_fraction", "free_fraction"
+SILENT = "nearly_silent_fraction"
 COUNTED: Mapping[str, str] = {  # what JL25's code measures under the same name
     ACCURACY: UNMASKED,
-    DEAD: "nearly_silent_fraction",
+    DEAD: SILENT,
     DUPLICATE: "later_duplicate_fraction",
 }
-CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
@@ -48,6 +49,18 @@ def runs(name: str) -> pa.Table:
     if found is None:
         raise Missing(f"there is no finished run of {name!r} below {campaign.RESULTS / name}")
     return found.table
+
+
+def complete(name: str) -> pa.Table:
+    """Return the runs of an item all of which are finished.
+
+    Raises:
+        Missing: Some are not.
+    """
+    table = runs(name)
+    if lacking := absent(name, table, campaign.item(name).configs("")):
+        raise Missing(f"of {name!r} these runs are not finished: {'; '.join(lacking)}")
+    return table
 
 
 def several(names: Iterable[str]) -> dict[str, pa.Table]:
@@ -146,10 +159,19 @@ def lines(table: pa.Table, shown: Iterable[str]) -> str:
 
 def interval(values: Array) -> Interval:
     """Return mean and half width of the 95 % t-interval of values, one a seed."""
-    if len(values) < 2:
-        return Interval(float(values.mean()), 0.0)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    return Interval(float(values.mean()), quantile * float(values.std(ddof=1)) / math.sqrt(len(values)))
+    low, high = series.interval(values) or (0.0, 0.0)
+    return Interval(float(values.mean()), (high - low) / 2)
+
+
+def sign(values: Array) -> int:
+    """Return 1 or −1 where the interval of values, one a seed, lies on that side of zero, else 0."""
+    found = interval(values)
+    return int(len(values) > 1) * (int(found.mean > found.half) - int(-found.mean > found.half))
+
+
+def told(values: Array, digits: int) -> str:
+    """Return the mean of differences, one a seed, with its interval, and whether that leaves zero out."""
+    return f"{with_interval(values, digits)}{'' if sign(values) else ', not told from none'}"
 
 
 def ends(table: pa.Table, cell: str, metric: str) -> tuple[float, float]:

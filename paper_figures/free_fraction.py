@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
@@ -30,6 +31,8 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
     **LINES,
     **dict(zip(LONGER.values(), ({"color": style.VERMILION}, {"color": style.PURPLE}), strict=True)),
 }
+SMALL = 0.002  # lines that never leave zero by more look alike
+NEAR_ZERO: Mapping[str, Any] = {"color": style.GREY}
 WIDTHS = (12_288, 128, 128, 128, 128, 128, 200)  # of the published MLP on images of 64×64
 
 
@@ -53,10 +56,21 @@ def caption(data: pa.Table) -> str:
         "Top: share of parameters that are not free in the certificate of the network at the end of every task of "
         "Tiny ImageNet: they belong to units that are frozen on the 500 images of the batch, or to exact copies. "
         "Bottom: share of dead units, mean over the hidden layers. A first layer of 12,288 inputs holds 95 % of "
-        "the parameters. Tasks of 500 steps unless it says more. "
+        f"the parameters. Tasks of 500 steps unless it says more. {_together(data)}"
         f"{finished.lines(data, shown(data))}{finished.gaps(finished.absent(ITEM, data, LINES))}"
     )
     return captions.join(introduction, statements(data))
+
+
+def near_zero(data: pa.Table) -> list[str]:
+    """Return the cells in which hardly a parameter is ever not free."""
+    return [cell for cell in shown(data) if float((1 - over_tasks(data, cell, FREE)).max()) < SMALL]
+
+
+def _together(data: pa.Table) -> str:
+    cells = near_zero(data)
+    about = f"at most a share of {SMALL:g} of the parameters is not free"
+    return f"Grey lines, near zero: {'; '.join(cells)}, where {about} in every task and seed. " if cells else ""
 
 
 def shown(data: pa.Table) -> list[str]:
@@ -115,14 +129,22 @@ def draw(data: pa.Table) -> Figure:
     """Return two panels over one another."""
     figure = Figure(figsize=(style.WIDTH, 3.0))
     upper, lower = figure.subplots(2, 1, sharex=True)
+    lines = {**STYLES, **dict.fromkeys(near_zero(data), NEAR_ZERO)}
     for cell in shown(data):
         values = 1 - over_tasks(data, cell, FREE)
-        (line,) = upper.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), label=cell, **STYLES[cell])
+        (line,) = upper.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), **lines[cell])
         upper.fill_between(line.get_xdata(), *tasks.bounds(values), color=line.get_color(), alpha=0.18, linewidth=0)
-        tasks.band(lower, data, cell, DEAD, **STYLES[cell])
+        tasks.band(lower, data, cell, DEAD, **lines[cell])
     tasks.decorate([lower], [DEAD])
     upper.set_title("parameters that are not free")
     upper.set_ylim(bottom=0)
     lower.set_xlabel("task")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(handles=_handles(data), loc="outside lower center", ncols=2)
     return figure
+
+
+def _handles(data: pa.Table) -> list[Line2D]:
+    """Return an entry a line, and one for all that lie on zero."""
+    together = near_zero(data)
+    found = [Line2D([], [], label=cell, **STYLES[cell]) for cell in shown(data) if cell not in together]
+    return found + [Line2D([], [], label=f"{len(together)} settings, near zero", **NEAR_ZERO)] * bool(together)

@@ -13,20 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from paper_figures import captions, style, tasks
+from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from paper_figures.tasks import Array
-from torch_experiments import e05_generalisation, experiments
-from torch_experiments.e05_generalisation import DECAYS, NOISES, fresh, grid
+from torch_experiments import campaign
+from torch_experiments.e05_generalisation import DECAYS, NOISES, SMALL, fresh, grid
 from torch_experiments.experiments import over_tasks
+from torch_experiments.report import series
+from torch_experiments.report.streams import with_interval
 
 NAME = "generalisation"
 TITLE = "rank and test accuracy of a task against learning of the next; the rank held up artificially"
-SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e05_generalisation.SEEDS["quick"], "full": experiments.SEEDS}
-WIDTHS = e05_generalisation.SMALL["mlp"]
+ITEM = "generalisation"
+WIDTHS = SMALL["mlp"]
 LEARNING, RANK, TEST = "online_accuracy", "roy_vetterli_rank_raw", "test_accuracy"
-LAST = 3  # tasks over which the ends are averaged
 HELD = ("rank bonus", "layer norm")
 COLOURS: Mapping[tuple[int, float], str] = dict(
     zip(product(WIDTHS, NOISES), (style.SKY, style.ORANGE, style.BLUE, style.VERMILION), strict=True)
@@ -41,28 +42,27 @@ class Points(NamedTuple):
     lag: Array
 
 
-class Ends(NamedTuple):
-    """Rank and accuracy while learning of every seed, means over the last tasks."""
+class Means(NamedTuple):
+    """Rank and accuracy while learning of every seed, means over the second half of the tasks."""
 
     rank: Array
     learning: Array
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
-    """Return the measurements of experiment 5; finished runs are read from `results`."""
-    return experiments.computed(e05_generalisation.configs("quick"), SEEDS[profile], results, stack=True)
+    """Return the finished runs."""
+    return finished.complete(ITEM)
 
 
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (
-        "Multilayer perceptrons of two widths, with and without weight decay and label noise, learn the digits, "
-        "pixels permuted anew for every task. A point is a task of a run: effective rank (Roy and Vetterli, raw, "
-        "mean over layers; left) and test accuracy (middle) at its end against the accuracy while learning the "
-        "next task, minus that of a fresh network of the same width on the same task and labels; crosses: with "
-        "weight decay. Right: the wider network with its rank held up, against the same without, over the last "
-        f"{LAST} tasks: accuracy while learning them, and the rank with which they began; small: seeds, large: "
-        f"{tasks.seeds(data)}."
+        f"{campaign.item(ITEM).about}, of two widths, with and without weight decay and label noise. A point is a "
+        "task of a run: effective rank (Roy and Vetterli, raw, mean over layers; left) and test accuracy (middle) "
+        "at its end against the accuracy while learning the next task, minus that of a fresh network of the same "
+        "width on the same task and labels; crosses: with weight decay. Right: the wider network with its rank "
+        "held up, against the same without, means over the second half of the tasks; small: seeds, large: "
+        f"{tasks.seeds(data)}. Brackets are 95 % t-intervals over seeds, not corrected for their number."
     )
     return captions.join(introduction, statements(data))
 
@@ -70,31 +70,38 @@ def caption(data: pa.Table) -> str:
 def statements(data: pa.Table) -> list[Statement]:
     """Return what the caption claims."""
     found = points(data)
-    rank, test = (correlation(column, found.lag) for column in (found.rank, found.test))
-    within = [correlation(centred(column), centred(found.lag)) for column in (found.rank, found.test)]
+    overall = [correlations(column, found.lag) for column in (found.rank, found.test)]
+    within = [correlations(centred(column), centred(found.lag)) for column in (found.rank, found.test)]
     return [
         Statement(
-            f"Over all {found.lag.size} points Spearman's correlation with what is learnt next is {rank:.2f} for "
-            f"the rank and {test:.2f} for the test accuracy: neither tells it across settings.",
-            max(abs(rank), abs(test)) < 0.3,
+            "Spearman's correlation with what is learnt next, in a seed and over all settings, is "
+            f"{with_interval(overall[0], 2)} for the rank and {with_interval(overall[1], 2)} for the test "
+            "accuracy: neither tells much across settings.",
+            all(_reach(values) < 0.4 for values in overall),
         ),
         Statement(
-            f"Within a setting (its means removed) it is {within[0]:.2f} for the rank and {within[1]:.2f} for the "
-            "test accuracy: weak signs, both positive.",
-            min(within) > 0.1 and max(within) < 0.6,
+            f"Within a setting (its means removed) it is {with_interval(within[0], 2)} for the rank and "
+            f"{with_interval(within[1], 2)} for the test accuracy: signs both positive, neither near 1.",
+            all(finished.sign(values) == 1 and _reach(values) < 0.7 for values in within),
         ),
         *(_of_intervention(data, name, noise) for name, noise in product(HELD, NOISES)),
     ]
 
 
+def _reach(values: Array) -> float:
+    """Return how far from zero the interval of values reaches."""
+    mean, half = finished.interval(values)
+    return abs(mean) + half
+
+
 def _of_intervention(data: pa.Table, name: str, noise: float) -> Statement:
-    held, bare = ends(data, f"{name}, noise {noise}"), ends(data, plain(noise))
-    gained = int((held.learning > bare.learning).sum())
+    held, bare = means(data, f"{name}, noise {noise}"), means(data, plain(noise))
+    higher, gained = held.rank - bare.rank, held.learning - bare.learning
     return Statement(
-        f"With label noise {noise:g} the {name} holds the rank at {held.rank.mean():.0f} instead of "
-        f"{bare.rank.mean():.0f}; learning is {held.learning.mean():.3f} instead of {bare.learning.mean():.3f}, "
-        f"better in {gained} of {len(held.rank)} seeds.",
-        float(held.rank.mean()) > 1.05 * float(bare.rank.mean()),
+        f"With label noise {noise:g} the rank is {held.rank.mean():.0f} under {name} instead of "
+        f"{bare.rank.mean():.0f} ({finished.told(higher, 1)}); what is learnt changes by "
+        f"{finished.told(gained, 3)}.",
+        float(higher.mean()) > 0,
     )
 
 
@@ -116,20 +123,19 @@ def plain(noise: float) -> str:
     return grid(WIDTHS[-1], 0.0, noise)
 
 
-def ends(data: pa.Table, cell: str) -> Ends:
-    """Return the rank before the last tasks and the accuracy while learning them."""
-    rank, learning = (over_tasks(data, cell, metric) for metric in (RANK, LEARNING))
-    return Ends(rank[:, -LAST - 1 : -1].mean(axis=1), learning[:, -LAST:].mean(axis=1))
+def means(data: pa.Table, cell: str) -> Means:
+    """Return rank and accuracy while learning in the second half of the tasks, for every seed."""
+    return Means(*(series.second_half(over_tasks(data, cell, metric)) for metric in (RANK, LEARNING)))
 
 
 def centred(values: Array) -> Array:
-    """Return `values [cells, seeds, tasks]` minus the mean of each cell."""
-    return values - values.mean(axis=(1, 2), keepdims=True)
+    """Return `values [cells, seeds, tasks]` minus the mean of each cell and seed."""
+    return values - values.mean(axis=-1, keepdims=True)
 
 
-def correlation(a: Array, b: Array) -> float:
-    """Return Spearman's rank correlation over all points."""
-    return float(spearmanr(a.ravel(), b.ravel())[0])
+def correlations(a: Array, b: Array) -> Array:
+    """Return Spearman's rank correlation over the points of every seed."""
+    return np.array([float(spearmanr(a[:, seed].ravel(), b[:, seed].ravel())[0]) for seed in range(a.shape[1])])
 
 
 def draw(data: pa.Table) -> Figure:
@@ -141,9 +147,9 @@ def draw(data: pa.Table) -> Figure:
         _scatter(axis, column, found.lag)
         axis.set_xlabel(f"{name} after a task")
     left.set_ylabel("next task: accuracy minus fresh")
-    handles, labels = left.get_legend_handles_labels()
+    left.plot([], [], "x", color=style.GREY, markersize=2.5, label="with weight decay")
     _intervention(right, data)
-    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
@@ -154,14 +160,14 @@ def _scatter(axis: Axes, x: Array, lag: Array) -> None:
         marker = "x" if decay else "o"
         axis.plot(a.ravel(), b.ravel(), marker, color=COLOURS[width, noise], markersize=2.5, label=label)
     axis.axhline(0, color=style.GREY, linewidth=0.6, zorder=0)
-    axis.set_title(f"Spearman ${correlation(x, lag):.2f}$, {lag.size} points")
+    axis.set_title(f"Spearman {with_interval(correlations(x, lag), 2)}")
 
 
 def _intervention(axis: Axes, data: pa.Table) -> None:
     for noise, marker in zip(NOISES, "os", strict=True):
-        bare = ends(data, plain(noise))
+        bare = means(data, plain(noise))
         for name, colour in zip(HELD, (style.GREEN, style.PURPLE), strict=True):
-            found = ends(data, f"{name}, noise {noise}")
+            found = means(data, f"{name}, noise {noise}")
             x, y = found.rank / bare.rank, found.learning - bare.learning
             axis.plot(x, y, marker, color=colour, markersize=2.5, alpha=0.6)
             axis.plot(x.mean(), y.mean(), marker, color=colour, markersize=6, label=f"{name}, noise {noise:g}")

@@ -70,11 +70,15 @@ def statements(data: pa.Table) -> list[Statement]:
             all(_is_mean(data, cell, metric) for cell in shown(data) for metric in PANELS),
         ),
         Statement(
-            "In the first layer, which sees the images, a share of at most "
-            f"{max(float(layers(data, cell, DEAD)[0].max()) for cell in shown(data)):.2g} is dead.",
+            f"In the first layer, which sees the images, {_first(data)}.",
             all(bool((layers(data, cell, DEAD)[0] <= 1).all()) for cell in shown(data)),
         ),
     ]
+
+
+def _first(data: pa.Table) -> str:
+    most = max(float(layers(data, cell, DEAD)[0].max()) for cell in shown(data))
+    return f"a share of at most {most:.2g} is dead" if most else "no unit is dead after any task"
 
 
 def _most(data: pa.Table, cell: str) -> Statement:

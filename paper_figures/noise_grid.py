@@ -20,6 +20,7 @@ from paper_figures.cloning import DIRECTIONS, Array
 from paper_figures.results import RESULTS, Profile
 from torch_experiments import e01_cloning
 from torch_experiments.e01_cloning import WHOLE, Config, Task
+from torch_experiments.report import series
 
 NAME = "noise_grid"
 TITLE = "score of cloning over size and decay of gradient noise, and over the rate of dropout"
@@ -40,7 +41,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 
 
 def measure(config: Config, results: Path) -> pa.Table:
-    """Return `sigma`, `decay`, `rate` and, by direction, the final score: mean over layers and seeds."""
+    """Return `sigma`, `decay`, `rate` and, by direction, the final score: mean over layers and seeds, so many."""
     task = e01_cloning.load_task(config)
     return pa.Table.from_pylist([_cell(changed, task, results) for changed in _cells(config)])
 
@@ -49,10 +50,11 @@ def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (
         "One minus the explained-variance score of cloning, mean over layers, at the end of training a cloned "
-        "multilayer perceptron on 8×8 digits by SGD with momentum (JL25, appendix): 0 for exact copies, 1 for "
-        "independent units. Left and middle, noise in every entry of the gradient, of size "
-        r"$\sigma_0 \lambda^t$ times the gradient's norm at step $t$: score of activations (forward) and of their "
-        "gradients (backward). Right, dropout on hidden layers."
+        f"multilayer perceptron on 8×8 digits by SGD with momentum for {data['epochs'][0]} epochs (JL25, "
+        "appendix): 0 for exact copies, 1 for independent units. Left and middle, noise in every entry of the "
+        r"gradient, of size $\sigma_0 \lambda^t$ times the gradient's norm at step $t$: score of activations "
+        "(forward) and of their gradients (backward). Right, dropout on hidden layers. "
+        f"{series.counted(data['seeds'][0].as_py()).capitalize()}."
     )
     return captions.join(introduction, statements(data))
 
@@ -121,7 +123,8 @@ def _cell(config: Config, task: Task, results: Path) -> dict[str, Any]:
     ends = {m: cloning.where(table, place | {"metric": m})["value"].to_numpy().mean() for m in DIRECTIONS}
     dropout = "dropout" in config.regimes
     noise = {"sigma": None, "decay": None} if dropout else {"sigma": config.sigma, "decay": config.decay}
-    return noise | {"rate": config.dropout if dropout else None} | ends
+    size = {"seeds": len(config.seeds), "epochs": config.epochs}
+    return noise | {"rate": config.dropout if dropout else None} | size | ends
 
 
 def _heat(

@@ -71,10 +71,7 @@ LONGEST = (  # started first where several are made at once
     "normalisation",
     "cloning",
     "architectures",
-    "after_escape",
-    "streams",
     "bitflip",
-    "generalisation",
     "optimizers",
     "certificate_cost",
 )

@@ -32,7 +32,8 @@ def caption(data: pa.Table) -> str:
     introduction = (
         "Accuracy while learning a task, averaged over the first five (open) and last five (filled) tasks of the "
         "stream of the figure on symptoms, for remedies at one strength each, tuned on nothing. Dashed: a fresh "
-        f"network for every task, which has lost no plasticity. {tasks.seeds(data).capitalize()}."
+        f"network for every task, which has lost no plasticity. {tasks.seeds(data).capitalize()}. Quick runs made "
+        "for this figure; RESULTS.md ranks remedies on permuted digits."
     )
     return captions.join(introduction, statements(data))
 

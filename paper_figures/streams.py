@@ -11,25 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures import captions, style, tasks
+from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from paper_figures.tasks import Array
-from torch_experiments import e07_streams, experiments
-from torch_experiments.e07_streams import ARMS, FRESH_NORM, WARM, label
+from torch_experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, label
 from torch_experiments.experiments import over_tasks
+from torch_experiments.report import series
 
 NAME = "streams"
 TITLE = "pairs, permuted pixels, random labels, warm start: what is lost, and what helps"
-SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e07_streams.SEEDS["quick"], "full": experiments.SEEDS}
-LONG = tuple(name for name in e07_streams.STREAMS if name != WARM)
+ITEM = "streams"
+LONG = tuple(name for name in STREAMS if name != WARM)
 LEARNING, TEST = "online_accuracy", "test_accuracy"
 COLOURS: Mapping[str, str] = dict(zip(ARMS, (style.VERMILION, style.ORANGE, style.BLUE, style.GREY), strict=True))
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
-    """Return the measurements of experiment 7; finished runs are read from `results`."""
-    return experiments.computed(e07_streams.configs("quick"), SEEDS[profile], results, stack=True)
+    """Return the finished runs."""
+    return finished.complete(ITEM)
 
 
 def caption(data: pa.Table) -> str:
@@ -37,59 +37,44 @@ def caption(data: pa.Table) -> str:
     introduction = (
         "Digits in four streams, with Adam all along: accuracy while learning a task, for a multilayer perceptron "
         "as it is, with layer norm, with a pull towards the initial weights (L2 init), and for a fresh network at "
-        "every task, which has lost nothing. Warm start: test accuracy after training on 30 % of the images and "
-        "then on all, minus that of a network trained on all from the start (layer norm: one with layer norm). "
-        f"{tasks.lines(data)} Points: seeds."
+        "every task, which has lost nothing and has no norm. Warm start: test accuracy after training on 30 % of "
+        "the images and then on all, minus that of a network trained on all from the start (layer norm: one with "
+        "layer norm). "
+        f"{tasks.lines(data)} Points: seeds; bars: their means. Brackets: 95 % t-intervals over seeds, paired by "
+        "seed, not corrected for their number."
     )
     return captions.join(introduction, statements(data))
 
 
 def statements(data: pa.Table) -> list[Statement]:
-    """Return what the caption claims; lags are against the fresh network, in the second half of the tasks."""
-    lags = {stream: {arm: lag(data, stream, arm) for arm in ARMS[:3]} for stream in LONG}
+    """Return what the caption claims; lags are in the second half of the tasks."""
+    plain, norm, pull = ({stream: minus_fresh(data, stream, arm) for stream in LONG} for arm in ARMS[:3])
     gaps = {arm: gap(data, arm) for arm in ARMS[:3]}
-    plain = {stream: float(found["plain"].mean()) for stream, found in lags.items()}
     return [
         Statement(
-            f"In the second half of the tasks the plain network lags a fresh one by {_listed(plain)}, on average, "
-            f"in every seed: {_lost(lags, 'plain')}.",
-            min(plain.values()) > 0 and bool((lags["pairs"]["plain"] > 0).all()),
+            "In the second half of the tasks the plain network lags a fresh one in every stream, by "
+            f"{_listed(plain)}.",
+            all(finished.sign(values) == -1 for values in plain.values()),
         ),
         Statement(
-            f"Layer norm is no cure by itself: with pairs it lags by {lags['pairs']['layer norm'].mean():.2f}, and "
-            "in every stream its accuracy is lower then than in the first task.",
-            float(lags["pairs"]["layer norm"].mean()) > 0.03
-            and all(bool((fall(data, stream, "layer norm") > 0).all()) for stream in LONG),
+            f"Layer norm is no cure by itself: {_listed(norm)}.",
+            all(finished.sign(values) == -1 for values in norm.values()),
         ),
         Statement(
-            f"The pull keeps plasticity under random labels (lag {lags['random labels']['l2-init'].mean():.2f}), "
-            f"not with pairs ({lags['pairs']['l2-init'].mean():.2f}).",
-            float(lags["random labels"]["l2-init"].mean()) < 0 < float(lags["pairs"]["l2-init"].mean()),
+            f"With the pull towards the initial weights it is {_listed(pull)}: plasticity is lost with pairs.",
+            finished.sign(pull["pairs"]) == -1,
         ),
         Statement(
-            "The warm start of these small data costs nothing that can be told: the mean gap is "
-            + ", ".join(f"{found.mean():+.3f} ({arm})" for arm, found in gaps.items())
-            + ".",
-            all(abs(float(found.mean())) < 0.03 for found in gaps.values()),
+            f"The warm start of these small data costs nothing that can be told: {_listed(gaps)}.",
+            not any(finished.sign(values) for values in gaps.values()),
         ),
     ]
 
 
-def lag(data: pa.Table, stream: str, arm: str) -> Array:
-    """Return how far an arm learns worse than a fresh network in the second half of the tasks, for every seed."""
-    fresh, found = (over_tasks(data, label(stream, name), LEARNING) for name in ("fresh", arm))
-    return later(fresh - found)
-
-
-def fall(data: pa.Table, stream: str, arm: str) -> Array:
-    """Return the accuracy while learning the first task minus that of the second half, for every seed."""
-    found = over_tasks(data, label(stream, arm), LEARNING)
-    return found[:, 0] - later(found)
-
-
-def later(values: Array) -> Array:
-    """Return the mean over the second half of the tasks of `values [seeds, tasks]`."""
-    return values[:, values.shape[1] // 2 :].mean(axis=1)
+def minus_fresh(data: pa.Table, stream: str, arm: str) -> Array:
+    """Return the accuracy in the second half of the tasks minus that of a fresh network, for every seed."""
+    own, fresh = (series.second_half(over_tasks(data, label(stream, name), LEARNING)) for name in (arm, "fresh"))
+    return own - fresh
 
 
 def gap(data: pa.Table, arm: str) -> Array:
@@ -99,12 +84,8 @@ def gap(data: pa.Table, arm: str) -> Array:
     return warm - cold
 
 
-def _listed(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{value:.2f} ({name})" for name, value in values.items())
-
-
-def _lost(lags: Mapping[str, Mapping[str, Array]], arm: str) -> str:
-    return " and ".join(stream for stream, found in lags.items() if (found[arm] > 0).all())
+def _listed(values: Mapping[str, Array]) -> str:
+    return "; ".join(f"{finished.told(found, 3)} ({name})" for name, found in values.items())
 
 
 def draw(data: pa.Table) -> Figure:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from paper_figures import style
 from torch_experiments.experiments import over_tasks
 
 Array = np.ndarray[Any, Any]
@@ -20,6 +22,7 @@ LABELS: Mapping[str, str] = {
     "roy_vetterli_rank_raw": "effective rank",
     "duplicate_fraction": "duplicate units",
     "jl25_saturated_fraction": "saturated units (JL25)",
+    "nearly_silent_fraction": "units silent at 95 % (JL25)",
 }
 PANELS = tuple(LABELS)[:4]
 EDGE = 5  # tasks at either end over which the captions average
@@ -48,6 +51,13 @@ def mark(axis: Axes, value: float, colour: str, *, filled: bool = True) -> None:
         markeredgewidth=0.6,
         markersize=3.2,
     )
+
+
+def handle(label: str, *, filled: bool = True) -> Line2D:
+    """Return the entry of a legend for what `mark` draws."""
+    face = style.GREY if filled else "white"
+    triangle: dict[str, Any] = {"marker": "<", "markersize": 3.2, "markeredgewidth": 0.6, "markerfacecolor": face}
+    return Line2D([], [], color=style.GREY, linestyle="", label=label, **triangle)
 
 
 def bounds(values: Array) -> tuple[Array, Array]:

@@ -1,21 +1,26 @@
 """Figures of finished runs: what they do with a part of the runs or none, and what they compute from them."""
 
 import math
+import re
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.figure import Figure
 
 from paper_figures import (
+    after_escape,
     cifar_cloning,
     early_warning,
     finished,
     free_fraction,
+    generalisation,
     layers_over_time,
     registry,
     remedy_ranking,
+    streams,
     style,
     tiny_bars,
     tiny_normalisation,
@@ -23,11 +28,12 @@ from paper_figures import (
 )
 from paper_figures.normalisation import LINES
 from paper_figures.results import Missing
-from tests.paper_figures.finished_cases import CASES, mlp, small_cifar, small_remedies, small_symptoms, table
+from tests.paper_figures.finished_cases import CASES, mlp, put, small_cifar, small_remedies, small_symptoms, table
 from torch_experiments import campaign
 from torch_experiments.report import published
 
-OF_RECORDS = [name for name in CASES if name != "early_warning"]
+OF_RECORDS = [registry.load(name) for name in CASES if name != "early_warning"]
+OF_COMPLETE_RECORDS = (generalisation, after_escape, streams)
 OF_MLP = (tiny_normalisation, tiny_bars, layers_over_time, free_fraction)
 
 
@@ -36,10 +42,22 @@ def no_records(monkeypatch, tmp_path):
     monkeypatch.setattr(campaign, "RESULTS", tmp_path)
 
 
-@pytest.mark.parametrize("name", OF_RECORDS)
-def test_without_records_a_figure_says_what_is_missing(name, no_records, tmp_path):
+@pytest.mark.parametrize("figure", [*OF_RECORDS, *OF_COMPLETE_RECORDS], ids=lambda figure: figure.NAME)
+def test_without_records_a_figure_says_what_is_missing(figure, no_records, tmp_path):
     with pytest.raises(Missing, match="no finished run"):
-        CASES[name][0].compute("quick", tmp_path)
+        figure.compute("quick", tmp_path)
+
+
+@pytest.mark.parametrize("figure", OF_COMPLETE_RECORDS, ids=lambda figure: figure.NAME)
+def test_a_figure_of_all_runs_is_left_out_when_one_lacks(figure, monkeypatch):
+    item = campaign.item(figure.ITEM)
+    runs = dict.fromkeys(item.configs(""), item.seeds)
+    monkeypatch.setattr(campaign, "found", lambda name, folder: campaign.Found(table(runs, 1), {}))
+    assert len(figure.compute("quick"))
+    cell, *_ = runs
+    runs[cell] = item.seeds[1:]
+    with pytest.raises(Missing, match=re.escape(f"not finished: {cell} (seed 0)")):
+        figure.compute("quick")
 
 
 def test_a_figure_without_records_is_skipped_and_no_failure(no_records, tmp_path, capsys):
@@ -143,6 +161,13 @@ def test_an_interval_is_students():
     assert finished.interval(np.array([5.0])) == (5.0, 0.0)
 
 
+def test_a_sign_is_told_where_the_interval_leaves_zero_out():
+    above, about = np.array([1.0, 2.0, 3.0, 4.0]), np.array([-1.0, 2.0, 3.0])
+    assert [finished.sign(values) for values in (above, -above, about, above[:1])] == [1, -1, 0, 0]
+    assert finished.told(above, 1) == "+2.5 [0.4, 4.6]"
+    assert finished.told(about, 1) == "+1.3 [−3.8, 6.5], not told from none"
+
+
 BAND = [3.0, 5.0, 4.0, 4.0, 3.5]
 
 
@@ -189,6 +214,18 @@ def test_leads_are_tasks_after_the_fall_of_accuracy():
     assert [(lead.metric, lead.after) for lead in found] == [("weight_norm", None), ("roy_vetterli_rank_raw", -3)]
     assert early_warning.always_before(found) == ["roy_vetterli_rank_raw"]
     assert early_warning.median(found, "weight_norm") is None
+    assert early_warning.moves(found, "weight_norm") == (0, 1)
+    assert early_warning.moves(found, "roy_vetterli_rank_raw") == (1, 1)
+    assert "effective rank -3 (1 of 1)" in early_warning.caption(data)
+
+
+@pytest.mark.parametrize(("rest", "bars"), [([1.0], 1), ([1.0, 2.0], 0)], ids=str)
+def test_a_median_is_drawn_where_more_than_half_move(rest, bars):
+    found = [early_warning.Lead(early_warning.DIGITS, 0, "weight_norm", -2)]
+    found += [early_warning.Lead(early_warning.DIGITS, k, "weight_norm", None) for k in range(1, len(rest))]
+    axis = Figure().subplots()
+    early_warning._draw_row(axis, found, 0)
+    assert [line.get_label() for line in axis.lines].count("median") == bars
 
 
 def test_alarms_are_false_where_accuracy_stays():
@@ -205,6 +242,16 @@ def test_free_parameters_are_those_between_living_units():
     assert whole == 1
     lost = 12_288 * 128 + 128 + 128 * 128  # into the first layer, its biases, and out of it
     assert headless == pytest.approx(1 - lost / (12_288 * 128 + 128 + 4 * (128 * 128 + 128) + 128 * 200 + 200))
+
+
+def test_lines_on_zero_share_an_entry_of_the_legend():
+    with style.context():
+        (legend,) = free_fraction.draw(mlp()).legends
+    entries = [text.get_text() for text in legend.get_texts()]
+    assert free_fraction.near_zero(mlp()) == ["batch"]
+    assert "batch" not in entries
+    assert entries[-1] == "1 settings, near zero"
+    assert "Grey lines, near zero: batch, where" in free_fraction.caption(mlp())
 
 
 def test_layers_are_means_over_seeds():
@@ -236,8 +283,40 @@ def test_both_ways_of_measuring_are_drawn():
     assert dashed == [2, 2, 1, 2, *[1, 1, 0, 1] * 2]
 
 
-def test_published_bars_have_what_is_counted_as_published_beside_them():
+def test_published_ends_are_filled_where_the_network_is_the_same():
+    with style.context():
+        axes = tiny_symptoms.draw(small_symptoms(None)).axes
+    faces = [[line.get_markerfacecolor() for line in axis.lines if line.get_marker() == "<"] for axis in axes]
+    assert faces[:4] == [[style.BLACK] * 2] * 3 + [[]]
+    assert faces[4:] == [["white"]] * 8
+
+
+def test_a_panel_without_dead_units_says_so():
+    data = {"vit": put(0.0, metric=finished.DEAD)(put(0.0, metric=finished.SILENT)(table({"none": (0,)})))}
+    with style.context():
+        _, dead, *others = tiny_symptoms.draw(data).axes
+    assert [text.get_text() for text in dead.texts] == ["none in any task"]
+    assert dead.get_ylim() == (0, 1)
+    assert not any(axis.texts for axis in others)
+
+
+def test_directions_are_those_of_the_results_page():
+    data = {"mlp": table({"none": (0, 1)})}
+    assert tiny_symptoms._taken("mlp", data["mlp"]) == [finished.ACCURACY, finished.DEAD, finished.RANK]
+    still = put(0.5, metric=finished.UNMASKED)(data["mlp"])
+    assert tiny_symptoms._taken("mlp", still) == [finished.DEAD, finished.RANK]
+
+
+def test_settings_that_hardly_differ_are_no_agreement():
+    data = mlp()
+    assert tiny_bars.agreement(data, finished.ACCURACY) == (4, 5)  # dropout is published lower, and is higher here
+    assert tiny_bars.agreement(put(0.5, metric=finished.UNMASKED)(data), finished.ACCURACY) == (0, 5)
+    apart = pa.concat_tables([table({"none": (0,)}), table({"batch": (0,), "layer": (1,)})])
+    assert tiny_bars.agreement(apart, finished.ACCURACY) == (1, 1)
+
+
+def test_every_bar_is_drawn():
     with style.context():
         axes = tiny_bars.draw(mlp()).axes
-    points = [len([line for line in axis.lines if line.get_marker() == "o"]) for axis in axes]
-    assert points == [6, 6, 0, 6, 0]
+    assert [len(axis.patches) // 6 for axis in axes] == [3, 3, 2, 3, 1]
+    assert [axis.get_xlabel() for axis in axes] == [""] * 4 + ["(not published)"]
