@@ -14,6 +14,7 @@ from paper_figures.finished import ACCURACY, RANK, Array, Interval
 from paper_figures.remedies import PLAIN, PROBE
 from paper_figures.results import RESULTS, Profile
 from torch_experiments import campaign
+from torch_experiments.e04_remedies import fresh_of
 from torch_experiments.experiments import over_tasks
 from torch_experiments.report import series
 
@@ -35,7 +36,8 @@ def caption(data: pa.Table) -> str:
     introduction = (
         "Accuracy while learning (left, best first) and effective rank (right) in the second half of 20 tasks of "
         "permuted digits for remedies at one strength each, tuned on nothing; mean and 95 % t-interval over seeds. "
-        "Dashed: a fresh network for every task; dotted: no remedy. The intervals drawn are those of every cell by "
+        "Grey: a fresh network for every task, of which norms have one of their own; dashed: that without norm; "
+        "dotted: no remedy. The intervals drawn are those of every cell by "
         "itself, and those of differences, here and in RESULTS.md, are paired by seed; none is corrected for the "
         f"number of remedies.{lacking}"
     )
@@ -69,32 +71,40 @@ def statements(data: pa.Table) -> list[Statement]:
             1 >= found[best].mean >= found[worst].mean >= 0,
         ),
         *_against(data, PLAIN, "no remedy"),
-        *_against(data, PROBE, "a fresh network"),
+        *_against(data, PROBE, "a fresh network, with the same norm if any"),
     ]
 
 
 def _against(data: pa.Table, reference: str, name: str) -> list[Statement]:
     """Return which cells are above and below a reference by more than their seeds differ, pair by pair."""
-    others = [cell for cell in ordered(data) if cell not in (PLAIN, PROBE)]
+    others = [cell for cell in ordered(data) if cell != PLAIN and not cell.startswith(PROBE)]
     if not others or not finished.cells(data, [reference]):
         return []
     above, below = ([c for c in others if _differs(data, c, reference) == sign] for sign in (1, -1))
     level = mean(data, reference, ACCURACY)
+    higher = (mean(data, c, ACCURACY).mean > mean(data, _reference(c, reference), ACCURACY).mean for c in above)
     return [
         Statement(
             f"Against {name} ({_told(level)}) {_counted(above)} are clearly better and {_counted(below)} clearly "
             "worse: the interval of the difference, seed by seed, leaves zero out.",
-            finished.finite(level.mean) and all(mean(data, c, ACCURACY).mean > level.mean for c in above),
+            finished.finite(level.mean) and all(higher),
         )
     ]
 
 
 def _differs(data: pa.Table, cell: str, reference: str) -> int:
     """Return 1 or -1 where the paired interval over common seeds lies on one side of zero, else 0."""
+    reference = _reference(cell, reference)
+    if not finished.cells(data, [reference]):
+        return 0
     common = finished.shared(data, [cell, reference])
     if not len(common):
         return 0
     return finished.sign(later(common, cell, ACCURACY) - later(common, reference, ACCURACY))
+
+
+def _reference(cell: str, reference: str) -> str:
+    return fresh_of(cell) if reference == PROBE else reference
 
 
 def _told(value: Interval) -> str:
@@ -133,5 +143,5 @@ def _refer(axis: Axes, data: pa.Table, metric: str) -> None:
 
 
 def _draw(axis: Axes, value: Interval, cell: str, row: int) -> None:
-    colour = {PLAIN: style.VERMILION, PROBE: style.GREY}.get(cell, style.BLUE)
+    colour = style.VERMILION if cell == PLAIN else style.GREY if cell.startswith(PROBE) else style.BLUE
     axis.errorbar(value.mean, row, xerr=value.half or None, fmt="o", color=colour, markersize=3, elinewidth=0.9)

@@ -15,7 +15,7 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from paper_figures.tasks import Array
-from torch_experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, label
+from torch_experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, fresh_of, label
 from torch_experiments.experiments import over_tasks
 from torch_experiments.report import series
 
@@ -25,6 +25,7 @@ ITEM = "streams"
 LONG = tuple(name for name in STREAMS if name != WARM)
 LEARNING, TEST = "online_accuracy", "test_accuracy"
 COLOURS: Mapping[str, str] = dict(zip(ARMS, (style.VERMILION, style.ORANGE, style.BLUE, style.GREY), strict=True))
+LINES: Mapping[str, str] = {**COLOURS, FRESH_NORM: style.ORANGE}
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
@@ -35,11 +36,11 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 def caption(data: pa.Table) -> str:
     """Return the caption."""
     introduction = (
-        "Digits in four streams, with Adam all along: accuracy while learning a task, for a multilayer perceptron "
-        "as it is, with layer norm, with a pull towards the initial weights (L2 init), and for a fresh network at "
-        "every task, which has lost nothing and has no norm. Warm start: test accuracy after training on 30 % of "
-        "the images and then on all, minus that of a network trained on all from the start (layer norm: one with "
-        "layer norm). "
+        "Digits in four streams, with Adam all along: accuracy while learning a task, for a multilayer perceptron"
+        " as it is, with layer norm, with a pull towards the initial weights (L2 init), and for a fresh network "
+        "at every task, which lost nothing. Layer norm is set against a fresh network with layer norm. Warm "
+        "start: test accuracy after training on 30 % of the images and then on all, minus that of a network "
+        "trained on all from the start. "
         f"{tasks.lines(data)} Points: seeds; bars: their means. Brackets: 95 % t-intervals over seeds, paired by "
         "seed, not corrected for their number."
     )
@@ -73,14 +74,14 @@ def statements(data: pa.Table) -> list[Statement]:
 
 def minus_fresh(data: pa.Table, stream: str, arm: str) -> Array:
     """Return the accuracy in the second half of the tasks minus that of a fresh network, for every seed."""
-    own, fresh = (series.second_half(over_tasks(data, label(stream, name), LEARNING)) for name in (arm, "fresh"))
+    names = (arm, fresh_of(arm))
+    own, fresh = (series.second_half(over_tasks(data, label(stream, name), LEARNING)) for name in names)
     return own - fresh
 
 
 def gap(data: pa.Table, arm: str) -> Array:
     """Return the test accuracy after a warm start minus that of a start on all images, for every seed."""
-    fresh = FRESH_NORM if arm == "layer norm" else "fresh"
-    warm, cold = (over_tasks(data, label(WARM, name), TEST)[:, -1] for name in (arm, fresh))
+    warm, cold = (over_tasks(data, label(WARM, name), TEST)[:, -1] for name in (arm, fresh_of(arm)))
     return warm - cold
 
 
@@ -96,13 +97,13 @@ def draw(data: pa.Table) -> Figure:
         _learning(axis, data, stream)
     _gaps(axes[-1], data)
     axes[0].set_ylabel("accuracy while learning")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
 def _learning(axis: Axes, data: pa.Table, stream: str) -> None:
-    for arm, colour in COLOURS.items():
-        line = "--" if arm == "fresh" else "-"
+    for arm, colour in LINES.items():
+        line = "--" if arm.startswith("fresh") else "-"
         tasks.band(axis, data, label(stream, arm), LEARNING, color=colour, linestyle=line, label=arm)
     axis.set_title(stream)
     axis.set_xlabel("task")

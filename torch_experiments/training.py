@@ -47,6 +47,7 @@ from torch_experiments.pixels import Pixels
 from torch_experiments.scores import evaluating
 from torch_experiments.streams import Task, generator
 from torch_experiments.streams import identity as identity_transform
+from torch_experiments.threads import flushed
 
 __all__ = ["ARCHITECTURES", "PARTS", "WHOLE", "Config", "Diverged", "Keep", "Run", "Settings", "Stopped"]
 __all__ += ["build", "first_infinite", "head_of", "identity", "in_turn", "make_stream", "run"]
@@ -104,10 +105,11 @@ def run(
     finished = parallel.told(lambda: {seed: _finished(config, seed, data, out) for seed in seeds})
     missing = [seed for seed in seeds if finished[seed] is None]
     groups = [missing] if stack and missing else [[seed] for seed in missing]
+    keep = Keep(Path(out), checkpoint_every, resume) if out is not None else None
     for group in groups:
-        keep = Keep(Path(out), checkpoint_every, resume) if out is not None else None
-        for seed, record in zip(group, Run(config, group, data).to_the_end(keep, progress), strict=True):
-            finished[seed] = record
+        with flushed():
+            found = Run(config, group, data).to_the_end(keep, progress)
+        finished |= dict(zip(group, found, strict=True))
     return [record for record in finished.values() if record is not None]
 
 

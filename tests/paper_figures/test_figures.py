@@ -412,6 +412,7 @@ def small_after_escape(results):
 def small_streams(results):
     """Return straight lines from one accuracy to another."""
     ends = {"plain": (0.8, 0.5), "layer norm": (0.9, 0.4), "l2-init": (0.8, 0.9), "fresh": (0.8, 0.8)}
+    ends[streams.FRESH_NORM] = (0.9, 0.9)
     cells = {}
     for name in streams.LONG:
         for arm, (start, end) in (ends | ({"l2-init": (0.8, 0.6)} if name == "pairs" else {})).items():

@@ -81,6 +81,16 @@ def weights_after(config, seed, folder=None):
     return start, found._weights(), found.rows
 
 
+def test_denormal_numbers_are_flushed_in_training_alone(monkeypatch):
+    smallest = torch.full((4,), 1e-40)
+    seen = []
+    advance = Run.advance
+    monkeypatch.setattr(Run, "advance", lambda self: (seen.append((smallest * 1).sum().item()), advance(self)))
+    training.run(dataclasses.replace(MLP, tasks=1, steps=2), [0], data=DATA)
+    assert set(seen) == {0.0}
+    assert (smallest * 1).sum() > 0
+
+
 @pytest.mark.parametrize("name", ["MLP", "VIT"])
 def test_a_killed_run_goes_on_bit_for_bit(name, tmp_path):
     config = globals()[name]

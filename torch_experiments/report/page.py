@@ -93,7 +93,10 @@ without changing the function, or noise parts them; scratch has the same width, 
 How far a network lags a fresh one, and one with layer norm a fresh one with layer norm.""",
 }
 PICTURES: Mapping[str, tuple[str, str]] = {
-    "mlp": ("tiny_normalisation", "The MLP on Tiny ImageNet by norm: accuracy, dead units, rank, saturated units"),
+    "mlp": (
+        "tiny_normalisation",
+        "The MLP on Tiny ImageNet by norm: accuracy, silent and saturated units, rank",
+    ),
     "mlp-medium": ("tiny_symptoms", "Without norm on Tiny ImageNet: accuracy, dead units, rank, duplicates"),
     "remedies": ("remedy_ranking", "Remedies in order of accuracy, with intervals, and their ranks"),
     "cloning": ("cifar_cloning", "Score of cloning by epoch and losses of clone and base, four networks"),
