@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 PYTHON ?= python3
 PROFILE ?= quick
 JOBS ?= 2
+PICTURES := tiny_symptoms tiny_normalisation remedy_ranking cifar_cloning
 export OMP_NUM_THREADS := 1
 export SYMPY_GROUND_TYPES := python
 export SOURCE_DATE_EPOCH := 1700000000
 
-.PHONY: help figures test test-all verify notebooks bench lint clean
+.PHONY: help figures test test-all verify results notebooks bench lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,6 +35,11 @@ test-all: $(STAMP)  ## all tests, slow ones too
 verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json, CLAIMS.md and the README's table
 	HYPOTHESIS_PROFILE=ci $(BIN)/pytest -n $(JOBS) --dist loadfile -m "claim or control" --evidence claims/evidence.json $(PYTEST)
 	$(BIN)/lop claims --write
+
+results: $(STAMP)  ## RESULTS.md and the figures that it shows, from the records below results/
+	$(BIN)/lop figures $(PICTURES)
+	cp $(foreach name,$(PICTURES),$(foreach kind,png txt,paper_figures/out/$(name).$(kind))) docs/
+	$(BIN)/lop results --write
 
 notebooks: $(STAMP)  ## execute the notebooks into notebooks/out (.ipynb and HTML)
 	$(BIN)/python -m notebooks.build

@@ -147,6 +147,12 @@ def test_the_pictures_of_the_page_are_there():
         assert (page.DOCS / f"{figure}.png").is_file()
 
 
+def test_make_draws_the_pictures_of_the_page():
+    makefile = (page.PAGE.parent / "Makefile").read_text()
+    drawn = re.search(r"^PICTURES := (.*)$", makefile, flags=re.MULTILINE)[1].split()
+    assert set(drawn) == {figure for figure, _ in page.PICTURES.values()}
+
+
 def test_captions_on_the_page_are_those_of_the_figures(tmp_path):
     for name, _ in page.PICTURES.values():
         figure = registry.load(name)
