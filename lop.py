@@ -18,6 +18,7 @@ app = tyro.extras.SubcommandApp()
 
 @app.command
 def claims(
+    ids: Positional[tuple[str, ...]] = (),
     as_json: Annotated[bool, arg(name="json")] = False,
     write: bool = False,
     check: Path | None = None,
@@ -26,6 +27,7 @@ def claims(
     """What the project claims, and how firmly each claim stands.
 
     Args:
+        ids: Print these in full, such as C9 P2; the table of all if none is given.
         as_json: Print one JSON object a claim.
         write: Write claims/CLAIMS.md and the README's table from the committed evidence.
         check: Exit with 1, and say where, if the verdicts from this evidence differ from the committed ones.
@@ -35,6 +37,8 @@ def claims(
 
     entries = ledger.load()
     found = ledger.verdicts(entries, evidence)
+    if ids and (write or check):
+        raise ClaimsError("ids: --write and --check are of all claims: leave the ids out")
     if write and evidence:
         raise ClaimsError("--write renders the committed evidence: leave --evidence out")
     if write:
@@ -42,7 +46,9 @@ def claims(
     elif check is not None:
         _report(render.differences(found, ledger.verdicts(entries, check)))
     elif as_json:
-        print(render.to_json(entries, found))
+        print(render.to_json(ledger.chosen(entries, ids), found))
+    elif ids:
+        print("\n".join(render.section(claim, found[claim.id]) for claim in ledger.chosen(entries, ids).values()))
     else:
         _show(render.table(entries, found))
 
@@ -471,8 +477,8 @@ def results(write: bool = False, check: bool = False, folder: Path | None = None
     if write and check:
         print("lop: --write and --check exclude each other", file=sys.stderr)
         sys.exit(2)
-    if folder is not None and not folder.is_dir():
-        print(f"lop: folder: there is no folder {folder}", file=sys.stderr)
+    if folder is not None and (fault := _no_records(folder, write or check)):
+        print(f"lop: folder: {fault}", file=sys.stderr)
         sys.exit(2)
     code = 0
 
@@ -482,6 +488,14 @@ def results(write: bool = False, check: bool = False, folder: Path | None = None
 
     _guarded(act)
     sys.exit(code)
+
+
+def _no_records(folder: Path, page: bool) -> str:
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    if not any(folder.glob("*/*.parquet")):
+        return f"there are no records below {folder}; `lop evidence --out` makes a folder an item"
+    return "--write and --check are of the committed records; print the page of others" if page else ""
 
 
 @app.command

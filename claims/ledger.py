@@ -2,7 +2,7 @@
 
 import heapq
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -66,6 +66,18 @@ def load(path: Path | str | None = None) -> Ledger:
     claims = [_claim(entry) for entry in entries]
     _distinct("id", [claim.id for claim in claims], str(path))
     return _in_dependency_order({claim.id: claim for claim in claims})
+
+
+def chosen(ledger: Ledger, ids: Sequence[str]) -> Ledger:
+    """Return the claims with these ids, in any case of letters; all if none is given.
+
+    Raises:
+        LedgerError: There is no such claim.
+    """
+    known = {name.upper(): name for name in ledger}
+    if lost := [name for name in ids if name.upper() not in known]:
+        raise LedgerError(f"ids: there is no claim {', '.join(lost)}; there are {', '.join(ledger)}")
+    return {known[name.upper()]: ledger[known[name.upper()]] for name in ids or ledger}
 
 
 def _claim(entry: dict[str, Any]) -> Claim:

@@ -106,7 +106,7 @@ def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
 def page(ledger: Ledger, found: Verdicts) -> str:
     """Return the text of `CLAIMS.md`: the table, and a section for each claim."""
     legend = "\n".join(f"- **{name}**: {MEANING[name]}" for name in VERDICTS)
-    sections = "\n".join(_section(claim, found[claim.id]) for claim in ledger.values())
+    sections = "\n".join(section(claim, found[claim.id]) for claim in ledger.values())
     return (
         "# Claims\n\nMade by `lop claims --write` from `ledger.toml` and `evidence.json`; edits here are lost.\n\n"
         f"{tally(found)}.\n\n{legend}\n\n{_markdown_table(ledger, found, '')}\n\n{sections}"
@@ -127,7 +127,8 @@ def _markdown_table(ledger: Ledger, found: Verdicts, target: str) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _section(claim: Claim, verdict: Verdict) -> str:
+def section(claim: Claim, verdict: Verdict) -> str:
+    """Return all that is known of a claim."""
     parts = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id}. {claim.title}',
         _headline(claim, verdict),
@@ -137,7 +138,7 @@ def _section(claim: Claim, verdict: Verdict) -> str:
         _bullets("Proof", [_step(step.step, step.says, verdict.rows) for step in claim.proof]),
         _bullets("Evidence", [_evidence(row) for row in verdict.rows if row.kind != CONTROL]),
         _bullets("Negative controls", [_evidence(row) for row in verdict.rows if row.kind == CONTROL]),
-        _bullets("Why it stands no firmer", list(verdict.reasons)),
+        _bullets("Why it stands no firmer", [] if verdict.verdict == "refuted" else list(verdict.reasons)),
         f"**Limits.** {claim.limits}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

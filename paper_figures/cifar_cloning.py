@@ -11,11 +11,12 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from scipy.stats import gmean
 
 from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
-from paper_figures.cloning import ROUNDING, Band
+from paper_figures.cloning import ROUNDING, Array, Band
 from paper_figures.results import RESULTS, Missing, Profile
 from torch_experiments import campaign, e01_cloning
 from torch_experiments.report import published, series
@@ -61,9 +62,9 @@ def caption(data: pa.Table) -> str:
     introduction = (
         f"{campaign.CLONING.about[0].upper()}{campaign.CLONING.about[1:]}: every hidden unit twice, trained on "
         "under four regimes (JL25 figure 2.1). Top: explained-variance score of cloning of the activations, mean "
-        "over layers, 1 for exact copies and 0 for independent units. Bottom: training loss of clone (solid) and "
-        "base (dashed) under the same regime. Dots: epochs that were measured, "
-        f"{_epochs(data)}; lines between them only join them. Means and ranges over seeds "
+        "over layers, 1 for exact copies and 0 for independent units. Bottom: training loss of the clone over that "
+        "of its base under the same regime. Dots: epochs that were measured, "
+        f"{_epochs(data)}; lines between them only join them. Means (geometric ones of ratios), ranges over seeds "
         f"(runs: {archs}).{finished.gaps(_absent(data))}"
     )
     return captions.join(introduction, statements(data))
@@ -174,7 +175,7 @@ def _absent(data: pa.Table) -> list[str]:
 
 
 def draw(data: pa.Table) -> Figure:
-    """Return a column an architecture: score above, losses below."""
+    """Return a column an architecture: score above, ratio of the losses below."""
     archs = archs_of(data)
     figure = Figure(figsize=(style.PAGE, 2.9))
     axes = figure.subplots(2, len(archs), sharex="col", squeeze=False)
@@ -183,39 +184,38 @@ def draw(data: pa.Table) -> Figure:
             _draw_regime(column, data, arch, regime)
         _label(column, arch)
     axes[0, 0].set_ylabel("score of cloning")
-    axes[1, 0].set_ylabel("training loss")
+    axes[1, 0].set_ylabel("loss, clone : base")
     _explain(figure)
     return figure
 
 
 def _draw_regime(column: Any, data: pa.Table, arch: str, regime: str) -> None:
     look = REGIMES[regime]
-    _plot(column[0], band(data, arch, regime, "clone", SCORE), look, "-")
-    for network, line in (("clone", "-"), ("base", "--")):
-        _plot(column[1], band(data, arch, regime, network, LOSS), look._replace(width=1.0), line)
+    epochs, scores = band(data, arch, regime, "clone", SCORE)
+    _plot(column[0], epochs, scores, scores.mean(axis=0), look)
+    ratios = band(data, arch, regime, "clone", LOSS)[1] / band(data, arch, regime, "base", LOSS)[1]
+    _plot(column[1], epochs, ratios, gmean(ratios), look._replace(width=1.2))
 
 
-def _plot(axis: Axes, quantity: Band, look: Look, line: str) -> None:
-    epochs, values = quantity
-    axis.plot(epochs, values.mean(axis=0), f"{line}o", color=look.colour, linewidth=look.width, markersize=1.8)
+def _plot(axis: Axes, epochs: Array, values: Array, mean: Array, look: Look) -> None:
+    axis.plot(epochs, mean, "-o", color=look.colour, linewidth=look.width, markersize=1.8)
     axis.fill_between(epochs, *tasks.bounds(values), color=look.colour, alpha=0.18, linewidth=0)
 
 
 def _label(column: Any, arch: str) -> None:
     column[0].set_title(ARCHS[arch])
     column[0].set_ylim(0.75, 1.02)
-    low, high = column[1].get_ylim()
-    if high > 10 * max(low, 1e-12) or low <= 0:
-        column[1].set_yscale("log")
+    column[1].axhline(1, color=style.GREY, linewidth=0.6, zorder=0)
+    column[1].set_yscale("log")
+    column[1].set_ylim(bottom=min(column[1].get_ylim()[0], 0.3), top=max(column[1].get_ylim()[1], 3))
+    column[1].yaxis.set_major_locator(FixedLocator([0.01, 0.1, 0.3, 1, 3, 10, 100]))
+    column[1].yaxis.set_major_formatter("{x:g}")
+    column[1].yaxis.set_minor_locator(NullLocator())
     column[1].set_xlabel("epochs after cloning")
     column[1].xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _explain(figure: Figure) -> None:
     handles = [Line2D([], [], color=look.colour, label=look.name) for look in REGIMES.values()]
-    handles += [
-        Line2D([], [], color=style.GREY, label="clone"),
-        Line2D([], [], color=style.GREY, linestyle="--", label="base"),
-        Line2D([], [], color=style.GREY, linestyle="", marker="o", markersize=1.8, label="measured"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=7, columnspacing=1.2)
+    handles += [Line2D([], [], color=style.GREY, linestyle="", marker="o", markersize=1.8, label="measured")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5)

@@ -97,8 +97,9 @@ def load(name: str) -> Drawable:
         ValueError: There is no such figure; the message lists the names that are near.
     """
     if name not in FIGURES:
-        near = get_close_matches(name, FIGURES) or FIGURES
-        raise ValueError(f"figure {name!r} is unknown; did you mean {' or '.join(near)}? See `lop figures --list`")
+        near = " or ".join(get_close_matches(name, FIGURES))
+        meant = f"did you mean {near}? " if near else ""
+        raise ValueError(f"figure {name!r} is unknown; {meant}See `lop figures --list`")
     return cast(Drawable, import_module(f"paper_figures.{name}"))
 
 

@@ -71,7 +71,7 @@ def statements(data: pa.Table) -> list[Statement]:
             1 >= found[best].mean >= found[worst].mean >= 0,
         ),
         *_against(data, PLAIN, "no remedy"),
-        *_against(data, PROBE, "a fresh network, with the same norm if any"),
+        *_against(data, PROBE, "a fresh network with the same norm, if any; without norm"),
     ]
 
 

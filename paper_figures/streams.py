@@ -53,7 +53,7 @@ def statements(data: pa.Table) -> list[Statement]:
     gaps = {arm: gap(data, arm) for arm in ARMS[:3]}
     return [
         Statement(
-            "In the second half of the tasks the plain network lags a fresh one in every stream, by "
+            "In the second half of the tasks the plain network lags a fresh one in all three streams, by "
             f"{_listed(plain)}.",
             all(finished.sign(values) == -1 for values in plain.values()),
         ),
@@ -62,7 +62,7 @@ def statements(data: pa.Table) -> list[Statement]:
             all(finished.sign(values) == -1 for values in norm.values()),
         ),
         Statement(
-            f"With the pull towards the initial weights it is {_listed(pull)}: plasticity is lost with pairs.",
+            f"With the pull towards the initial weights it is {_listed(pull)}: it is lost with pairs all the same.",
             finished.sign(pull["pairs"]) == -1,
         ),
         Statement(

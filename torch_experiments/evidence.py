@@ -32,6 +32,7 @@ from torch_experiments import (
 )
 from torch_experiments.campaign import Item
 from torch_experiments.jobs import last_line
+from torch_experiments.models import choose
 from torch_experiments.training import Config, Stopped
 
 CLONING, CLONING_FOLDER, SPEEDS = "cloning", "e01", "throughput"
@@ -118,7 +119,8 @@ def _names(names: Sequence[str], gpu: bool) -> tuple[str, ...]:
     """Return the items to run, all but cloning if none is named."""
     if CLONING not in names:
         default = campaign.GPU_ITEMS if gpu else campaign.ITEMS
-        return tuple(name for name in names or default if campaign.item(name))
+        known = {**campaign.items(), CLONING: campaign.CLONING}
+        return tuple(name for name in names or default if choose("item", name, known))
     if len(names) > 1:
         raise ValueError("names: cloning takes a folder of CIFAR-10, the others do not; run it on its own")
     return (CLONING,)

@@ -80,3 +80,20 @@ def test_a_reader_that_stops_early_sees_no_traceback():
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_single_claims_are_printed_in_full(command):
+    code, out, _ = command("claims", "c9", "F1")
+    assert code == 0
+    assert out.index("## C9. Which optimizers keep which clones") < out.index(
+        "## F1. A saturated unit learns nothing"
+    )
+    assert out.count("**Limits.**") == 2
+    assert [entry["id"] for entry in json.loads(command("claims", "C9", "--json")[1])] == ["C9"]
+
+
+def test_an_unknown_claim_is_named(command):
+    code, out, err = command("claims", "C99")
+    assert code != 0
+    assert not out
+    assert "there is no claim C99; there are D1, " in err

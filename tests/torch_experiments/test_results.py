@@ -5,6 +5,7 @@ Where records are missing, or do not show it, a claim is left open with the reas
 
 import dataclasses
 import re
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -293,6 +294,8 @@ def arches(claim, regimes, holds):
 def test_clones_stay_under_momentum_and_adam():
     arches("P10", findings.STAY, findings.stay)
     clones = Clones()
+    for arch, regime in product(campaign.CLONING.configs(""), findings.STAY):
+        witness(instances=0, residual=float(clones.over(arch, regime, "clone", "coset_residual")[:, -1].max()))
     for regime in findings.STAY:
         for metric in ("forward_score", "backward_score"):
             score = clones.over("mlp", regime, "clone", metric)
@@ -439,7 +442,7 @@ def test_a_missing_cell_and_seed_are_named(made):
     assert "2 of 21 runs (cells × seeds) are finished" in text
     assert re.search(r"Missing: none \(seed [012]\); none, as published \(seed 0, 1, 2\);", text)
     assert "| mlp: none | accuracy | 0.884 → 0.389 | 0.764 (0.764–0.764) → 0.136 (0.136–0.136) | yes |" in text
-    assert "2 CPU-hours" in text
+    assert "2 core-hours by the clock" in text
 
 
 def test_a_defect_that_changes_the_direction_is_named(made):
@@ -511,6 +514,21 @@ def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path, capsys):
         lop.results(write=True, folder=tmp_path / "typo")
     assert ended.value.code == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--write", "--check"])
+def test_the_page_is_not_written_from_other_records(command, made, option):
+    before = page.PAGE.read_text()
+    code, _, err = command("results", option, "--folder", made("mlp", {"none": KEPT}))
+    assert code == 2
+    assert "of the committed records" in err
+    assert page.PAGE.read_text() == before
+
+
+def test_a_folder_without_records_is_refused(command, tmp_path):
+    code, out, err = command("results", "--folder", tmp_path)
+    assert (code, out) == (2, "")
+    assert "there are no records below" in err
 
 
 @pytest.mark.parametrize(("first", "last", "found"), [(0.5, 0.51, 0), (0.5, 0.4, -1), (50, 50.9, 0), (50, 52, 1)])

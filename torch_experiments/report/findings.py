@@ -27,7 +27,7 @@ from torch_experiments.report.series import (
     Clones,
     Runs,
 )
-from torch_experiments.report.streams import with_interval
+from torch_experiments.report.streams import number, with_interval
 
 MARGIN = 0.05  # of an accuracy
 NORMS = tuple(cell for cell in e03_normalisation.configs("quick") if cell.startswith(("batch", "layer")))
@@ -77,7 +77,7 @@ class Finding:
 
 def ends(values: Array, digits: int = 2) -> str:
     """Return ``start → end``, means over seeds."""
-    return f"{series.start(values).mean():.{digits}f} → {series.end(values).mean():.{digits}f}"
+    return " → ".join(number(float(edge(values).mean()), digits) for edge in (series.start, series.end))
 
 
 def _highest(values: Array) -> str:
@@ -358,7 +358,9 @@ def only_noise(folder: Path) -> Finding:
     texts = [f"{regime} {' '.join(f'{v:.2f}' for v in values)}" for regime, values in found.items()]
     words = f"MLP, loss of the clone over that of its base, a number a seed: {'; '.join(texts)}"
     theirs = published.cloning()["mlp", "dropout"]
-    words += f"; published with dropout, at the end: {theirs.clone_loss / theirs.base_loss:.2f}"
+    words += (
+        f"; published with dropout, at the end: {theirs.clone_loss / theirs.base_loss:.2f}; the ledger repairs it"
+    )
     contrary = lower["dropout"] and lower["noisy-elementwise"] and not any(lower[regime] for regime in STAY)
     seeds = sum(map(len, found.values()))
     return Finding("P12", about, words, lower["noisy-elementwise"] and sum(lower.values()) == 1, contrary, seeds)

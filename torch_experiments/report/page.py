@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import gmean
+
 from torch_experiments import campaign
 from torch_experiments.campaign import CLONING, ITEMS
 from torch_experiments.report import findings, published, series, streams
@@ -45,7 +47,7 @@ NOT_RUN = """\
 
 STATEMENTS = """\
 Yes: the records show it, at their scale. No: they hold a counterexample in every seed, with networks of JL25's
-size. Not shown: neither, by a criterion that was fixed before most of the records. Open: records are missing.
+size. Not shown: neither, by the criterion that the claim gives. Open: records are missing.
 Nearly silent units are silent for 95 % of the samples, which JL25's code calls dead; noisy-elementwise is its
 gradient noise, relative per entry; the distance from the coset tells how far weights are from those of exact
 clones."""
@@ -72,15 +74,19 @@ Every hidden unit twice; base trained for 20 epochs, then 50 (MLP), 20 (CNN) or 
 published: full size and data, 500 epochs. Our score is the explained variance, 0 for independent units and 1
 for copies; JL25's has another normaliser, so only the direction is compared: at least 0.99, or less. P11 looks
 at the distance of the weights from the coset instead, which sees copies part before the score does. Losses are
-ratios over the second half of the epochs (geometric mean; two measurements for ViT and ResNet-18), ranks (Roy
-and Vetterli) at the end; published ratios are those of the ends. The published ViT under Adam did not train:
-its loss ends at 2.1."""
+ratios over the second half of the epochs (geometric means, over seeds too; two measurements for ViT and
+ResNet-18), ranks (Roy and Vetterli) at the end; published ratios are those of the ends. The published ViT under
+Adam did not train: its loss ends at 2.1."""
 
 TOLD: Mapping[str, str] = {
     "remedies": """\
 Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network
 for every task, which has lost nothing; networks with a norm are set against a fresh one with that norm.
-Strengths are one setting each, tuned on nothing; intervals are not corrected for the number of remedies.""",
+Strengths are one setting each, tuned on nothing; intervals are not corrected for the number of remedies. `cbp`
+is continual backprop, `snr` self-normalised resets, `syre` decay towards a random point, `l2-init` decay
+towards the initial weights, `escape` the split of clones and new weights for dead units that keep the function
+(E2), `recovery` the same when an alarm asks for it. With `-mean`, units that are drawn again get the mean of
+the second moments of Adam instead of zero. Sources stand in `torch_experiments/remedies/`.""",
     "generalisation": """\
 Does a network that keeps its rank, or that generalises, learn the next task better? Rank and learning both
 drift over the tasks, so that a correlation within a setting may be no more than that: the last column takes a
@@ -99,7 +105,7 @@ PICTURES: Mapping[str, tuple[str, str]] = {
     ),
     "mlp-medium": ("tiny_symptoms", "Without norm on Tiny ImageNet: accuracy, dead units, rank, duplicates"),
     "remedies": ("remedy_ranking", "Remedies in order of accuracy, with intervals, and their ranks"),
-    "cloning": ("cifar_cloning", "Score of cloning by epoch and losses of clone and base, four networks"),
+    "cloning": ("cifar_cloning", "Score of cloning by epoch and loss of clone over base, four networks"),
 }  # copies of `lop figures NAME` in docs/
 BODIES: Mapping[str, Callable[[Runs], str]] = {
     "remedies": streams.ranking,
@@ -194,7 +200,7 @@ def _environment(found: Mapping[Any, Mapping[str, Any]]) -> str:
     devices = sorted({str(e.get("device", "unknown")) for e in about})
     versions = [f"{name} {', '.join(sorted({str(e[name]) for e in about if name in e}))}" for name in VERSIONS]
     hours = sum(e["seconds"] * e.get("threads", 1) / e.get("stacked", 1) for e in about if "seconds" in e) / 3600
-    time = f"{hours:.2g} CPU-hours" if hours else "time not recorded"
+    time = f"{hours:.2g} core-hours by the clock" if hours else "time not recorded"
     return f"Device {', '.join(devices)}; {'; '.join(versions)}; {time}."
 
 
@@ -242,7 +248,7 @@ def _clone(clones: Clones, arch: str, regime: str) -> tuple[str, ...]:
         if theirs is None
         else _yes((theirs.score < 1 - findings.APART) == bool(score.mean() < 1 - findings.APART))
     )
-    gain = streams.spread(findings.gain(clones, arch, regime), 2)
+    gain = streams.spread(findings.gain(clones, arch, regime), 2, gmean)
     place = f"{arch}, {regime}", str(len(seeds))
     return (
         *place,

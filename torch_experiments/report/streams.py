@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.signal import detrend
-from scipy.stats import spearmanr
+from scipy.stats import gmean, spearmanr
 
 from torch_experiments import campaign, e04_remedies, e05_generalisation, e07_streams
 from torch_experiments.report import published, series
@@ -42,7 +43,7 @@ UNITS: Mapping[str, tuple[str, int]] = {
     "saturated, JL25": (THEIR_SATURATED, 3),
     "free": (FREE, 3),
 }
-NONE, FRESH, RESNET = "none", "fresh", "resnet18"
+NONE, FRESH, RESNET, TRAPPED, LOSS = "none", "fresh", "resnet18", "trapped", "train_loss"
 THEIRS: Mapping[str, tuple[str, int]] = {
     "accuracy": (UNMASKED, 3),
     "dead": (SILENT, 3),
@@ -65,9 +66,9 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def spread(values: Array, digits: int) -> str:
+def spread(values: Array, digits: int, mean: Callable[[Array], Any] = np.mean) -> str:
     """Return the mean over seeds, with least and largest where there are several."""
-    text = number(float(values.mean()), digits)
+    text = number(float(mean(values)), digits)
     if len(values) == 1:
         return text
     return f"{text} ({number(float(values.min()), digits)}–{number(float(values.max()), digits)})"
@@ -385,13 +386,19 @@ def _arm(runs: Runs, name: str, noise: float) -> tuple[str, ...]:
 def after_escape(runs: Runs) -> str:
     """Return loss, accuracy and rank at the end of every arm, and what the split makes good."""
     cells = [cell for cell in runs.cells if runs.seeds(cell)]
-    columns = {"training loss": ("train_loss", 4), "test accuracy": (TEST, 3), "effective rank": (RANK, 1)}
+    columns = {"test accuracy": (TEST, 3), "effective rank": (RANK, 1)}
     rows = [
-        (cell, str(len(runs.seeds(cell))), *(spread(runs.over(cell, m)[:, -1], d) for m, d in columns.values()))
+        (
+            cell,
+            str(len(runs.seeds(cell))),
+            f"{gmean(runs.over(cell, LOSS)[:, -1]):.1e}",
+            _relative_loss(runs, cell),
+            *(spread(runs.over(cell, m)[:, -1], d) for m, d in columns.values()),
+        )
         for cell in cells
     ]
-    found = table(("arm", "seeds", *columns), rows)
-    arms = ("split", "trapped", "scratch")
+    found = table(("arm, at the end", "seeds", "training loss", "times that of trapped", *columns), rows)
+    arms = ("split", TRAPPED, "scratch")
     if not runs.seeds(*arms):
         return found
     split, trapped, scratch = (runs.over(c, TEST, runs.seeds(*arms))[:, -1] for c in arms)
@@ -400,6 +407,17 @@ def after_escape(runs: Runs) -> str:
         f"{found}\n\nOf the test accuracy that trapped lacks against scratch, {with_interval(lacking, 3)}, the "
         f"split makes good {with_interval(gained, 3)}."
     )
+
+
+def _relative_loss(runs: Runs, cell: str) -> str:
+    """Return the training loss over that of the trapped clone, geometric mean and interval over seeds."""
+    common = runs.seeds(cell, TRAPPED)
+    if cell == TRAPPED or not common:
+        return "–"
+    own, trapped = (np.log(runs.over(c, LOSS, common)[:, -1]) for c in (cell, TRAPPED))
+    limits = series.interval(own - trapped)
+    mean = number(math.exp((own - trapped).mean()), 2)
+    return mean if limits is None else f"{mean} [{math.exp(limits[0]):.2f}, {math.exp(limits[1]):.2f}]"
 
 
 def streams(runs: Runs) -> str:
