@@ -22,7 +22,7 @@ from torch_experiments import campaign, e01_cloning
 from torch_experiments.report import published, series
 
 NAME = "cifar_cloning"
-TITLE = "cloning on CIFAR-10 in four architectures: score of cloning by epoch, losses of clone and base"
+TITLE = "cloning on CIFAR-10 in four architectures: score of cloning by epoch, loss of clone over base"
 ARCHS: Mapping[str, str] = {"mlp": "MLP", "cnn": "CNN", "vit": "ViT", "resnet18": "ResNet-18"}
 SCORE, LOSS = "forward_score", "train_loss"
 

@@ -124,9 +124,10 @@ def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **o
                 time.sleep(WAIT)
 
 
-def progress_bar() -> Progress:
-    """Return a bar with steps, rate and remaining time."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+def progress_bar(unit: str = "steps") -> Progress:
+    """Return a bar that counts steps, with their rate and the remaining time, or other units, with their name."""
+    rate = (Rate(), TimeRemainingColumn()) if unit == "steps" else (TextColumn(unit),)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *rate)
     return Progress(*columns, refresh_per_second=2, speed_estimate_period=60, disable=not leads())
 
 
@@ -252,7 +253,8 @@ RANK = "roy_vetterli_rank_raw"
 
 def summary(table: pa.Table) -> Table:
     """Return the values at the end of the first and of the last task, means over seeds, a row a cell."""
-    view = Table("cell", *(metric.replace("_", " ") for metric in SHOWN), "effective rank")
+    title = "first task → last task, means over seeds"
+    view = Table("cell", *(metric.replace("_", " ") for metric in SHOWN), "effective rank", title=title)
     for cell in pc.unique(table["cell"]).to_pylist():
         pairs = [over_tasks(table, cell, metric).mean(axis=0)[[0, -1]] for metric in (*SHOWN, RANK)]
         view.add_row(cell, *(f"{first:.3g} → {last:.3g}" for first, last in pairs))
