@@ -124,9 +124,9 @@ def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **o
                 time.sleep(WAIT)
 
 
-def progress_bar(unit: str = "steps") -> Progress:
-    """Return a bar that counts steps, with their rate and the remaining time, or other units, with their name."""
-    rate = (Rate(), TimeRemainingColumn()) if unit == "steps" else (TextColumn(unit),)
+def progress_bar(steps: bool = True) -> Progress:
+    """Return a bar that counts steps, with their rate and the remaining time, or other things, without."""
+    rate = (Rate(), TimeRemainingColumn()) if steps else ()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *rate)
     return Progress(*columns, refresh_per_second=2, speed_estimate_period=60, disable=not leads())
 

@@ -266,7 +266,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
 
 def watched(todo: Sequence[Job], engine: Engine, retries: int = RETRIES) -> list[Result]:
     """Return `run` with a progress bar."""
-    with experiments.progress_bar("runs") as bar:
+    with experiments.progress_bar(steps=False) as bar:
         line = bar.add_task("runs", total=len(todo))
         return run(todo, engine, retries, lambda result: _tick(bar, line, result))
 
