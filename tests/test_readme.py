@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from torch_experiments import campaign, e02_symptoms, optimizer_table, records, training
-from torch_experiments.report import findings, series
+from torch_experiments.report import findings, published, series
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -40,23 +40,42 @@ def told(text):
     assert text in " ".join(README.split())
 
 
+def lengths_of_tasks():
+    """Return the rows of the table of the plain MLP, by steps a task."""
+    found = [
+        "| steps a task | first task | accuracy while learning | silent units | effective rank |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in ("mlp", "mlp-medium", "mlp-paper"):
+        runs = series.runs(name)
+        accuracy, silent, rank = (runs.over("none", m) for m in (series.ACCURACY, series.SILENT, series.RANK))
+        about = f"{runs.item.configs('')['none'].steps:,}, {series.counted(len(accuracy))}"
+        ends = f"{findings.ends(accuracy)} | {findings.ends(silent)} | {findings.ends(rank, 0)}"
+        found.append(f"| {about} | {accuracy[:, 0].mean():.2f} | {ends} |")
+    accuracy, dead, rank = (published.streams()["mlp", "none", what] for what in ("accuracy", "dead", "rank"))
+    ends = f"{accuracy.start:.2f} → {accuracy.end:.2f} | {dead.start:.2f} → {dead.end:.2f}"
+    found.append(f"| JL25, figure 3.1 | {accuracy.start:.2f} | {ends} | {rank.start:.0f} → {rank.end:.0f} |")
+    return found
+
+
 def test_the_numbers_of_the_runs_on_tiny_imagenet_are_those_of_their_records():
+    assert "\n".join(lengths_of_tasks()) in README
     short, medium = series.runs("mlp"), series.runs("mlp-medium")
-    accuracy, rank = short.over("none", series.ACCURACY), short.over("none", series.RANK)
-    told(f"three seeds: {findings.ends(accuracy).replace('→', 'to')}), nor does its rank ({between(rank, 0)})")
-    behind = -findings.change(accuracy - short.over("layer, affine", series.ACCURACY))
-    low, high = series.interval(behind)
-    told(f"on the same tasks, by {behind.mean():.3f} [{low:.3f}, {high:.3f}]")
+    behind = short.over("layer, affine", series.ACCURACY) - short.over("none", series.ACCURACY)
+    lag = findings.change(behind)
+    low, high = series.interval(lag)
+    told(f"on the same tasks, by {lag.mean():.3f} [{low:.3f}, {high:.3f}]")
     accuracy, normed = (medium.over(cell, series.ACCURACY) for cell in ("none", "layer, affine"))
     highest = findings._highest(accuracy).split(",")[0].removeprefix(" (highest ")
     ends = f"{series.end(accuracy)[0]:.2f}", f"{series.end(normed)[0]:.2f}"
     told(f"rises to {highest} and falls to {ends[0]}, while with layer norm the same tasks end at {ends[1]}")
-    dead, rank = medium.over("none", series.DEAD), medium.over("none", series.RANK)
-    told(f"dead units go from {between(100 * dead, 0)} %, effective rank from {between(rank, 0)}.")
 
 
-def between(values, digits):
-    return findings.ends(values, digits).replace("→", "to")
+def test_the_first_task_tells_the_length_of_the_published_ones():
+    names = ("mlp", "mlp-medium", "mlp-paper")
+    firsts = {name: series.runs(name).over("none", series.ACCURACY)[:, 0].mean() for name in names}
+    start = published.streams()["mlp", "none", "accuracy"].start
+    assert min(firsts, key=lambda name: abs(firsts[name] - start)) == "mlp-paper"
 
 
 def test_what_is_said_of_remedies_is_what_the_records_show():
@@ -70,6 +89,11 @@ def test_what_is_said_of_remedies_is_what_the_records_show():
     lost = learnt["fresh, batch-norm"] - learnt["batch-norm"]
     low, high = series.interval(lost)
     told(f"still {lost.mean():.3f} [{low:.3f}, {high:.3f}] below a fresh network with batch norm")
+    rank = {cell: series.second_half(runs.over(cell, series.RANK)) for cell in ("none", "cbp", "cbp-mean")}
+    low, high = series.interval(rank["cbp"] - rank["none"])
+    assert low < 0 < high, "cannot be told"
+    low, high = series.interval(rank["cbp-mean"] - rank["none"])
+    told(f"larger by {(rank['cbp-mean'] - rank['none']).mean():.1f} [{low:.1f}, {high:.1f}]")
     low, high = series.interval(learnt["noise"] - learnt["none"])
     assert low < -0.1 < 0.1 < high, "nothing can be told"
 
