@@ -98,8 +98,8 @@ def load(name: str) -> Drawable:
     """
     if name not in FIGURES:
         near = " or ".join(get_close_matches(name, FIGURES))
-        meant = f"did you mean {near}? " if near else ""
-        raise ValueError(f"figure {name!r} is unknown; {meant}See `lop figures --list`")
+        meant = f"; did you mean {near}?" if near else "."
+        raise ValueError(f"figure {name!r} is unknown{meant} See `lop figures --list`")
     return cast(Drawable, import_module(f"paper_figures.{name}"))
 
 

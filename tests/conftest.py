@@ -1,6 +1,7 @@
 """Settings for all tests: hypothesis profiles, one thread, no display, GPU tests skipped without a GPU."""
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -10,6 +11,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SYMPY_GROUND_TYPES", "python")
 os.environ["MPLBACKEND"] = "Agg"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background of a shell; tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester"]
 

@@ -234,7 +234,7 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
             "noise stays": put(1.0, regime="noisy-elementwise", metric=cifar_cloning.SCORE),
             "no loss": put(NAN, network="base", metric=cifar_cloning.LOSS),
         },
-        ["score of cloning", "", "", "", "training loss", "", "", ""],
+        ["score of cloning", "", "", "", "loss, clone : base", "", "", ""],
     ),
 }
 assert set(LINES) < set(ENDS)
