@@ -68,12 +68,12 @@ def statements(data: pa.Table) -> list[Statement]:
             _all_have(beside, 0),
         ),
         Statement(
-            f"Their effective ranks are above that of the trapped clone, by {_differences(higher, 1)}, and below "
-            f"that of the network from scratch, {_differences(lower, 1)}.",
+            f"Their effective ranks are above that of the trapped clone, by {finished.differences(higher, 1)}, "
+            f"and below that of the network from scratch, {finished.differences(lower, 1)}.",
             _all_have(higher, 1) and _all_have(lower, -1),
         ),
         Statement(
-            f"Test accuracy, minus that of the trapped clone: {_differences(gained, 3)}.",
+            f"Test accuracy, minus that of the trapped clone: {finished.differences(gained, 3)}.",
             finished.sign(gained["scratch"]) == 1,
         ),
     ]
@@ -86,10 +86,6 @@ def last(data: pa.Table, cell: str, metric: str) -> Array:
 
 def _all_have(found: Mapping[str, Array], sign: int) -> bool:
     return all(finished.sign(values) == sign for values in found.values())
-
-
-def _differences(found: Mapping[str, Array], digits: int) -> str:
-    return "; ".join(f"{finished.told(values, digits)} ({cell})" for cell, values in found.items())
 
 
 def _ratios(logarithms: Mapping[str, Array]) -> str:

@@ -174,6 +174,11 @@ def told(values: Array, digits: int) -> str:
     return f"{with_interval(values, digits)}{'' if sign(values) else ', not told from none'}"
 
 
+def differences(found: Mapping[str, Array], digits: int) -> str:
+    """Return `told` for differences by name."""
+    return "; ".join(f"{told(values, digits)} ({name})" for name, values in found.items())
+
+
 def ends(table: pa.Table, cell: str, metric: str) -> tuple[float, float]:
     """Return the means over seeds of the first and of the last five tasks."""
     return float(tasks.start(table, cell, metric).mean()), float(tasks.end(table, cell, metric).mean())

@@ -54,19 +54,20 @@ def statements(data: pa.Table) -> list[Statement]:
     return [
         Statement(
             "In the second half of the tasks the plain network lags a fresh one in all three streams, by "
-            f"{_listed(plain)}.",
+            f"{finished.differences(plain, 3)}.",
             all(finished.sign(values) == -1 for values in plain.values()),
         ),
         Statement(
-            f"Layer norm is no cure by itself: {_listed(norm)}.",
+            f"Layer norm is no cure by itself: {finished.differences(norm, 3)}.",
             all(finished.sign(values) == -1 for values in norm.values()),
         ),
         Statement(
-            f"With the pull towards the initial weights it is {_listed(pull)}: it is lost with pairs all the same.",
+            f"With the pull towards the initial weights it is {finished.differences(pull, 3)}: it "
+            "is lost with pairs all the same.",
             finished.sign(pull["pairs"]) == -1,
         ),
         Statement(
-            f"The warm start of these small data costs nothing that can be told: {_listed(gaps)}.",
+            f"The warm start of these small data costs nothing that can be told: {finished.differences(gaps, 3)}.",
             not any(finished.sign(values) for values in gaps.values()),
         ),
     ]
@@ -83,10 +84,6 @@ def gap(data: pa.Table, arm: str) -> Array:
     """Return the test accuracy after a warm start minus that of a start on all images, for every seed."""
     warm, cold = (over_tasks(data, label(WARM, name), TEST)[:, -1] for name in (arm, fresh_of(arm)))
     return warm - cold
-
-
-def _listed(values: Mapping[str, Array]) -> str:
-    return "; ".join(f"{finished.told(found, 3)} ({name})" for name, found in values.items())
 
 
 def draw(data: pa.Table) -> Figure:

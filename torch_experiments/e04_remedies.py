@@ -19,7 +19,7 @@ TASKS = 10  # of the quick profile
 FRESH = "fresh"
 SETTINGS: Mapping[str, Settings] = {
     "none": (),
-    "fresh": (),
+    FRESH: (),
     "l2": (("strength", 1e-3),),
     "l2-init": (("strength", 1e-3),),
     "shrink-perturb": (("shrink", 0.4), ("perturb", 0.1)),
