@@ -214,7 +214,7 @@ def run(
             torchrun --standalone --nproc-per-node 2 -m lop run e02 --ddp.
         out: Folder of records and checkpoints.
     """
-    from torch_experiments import experiments
+    from torch_experiments.lab.experiments import runner as experiments
 
     if list_ or not names:
         _show(experiments.listing())
@@ -263,7 +263,7 @@ def certify(
         html: Write the certificate to this file too, as a page of HTML.
         as_json: Print JSON.
     """
-    from torch_experiments import commands
+    from torch_experiments.lab import commands
 
     def act() -> None:
         subject = commands.Subject(
@@ -305,7 +305,7 @@ def diagnose(
         full: The metrics that cost many passes too: tangent kernel, sharpness, spectrum of the Hessian.
         as_json: Print JSON.
     """
-    from torch_experiments import commands
+    from torch_experiments.lab import commands
 
     def act() -> None:
         subject = commands.Subject(model, settings, checkpoint, _shape(input_), samples, tokens, seed, batch, dtype)
@@ -346,7 +346,7 @@ def clone(
         seed: Seed of the random inputs and weights.
         dtype: Convert the network first.
     """
-    from torch_experiments import commands
+    from torch_experiments.lab import commands
 
     def act() -> None:
         subject = commands.Subject(model, settings, checkpoint, _shape(input_), samples, tokens, seed, batch, dtype)
@@ -409,7 +409,7 @@ def grid(
         stack: Train all seeds of a cell at once, where it has neither batch norm nor dropout.
         out: Folder of records, checkpoints and logs, which all machines see.
     """
-    from torch_experiments import grids
+    from torch_experiments.lab.campaign import grids
 
     changes = {"protocol": protocol, "precision": precision, "device": device}
     changes |= {"size": size, "measure_every": measure_every, "settings": settings}
@@ -443,7 +443,7 @@ def evidence(
         budget: Seconds after which what runs is saved and the command ends, with exit code 75; it goes on later.
         out: Folder that has a folder of records for every item.
     """
-    from torch_experiments import evidence as runs
+    from torch_experiments.lab.campaign import campaign as runs
 
     if list_:
         _guarded(lambda: _show(runs.listing(names, out, gpu)))
@@ -471,8 +471,8 @@ def results(write: bool = False, check: bool = False, folder: Path | None = None
         check: Exit with 1 if RESULTS.md is not what the records give.
         folder: Of the records, instead of results/.
     """
-    from torch_experiments import campaign
-    from torch_experiments.report import page
+    from torch_experiments.lab.campaign import items as campaign
+    from torch_experiments.lab.report import page
 
     if write and check:
         print("lop: --write and --check exclude each other", file=sys.stderr)
@@ -511,7 +511,7 @@ def data(
         name: For info a folder or zip; for fetch one of the listed names.
         folder: Where fetched data sets are kept.
     """
-    from torch_experiments import experiments
+    from torch_experiments.lab.experiments import runner as experiments
 
     if action == "fetch":
         _guarded(lambda: experiments.fetch_data(name or "", folder))

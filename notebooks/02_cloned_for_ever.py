@@ -19,9 +19,10 @@ from IPython.display import Image, Markdown
 
 from paper_figures import optimizers, quotient, registry
 from paper_figures.results import RESULTS
-from torch_experiments import e01_cloning, optimizer_table
-from torch_experiments.cloning import clone, cloned_residual
-from torch_experiments.models import mlp
+from torch_experiments.lab import optimizer_table
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.cloning.exact import clone, cloned_residual
+from torch_experiments.lab.models import mlp
 
 # %% [markdown]
 # ## Cloning changes nothing

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from paper_figures import certificate, registry
 from torch_experiments import certify, clone
-from torch_experiments.data import digits
+from torch_experiments.lab.images.data import digits
 
 # %% [markdown]
 # ## A network, a batch, an optimizer

@@ -26,8 +26,8 @@ from IPython.display import Image
 
 from paper_figures import freed, registry
 from torch_experiments import Recovery, certify, clone, remedies
-from torch_experiments.data import digits
-from torch_experiments.models import mlp
+from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.models import mlp
 
 # %% [markdown]
 # ## Trapped

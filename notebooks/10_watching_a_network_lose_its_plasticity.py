@@ -25,9 +25,10 @@ from matplotlib.figure import Figure
 from torch.nn.functional import cross_entropy
 
 from paper_figures import style, tasks
-from torch_experiments import PlasticityMonitor, campaign, certify, remedies
-from torch_experiments.data import digits
-from torch_experiments.models import mlp
+from torch_experiments import PlasticityMonitor, certify, remedies
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.models import mlp
 
 torch.set_num_threads(1)
 TASKS, STEPS = 22, 150

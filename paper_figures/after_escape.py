@@ -15,8 +15,8 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from paper_figures.tasks import Array
-from torch_experiments import campaign
-from torch_experiments.experiments import over_tasks
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.experiments.runner import over_tasks
 
 NAME = "after_escape"
 TITLE = "escaping, and then? loss and test accuracy after an escape, against training from scratch"

@@ -17,8 +17,8 @@ from paper_figures import captions, cloning, style
 from paper_figures.captions import Statement
 from paper_figures.cloning import DIRECTIONS, Array
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import e01_cloning
-from torch_experiments.e01_cloning import WHOLE, Config, Regime
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.experiments.e01_cloning import WHOLE, Config, Regime
 
 NAME = "architectures"
 TITLE = "cloned MLP, CNN, ResNet-18 and ViT: score of cloning by epoch and by layer, losses"

@@ -19,8 +19,8 @@ from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from torch_experiments import certify
 from torch_experiments.certificates.certificate import Certificate, copies
-from torch_experiments.data import digits
-from torch_experiments.models import cnn
+from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.models import cnn
 
 NAME = "certificate"
 TITLE = "the certificate of a small CNN: copies, scaled copies, near-clones and frozen units"

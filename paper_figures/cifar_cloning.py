@@ -18,8 +18,9 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.cloning import ROUNDING, Array, Band
 from paper_figures.results import RESULTS, Missing, Profile
-from torch_experiments import campaign, e01_cloning
-from torch_experiments.report import published, series
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.report import published, series
 
 NAME = "cifar_cloning"
 TITLE = "cloning on CIFAR-10 in four architectures: score of cloning by epoch, loss of clone over base"

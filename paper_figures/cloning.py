@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from paper_figures import captions, style
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import e01_cloning
+from torch_experiments.lab.experiments import e01_cloning
 
 Array = np.ndarray[Any, Any]
 

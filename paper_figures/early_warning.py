@@ -17,7 +17,7 @@ from paper_figures import captions, finished, style, symptoms
 from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Tables
 from paper_figures.results import RESULTS, Missing, Profile
-from torch_experiments.experiments import over_tasks
+from torch_experiments.lab.experiments.runner import over_tasks
 
 Array = np.ndarray[Any, Any]
 

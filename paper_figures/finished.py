@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from paper_figures import tasks
 from paper_figures.captions import Statement
 from paper_figures.results import Missing
-from torch_experiments import campaign
-from torch_experiments.experiments import over_tasks
-from torch_experiments.measures import WHOLE
-from torch_experiments.report import series
-from torch_experiments.report.streams import with_interval
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.training.measures import WHOLE
+from torch_experiments.lab.report import series
+from torch_experiments.lab.report.tables import with_interval
 
 Array = np.ndarray[Any, Any]
 Tables = Mapping[str, pa.Table]

@@ -19,7 +19,7 @@ from paper_figures.finished import DEAD, FREE
 from paper_figures.layers_over_time import layers
 from paper_figures.normalisation import LINES
 from paper_figures.results import RESULTS, Profile
-from torch_experiments.experiments import over_tasks
+from torch_experiments.lab.experiments.runner import over_tasks
 
 Array = np.ndarray[Any, Any]
 

@@ -20,9 +20,9 @@ from paper_figures import captions, style
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from torch_experiments import Recovery, certify, clone, remedies
-from torch_experiments.data import digits
-from torch_experiments.models import mlp
-from torch_experiments.quotient import base_rates
+from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.models import mlp
+from torch_experiments.lab.quotient import base_rates
 from torch_experiments.remedies import Action
 
 Array = np.ndarray[Any, Any]

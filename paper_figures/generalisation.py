@@ -17,11 +17,11 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from paper_figures.tasks import Array
-from torch_experiments import campaign
-from torch_experiments.e05_generalisation import DECAYS, NOISES, SMALL, fresh, grid
-from torch_experiments.experiments import over_tasks
-from torch_experiments.report import series
-from torch_experiments.report.streams import with_interval
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.experiments.e05_generalisation import DECAYS, NOISES, SMALL, fresh, grid
+from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.report import series
+from torch_experiments.lab.report.tables import with_interval
 
 NAME = "generalisation"
 TITLE = "rank and test accuracy of a task against learning of the next; the rank held up artificially"

@@ -17,7 +17,7 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.finished import DEAD, RANK
 from paper_figures.results import RESULTS, Profile
-from torch_experiments.measures import WHOLE
+from torch_experiments.lab.training.measures import WHOLE
 
 Array = np.ndarray[Any, Any]
 

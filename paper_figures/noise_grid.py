@@ -18,9 +18,9 @@ from paper_figures import captions, cloning, style
 from paper_figures.captions import Statement
 from paper_figures.cloning import DIRECTIONS, Array
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import e01_cloning
-from torch_experiments.e01_cloning import WHOLE, Config, Task
-from torch_experiments.report import series
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.experiments.e01_cloning import WHOLE, Config, Task
+from torch_experiments.lab.report import series
 
 NAME = "noise_grid"
 TITLE = "score of cloning over size and decay of gradient noise, and over the rate of dropout"

@@ -17,8 +17,10 @@ from matplotlib.figure import Figure
 from paper_figures import captions, style
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile, code_of, remembered
-from torch_experiments import cloning, models, noise
-from torch_experiments import optimizer_table as measured
+from torch_experiments.cloning import exact as cloning
+from torch_experiments.lab import models
+from torch_experiments.support import noise
+from torch_experiments.lab import optimizer_table as measured
 
 Array = np.ndarray[Any, Any]
 Cells = dict[tuple[str, str], list[dict[str, Any]]]
@@ -50,7 +52,7 @@ CONFIGS: Mapping[Profile, Config] = {"quick": Config(), "full": Config(factor=5)
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
-    """Return the table of `torch_experiments.optimizer_table`."""
+    """Return the table of `torch_experiments.lab.optimizer_table`."""
     return measure(CONFIGS[profile], results)
 
 

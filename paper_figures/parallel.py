@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from torch_experiments.engines import SLOW
+from torch_experiments.lab.campaign.engines import SLOW
 
 T = TypeVar("T")
 PATIENCE = 30.0  # seconds that a process has to save its state when it is stopped

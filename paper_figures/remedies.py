@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from paper_figures import captions, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import e04_remedies, experiments
+from torch_experiments.lab.experiments import e04_remedies, runner as experiments
 
 NAME = "remedies"
 TITLE = "remedies against a fresh network for every task: accuracy while learning, first and last tasks"

@@ -13,10 +13,10 @@ from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, RANK, Array, Interval
 from paper_figures.remedies import PLAIN, PROBE
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import campaign
-from torch_experiments.e04_remedies import fresh_of
-from torch_experiments.experiments import over_tasks
-from torch_experiments.report import series
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.experiments.e04_remedies import fresh_of
+from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.report import series
 
 NAME = "remedy_ranking"
 TITLE = "remedies on permuted digits in order, with intervals over seeds; effective rank beside"

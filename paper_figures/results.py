@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from torch_experiments import records
-from torch_experiments.threads import one_thread
+from torch_experiments.lab import records
+from torch_experiments.support.threads import one_thread
 
 Profile = Literal["quick", "full"]
 RESULTS = Path("results/local")

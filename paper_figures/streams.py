@@ -15,9 +15,9 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
 from paper_figures.tasks import Array
-from torch_experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, fresh_of, label
-from torch_experiments.experiments import over_tasks
-from torch_experiments.report import series
+from torch_experiments.lab.experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, fresh_of, label
+from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.report import series
 
 NAME = "streams"
 TITLE = "pairs, permuted pixels, random labels, warm start: what is lost, and what helps"

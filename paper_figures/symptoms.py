@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from paper_figures import captions, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
-from torch_experiments import e02_symptoms, experiments
+from torch_experiments.lab.experiments import e02_symptoms, runner as experiments
 
 NAME = "symptoms"
 TITLE = "a plain network over forty tasks: accuracy while learning, dead units, rank, duplicates"

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from paper_figures import style
-from torch_experiments.experiments import over_tasks
+from torch_experiments.lab.experiments.runner import over_tasks
 
 Array = np.ndarray[Any, Any]
 

@@ -16,10 +16,10 @@ from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Interval
 from paper_figures.normalisation import LINES
 from paper_figures.results import RESULTS, Profile
-from torch_experiments.experiments import over_tasks
-from torch_experiments.report import published
-from torch_experiments.report.published import Bar
-from torch_experiments.report.streams import STILL, direction
+from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.report import published
+from torch_experiments.lab.report.published import Bar
+from torch_experiments.lab.report.tables import STILL, direction
 
 NAME = "tiny_bars"
 TITLE = "Tiny ImageNet, means over the tasks by norm beside the published bars"

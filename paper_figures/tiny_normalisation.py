@@ -14,9 +14,9 @@ from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, RANK, SATURATED, SILENT
 from paper_figures.normalisation import LINES
 from paper_figures.results import RESULTS, Profile
-from torch_experiments.experiments import over_tasks
-from torch_experiments.report import published
-from torch_experiments.report.streams import STILL, direction
+from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.report import published
+from torch_experiments.lab.report.tables import STILL, direction
 
 NAME = "tiny_normalisation"
 TITLE = "batch norm, layer norm and dropout on Tiny ImageNet: accuracy, silent units, rank, saturated units"

@@ -16,10 +16,10 @@ from paper_figures import captions, finished, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, Tables
 from paper_figures.results import RESULTS, Missing, Profile
-from torch_experiments.campaign import PUBLISHED
-from torch_experiments.experiments import over_tasks
-from torch_experiments.report import published
-from torch_experiments.report.streams import STILL, direction
+from torch_experiments.lab.campaign.items import PUBLISHED
+from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.report import published
+from torch_experiments.lab.report.tables import STILL, direction
 
 NAME = "tiny_symptoms"
 TITLE = "plain networks on forty tasks of Tiny ImageNet: accuracy while learning, dead units, rank, duplicates"

@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch_experiments import remedies
     from torch_experiments.certificates.certificate import certify
-    from torch_experiments.cloning import clone, layout, residuals
+    from torch_experiments.cloning.exact import clone, layout, residuals
     from torch_experiments.diagnostics import PlasticityMonitor, diagnose
     from torch_experiments.remedies.recovery import Recovery
     from torch_experiments.units import TraceError, trace
-    from torch_experiments.units.check import deviations
-    from torch_experiments.units.partition import coarsest_blocks
-    from torch_experiments.units.verify import verify
+    from torch_experiments.cloning.modulewise import deviations
+    from torch_experiments.cloning.partition import coarsest_blocks
+    from torch_experiments.cloning.verification import verify
 
 HOMES = {
     "PlasticityMonitor": "diagnostics",
     "Recovery": "remedies.recovery",
     "TraceError": "units",
     "certify": "certificates.certificate",
-    "clone": "cloning",
-    "coarsest_blocks": "units.partition",
-    "deviations": "units.check",
+    "clone": "cloning.exact",
+    "coarsest_blocks": "cloning.partition",
+    "deviations": "cloning.modulewise",
     "diagnose": "diagnostics",
-    "layout": "cloning",
-    "residuals": "cloning",
+    "layout": "cloning.exact",
+    "residuals": "cloning.exact",
     "trace": "units",
-    "verify": "units.verify",
+    "verify": "cloning.verification",
 }
 
 __all__ = [

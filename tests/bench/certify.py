@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from paper_figures import certificate_cost
 from torch_experiments import certify, clone
-from torch_experiments.models import resnet18, vit
+from torch_experiments.lab.models import resnet18, vit
 
 CLASSES, ITERATIONS = 10, 10
 

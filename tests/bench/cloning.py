@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments import clone, layout, residuals, verify
-from torch_experiments.models import cnn, mlp, resnet18, vit
+from torch_experiments.lab.models import cnn, mlp, resnet18, vit
 from torch_experiments.units.trace import evaluating
 
 SIZE, CLASSES = 64, 200

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from torch_experiments import e02_symptoms, pixels
-from torch_experiments.pixels import Pixels
-from torch_experiments.streams import generator
-from torch_experiments.training import PARTS, Config, Run, build
+from torch_experiments.lab.experiments import e02_symptoms
+from torch_experiments.lab.images import pixels
+from torch_experiments.lab.images.pixels import Pixels
+from torch_experiments.lab.streams import generator
+from torch_experiments.lab.training.run import PARTS, Config, Run, build
 
 STEPS = {"mlp": (40, 3), "cnn": (3, 3), "vit": (2, 1), "resnet18": (1, 1)}  # steps a round, and rounds
 STACK = 16

@@ -21,8 +21,8 @@ from paper_figures import (
     tiny_symptoms,
 )
 from paper_figures.normalisation import LINES
-from torch_experiments.campaign import PUBLISHED
-from torch_experiments.e04_remedies import SETTINGS
+from torch_experiments.lab.campaign.items import PUBLISHED
+from torch_experiments.lab.experiments.e04_remedies import SETTINGS
 
 LAYERS = 5
 TASKS = 40

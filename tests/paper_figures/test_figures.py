@@ -47,7 +47,7 @@ from paper_figures import (
 )
 from paper_figures.captions import CaptionError
 from tests.paper_figures import finished_cases
-from torch_experiments import e01_cloning
+from torch_experiments.lab.experiments import e01_cloning
 
 RULES = (
     *optimizers.LINEAR,

@@ -29,8 +29,8 @@ from paper_figures import (
 from paper_figures.normalisation import LINES
 from paper_figures.results import Missing
 from tests.paper_figures.finished_cases import CASES, mlp, put, small_cifar, small_remedies, small_symptoms, table
-from torch_experiments import campaign
-from torch_experiments.report import published
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.report import published
 
 OF_RECORDS = [registry.load(name) for name in CASES if name != "early_warning"]
 OF_COMPLETE_RECORDS = (generalisation, after_escape, streams)

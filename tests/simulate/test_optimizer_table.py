@@ -89,7 +89,7 @@ def test_a_start_off_the_manifold_is_seen():
 
 @pytest.mark.parametrize("name", SHARED)
 def test_torch_says_the_same(name):
-    theirs = pytest.importorskip("torch_experiments.optimizer_table")
+    theirs = pytest.importorskip("torch_experiments.lab.optimizer_table")
     rule = next(rule for rule in theirs.rules() if rule.name == name)
     for kind, manifold in KINDS.items():
         rows = theirs.follow(rule, theirs.MANIFOLDS[manifold], steps=60)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from simulate import unit_metrics
-from torch_experiments import scores
+from torch_experiments.metrics import scores
 
 
 @pytest.fixture

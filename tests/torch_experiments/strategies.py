@@ -3,7 +3,7 @@
 import torch
 from hypothesis import strategies as st
 
-from torch_experiments.models import NORMS, mlp
+from torch_experiments.lab.models import NORMS, mlp
 
 UNCOUPLED = ("none", "batch")
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "gelu", "softplus")

@@ -13,7 +13,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.layout import Layout, Placement, Profile, identity, project, residuals_of
+from torch_experiments.cloning.layouts import Layout, Placement, Profile, identity, project, residuals_of
 
 Masks = Mapping[str, Tensor]
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch_experiments.units.axes import Axis
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.hidden import HiddenLayer, Survey, observe, survey
-from torch_experiments.units.layout import Layout, Profile
-from torch_experiments.units.partition import blocks_of
-from torch_experiments.units.plan import choose
+from torch_experiments.cloning.layouts import Layout, Profile
+from torch_experiments.cloning.partition import blocks_of
+from torch_experiments.cloning.plan import choose
 from torch_experiments.units.symmetry import Scales, carried_by
 from torch_experiments.units.trace import Inputs
 

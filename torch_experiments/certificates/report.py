@@ -13,7 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from torch_experiments.certificates.certificate import Certificate
-    from torch_experiments.certificates.reasons import Reason
+    from torch_experiments.certificates.optimizer.reasons import Reason
 
 WIDTH = 110
 SHOWN = 8  # rows of near-clones, and notes

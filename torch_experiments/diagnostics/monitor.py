@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from torch_experiments.diagnostics import distributed
+from torch_experiments.support import processes as distributed
 from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
 from torch_experiments.diagnostics.result import Diagnosis
 from torch_experiments.diagnostics.run import NotFiniteError, diagnose
@@ -193,7 +193,7 @@ def _warn(alarm: Raised) -> None:
 def _write(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
-    from torch_experiments.records import replacing
+    from torch_experiments.lab.records import replacing
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_experiments import scores
+from torch_experiments.metrics import scores
 from torch_experiments.diagnostics.probe import Probe
 from torch_experiments.diagnostics.registry import network_metric
 

@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from torch_experiments import unit_metrics
-from torch_experiments.cloning import Profile
+from torch_experiments.metrics import moments as unit_metrics
+from torch_experiments.cloning.exact import Profile
 from torch_experiments.diagnostics.sites import Apply
-from torch_experiments.unit_metrics import Moments
+from torch_experiments.metrics.moments import Moments
 
 FLAT = 1e-2  # share of the largest slope up to which an activation is called saturated
 GRID = 101

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from torch_experiments import scores, unit_metrics
+from torch_experiments.metrics import scores, moments as unit_metrics
 from torch_experiments.diagnostics.registry import unit_metric
 from torch_experiments.diagnostics.statistics import Statistics
 

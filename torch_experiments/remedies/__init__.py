@@ -4,7 +4,7 @@ A remedy is a frozen dataclass of settings that is bound to one network; `REMEDI
 gradients before each step, on weights after each step, and at the start of every task but the first. All
 randomness comes from the network's seed and the step, and what else has to survive an interruption is in
 ``state``. Layer norm, batch norm, dropout and other activations are architecture: arguments of
-`torch_experiments.models`.
+`torch_experiments.lab.models`.
 
 For a model and an optimizer of your own::
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch_experiments.models import choose
+from torch_experiments.lab.models import choose
 from torch_experiments.remedies.base import NOISE, Remedy
 from torch_experiments.remedies.bound import Bound, bind, redrawn
 from torch_experiments.remedies.control import Controlled

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.remedies.bound import Bound, bind
-from torch_experiments.stacking import Network
-from torch_experiments.streams import generator
+from torch_experiments.remedies.network import Network
+from torch_experiments.lab.streams import generator
 
 State = dict[str, Tensor]
 Touched = Mapping[str, list[int]]

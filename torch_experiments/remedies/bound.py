@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.remedies.surgery import Moments
-from torch_experiments.stacking import Memory, Network, alone
+from torch_experiments.remedies.network import Memory, Network, alone
 from torch_experiments.units.trace import Inputs
 
 if TYPE_CHECKING:

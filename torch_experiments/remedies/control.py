@@ -13,7 +13,7 @@ from torch_experiments.remedies.bound import Bound
 from torch_experiments.remedies.escape import Escape
 from torch_experiments.remedies.recovery import Recovery
 from torch_experiments.remedies.weights import ShrinkPerturb
-from torch_experiments.stacking import Network
+from torch_experiments.remedies.network import Network
 
 BEST, ON = "best ", "on "  # of the watchman's memory in the state of a run
 

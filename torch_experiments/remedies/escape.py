@@ -24,11 +24,11 @@ from torch import Tensor
 from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
 from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, commit
 from torch_experiments.remedies.units import replacements
-from torch_experiments.stacking import Network
-from torch_experiments.streams import generator
+from torch_experiments.remedies.network import Network
+from torch_experiments.lab.streams import generator
 from torch_experiments.units.hidden import observe
-from torch_experiments.units.layout import Layout, Profile
-from torch_experiments.units.partition import Blocks, coarsest_blocks
+from torch_experiments.cloning.layouts import Layout, Profile
+from torch_experiments.cloning.partition import Blocks, coarsest_blocks
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torch_experiments import scores
-from torch_experiments.noise import Convention, GradientNoise
+from torch_experiments.metrics import scores
+from torch_experiments.support.noise import Convention, GradientNoise
 from torch_experiments.remedies.base import NOISE, OFFSET, WEIGHTED, Remedy, State
-from torch_experiments.stacking import Network
-from torch_experiments.streams import generator
+from torch_experiments.remedies.network import Network
+from torch_experiments.lab.streams import generator
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class RankBonus(Remedy):
 
 @dataclass(frozen=True)
 class Noise(Remedy):
-    """Gaussian noise on the gradients (`torch_experiments.noise.GradientNoise`), JL25's noisy SGD."""
+    """Gaussian noise on the gradients (`torch_experiments.support.noise.GradientNoise`), JL25's noisy SGD."""
 
     sigma: float = 0.01
     decay: float = 1.0

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from torch_experiments.remedies.bound import Bound
-from torch_experiments.stacking import Network
+from torch_experiments.remedies.network import Network
 from torch_experiments.units.trace import call, evaluating, flatten
 
 

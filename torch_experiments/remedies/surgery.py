@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.stacking import moments_of
+from torch_experiments.remedies.network import moments_of
 
 Undo = Callable[[], object]
 SecondMoments = Literal["zero", "mean"]

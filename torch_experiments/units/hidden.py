@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from torch_experiments.units.axes import Axis, atoms, factors, find, summands
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import Edge, Group, groups
-from torch_experiments.units.plan import choose
+from torch_experiments.cloning.plan import choose
 from torch_experiments.units.registry import tensors
 from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, trace
 

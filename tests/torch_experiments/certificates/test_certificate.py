@@ -1,0 +1,195 @@
+"""A certificate counts what is trapped, exactly, and never calls a random network trapped."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.torch_experiments.test_clone import ARCHITECTURES, IMAGES, base_of
+from tests.torch_experiments.test_modules import network, randn, rng
+from torch_experiments import TraceError, certify, clone, diagnose
+from torch_experiments.certificates.certificate import copies
+from torch_experiments.cloning.exact import expand, profiles
+from torch_experiments.lab.models import mlp
+
+
+def size(model: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, count: int) -> None:
+    """Train for a few steps."""
+    for _ in range(count):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_random_network_is_not_trapped(arch: str) -> None:
+    found = certify(base_of(arch, "layer"), randn(*IMAGES), parts=("near", "optimizer"))
+    assert not found.trapped
+    assert found.free_fraction == 1
+    assert all(not group["copies"] for group in copies(found.blocks).values())
+
+
+@pytest.mark.parametrize("mode", ["equal", "equitable"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_clone_has_the_dimension_of_its_base(arch: str, mode: str) -> None:
+    base, x = base_of(arch, "batch"), randn(*IMAGES)
+    wide = clone(base, 2, mode, rng(), example_inputs=x)  # type: ignore[arg-type]
+    found = certify(wide, x, parts=("optimizer",))
+    assert found.parameters == size(wide)
+    assert found.dimension == size(base) == found.blocks.dimension
+    assert found.optimizer is not None
+    assert (found.optimizer.clones, found.optimizer.coset) == ("kept", "kept")
+
+
+def test_dead_units_hold_their_weights_in_and_out() -> None:
+    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
+    model[0].bias.data.fill_(9)  # all others live
+    model[0].weight.data[2], model[0].bias.data[2] = 0, -1
+    found = certify(model, x, torch.optim.SGD(model.parameters(), 0.1), targets=torch.arange(20) % 3)
+    assert found.frozen is not None
+    (unit,) = found.frozen.units
+    assert (unit.layer, unit.unit) == ("1", 2)
+    assert "all 20 values" in unit.inequality
+    assert found.parameters - found.dimension == 4 + 1 + 3
+    assert found.optimizer is not None
+    assert found.optimizer.frozen == "kept"
+    model[0].bias.data[2] = 1
+    assert certify(model, x).dimension == size(model)
+
+
+def test_dead_clones_are_counted_once() -> None:
+    """Two copies of one dead unit: their entries are frozen, not merely tied; nothing is subtracted twice."""
+    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
+    model[0].bias.data.fill_(9)  # all others live
+    for k in (2, 5):
+        model[0].weight.data[k], model[0].bias.data[k], model[2].weight.data[:, k] = 0, -1, 0.5
+    found = certify(model, x)
+    assert copies(found.blocks)["0"]["copies"] == [[2, 5]]
+    assert found.parameters - found.dimension == 2 * (4 + 1 + 3)
+
+
+@pytest.mark.parametrize(
+    ("scales", "activation", "kind"),
+    [("positive", "relu", "scaled"), ("sign", "tanh", "signed"), ("one", "gelu", "identical")],
+)
+def test_the_kind_of_copies_is_named_and_decides_what_adam_keeps(scales: str, activation: str, kind: str) -> None:
+    base = mlp(5, 3, width=4, depth=2, activation=activation, dtype=torch.float64)
+    wide = expand(base, profiles(base, 3, scales=scales, generator=rng()), generator=rng())
+    x, y = randn(12, 5), torch.arange(12) % 3
+    sgd, adam = torch.optim.SGD(wide.parameters(), 0.01), torch.optim.Adam(wide.parameters(), 0.01)
+    found = certify(wide, x, sgd, targets=y, parts=("optimizer", "stability"))
+    assert {group["kind"] for group in copies(found.blocks).values()} == {kind}
+    assert found.dimension == size(base)
+    assert found.optimizer is not None
+    assert found.optimizer.clones == "kept"
+    other = certify(wide, x, adam).optimizer
+    assert other is not None
+    assert other.clones == ("left" if kind == "scaled" else "kept")
+    assert found.stability is not None
+    assert found.stability.kind == "saddle"
+    steps(wide, sgd, x, y, 20)
+    assert certify(wide, x, parts=()).dimension == size(base)
+    steps(wide, adam, x, y, 20)
+    assert (certify(wide, x, parts=()).dimension == size(base)) == (kind != "scaled")
+
+
+def test_float32_copies_are_found_up_to_rounding_and_noise_is_not_forgiven() -> None:
+    x = randn(30, 8).float()
+    wide = clone(mlp(8, 3, width=32, depth=2), 2, "equitable", rng(), example_inputs=x)
+    y = torch.arange(30) % 3
+    steps(wide, torch.optim.SGD(wide.parameters(), 0.01), x, y, 5)
+    found = certify(wide, x, targets=y)
+    assert found.blocks.dimension == size(mlp(8, 3, width=32, depth=2))
+    for p in wide.parameters():
+        p.data += 1e-3 * torch.randn(p.shape, generator=rng())
+    noisy = certify(wide, x)
+    assert noisy.blocks.free_fraction == 1
+    assert noisy.near
+    assert all(len(cluster.units) == 2 and cluster.weights < 0.1 for cluster in noisy.near[:10])
+
+
+def test_what_was_not_looked_at_is_said() -> None:
+    model = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    model[0].bias.requires_grad_(False)
+    model.spare = nn.Parameter(torch.zeros(2))
+    found = certify(model, randn(9, 4), parts=())
+    assert found.parameters == size(model) - 6 - 2
+    for said in ("not trained (requires_grad is False)", "not read on this batch", "frozen: not asked for"):
+        assert any(said in note for note in found.notes)
+
+
+def test_it_prints_and_goes_to_json_and_html() -> None:
+    x = randn(12, 5)
+    wide = clone(mlp(5, 3, width=4, depth=2, dtype=torch.float64), 2, example_inputs=x)
+    found = certify(wide, x, torch.optim.SGD(wide.parameters(), 0.1), targets=torch.arange(12) % 3)
+    assert json.loads(json.dumps(found.to_dict()))["dimension"] == found.dimension
+    said = " ".join(str(found).replace("│", " ").split())
+    for words in (
+        "exact copies",
+        "4 sets of 2, identical",
+        " 8 copies exact copies",
+        "under SGD",
+        "stability: saddle",
+    ):
+        assert words in said
+    assert "exact copies" in found.to_html()
+
+
+def test_the_print_says_what_traps_and_which_weights_move() -> None:
+    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    steps(model, optimizer, x, torch.arange(20) % 3, 2)
+    model[0].bias.data.fill_(9)  # all others live
+    for k in (2, 5):
+        model[0].weight.data[k], model[0].bias.data[k] = 0, -1 - k
+    said = str(certify(model, x, optimizer))
+    for words in ("because of 2 frozen units", "0.weight: Adam: 8 frozen weights have momentum left"):
+        assert words in said
+    free = str(certify(network(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), x))
+    assert "nothing traps this network" in free
+    assert "because of" not in free
+
+
+def test_wrong_arguments_are_named() -> None:
+    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4)
+    with pytest.raises(ValueError, match=r"parts: got 'near'; it has to be a collection of frozen, near"):
+        certify(model, x, parts="near")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="NaN"):
+        certify(model, x * torch.nan)
+
+
+def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There rich would show what is printed and leave the file empty."""
+    found = certify(network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4), parts=())
+    outside = str(found), found.to_html()
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert (str(found), found.to_html()) == outside
+    assert "certificate of Sequential" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "inputs: got NoneType; give one batch"),
+        (iter([torch.ones(2, 4)]), "inputs: got list_iterator; .* next\\(iter\\(loader\\)\\)"),
+        (torch.ones(2, 4).numpy(), "inputs: got ndarray"),
+        (torch.ones(0, 4), r"inputs: a tensor has shape \(0, 4\), so it holds no numbers"),
+    ],
+)
+def test_inputs_that_hold_no_batch_are_named(given, said):
+    with pytest.raises(TraceError, match=said):
+        certify(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), given)
+
+
+@pytest.mark.parametrize("examine", [certify, diagnose])
+def test_one_sample_without_an_axis_of_samples_is_refused(examine):
+    with pytest.raises(ValueError, match=r"no axis of samples .*; give a batch, such as x\[None\]"):
+        examine(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(4))

@@ -1,0 +1,340 @@
+"""The monitor keeps to its budget, warns of a network that dies and not of one that lives, and disturbs nothing."""
+
+import warnings
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from torch_experiments import PlasticityMonitor, Recovery, remedies
+from torch_experiments.lab.images import pixels
+from torch_experiments.diagnostics import (
+    Alarm,
+    Diagnosis,
+    PlasticityAlarm,
+    as_lightning_callback,
+    as_trainer_callback,
+)
+from torch_experiments.diagnostics.alarms import MEAN, Watchman
+from torch_experiments.lab.models import mlp
+from torch_experiments.lab.streams import generator
+
+FAST = {"metrics": ["dead_fraction", "shannon_rank_centred", "dormant_fraction", "duplicate_fraction"]}
+
+
+def task(seed=0, samples=400):
+    """Return samples of four Gaussian clusters with labels that ``seed`` permutes."""
+    y = torch.arange(samples) % 4
+    x = 2 * torch.randn(4, 20, generator=generator(7))[y] + torch.randn(samples, 20, generator=generator(8))
+    return x, torch.randperm(4, generator=generator(seed))[y]
+
+
+def train(model, monitor, rate, steps=150, every=50, drift=0.0):
+    """Train on a task whose labels are permuted every so many steps; return the online accuracy of every step.
+
+    From half of the steps on, every step moves the hidden biases down by ``drift``.
+    """
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    right = []
+    for step in range(steps):
+        x, y = task(seed=step // every)
+        pick = torch.randint(len(x), (64,), generator=generator(step))
+        output = model(x[pick])
+        loss = cross_entropy(output, y[pick])
+        right.append(float((output.argmax(dim=1) == y[pick]).double().mean()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for layer in (model.linear1, model.linear2, model.linear3):
+                layer.bias -= drift * (step >= steps // 2)
+        monitor.step(loss.detach())
+    return right
+
+
+def network(**options):
+    return mlp(20, 4, width=32, depth=3, **options)
+
+
+@pytest.mark.filterwarnings("ignore::torch_experiments.diagnostics.PlasticityAlarm")
+def test_a_dying_network_raises_alarms_and_a_healthy_one_none():
+    found = {}
+    for name, rate in (("dying", 1.0), ("healthy", 0.05)):
+        model = network()
+        with PlasticityMonitor(model, *task(), every=5, budget=None, **FAST) as monitor:
+            right = train(model, monitor, rate)
+        found[name] = (monitor.alarms, sum(right[-20:]) / 20)
+        assert len({row["step"] for row in monitor.rows}) == 31
+    assert found["healthy"][0] == []
+    assert found["healthy"][1] > 0.9
+    assert {alarm.metric for alarm in found["dying"][0]} >= {"dead_fraction", "shannon_rank_centred"}
+    assert found["dying"][1] < 0.5
+
+
+@pytest.mark.filterwarnings("ignore::torch_experiments.diagnostics.PlasticityAlarm")
+@pytest.mark.parametrize(("drift", "dies"), [(0.06, True), (0.0, False)])
+def test_an_alarm_comes_before_accuracy_falls(drift, dies):
+    model = network()
+    with PlasticityMonitor(model, *task(), every=5, budget=None, **FAST) as monitor:
+        right = train(model, monitor, 0.05, steps=240, every=240, drift=drift)
+    falls = [k for k in range(60, 240) if sum(right[k - 10 : k]) / 10 < 0.9]
+    assert bool(falls) == bool(monitor.alarms) == dies
+    if dies:
+        assert monitor.alarms[0].step < falls[0] - 10
+
+
+@pytest.mark.filterwarnings("ignore::torch_experiments.diagnostics.PlasticityAlarm")
+def test_a_network_that_diverges_is_an_alarm_and_does_not_stop_training():
+    model = network()
+    with PlasticityMonitor(model, *task(), every=1, budget=None, **FAST) as monitor:
+        with torch.no_grad():
+            model.linear2.bias.fill_(torch.nan)
+        assert monitor.step() is None
+    assert [alarm.metric for alarm in monitor.alarms] == ["finite"]
+    assert "layer 'linear2'" in monitor.alarms[0].message
+    assert str(monitor.alarms[0]) == monitor.alarms[0].message != repr(monitor.alarms[0])
+
+
+@pytest.mark.parametrize(("rate", "dies"), [(1e-2, True), (1e-3, False)])
+def test_on_digits_with_permuted_labels_only_the_rate_that_kills_units_sets_off_alarms(rate, dies):
+    data = pixels.load("digits")
+    x, y = data.train_x.flatten(1).float() / 8 - 1, data.train_y
+    model, source, found = mlp(64, 10, width=64, depth=4), generator(0), []
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    options = {"every": 50, "budget": None, "on_alarm": found.append} | FAST
+    with PlasticityMonitor(model, x[::3], **options) as monitor:
+        accuracy = [digits_task(model, optimizer, monitor, x, y, source) for _ in range(3)]
+    assert {alarm.kind for alarm in found} >= ({"dead"} if dies else set())
+    assert bool(found) == dies
+    assert dies or min(accuracy) > 0.75
+
+
+def digits_task(model, optimizer, monitor, x, y, source, steps=250):
+    """Train on labels that are permuted anew; return the online accuracy."""
+    y, right = torch.randperm(10, generator=source)[y], 0.0
+    for _ in range(steps):
+        pick = torch.randint(len(x), (64,), generator=source)
+        output = model(x[pick])
+        right += float((output.argmax(dim=1) == y[pick]).double().mean()) / steps
+        optimizer.zero_grad()
+        cross_entropy(output, y[pick]).backward()
+        optimizer.step()
+        monitor.step()
+    return right
+
+
+def diagnosis(**metrics):
+    return Diagnosis({"a": dict(metrics), "b": dict(metrics), "": {"loss": 1.0}}, about=None)
+
+
+def test_alarms_go_off_once_and_again_after_recovery():
+    watch = Watchman((Alarm("rank", "falls", 0.5), Alarm("dead", "rises", 0.2, layer="a")))
+    course = [(10, 0.1), (12, 0.1), (6.1, 0.29), (5.9, 0.31), (5, 0.5), (8, 0.29), (5, 0.31), (11, 0.2), (5, 0.2)]
+    seen = [
+        [(r.layer, r.metric, r.best) for r in watch.look(k, diagnosis(rank=r, dead=d))]
+        for k, (r, d) in enumerate(course)
+    ]
+    rank, dead = (MEAN, "rank", 12), ("a", "dead", 0.1)
+    assert seen == [[], [], [], [rank, dead], [], [], [], [], [rank]]
+    late = Watchman((Alarm("rank", "falls", 0.5, after=2),))
+    assert not any(late.look(k, diagnosis(rank=r)) for k, r in enumerate((10, 10, 4, 3)))
+    each = Watchman((Alarm("dead", "rises", 0.2, layer="*"),))
+    each.look(0, diagnosis(dead=0.0))
+    assert [r.layer for r in each.look(1, diagnosis(dead=0.3))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("bad", [("rank", "drops", 0.5), ("rank", "falls", 1.5), ("rank", "rises", 0.0)])
+def test_an_alarm_without_sense_is_refused(bad):
+    with pytest.raises(ValueError, match=r"(kind|by): got"):
+        Alarm(*bad)
+
+
+def test_alarms_warn_or_call():
+    model, called = network(), []
+    for act in (None, called.append):
+        monitor = PlasticityMonitor(model, task()[0], budget=None, on_alarm=act, **FAST)
+        with warnings.catch_warnings(record=True) as caught, monitor:
+            warnings.simplefilter("always")
+            saved = {name: value.clone() for name, value in model.state_dict().items()}
+            with torch.no_grad():
+                model.linear2.bias.fill_(-100)
+            monitor.measure()  # everything behind the second layer is the same for all inputs
+            model.load_state_dict(saved)
+        kinds = [w.category for w in caught]
+        assert (PlasticityAlarm in kinds) == (act is None)
+    assert {alarm.metric for alarm in called} == {"dead_fraction", "dormant_fraction"}
+
+
+def test_recovery_answers_the_alarms_by_their_kind():
+    model, (x, y) = network(), task()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch.no_grad():
+        model.linear2.bias[:30] = -100
+    monitor = PlasticityMonitor(network(), x, y, budget=None, on_alarm=lambda _: None)
+    bound = remedies.Escape().on(model, optimizer, example_inputs=x)
+    recovery = Recovery(monitor, {"dead": bound})
+    with monitor:
+        assert recovery.step() == []
+        monitor.model = model
+        monitor.measure()
+        assert [alarm.kind for alarm in monitor.alarms] == ["dead", "dormant"]
+        (action,) = recovery.step()
+        assert action.units >= 30
+        assert action.function_change < 1e-5
+
+
+class Clock:
+    """Time that passes only when a test says so."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("torch_experiments.diagnostics.monitor.time.perf_counter", clock)
+    return clock
+
+
+def test_measurements_stay_within_the_budget_and_what_is_skipped_is_noted(clock, monkeypatch):
+    def slow(*_, **__):
+        clock.now += 2
+        return diagnosis(dead_fraction=0.0)
+
+    monkeypatch.setattr("torch_experiments.diagnostics.monitor.diagnose", slow)
+    with PlasticityMonitor(network(), task()[0], every=10, budget=0.1) as monitor:
+        for _ in range(100):
+            clock.now += 1
+            monitor.step()
+            late = len({row["step"] for row in monitor.rows}) > 1
+            assert not late or monitor.spent <= 0.1 * monitor.elapsed
+    steps = sorted({row["step"] for row in monitor.rows})
+    assert steps == [0, 40, 60, 80, 100]
+    assert [step for step, _ in monitor.skipped] == [10, 20, 30, 50, 70, 90]
+    assert "the budget is 10.0%" in monitor.skipped[0][1]
+    with PlasticityMonitor(network(), task()[0], every=10, budget=None) as free:
+        for _ in range(20):
+            clock.now += 1
+            free.step()
+    assert not free.skipped
+
+
+def test_training_is_the_same_with_and_without_a_monitor():
+    ends = []
+    for every in (1, 10**9):
+        model = network(norm="batch", dropout=0.3).train()
+        torch.manual_seed(0)
+        with PlasticityMonitor(model, *task(), every=every, budget=None, alarms=(), **FAST) as monitor:
+            train(model, monitor, 0.1, steps=8)
+            assert model.training
+        ends.append((model.state_dict(), torch.get_rng_state()))
+    assert len(ends[0][0]) == len(ends[1][0])
+    assert all(torch.equal(value, ends[1][0][name]) for name, value in ends[0][0].items())
+    assert torch.equal(ends[0][1], ends[1][1])
+
+
+class Writer:
+    def __init__(self):
+        self.seen = {}
+
+    def add_scalar(self, name, value, step):
+        self.seen[name, step] = value
+
+
+def test_measurements_are_kept_written_and_reported(tmp_path):
+    file, writer = tmp_path / "runs" / "log.parquet", Writer()
+    model = network()
+    with PlasticityMonitor(model, *task(), every=4, budget=None, log=file, writer=writer, **FAST) as monitor:
+        train(model, monitor, 0.1, steps=9)
+    table = pq.read_table(file)
+    assert table.equals(monitor.table())
+    assert table.column_names == ["step", "layer", "metric", "value"]
+    assert sorted(set(table["step"].to_pylist())) == [0, 4, 8]
+    assert "training_loss" in table["metric"].to_pylist()
+    assert {("dead_fraction/act1", step) for step in (0, 4, 8)} < set(writer.seen)
+    assert [p.name for p in file.parent.iterdir()] == ["log.parquet"]
+
+
+def test_a_monitor_goes_on_where_it_was(clock):
+    first = PlasticityMonitor(network(), *task(), every=4, budget=None, **FAST)
+    with first:
+        clock.now += 10
+        for _ in range(6):
+            first.step()
+    state = first.state_dict()
+    second = PlasticityMonitor(network(), *task(), every=4, budget=None, **FAST)
+    second.load_state_dict(state)
+    assert second.state_dict() == state
+    with second:
+        clock.now += 5
+        assert second.step() is None
+        assert second.step() is not None
+    assert second.elapsed == 15
+    assert [row["step"] for row in second.rows][-1] == 8
+    assert len({row["step"] for row in second.rows}) == 3
+
+
+def test_misuse_is_named():
+    with pytest.raises(ValueError, match="every: got 0"):
+        PlasticityMonitor(network(), task()[0], every=0)
+    with pytest.raises(ValueError, match="budget: got 2"):
+        PlasticityMonitor(network(), task()[0], budget=2)
+    with pytest.raises(RuntimeError, match="with block"):
+        PlasticityMonitor(network(), task()[0]).step()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_of_hugging_face_drives_the_monitor():
+    pytest.importorskip("transformers")
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_callback import CallbackHandler
+
+    model = network()
+    monitor = PlasticityMonitor(model, *task(), every=2, budget=None, **FAST)
+    handler = CallbackHandler([as_trainer_callback(monitor)], model, None, None, None)
+    try:
+        args = TrainingArguments(output_dir="unused", use_cpu=True)
+    except ImportError:  # it wants accelerate, which the callback does not
+        args = None
+    state, control = TrainerState(), TrainerControl()
+    handler.on_train_begin(args, state, control)
+    for _ in range(4):
+        handler.on_step_end(args, state, control)
+    handler.on_train_end(args, state, control)
+    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
+    assert monitor.started is None
+
+
+def test_lightning_drives_the_monitor():
+    lightning = pytest.importorskip("lightning.pytorch")
+    net = network()
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def training_step(self, batch, _):
+            return cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    monitor = PlasticityMonitor(net, *task(), every=2, budget=None, **FAST)
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*task()), batch_size=100)
+    options = {"enable_checkpointing": False, "logger": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[as_lightning_callback(monitor)], **options
+    )
+    trainer.fit(Module(), data)
+    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
+
+
+def test_a_network_without_parameters_to_train_is_measured_too():
+    with PlasticityMonitor(nn.Sequential(nn.ReLU(), nn.Flatten()), task()[0], every=1, budget=None) as monitor:
+        assert monitor.step()["0"]["dead_fraction"] == 0

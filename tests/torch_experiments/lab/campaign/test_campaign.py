@@ -1,0 +1,235 @@
+"""`lop evidence`: what it runs, that a budget saves and the same command goes on, and what it lists."""
+
+import dataclasses
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import lop
+from tests.torch_experiments import test_data
+from tests.torch_experiments.small import SMALL
+from torch_experiments.lab.campaign import items as campaign, campaign as evidence, throughput
+from torch_experiments.lab.experiments import e01_cloning, runner as experiments
+from torch_experiments.lab.images import pixels
+from torch_experiments.lab.training import run as training
+from torch_experiments.lab.campaign.items import Cloning, Item
+
+LONG = dataclasses.replace(SMALL, steps=100_000, measure_every=100_000)
+
+
+def item(config=SMALL, seeds=(0, 1), **options):
+    return Item("a test", lambda data: {"none": dataclasses.replace(config)}, seeds, real=False, **options)
+
+
+@pytest.fixture
+def items(monkeypatch):
+    def put(**found):
+        monkeypatch.setattr(campaign, "ITEMS", found)
+
+    return put
+
+
+def folder_of(tmp_path, classes=10, shards=2):
+    """Write two of four shards of a tiny Tiny ImageNet."""
+    tmp_path.mkdir()
+    names = [f"n{k}" for k in range(classes)]
+    for shard in range(shards):
+        raws = list(map(test_data.png, test_data.images(4 * classes, shard, 64)))
+        labels = list(np.arange(4 * classes) % classes)
+        test_data.write(tmp_path / f"train-{shard:05d}-of-00004.parquet", raws, labels, names=names)
+    raws = list(map(test_data.png, test_data.images(2 * classes, 9, 64)))
+    labels = list(np.arange(2 * classes) % classes)
+    test_data.write(tmp_path / "valid-00000-of-00001.parquet", raws, labels, names=names)
+    return tmp_path
+
+
+def test_the_command_makes_the_runs_and_reads_them_the_second_time(tmp_path, capsys, items):
+    items(a=item(), b=item(dataclasses.replace(SMALL, lr=0.01), (5,)))
+    for state in ("done", "skipped"):
+        lop.evidence(workers=2, out=tmp_path)
+        assert state in capsys.readouterr().out
+    found = campaign.found("a", tmp_path)
+    (alone,) = training.run(SMALL, [1], data=pixels.load("digits"))
+    assert set(found.environments) == {("none", 0), ("none", 1)}
+    assert found.table.slice(len(alone.table)).equals(experiments.labelled(alone, "none"))
+    lop.evidence(("b",), seeds="6", out=tmp_path)
+    assert len(list((tmp_path / "b").glob("*.parquet"))) == 2
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_a_budget_saves_what_is_under_way_and_the_same_command_goes_on(tmp_path, capsys, items, stack, monkeypatch):
+    items(a=item(LONG, stack=stack))
+    monkeypatch.setattr(evidence, "_act", acting_in_turn if stack else evidence._act)
+    steps = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stopped:
+            lop.evidence(workers=2, budget=6.0 if stack else 15.0, out=tmp_path)
+        assert stopped.value.code == evidence.SPENT
+        assert "the same command goes on" in capsys.readouterr().out
+        saved = sorted((tmp_path / "a").glob("*.run/step-*"))
+        assert len(saved) == (1 if stack else 2)
+        steps.append([int(path.name.removeprefix("step-")) for path in saved])
+    assert all(first < second for first, second in zip(*steps, strict=True))
+
+
+def acting_in_turn(names, order, gpu, workers):
+    return lambda: evidence.in_turn({name: order.configs(name) for name in names}, order)
+
+
+def test_sigterm_stops_like_a_budget():
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGTERM]).start()
+    with pytest.raises(training.Stopped), evidence.within(None):
+        time.sleep(20)
+    with evidence.within(60):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_seeds_come_in_rounds_and_stacks_whole(items):
+    items(a=item(seeds=(0, 1)), b=item(seeds=(2, 3), stack=True), c=item(seeds=(4,)))
+    order = evidence.Order()
+    found = evidence.rounds({name: order.configs(name) for name in campaign.ITEMS}, order)
+    assert [(work.name, work.seeds) for work in found] == [("a", (0,)), ("b", (2, 3)), ("c", (4,)), ("a", (1,))]
+    fewer = evidence.rounds({"a": order.configs("a")}, evidence.Order(seeds=(7,)))
+    assert [work.seeds for work in fewer] == [(7,)]
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, capsys, items):
+    diverging = dataclasses.replace(SMALL, optimizer="sgd", lr=1e20)
+    items(a=item(diverging, (0,)), b=item(seeds=(0,)))
+    order = evidence.Order(out=tmp_path)
+    assert not evidence.in_turn({name: order.configs(name) for name in campaign.ITEMS}, order)
+    assert "a, none, seeds (0,): Diverged" in capsys.readouterr().out
+    assert campaign.found("b", tmp_path) is not None
+
+
+def test_the_list_says_what_is_done(tmp_path, capsys, items):
+    items(a=item(), b=item())
+    lop.evidence(("a",), seeds="0", out=tmp_path)
+    capsys.readouterr()
+    lop.evidence(list_=True, out=tmp_path)
+    text = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line for line in text.splitlines() if line.startswith("│")}
+    assert "1 of 2" in rows["a"]
+    assert "0 of 2" in rows["b"]
+    assert "?" in rows["b"]
+    assert "?" not in rows["a"]
+    assert "of 24" in rows["cloning"]
+    lop.evidence(("a", "a"), list_=True, out=tmp_path)
+    assert capsys.readouterr().out.count("1 of 2") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"names": ("mlp",)}, "data: mlp needs Tiny ImageNet: --data FOLDER"),
+        ({"names": ("nothing",)}, "item: got 'nothing'; allowed are 'mlp'"),
+        ({"names": ("cloning", "mlp")}, "run it on its own"),
+        ({"names": ("cloning",)}, "data: cloning needs a folder of CIFAR-10"),
+        ({"names": ("streams",), "seeds": "x"}, "seeds: got 'x'"),
+        ({"names": ("mlp",), "data": "/nowhere"}, "data: there is no /nowhere"),
+    ],
+)
+def test_what_cannot_be_run_is_named(given, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        lop.evidence(**given)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_for_records(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "below"):
+        with pytest.raises(SystemExit) as stopped:
+            lop.evidence(("streams",), out=out)
+        assert stopped.value.code == 2
+        assert f"out: {file} is a file" in capsys.readouterr().err
+
+
+def test_the_budget_holds_while_images_are_read(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(pixels, "load", lambda data: time.sleep(60))
+    with pytest.raises(SystemExit) as stopped:
+        lop.evidence(("mlp",), data=str(tmp_path), budget=0.2, out=tmp_path)
+    assert stopped.value.code == evidence.SPENT
+    assert "the same command goes on" in capsys.readouterr().out
+
+
+def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
+    folder, mlp = folder_of(tmp_path / "data"), campaign.item("mlp")
+    small = {"tasks": 2, "steps": 4, "batch": 8, "measure_every": 4, "probe_train": 10, "probe_test": 10}
+
+    def configs(data):
+        found = {"none": mlp.configs(data)["none"]}
+        return experiments.changed(found, '{"width": 8, "depth": 2}', **small)
+
+    monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(campaign.ITEMS, "mlp", Item("a test", configs, (0,)))
+    lop.evidence(("mlp",), data=str(folder), workers=1, out=tmp_path)
+    said = capsys.readouterr().out
+    assert "data: 80 training images" in said
+    assert "done" in said
+    assert len(list((tmp_path / "mlp").glob("*.parquet"))) == 1
+
+
+TINY = {
+    "mlp": {"width": 8, "depth": 2},
+    "cnn": {"width": 4, "depth": 2, "hidden": 8},
+    "resnet18": {"width": 4, "stages": (1, 1)},
+    "vit": {"patch": 16, "width": 8, "depth": 1, "heads": 2},
+}
+
+
+def reduced(found):
+    """Return an item with everything but its sizes as it is."""
+    small = {"tasks": 2, "steps": 4, "batch": 8, "measure_every": 4, "probe_train": 10, "probe_test": 10}
+
+    def configs(data):
+        cells = experiments.changed(found.configs(data), **small, compile=False)
+        return {
+            label: dataclasses.replace(config, arch_settings=tuple(TINY[config.arch].items()))
+            for label, config in cells.items()
+        }
+
+    return dataclasses.replace(found, configs=configs, seeds=found.seeds[:2])
+
+
+def test_a_dry_run_of_every_gpu_item(tmp_path, capsys, monkeypatch):
+    folder, every = folder_of(tmp_path / "data"), {n: reduced(i) for n, i in campaign.GPU_ITEMS.items()}
+    monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(campaign, "GPU_ITEMS", every)
+    for name, value in {"WARM": 1, "STEPS": 2, "STACK": 3}.items():
+        monkeypatch.setattr(throughput, name, value)
+    monkeypatch.setattr(throughput, "PEAKS", {"cpu": throughput.PEAKS["H200"]})
+    for _ in range(2):
+        lop.evidence(gpu=True, device="cpu", data=str(folder), budget=300.0, out=tmp_path)
+        said = capsys.readouterr().out
+        rows = [line.split("│") for line in said.splitlines() if line.startswith("│ gpu-")]
+        assert len(rows) == sum(len(item.configs("").items()) for item in every.values()) == 10
+        assert all(cell.strip() for row in rows for cell in row[2:8])
+    for name, item in every.items():
+        assert len(list((tmp_path / name).glob("*.parquet"))) == 2 * len(item.configs(""))
+    assert len(list((tmp_path / "throughput").glob("*.parquet"))) == 9  # one of two lengths
+
+
+def test_gpu_items_need_a_gpu(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        lop.evidence(("gpu-vit",), gpu=True, data=str(tmp_path))
+    assert "device: torch sees no CUDA device; use --device cpu" in capsys.readouterr().err
+    lop.evidence(list_=True, gpu=True, out=tmp_path)
+    assert "gpu-mlp-paper" in capsys.readouterr().out
+
+
+def test_cloning_is_an_item_of_its_own(tmp_path, monkeypatch, capsys):
+    small = {"arch_settings": (("width", 8), ("depth", 1)), "base_epochs": 1, "epochs": 1, "probe": 50}
+    config = e01_cloning.Config(regimes=("adam",), seeds=(0, 1), **small)
+    cells = Cloning("a test", lambda data: {"mlp": dataclasses.replace(config, data=data)})
+    monkeypatch.setattr(campaign, "CLONING", cells)
+    lop.evidence(("cloning",), data="digits", seeds="1", out=tmp_path)
+    assert f"the committed records are of {campaign.CIFAR}" in capsys.readouterr().out
+    assert len(list((tmp_path / "e01").glob("*.parquet"))) == 1

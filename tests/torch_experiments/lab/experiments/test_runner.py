@@ -1,0 +1,177 @@
+"""Experiments 2 to 4 and their commands: every configuration starts, tables are labelled, bad input is named."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lop
+from torch_experiments.lab import records
+from torch_experiments.lab.experiments import e01_cloning, e02_symptoms, runner as experiments
+from torch_experiments.lab.training import run as training
+from torch_experiments.lab.experiments.runner import EXPERIMENTS, seeds_of
+from torch_experiments.lab.images.pixels import load
+from torch_experiments.lab.training.run import ARCHITECTURES, Run
+
+DATA = load("digits")
+SHORT_CLONES = dataclasses.replace(e01_cloning.SHORT, base_epochs=1, probe=30)
+
+
+def short(configs):
+    return experiments.changed(configs, tasks=2, steps=3, probe_train=20, probe_test=20)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_quick_configuration_takes_a_step(name, arch):
+    for config in experiments.load(name).configs("quick", arch).values():
+        found = Run(dataclasses.replace(config, probe_train=10, probe_test=10), [0], DATA)
+        found.advance()
+        assert found.step == 1
+
+
+@pytest.mark.parametrize("name", ["e02", "e03", "e04", "e05"])
+@pytest.mark.parametrize(("profile", "steps"), [("text", 500), ("medium", 2000), ("paper", 10_000)])
+def test_the_published_setting_is_that_of_the_paper(name, profile, steps):
+    for config in experiments.load(name).configs(profile, "vit", "folder").values():
+        assert (config.tasks, config.steps, config.batch, config.lr) == (40, steps, 128, 1e-4)
+        assert (config.padding, config.flip, config.jitter, config.head) == (8, True, 0.1, "zero")
+
+
+def test_tables_are_labelled_by_cell_and_seed(tmp_path):
+    configs = short(dict(list(experiments.load("e03").configs("quick").items())[:2]))
+    table = experiments.computed(configs, (0, 1), tmp_path)
+    assert set(table["cell"].to_pylist()) == {"none", "batch"}
+    assert set(table["seed"].to_pylist()) == {0, 1}
+    values = experiments.over_tasks(table, "batch", "online_accuracy")
+    assert values.shape == (2, 2)
+    assert np.isfinite(values).all()
+    assert "dead fraction" in [column.header for column in experiments.summary(table).columns]
+
+
+def test_the_command_runs_resumes_and_prints(tmp_path, capsys, monkeypatch):
+    configs = short(e02_symptoms.configs("quick"))
+    monkeypatch.setattr(e02_symptoms, "configs", lambda *args: configs)
+    lop.run(("e02",), seeds="0..1", out=tmp_path)
+    assert "none" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("e02_symptoms-*.parquet"))) == 2
+    monkeypatch.setattr(training, "Run", lambda *args: pytest.fail("trained again"))
+    lop.run(("e02",), seeds="0,1", out=tmp_path)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_cloning_experiment_runs_by_its_name(arch, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(e01_cloning, "EPOCHS", dict.fromkeys(ARCHITECTURES, 1))
+    monkeypatch.setattr(e01_cloning, "SHORT", dataclasses.replace(SHORT_CLONES, regimes=("sgd",)))
+    width = {"vit": '{"width": 8}'}.get(arch, '{"width": 4}')
+    call = {"arch": arch, "seeds": "3,4", "precision": "float32", "settings": width, "out": tmp_path}
+    lop.run(("e01",), **call, device="cpu")
+    assert "clone" in capsys.readouterr().out
+    found = [records.load(path).config for path in tmp_path.glob("e01_cloning-*.parquet")]
+    assert sorted(config["seed"] for config in found) == [3, 4]
+    own = e01_cloning.SMALL[arch] | json.loads(width)
+    assert all(config["arch"] == arch and config["arch_settings"] == own for config in found)
+    monkeypatch.setattr(e01_cloning, "run_cell", lambda *args: pytest.fail("trained again"))
+    lop.run(("e01",), **call)
+
+
+def test_the_published_cloning_experiment_is_jl25s():
+    (config,) = e01_cloning.configs("paper", "vit", "folder").values()
+    assert (config.epochs, config.norm, config.data, config.arch_settings) == (500, "layer", "folder", ())
+
+
+def test_sizes_and_settings_are_changed_from_the_command_line(tmp_path, monkeypatch):
+    configs = short(e02_symptoms.configs("quick", "cnn"))
+    monkeypatch.setattr(e02_symptoms, "configs", lambda *args: configs)
+    lop.run(("e02",), seeds="0", size=4, measure_every=2, settings='{"width": 4}', out=tmp_path)
+    (path,) = tmp_path.glob("e02_symptoms-*.parquet")
+    config = records.load(path).config
+    assert (config["size"], config["measure_every"]) == (4, 2)
+    assert config["arch_settings"] == {"width": 4, "depth": 2, "hidden": 64}
+
+
+def test_lists_in_settings_become_tuples():
+    (config,) = experiments.changed(e02_symptoms.configs("quick", "resnet18"), '{"stages": [1]}').values()
+    assert dict(config.arch_settings) == {"width": 8, "stages": (1,)}
+    assert hash(config)
+
+
+def test_experiments_and_data_are_listed(capsys):
+    lop.run(list_=True)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("e01", *EXPERIMENTS))
+    lop.data("info")
+    assert "tiny-imagenet-200" in capsys.readouterr().out
+    lop.data("info", "digits")
+    assert DATA.fingerprint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lop.run(("e99",)), "experiment: got 'e99'; allowed are 'e01', 'e02'"),
+        (lambda: lop.run(("e02",), settings="{width}"), "settings: '{width}' is no JSON"),
+        (lambda: lop.run(("e02",), settings="[3]"), "settings: got '[3]'; it has to be a JSON object"),
+        (
+            lambda: lop.run(("e02",), settings='{"norm": "layer"}'),
+            "settings: got 'norm'; allowed are 'width', 'dep",
+        ),
+        (lambda: lop.run(("e02",), size=0), "size: got 0; it has to be at least 1"),
+        (lambda: lop.run(("e01", "e02"), stack=True), "stack: e01 does not have it; leave out --stack"),
+        (lambda: lop.run(("e01",), measure_every=5), "measure_every: e01 does not have it; leave out --measure-e"),
+        (lambda: lop.run(("e01",), protocol="published"), "protocol: e01 does not have it; leave out --protocol"),
+        (lambda: lop.run(("e01",), size=4), "size: e01 does not have it; leave out --size"),
+        (lambda: lop.run(("e01",), ddp=True), "ddp: e01 does not have it; leave out --ddp"),
+        (lambda: lop.run(("e01",), precision="bf16"), "precision: got 'bf16'; e01 has 'float32' and 'float64'"),
+        (lambda: lop.run(("e01",), profile="text"), "profile: got 'text'; e01 has 'quick' and 'paper'"),
+        (lambda: lop.run(("e01",), profile="paper"), "data: the profile 'paper' needs images: --data FOLDER"),
+        (lambda: lop.run(("e01",), settings='{"clones": 2}'), "settings: got 'clones'; allowed are 'width'"),
+        (lambda: lop.grid(("e02", "e01")), "experiment: e01 has no grid; use `lop run e01`"),
+        (lambda: lop.run(("e02",), profile="text"), "needs Tiny ImageNet: --data FOLDER, see `lop data info`"),
+        (lambda: lop.run(("e02",), seeds="3..1"), "seeds: got '3..1'; allowed are a range 0..4"),
+        (lambda: lop.run(("e02",), data="nowhere"), "data: there is no nowhere"),
+        (lambda: lop.data("fetch", "mnits"), "name: got 'mnits'; allowed are tiny-imagenet"),
+    ],
+)
+def test_bad_input_ends_with_a_message(call, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        call()
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "found"), [("0..2", (0, 1, 2)), ("3", (3,)), ("0,2,5", (0, 2, 5))])
+def test_seeds_are_ranges_and_lists(text, found):
+    assert seeds_of(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "a", "1..", "2..1", "1,", "-1"])
+def test_other_seeds_are_refused(text):
+    with pytest.raises(ValueError, match="seeds: got"):
+        seeds_of(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "message"),
+    [
+        (lop.run, {"seeds": "0,1,0"}, "every seed may stand there once"),
+        (lop.run, {"seeds": ""}, "seeds: got ''"),
+        (lop.run, {"threads": 0}, "threads: got 0; at least 1 is needed"),
+        (lop.run, {"seeds": "0", "device": "gpu"}, "device: got 'gpu'; allowed are 'cpu'"),
+        (lop.run, {"seeds": "0", "out": Path("/dev/null/records")}, "Not a directory"),
+        (lop.grid, {"workers": 0}, "workers: got 0; at least 1 is needed"),
+        (lop.grid, {"threads": 0}, "threads, retries: got 0, 2"),
+    ],
+)
+def test_numbers_and_places_that_cannot_be_are_named(command, given, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command(("e02",), **{"out": tmp_path} | given)
+    assert message in capsys.readouterr().err
+
+
+def test_a_budget_of_no_time_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        lop.evidence(("streams",), budget=-1.0, out=tmp_path)
+    assert "budget: got -1.0" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Frozen units: which, for which reason, within which radius, and which weights they hold."""

@@ -1,0 +1,400 @@
+"""Frozen units of any network: which, for which reason, for how long, and which weights they hold.
+
+A unit behind an activation ``f`` is frozen when ``f'(z) = 0`` at every position of every sample (F1). The reasons,
+from firm to weak, are never mixed up:
+
+- `sign` (F2b): every input of the unit is non-negative, no weight on them and no bias is positive, and ``f`` is
+  flat on the negative side; so for all data and weights upstream, for as long as the unit's own keep their signs;
+- `interval` (F2c): bounds on ``z`` for all inputs in a box and all weights in a ball lie where ``f`` is flat;
+- `observed` (F1): ``f'(z) = 0`` on the given samples.
+
+All are about the network in eval mode. Cost: a few forward passes for `sign` and `observed`; for `interval` some
+eight in float64 at each radius tried (seven radii for one unit, all of them at worst); for the entries up to eight
+forward and backward passes. Each is linear in the number of parameters times positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from theory.certificates import Reason
+from torch_experiments.certificates.frozen.bounds import Bounds, boxed, parameter_balls
+from torch_experiments.certificates.frozen.entries import ChoiceError, contradicted, zero_entries
+from torch_experiments.certificates.frozen.intervals import Interval
+from torch_experiments.certificates.frozen.observe import Seen, observe, steepest
+from torch_experiments.certificates.frozen.replay import Replay
+from torch_experiments.certificates.frozen.signs import SignDomain, Signs, common
+from torch_experiments.certificates.frozen.sites import Site, sites
+from torch_experiments.units.graph import Graph
+from torch_experiments.units.trace import Inputs, flatten, trace
+
+Bound = float | Tensor
+FIRMNESS = (Reason.SIGN, Reason.INTERVAL, Reason.OBSERVED)
+CUSTOM = "so some torch.autograd.Function goes backward otherwise than its operations do; no entry is claimed"
+RADII = tuple(10 ** (-8 + 9 * k / 40) for k in range(41))  # 1e-8 … 10, each 1.68 times the one before
+
+
+@dataclass(frozen=True)
+class FrozenUnit:
+    """A unit whose derivative is zero, and the evidence.
+
+    Attributes:
+        layer: its activation: name of the module, or of the running layer and the operation.
+        unit: index along the units of the layer.
+        reason: kind of evidence, the firmest that applies.
+        inequality: what was checked, with its numbers.
+        validity: for which inputs and for which movements of the weights it holds.
+        radius: every weight upstream and every in-weight may move by as much, all at once, before the certificate
+            may end. For `sign` infinite: weights upstream move without bound, the unit's own within their signs.
+            For `interval` the largest of the radii tried; the true one may be larger. For `observed` zero.
+        exact: whether ``f`` is constant where ``z`` lies; else its derivative is zero, or within the tolerance, in
+            the dtype of the network only.
+        slope: largest ``|f'(z)|`` on the batches; for the other reasons zero.
+        zero: whether the unit's output is zero wherever the certificate holds.
+    """
+
+    layer: str
+    unit: int
+    reason: Reason
+    inequality: str
+    validity: str
+    radius: float
+    exact: bool
+    slope: float
+    zero: bool
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A layer about which less is known than asked for, and why."""
+
+    layer: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """The frozen units of a network.
+
+    Attributes:
+        units: in order of their layers.
+        sizes: number of units of every activation that was judged.
+        masks: by reason and parameter, the entries without gradient because of units frozen by this reason or a
+            firmer one; bool, in the parameter's shape.
+        missing: what could not be judged.
+    """
+
+    units: tuple[FrozenUnit, ...]
+    sizes: Mapping[str, int]
+    masks: Mapping[Reason, Mapping[str, Tensor]]
+    missing: tuple[Missing, ...]
+
+    @property
+    def entries(self) -> Mapping[str, Tensor]:
+        """Return by parameter the entries whose gradient is zero on the batches because of frozen units, bool."""
+        return self.masks[Reason.OBSERVED]
+
+    def entries_of(self, reason: Reason) -> Mapping[str, Tensor]:
+        """Return the entries whose gradient is zero because of units frozen by ``reason`` or a firmer one."""
+        return self.masks[reason]
+
+    def by_layer(self) -> dict[str, dict[str, int]]:
+        """Return for every judged layer the number of its units, and of those frozen by each reason."""
+        found = {layer: {"units": size} | {str(r): 0 for r in FIRMNESS} for layer, size in self.sizes.items()}
+        for unit in self.units:
+            found[unit.layer][str(unit.reason)] += 1
+        return found
+
+    def whole(self) -> tuple[str, ...]:
+        """Return the layers of which every unit is frozen."""
+        counts = self.by_layer()
+        return tuple(layer for layer, n in counts.items() if n["units"] == sum(n.values()) - n["units"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings; of the entries their number by parameter."""
+        return {
+            "units": [asdict(u) | {"reason": str(u.reason)} for u in self.units],
+            "layers": self.by_layer(),
+            "whole": list(self.whole()),
+            "entries": {str(r): {n: int(m.sum()) for n, m in found.items()} for r, found in self.masks.items()},
+            "missing": [asdict(m) for m in self.missing],
+        }
+
+
+def frozen_units(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    graph: Graph | None = None,
+    batches: Iterable[Inputs] = (),
+    box: tuple[Bound, Bound] | None = None,
+    nonnegative_inputs: bool = False,
+    tolerance: float = 0.0,
+    radii: Sequence[float] = RADII,
+) -> Frozen:
+    """Return the frozen units of ``model`` in eval mode, each by the firmest reason, and the entries they hold.
+
+    Args:
+        model: any module that can be traced.
+        inputs: as in `trace`; a few samples.
+        graph: of `trace(model, inputs)`, to save a run.
+        batches: further inputs for `observed`.
+        box: lower and upper bound of the inputs, numbers or tensors that broadcast to them; needed for `interval`.
+            It has to contain the inputs. Integer inputs may be any row of their table.
+        nonnegative_inputs: whether the data promise ``x ≥ 0``, which `sign` may use.
+        tolerance: a unit is also `observed` to be frozen when ``|f'(z)| ≤ tolerance · max |f'|``. Such a unit
+            holds no entries.
+        radii: movements of the weights that `interval` tries, in increasing order.
+
+    Raises:
+        TraceError: as `trace`.
+        ValueError: for a negative tolerance, radii that do not increase, a graph of another model, a box that is
+            empty, does not fit, or leaves an input out, or negative inputs that were promised not to be.
+    """
+    _check(tolerance, radii)
+    graph = graph if graph is not None else trace(model, inputs)
+    _check_graph(graph, model)
+    data = [inputs, *batches]
+    for batch in data:
+        _check_inputs(batch, box, nonnegative_inputs)
+    found, missing = sites(graph)
+    restless = _restless(model)
+    judged = _Judged(graph, model, found, restless)
+    firm = judged.sign(nonnegative_inputs)
+    firm |= judged.interval(box, radii, set(firm)) if box is not None else {}
+    units = judged.observed(data, tolerance) | firm
+    ordered = tuple(units[key] for key in sorted(units))
+    masks, refused = _masks(graph, dict(model.named_parameters()), found, ordered)
+    against = contradicted(model, inputs, masks[Reason.OBSERVED])
+    if against:
+        masks = dict.fromkeys(FIRMNESS, _none(dict(model.named_parameters())))
+        refused = [("entries", f"torch computes a gradient at frozen entries of {against[0]!r}; {CUSTOM}")]
+    why = chain(missing.items(), _restless_reasons(restless), judged.unbounded(), refused)
+    sizes = {site.layer: site.units for site in found}
+    return Frozen(ordered, sizes, masks, tuple(Missing(layer, reason) for layer, reason in why))
+
+
+Key = tuple[int, int]
+Radii = dict[Key, float]
+Units = dict[Key, FrozenUnit]
+
+
+class _Judged:
+    """The three kinds of evidence about the units of a trace, by the number of the site and of the unit."""
+
+    def __init__(self, graph: Graph, model: nn.Module, found: list[Site], restless: set[str]) -> None:
+        self.graph, self.model, self.sites, self.restless = graph, model, found, restless
+        self.parameters = dict(model.named_parameters())
+        self.without_rule: dict[str, set[str]] = {}
+
+    def observed(self, data: Sequence[Inputs], tolerance: float) -> Units:
+        """Return the units whose derivative is zero on the data."""
+        units: Units = {}
+        for k, (site, seen) in enumerate(observe(self.model, self.graph, self.sites, data).items()):
+            bound = tolerance * steepest(site.step) if tolerance else 0.0
+            for u in torch.nonzero(seen.slope <= bound).flatten().tolist():
+                units[k, u] = _observed(site, u, seen, bound)
+        return units
+
+    def interval(self, box: tuple[Bound, Bound], radii: Sequence[float], settled: set[Key]) -> Units:
+        """Return the units whose bounds lie where their activation is flat, with the largest radius that holds."""
+        start = {key: ends for key, ends in self._enclosed(box, 0.0).items() if key not in settled}
+        found = self._radii(box, (0.0, *radii), set(start), 0, len(radii) + 1)
+        return {(k, u): _interval(self.sites[k], u, found[k, u], ends) for (k, u), ends in start.items()}
+
+    def sign(self, nonnegative: bool) -> Units:
+        """Return the units with ``z ≤ 0`` for all data and weights upstream, and flat there.
+
+        Of a parameter that is read elsewhere too only entries count that the units found hold at gradient zero.
+        """
+        candidates = {k for k, s in enumerate(self.sites) if any(_dies(p.low, p.high) for p in s.activation.flat)}
+        shared = common(self.graph) & self.parameters.keys()
+        units = self._signed(candidates, nonnegative, {})
+        while shared and units:
+            masks, _ = _masks(self.graph, self.parameters, self.sites, list(units.values()))
+            moving = {id(self.parameters[name]): ~masks[Reason.SIGN][name] for name in shared}
+            before, units = units, self._signed(candidates, nonnegative, moving)
+            if units.keys() == before.keys():
+                break
+        return units
+
+    def _signed(self, candidates: set[int], nonnegative: bool, moving: Mapping[int, Tensor]) -> Units:
+        if not candidates:
+            return {}
+        buffers = [b for b in self.model.buffers() if b.is_floating_point()]
+        ids = {id(p) for p in chain(self.parameters.values(), buffers)}
+        given = {id(x) for x in self.graph.given}
+        replay: Replay[Signs] = Replay(self.graph, SignDomain(ids, given, nonnegative, self.restless, moving))
+        units: Units = {}
+        for k in candidates:
+            site = self.sites[k]
+            _, high = _range(site, replay.sites[site.step.number].local)
+            for u in torch.nonzero(high <= 0).flatten().tolist():
+                if site.activation.piece(-torch.inf, float(high[u])):
+                    units[k, u] = _sign(site, u, float(high[u]))
+        return units
+
+    def unbounded(self) -> Iterable[tuple[str, str]]:
+        """Yield the layers whose operations have no rule for bounds, with the reason."""
+        for layer, names in self.without_rule.items():
+            if layer not in self.restless:
+                listed = ", ".join(sorted(names))
+                yield layer, f"{listed}: no bounds are known of it, so no certificate by interval behind it"
+
+    def _radii(
+        self, box: tuple[Bound, Bound], radii: Sequence[float], units: set[Key], low: int, high: int
+    ) -> Radii:
+        """Return the largest radius that holds, by bisection: ``radii[low]`` holds for all, ``radii[high]`` not."""
+        if not units or high - low == 1:
+            return dict.fromkeys(units, radii[low])
+        middle = (low + high) // 2
+        held = units & self._enclosed(box, radii[middle]).keys()
+        upper = self._radii(box, radii, held, middle, high)
+        return upper | self._radii(box, radii, units - held, low, middle)
+
+    def _enclosed(self, box: tuple[Bound, Bound], radius: float) -> dict[Key, tuple[float, float]]:
+        inputs = zip(self.graph.given, boxed(self.graph.given, box), strict=True)
+        leaves = parameter_balls(self.parameters, radius) | {id(x): bounds for x, bounds in inputs}
+        bounds = Bounds(leaves, self.restless)
+        replay: Replay[Interval] = Replay(self.graph, bounds)
+        self.without_rule = bounds.unbounded
+        found: dict[Key, tuple[float, float]] = {}
+        for k, site in enumerate(self.sites):
+            if site.activation.flat:
+                low, high = _range(site, replay.sites[site.step.number])
+                found |= {(k, u): (float(low[u]), float(high[u])) for u in _flat(site, low, high)}
+        return found
+
+
+def _range(site: Site, x: Interval) -> tuple[Tensor, Tensor]:
+    return -site.largest(-x.lo), site.largest(x.hi)
+
+
+def _flat(site: Site, low: Tensor, high: Tensor) -> list[int]:
+    inside = torch.zeros(site.units, dtype=torch.bool, device=low.device)
+    for piece in site.activation.flat:
+        inside |= (low >= piece.low) & (high <= piece.high)
+    return torch.nonzero(inside).flatten().tolist()
+
+
+def _dies(low: float, high: float) -> bool:
+    return low == -torch.inf and high >= -5e-324
+
+
+def _observed(site: Site, unit: int, seen: Seen, bound: float) -> FrozenUnit:
+    slope, low, high = float(seen.slope[unit]), float(seen.low[unit]), float(seen.high[unit])
+    claim = "f'(z) = 0" if slope == 0 else f"|f'(z)| ≤ {slope:.3g} ≤ {bound:.3g}"
+    return FrozenUnit(
+        site.layer,
+        unit,
+        Reason.OBSERVED,
+        f"{claim} on all {seen.count} values, z ∈ [{low:.6g}, {high:.6g}]",
+        "these samples and these weights alone",
+        0.0,
+        bool(seen.flat[unit]),
+        slope,
+        bool(seen.zero[unit]),
+    )
+
+
+def _interval(site: Site, unit: int, radius: float, ends: tuple[float, float]) -> FrozenUnit:
+    piece = site.activation.piece(*ends)
+    return FrozenUnit(
+        site.layer,
+        unit,
+        Reason.INTERVAL,
+        f"z ∈ [{ends[0]:.6g}, {ends[1]:.6g}], where the slope is zero",
+        f"inputs in the box; each weight of the network within {radius:.3g} of its value",
+        radius,
+        True,
+        0.0,
+        piece is not None and piece.value == 0,
+    )
+
+
+def _sign(site: Site, unit: int, high: float) -> FrozenUnit:
+    piece = site.activation.piece(-torch.inf, high)
+    return FrozenUnit(
+        site.layer,
+        unit,
+        Reason.SIGN,
+        f"z ≤ {high:.6g} ≤ 0: what feeds it is never negative, and no weight on it is positive",
+        "every input and every weight upstream; as long as its own weights, bias and norm keep z ≤ 0",
+        float("inf"),
+        True,
+        0.0,
+        piece is not None and piece.value == 0,
+    )
+
+
+def _masks(
+    graph: Graph, parameters: Mapping[str, Tensor], found: list[Site], units: Sequence[FrozenUnit]
+) -> tuple[dict[Reason, dict[str, Tensor]], list[tuple[str, str]]]:
+    held = {
+        reason: [u for u in units if u.reason in FIRMNESS[: k + 1] and u.slope == 0]
+        for k, reason in enumerate(FIRMNESS)
+    }
+    sets = {len(chosen): chosen for chosen in held.values() if chosen}
+    none = _none(parameters)
+    try:
+        answers = zero_entries(graph, parameters, [_flags(found, chosen) for chosen in sets.values()])
+    except ChoiceError as error:
+        return dict.fromkeys(FIRMNESS, none), [("entries", f"{error}; no entry is claimed")]
+    by_count = {0: none} | dict(zip(sets, answers, strict=True))
+    return {reason: by_count[len(chosen)] for reason, chosen in held.items()}, []
+
+
+def _none(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(p, dtype=torch.bool) for name, p in parameters.items()}
+
+
+def _flags(found: list[Site], units: Sequence[FrozenUnit]) -> dict[Site, tuple[Tensor, Tensor]]:
+    """Return for the units of every site whether their slope and whether their value is zero."""
+    by_name = {site.layer: site for site in found}
+    flags: dict[Site, tuple[Tensor, Tensor]] = {}
+    for unit in units:
+        site = by_name[unit.layer]
+        slope, zero = flags.setdefault(site, tuple(torch.zeros(site.units, dtype=torch.bool) for _ in range(2)))  # type: ignore[arg-type]
+        slope[unit.unit], zero[unit.unit] = True, unit.zero
+    return flags
+
+
+def _restless(model: nn.Module) -> set[str]:
+    """Return the BatchNorms that are in training mode."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return {name for name, layer in model.named_modules() if isinstance(layer, kind) and layer.training}
+
+
+def _restless_reasons(restless: Iterable[str]) -> list[tuple[str, str]]:
+    why = "BatchNorm in training mode takes its statistics from the batch, so no bounds hold behind it; call eval()"
+    return [(layer, why) for layer in sorted(restless)]
+
+
+def _check(tolerance: float, radii: Sequence[float]) -> None:
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance: got {tolerance}; it has to be 0 or more")
+    if any(not 0 < r < float("inf") for r in radii) or any(a >= b for a, b in pairwise(radii)):
+        raise ValueError("radii: they have to be positive, finite and increasing")
+
+
+def _check_graph(graph: Graph, model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in graph.values or not graph.steps:
+            raise ValueError(f"graph: parameter {name!r} is not in it; give the graph of trace(model, inputs)")
+
+
+def _check_inputs(inputs: Inputs, box: tuple[Bound, Bound] | None, nonnegative: bool) -> None:
+    reals = [x for x in flatten(inputs) if x.is_floating_point()]
+    for x in reals:
+        if nonnegative and not bool((x >= 0).all()):
+            raise ValueError("nonnegative_inputs: an input is negative or NaN; leave the promise out")
+    if box is not None:
+        for x, bounds in zip(reals, boxed(reals, box), strict=True):
+            if not bool(((x >= bounds.lo) & (x <= bounds.hi)).all()):
+                raise ValueError("box: an input lies outside of it or is NaN; widen the box")

@@ -1,0 +1,194 @@
+"""Which entries of parameters get no gradient because units are frozen, read off the structure of the network.
+
+The trace runs again with random weights and inputs, and with random slopes at every activation; frozen units have
+slope zero, and the value zero where theirs is. Gradients of a random combination of the outputs are polynomials in
+these random numbers: one that is exactly zero in every draw is the zero polynomial with probability one, so it is
+zero for whatever weights, inputs, losses and other units' slopes. Claimed are entries with a zero polynomial whose
+gradient is not zero when nothing is frozen. Maxima become means, so that no path hides behind another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, plain_name
+from torch_experiments.certificates.frozen.sites import Site
+from torch_experiments.units.graph import Graph, Step
+from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels
+
+DRAWS = 2
+CHOICES = frozenset({
+    "gt", "lt", "ge", "le", "eq", "ne", "sign", "sgn", "sort", "topk", "argmax", "argmin", "max", "min", "cummax",
+    "cummin", "heaviside", "floor", "ceil", "round", "trunc", "kthvalue", "median", "mode", "isnan", "isinf",
+    "searchsorted", "bucketize", "_unique2", "nonzero", "remainder", "fmod", "max_pool3d_with_indices",
+    "adaptive_max_pool3d",
+})  # fmt: skip
+
+
+class ChoiceError(ValueError):
+    """A network whose path depends on its numbers, so that its structure does not tell which gradients are zero."""
+
+
+Frozen = Mapping[int, tuple[Tensor, Tensor]]
+
+
+class Probe:
+    """The domain of random numbers.
+
+    Args:
+        leaves: random values of parameters and inputs, by the ids of their tensors.
+        frozen: by the number of a step, for every entry of the activation's argument, whether its slope and whether
+            its value is zero.
+        generator: of the slopes.
+    """
+
+    def __init__(self, leaves: Mapping[int, Tensor], frozen: Frozen, generator: torch.Generator) -> None:
+        self.leaves, self.frozen, self.generator = leaves, frozen, generator
+
+    def leaf(self, tensor: Tensor) -> Tensor:
+        """Return a random parameter or input, or the tensor itself."""
+        return self.leaves.get(id(tensor), tensor)
+
+    def unknown(self, tensor: Tensor) -> Tensor:
+        """Refuse: a tensor that was written into through another one has unknown contents."""
+        raise ChoiceError(f"a tensor of shape {tuple(tensor.shape)} is changed in place while another one shows it")
+
+    def apply(self, step: Step) -> list[Tensor]:
+        """Return random results of an operation."""
+        name = plain_name(step)
+        if step.activation is not None:
+            found: Any = self._activate(step)
+        elif name in STAND_INS:
+            found = STAND_INS[name](step)
+        elif name in CHOICES and any(isinstance(x, Tensor) and x.requires_grad for x in step.args):
+            raise ChoiceError(f"layer {step.layer or '(top level)'!r}: {name} makes the path depend on numbers")
+        else:
+            found = _call(step)
+        return as_tensors(found)
+
+    def _activate(self, step: Step) -> list[Tensor]:
+        x = step.args[0]
+        slope, shift = (1 + torch.rand(x.shape, generator=self.generator) for _ in range(2))
+        slope, shift = slope.to(x), shift.to(x)
+        if step.number in self.frozen:
+            flat, zero = self.frozen[step.number]
+            slope, shift = slope.masked_fill(flat, 0), shift.masked_fill(zero, 0)
+        return [x * slope + shift, *(x.new_zeros(y.shape) for y in as_tensors(step.result)[1:])]
+
+
+def _call(step: Step) -> Any:
+    """Call an operation on copies of what it changes in place."""
+    if not changes(step):
+        return step.func(*step.args, **step.kwargs)
+    args = [x.clone() if isinstance(x, Tensor) else x for x in step.args]
+    return step.func(*args, **step.kwargs)
+
+
+def _window_mean(step: Step) -> tuple[Tensor, Tensor]:
+    given = step.arguments
+    if given["dilation"] not in ([1, 1], [1], 1):
+        raise ChoiceError(f"layer {step.layer!r}: a pool with dilation has no stand-in")
+    options = (given["kernel_size"], given["stride"] or None, given["padding"], given["ceil_mode"])
+    return torch.nn.functional.avg_pool2d(step.args[0], *options), step.result[1]
+
+
+def _adaptive_mean(step: Step) -> tuple[Tensor, Tensor]:
+    return torch.nn.functional.adaptive_avg_pool2d(step.args[0], step.args[1]), step.result[1]
+
+
+def _mean(step: Step) -> Tensor:
+    return step.args[0].mean(step.arguments["dim"] or None, keepdim=step.arguments["keepdim"])
+
+
+STAND_INS: Mapping[str, Callable[[Step], Any]] = {
+    "max_pool2d_with_indices": _window_mean,
+    "adaptive_max_pool2d": _adaptive_mean,
+    "amax": _mean,
+    "amin": _mean,
+    "abs": lambda step: step.args[0] * 1.5,
+    "maximum": lambda step: step.args[0] * 0.4 + step.args[1] * 0.6,
+    "minimum": lambda step: step.args[0] * 0.6 + step.args[1] * 0.4,
+}
+
+
+Flags = Mapping[Site, tuple[Tensor, Tensor]]
+
+
+def zero_entries(
+    graph: Graph, parameters: Mapping[str, Tensor], several: Sequence[Flags]
+) -> list[dict[str, Tensor]]:
+    """Return by name, for every entry of a parameter, whether frozen units keep its gradient at zero; bool.
+
+    Args:
+        graph: of the trace.
+        parameters: that are trained.
+        several: sets of frozen units; of each the units of every site, whether their slope and whether their value
+            is zero. One answer each.
+
+    Raises:
+        ChoiceError: where the path of the network depends on its numbers.
+    """
+    masks = [
+        {
+            site.step.number: tuple(site.spread(f, site.step.args[0]) for f in flags)
+            for site, flags in frozen.items()
+        }
+        for frozen in several
+    ]
+    claimed = [{name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()} for _ in several]
+    for seed in range(DRAWS if any(several) else 0):
+        free = _gradients(graph, parameters, {}, seed)
+        for found, mask in zip(claimed, masks, strict=True):
+            held = _gradients(graph, parameters, mask, seed)
+            for name, entries in found.items():
+                entries &= (held[name] == 0) & (free[name] != 0)
+    return claimed
+
+
+def contradicted(model: nn.Module, inputs: Inputs, claimed: Mapping[str, Tensor]) -> list[str]:
+    """Return the parameters whose claimed entries get a gradient from a random combination of the outputs.
+
+    None does, unless some backward pass is not that of its operations, as of a straight-through estimate.
+    """
+    wanted = {n: p for n, p in model.named_parameters() if p.requires_grad and bool(claimed[n].any())}
+    with evaluating(model), reference_kernels(), torch.enable_grad():
+        outputs = [y for y in flatten(call(model, inputs)) if y.requires_grad]
+        if not outputs or not wanted:
+            return []
+        generator = torch.Generator().manual_seed(0)
+        loss = sum((y * _random(y, generator, 1).detach()).sum() for y in outputs)
+        found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)  # type: ignore[arg-type]
+    gradients = {n: g.abs() for n, g in zip(wanted, found, strict=True) if g is not None}
+    noise = max((float(g.max()) * torch.finfo(g.dtype).eps for g in gradients.values()), default=0.0)
+    return [n for n, g in gradients.items() if float(g[claimed[n]].max()) > noise]
+
+
+def _gradients(
+    graph: Graph, parameters: Mapping[str, Tensor], frozen: Mapping[int, Any], seed: int
+) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    leaves = {id(p): _random(p, generator, _fan_in(p)) for p in parameters.values()}
+    inputs = [x for x in graph.given if x.is_floating_point()]
+    probe = Probe(leaves | {id(x): _random(x, generator, 1) for x in inputs}, frozen, generator)
+    with torch.enable_grad():
+        replay: Replay[Tensor] = Replay(graph, probe)
+        outputs = [replay.value(y) for y in graph.returned if y.is_floating_point()]
+        loss = sum((y * _random(y, generator, 1).detach()).sum() for y in outputs)
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)  # type: ignore[arg-type]
+    return {
+        name: torch.zeros_like(p) if g is None else g
+        for (name, p), g in zip(parameters.items(), found, strict=True)
+    }
+
+
+def _fan_in(p: Tensor) -> int:
+    return max(p.numel() // max(len(p), 1), 1) if p.ndim > 1 else 1
+
+
+def _random(x: Tensor, generator: torch.Generator, fan_in: int) -> Tensor:
+    values = torch.randn(x.shape, generator=generator, dtype=x.dtype) / fan_in**0.5
+    return values.to(x.device).requires_grad_()

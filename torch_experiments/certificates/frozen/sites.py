@@ -1,0 +1,121 @@
+"""Where activations are, and which entries of their arguments belong to which unit."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_experiments.certificates.frozen.replay import plain_name
+from torch_experiments.units.activations import Activation
+from torch_experiments.units.axes import Axis, atoms, composed
+from torch_experiments.units.graph import Graph, Step
+
+SHAPES = ("view", "_unsafe_view", "reshape", "alias", "detach", "clone", "empty_like")
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """An activation that ran, and the units behind it.
+
+    Attributes:
+        layer: name of the activation module, or of the running layer and the operation; later calls are numbered.
+        step: the operation.
+        activation: what is known of it.
+        labels: by dimension of its argument the unit, or part of its index, of every index, int64.
+        units: how many.
+    """
+
+    layer: str
+    step: Step
+    activation: Activation
+    labels: dict[int, Tensor]
+    units: int
+
+    def largest(self, x: Tensor) -> Tensor:
+        """Return the largest entry of every unit, ``[units]``, of a tensor of the shape of the argument."""
+        dims = list(self.labels)
+        rest = [d for d in range(x.ndim) if d not in self.labels]
+        count = math.prod(x.shape[d] for d in dims)
+        values = x.permute(*dims, *rest).reshape(count, -1).amax(-1)
+        out = values.new_full((self.units,), -torch.inf)
+        return out.scatter_reduce(0, self._index().to(x.device), values, "amax")
+
+    def spread(self, flags: Tensor, x: Tensor) -> Tensor:
+        """Return what ``flags [units]`` say of the unit of every entry of ``x``, of the argument's shape."""
+        values = flags.to(x.device)[self._index().to(x.device)]
+        if not self.labels:
+            return values.reshape([1] * x.ndim).expand(x.shape)
+        return values.reshape([x.shape[d] if d in self.labels else 1 for d in range(x.ndim)]).expand(x.shape)
+
+    def _index(self) -> Tensor:
+        whole = torch.zeros(1, dtype=torch.int64)
+        for label in self.labels.values():
+            whole = (whole[:, None] * (int(label.max()) + 1) + label).flatten()
+        return whole
+
+
+def sites(graph: Graph) -> tuple[list[Site], dict[str, str]]:
+    """Return the activations of a trace, and by layer why others are left out."""
+    found: list[Site] = []
+    missing: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    alone = Counter((s.layer, s.entered) for s in graph.steps if plain_name(s) not in SHAPES)
+    for step in graph.steps:
+        f = step.activation
+        if f is None or not isinstance(step.args[0], Tensor):
+            continue
+        leaf = bool(step.layer) and not any(graph.modules[step.layer].children())
+        name = step.layer if leaf else f"{step.layer}.{plain_name(step)}".removeprefix(".")
+        if leaf and alone[step.layer, step.entered] > 1 and not _has_weights(graph, step.layer):
+            missing[name] = "its activation is several operations; only activations of one operation are judged"
+            continue
+        labels = _labels(graph, graph.value(step.args[0]).axes)
+        if labels is None:
+            missing[name] = "no axis of its argument is an axis of a parameter, so it has no units"
+            continue
+        seen[name] += 1
+        label = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        units = 1
+        for part in labels.values():
+            units *= int(part.max()) + 1
+        found.append(Site(label, step, f, labels, units))
+    return found, missing
+
+
+def _has_weights(graph: Graph, layer: str) -> bool:
+    return next(graph.modules[layer].parameters(recurse=False), None) is not None
+
+
+def _labels(graph: Graph, axes: list[Axis]) -> dict[int, Tensor] | None:
+    """Return the units along dimensions that have some: free axes, else rows of weights, else a parameter's."""
+    for known in (set(graph.free()), _rows(graph), _all(graph)):
+        found = {d: label for d, axis in enumerate(axes) if (label := _along(axis, known)) is not None}
+        if found:
+            return found
+    place = 1 if len(axes) > 3 else -1
+    return {} if axes and axes[place].size == 1 else None
+
+
+def _rows(graph: Graph) -> set[Axis]:
+    rows = ((graph.parameters[name].axes[out]) for name, uses in graph.matrices.items() for out, _ in uses)
+    return {atom for axis in rows for atom in _long(axis)}
+
+
+def _all(graph: Graph) -> set[Axis]:
+    return {atom for value in graph.parameters.values() for axis in value.axes for atom in _long(axis)}
+
+
+def _long(axis: Axis) -> Iterator[Axis]:
+    return (atom for atom in atoms(axis) if atom.size > 1)
+
+
+def _along(axis: Axis, known: Set[Axis]) -> Tensor | None:
+    """Return the unit of every index of an axis, counting only the known atoms; None if it has none."""
+    if not any(atom in known for atom in atoms(axis)):
+        return None
+    return composed(axis, lambda a: torch.arange(a.size) if a in known else torch.zeros(a.size, dtype=torch.int64))

@@ -1,0 +1,231 @@
+"""Does training with this very optimizer keep the network on its manifold (claims C3, C8, C9, F2b, F2d)?
+
+Read from the object: its class, the settings of each group, its state, its hooks, and the modules of the model.
+Clones lie within one parameter, so groups may have different rates, and a parameter that is not trained stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim import optimizer as torch_optimizer
+
+from torch_experiments.certificates.optimizer.cloned_modules import module_reasons
+from torch_experiments.certificates.optimizer.clones import clone_reasons
+from torch_experiments.certificates.optimizer.held_weights import Weights, frozen_reasons
+from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
+from torch_experiments.certificates.optimizer.reasons import Reason, Subject, Verdict, merged, worst
+from torch_experiments.certificates.optimizer.update_rules import Facts, Group, facts_of, number
+from torch_experiments.support.noise import GradientNoise
+from torch_experiments.cloning.layouts import Layout
+
+SETTINGS = ("lr", "momentum", "betas", "nesterov", "weight_decay", "decoupled_weight_decay", "amsgrad", "maximize")
+SUBJECTS: tuple[Subject, ...] = ("clones", "frozen")
+
+
+@dataclass(frozen=True)
+class OptimizerVerdict:
+    """What training keeps.
+
+    Attributes:
+        optimizer: class and settings, one group after the other.
+        clones: whether copies stay copies: the weights go on satisfying RE and CE (with their scales).
+        coset: whether the weights stay on ``w₀`` + the tangent space, the manifold of today; decay may leave it
+            for another one while the clones are kept.
+        frozen: whether frozen weights keep their values, those that are frozen by sign their sign.
+        reasons: of these, the worst first; ``"kept"`` holds for the settings and state as they are now.
+    """
+
+    optimizer: str
+    clones: Verdict
+    coset: Verdict
+    frozen: Verdict
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """Frozen entries of a parameter: those that keep their values, and those that only keep their sign."""
+
+    parameter: nn.Parameter
+    held: Tensor
+    signed: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The parameters with copies, those with frozen entries, and the groups of those that are trained, by name."""
+
+    copied: Mapping[str, Place]
+    masked: Mapping[str, Masked]
+    groups: Mapping[str, Group]
+
+    def about(self, name: str | None = None) -> list[Subject]:
+        """Return what a reason about one parameter, or about all, has to speak of."""
+        clones, frozen = (bool(part) if name is None else name in part for part in (self.copied, self.masked))
+        return [subject for subject, there in zip(SUBJECTS, (clones, frozen), strict=True) if there]
+
+
+def optimizer_verdict(
+    model: nn.Module,
+    optimizer: Optimizer | None,
+    layout: Layout | None,
+    frozen: Masks | None = None,
+    *,
+    sign_frozen: Masks | None = None,
+    tolerance: float = 1e-9,
+) -> OptimizerVerdict:
+    """Return whether training ``model`` with ``optimizer`` keeps it on its cloned and frozen manifold.
+
+    Reads every weight and state tensor a few times, and the gradients of the last step where they are at hand;
+    nothing is run but activations of scaled units on 64 numbers. ``"kept"`` is meant in exact arithmetic: how fast
+    rounding grows is the business of `stability`. Not seen is what a training loop does by itself (clipping by
+    value, noise) and the dropout of a fused attention (``dropout_p``), nor, before the first gradient, a gradient
+    that is rounding alone (of a bias before BatchNorm), which an odd rule turns into full steps.
+
+    Args:
+        model: the network, in the mode in which it is trained.
+        optimizer: any ``torch.optim.Optimizer``; None for gradient flow.
+        layout: blocks and scales of all copies, from `layout` or `chain_layout`; None for none.
+        frozen: by parameter, a bool mask of the entries whose gradient is zero, and stays zero.
+        sign_frozen: the same for entries that need only keep their sign (zero: stay ``≤ 0``), since a unit is dead
+            for all data by the signs of its in-weights (F2b): ``frozen_units(...).entries_of(Reason.SIGN)``. That
+            holds weights out of dead units too, which could even change sign. An entry in both counts here.
+        tolerance: relative distance that counts as none; 16 ε of the parameter's dtype where that is more.
+
+    Raises:
+        ValueError: for masks or a layout that do not fit, a network off its layout's manifold, an
+            optimizer without a parameter of the model, or a setting that is no number.
+    """
+    if layout is not None:
+        check_on(model, layout, tolerance)
+    copied = {name: place for name, place in places(model, layout).items() if place.copied}
+    scene = Scene(copied, _masked(model, frozen, sign_frozen), _groups(model, optimizer))
+    found = list(_of_nothing(scene))
+    if copied and layout is not None:
+        found += module_reasons(model, layout, tolerance)
+    found += _of_flow(scene) if optimizer is None else _of_training(optimizer, scene, tolerance)
+    clones, coset, still = worst(found, "clones"), worst(found, "clones", "coset"), worst(found, "frozen")
+    return OptimizerVerdict(_describe(optimizer), clones, coset, still, merged(found))
+
+
+def _masked(model: nn.Module, frozen: Masks | None, sign_frozen: Masks | None) -> dict[str, Masked]:
+    held, signed = checked_masks(model, frozen, "frozen"), checked_masks(model, sign_frozen, "sign_frozen")
+    known, found = dict(model.named_parameters()), {}
+    for name in dict.fromkeys([*held, *signed]):
+        none = torch.zeros_like(known[name], dtype=torch.bool)
+        sign = signed.get(name, none)
+        own = Masked(known[name], held.get(name, none) & ~sign, sign)
+        if bool((own.held | own.signed).any()):
+            found[name] = own
+    return found
+
+
+def _groups(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Group]:
+    """Return the group of every parameter of the model that is trained, by name."""
+    if optimizer is None:
+        return {}
+    for group in optimizer.param_groups:
+        number(group, "lr")
+    owner = {p: group for group in optimizer.param_groups for p in group["params"]}
+    held = {name: p for name, p in model.named_parameters() if p in owner}
+    if not held:
+        raise ValueError(
+            f"optimizer: this {type(optimizer).__name__} holds no parameter of the model; build it from "
+            "model.parameters() after the model is cloned, converted or loaded"
+        )
+    return {name: owner[p] for name, p in held.items() if p.requires_grad}
+
+
+def _of_nothing(scene: Scene) -> Iterator[Reason]:
+    if not scene.copied:
+        yield Reason("clones", "kept", "the layout has no copies")
+    if not scene.masked:
+        yield Reason("frozen", "kept", "no frozen weight is given")
+
+
+def _of_flow(scene: Scene) -> Iterator[Reason]:
+    if scene.copied:
+        yield Reason("clones", "kept", "gradients are multiples of s_i s_jᵀ", tuple(scene.copied), ("C3", "C8"))
+    if scene.masked:
+        yield Reason("frozen", "kept", "gradients of frozen weights are zero", tuple(scene.masked), ("F1",))
+
+
+def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterator[Reason]:
+    for hook in _step_hooks(optimizer):
+        yield from _of_noise(hook, scene) if isinstance(hook, GradientNoise) else _of_hook(hook, scene)
+    facts = facts_of(optimizer)
+    for name in dict.fromkeys([*scene.copied, *scene.masked]):
+        if name not in scene.groups:
+            yield from _of_untrained(name, scene)
+        elif facts is None:
+            said = f"{type(optimizer).__name__} is no optimizer of torch.optim, or replaces the step of one"
+            yield from (Reason(about, "unknown", said, (name,)) for about in scene.about(name))
+        else:
+            yield from _of_parameter(name, optimizer, scene, facts, tolerance)
+
+
+def _of_untrained(name: str, scene: Scene) -> Iterator[Reason]:
+    for about in scene.about(name):
+        claims = ("C3",) if about == "clones" else ("F1",)
+        yield Reason(about, "kept", "is not trained by this optimizer", (name,), claims)
+
+
+def _of_parameter(
+    name: str, optimizer: Optimizer, scene: Scene, facts: Facts, tolerance: float
+) -> Iterator[Reason]:
+    group, parameter = scene.groups[name], None
+    if name in scene.copied:
+        parameter = scene.copied[name].parameter
+        yield from clone_reasons(name, scene.copied[name], optimizer, group, facts, tolerance)
+    if name in scene.masked:
+        own = scene.masked[name]
+        parameter = own.parameter
+        yield from frozen_reasons(name, Weights(parameter, own.held, own.signed, optimizer, group, facts))
+    if parameter is not None and (parameter._backward_hooks or parameter._post_accumulate_grad_hooks):
+        said = "a hook on its gradient runs at every step; what it does is not known"
+        yield from (Reason(about, "unknown", said, (name,)) for about in scene.about(name))
+
+
+def _of_hook(hook: Any, scene: Scene) -> Iterator[Reason]:
+    said = f"the hook {_name_of(hook)} runs at every step; what it does is not known"
+    yield from (Reason(about, "unknown", said) for about in scene.about())
+
+
+def _of_noise(noise: GradientNoise, scene: Scene) -> Iterator[Reason]:
+    """Yield what noise does: proportional to a parameter's gradient, it spares those that are frozen as a whole."""
+    if not noise.sigma or (not noise.decay and noise.steps):
+        return
+    said = f"gradient noise (σ = {noise.sigma:g}, decay {noise.decay:g}) is another one for every entry"
+    copied = tuple(name for name in scene.copied if name in scene.groups)
+    if copied:
+        yield Reason("clones", "left", said, copied, ("C9", "E1"))
+    partly = [name for name, m in scene.masked.items() if not bool((m.held | m.signed).all())]
+    hit = tuple(name for name in partly if name in scene.groups)
+    if hit:
+        yield Reason("frozen", "left", said, hit, ("E1",))
+
+
+def _step_hooks(optimizer: Optimizer) -> list[Any]:
+    own: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
+    shared: list[Any] = [torch_optimizer._global_optimizer_pre_hooks, torch_optimizer._global_optimizer_post_hooks]
+    return [hook for hooks in (*own, *shared) for hook in hooks.values()]
+
+
+def _name_of(hook: Any) -> str:
+    return str(getattr(hook, "__qualname__", type(hook).__qualname__))
+
+
+def _describe(optimizer: Optimizer | None) -> str:
+    if optimizer is None:
+        return "gradient flow"
+    return f"{type(optimizer).__name__}: " + "; ".join(_settings(group) for group in optimizer.param_groups)
+
+
+def _settings(group: Group) -> str:
+    return ", ".join(f"{key} {group[key]}" for key in SETTINGS if group.get(key))

@@ -1,0 +1,60 @@
+"""Check on a clone what Theorem 2.2 says of each module: copied activations, and copied errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.cloning.layouts import Layout, Profile, project
+from torch_experiments.units.trace import Inputs, call, flatten
+
+
+class Deviation(NamedTuple):
+    """How far the copies at the output of a layer differ, relative to the largest entry: activations and errors."""
+
+    layer: str
+    forward: float
+    backward: float
+
+
+def deviations(model: nn.Module, layout: Layout, inputs: Inputs, loss: Callable[[Any], Tensor]) -> list[Deviation]:
+    """Return for every module of a clone whose output has copied axes how exact its copies are.
+
+    ``forward = max |h − QQᵀh| / max |h|`` with the profiles of the output, ``backward`` the same of ``∂L/∂h``,
+    where ``L = loss(model(inputs))``. Runs in the model's present mode, with its gradients left as they are.
+    """
+    values: dict[str, Tensor] = {}
+    errors: dict[str, Tensor] = {}
+    modules = dict(model.named_modules())
+    placed = {name: place.profiles for name, place in layout.outputs.items() if name}
+    wanted = {name: axes for name, axes in placed.items() if any(p.copied for p in axes)}
+    handles = [modules[name].register_forward_hook(_keep(name, values, errors)) for name in wanted]
+    try:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        torch.autograd.grad(loss(call(model, inputs)), parameters, allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        Deviation(name, _spread(values[name], wanted[name]), _spread(errors[name], wanted[name]))
+        for name in values
+        if name in errors
+    ]
+
+
+def _keep(name: str, values: dict[str, Tensor], errors: dict[str, Tensor]) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        found = next(flatten(output))
+        values[name] = found.detach().clone()
+        if found.requires_grad:
+            found.register_hook(lambda error: errors.__setitem__(name, error.detach()))
+
+    return hook
+
+
+def _spread(x: Tensor, profiles: Sequence[Profile]) -> float:
+    """Return the largest distance of ``x`` from its projection, relative to its largest entry, 0 for ``x = 0``."""
+    return float((x - project(x, profiles)).abs().max() / x.abs().max().clamp_min(torch.finfo(x.dtype).tiny))

@@ -1,0 +1,351 @@
+"""Find the copies in a network: its coarsest two-sided equitable partition, by colour refinement.
+
+Every axis that may have copies starts in one colour. A round gives each index of it one number for each parameter:
+the parameter summed over all its other dimensions with random weights that are equal on colours. If two indices
+have equal block sums to and from all colours, their numbers are equal; if not, they differ with probability one.
+Colours are split where numbers differ by more than the tolerance, until no colour splits. A round reads every
+parameter once a dimension. See claim C11 for why this ends in the coarsest partition.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
+from torch_experiments.units.graph import Graph, TraceError
+from torch_experiments.units.groups import groups
+from torch_experiments.cloning.layouts import Layout, Placement, Profile
+from torch_experiments.cloning.plan import choose
+from torch_experiments.units.symmetry import Scales, carried_by
+from torch_experiments.units.trace import Inputs, trace
+
+Colours = dict[Axis, Tensor]
+Factors = dict[Axis, Tensor]
+Sizes = dict[tuple[str, int, Axis], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The coarsest equitable partition of a network's units.
+
+    Attributes:
+        labels: by parameter, the block of every index of every dimension, int64.
+        groups: by name of a group of units (`units.groups`), block and scale of every unit.
+        scales: by parameter, the scale ``s`` of every index of every dimension, float64, 1 for a block's first.
+        tolerance: relative, that decided which sums are equal.
+        dimension: of the cloned manifold on which the partition puts the network (C4, products of blocks).
+        parameters: number of entries of the parameters counted in it.
+        matrices, powers, dropped: of the unit graph, see `units.graph.Graph`.
+    """
+
+    groups: Mapping[str, Profile]
+    labels: Mapping[str, tuple[Tensor, ...]]
+    scales: Mapping[str, tuple[Tensor, ...]]
+    tolerance: float
+    dimension: int
+    parameters: int
+    matrices: Mapping[str, set[tuple[int, int]]]
+    powers: Mapping[str, str]
+    dropped: Mapping[str, float]
+
+    @property
+    def free_fraction(self) -> float:
+        """Share of the parameters that training can still move apart: 1 for a network without copies."""
+        return self.dimension / max(self.parameters, 1)
+
+    def copied(self) -> dict[str, int]:
+        """Return for every parameter whose first dimension has copies the number of blocks there."""
+        counts = {name: int(dims[0].max()) + 1 for name, dims in self.labels.items() if dims}
+        return {name: count for name, count in counts.items() if count < len(self.labels[name][0])}
+
+    def layout(self) -> Layout:
+        """Return the cloned manifold as a layout: what `residuals` needs."""
+        placements = {}
+        for name, dims in self.labels.items():
+            profiles = tuple(Profile(b, s) for b, s in zip(dims, self.scales[name], strict=True))
+            uses = frozenset(self.matrices.get(name, set()))
+            placements[name] = Placement(profiles, uses, self.powers.get(name, ""))
+        return Layout(1, placements, dropped=self.dropped)
+
+
+def coarsest_blocks(
+    model: nn.Module,
+    example_inputs: Inputs,
+    *,
+    tolerance: float = 1e-9,
+    scaled: bool = False,
+    generator: torch.Generator | None = None,
+    graph: Graph | None = None,
+) -> Blocks:
+    """Return the coarsest partition of the units of ``model`` whose weights are row- and column-equitable.
+
+    Whole heads, groups and channels are compared, as `clone` copies them; inputs and outputs are blocks of their
+    own. Buffers that the network reads count as weights, running statistics in eval mode only. Two sums are equal
+    when they differ by at most ``tolerance`` times the norm of what the smaller of them, or most of their block,
+    adds up. Of a parameter that no linear map reads as it is, the entries have to be equal.
+
+    With ``scaled`` copies may differ by a scale under which all that happens to them is equivariant: positive
+    ones behind ReLU, signs behind tanh (C8, `units.symmetry`). The partition is then coarser, or the same.
+
+    Args:
+        model: any module that can be traced.
+        example_inputs: as in `trace`.
+        tolerance: relative; about 1e-9 for float64, 1e-4 for float32.
+        scaled: whether to look for scaled and signed copies.
+        generator: of the random weights; a fixed seed if None.
+        graph: of ``model``, if it was traced before.
+
+    Raises:
+        TraceError: as `trace`, and for complex weights.
+        ValueError: for a negative tolerance.
+
+    Source: claims C8 and C11; joint forward and backward colour refinement with random projections.
+    """
+    if tolerance < 0:
+        raise ValueError(f"tolerance: got {tolerance}; it has to be 0 or more")
+    generator = generator or torch.Generator().manual_seed(0)
+    graph = graph or trace(model, example_inputs)
+    parameters = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
+    tensors = parameters | constants(model, graph)
+    _check_real(tensors)
+    colours: Colours = {atom: torch.zeros(atom.size, dtype=torch.int64) for atom in choose(graph, "heads")}
+    scales = estimated(graph, tensors, colours, tolerance, generator) if scaled else {}
+    known = sizes(graph, tensors, colours, scales)
+    while refine(graph, tensors, colours, scales, known, tolerance, generator):
+        continue
+    scales = {atom: relative(scale, colours[atom]) for atom, scale in scales.items()}
+    return blocks_of(graph, parameters, colours, scales, tolerance)
+
+
+def constants(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
+    """Return the buffers that the network reads, less the statistics of norms that take those of the batch."""
+    norms = {name for name, layer in model.named_modules() if isinstance(layer, _NormBase) and layer.training}
+    read = [(name, buffer) for name, buffer in model.named_buffers() if name in graph.used]
+    return {name: buffer.detach() for name, buffer in read if name.rpartition(".")[0] not in norms}
+
+
+def _check_real(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_complex():
+            raise TraceError(
+                f"layer {name.rpartition('.')[0]!r}: {name!r} is {tensor.dtype}; copies are looked for among real "
+                "weights, so store its real and imaginary part as two parameters"
+            )
+
+
+def blocks_of(
+    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, scales: Factors, tolerance: float
+) -> Blocks:
+    """Return the partition with these colours of atoms."""
+    axes = {name: graph.parameters[name].axes for name in tensors}
+    labels = {name: tuple(labels_of(a, colours) for a in dims) for name, dims in axes.items()}
+    factors = {name: tuple(scales_of(a, scales) for a in dims) for name, dims in axes.items()}
+    dimension = sum(_cells(dims) for dims in labels.values())
+    count = sum(t.numel() for t in tensors.values())
+    units = {name: Profile(colours[a], scales_of(a, scales)) for name, a in named(graph, colours)}
+    return Blocks(units, labels, factors, tolerance, dimension, count, graph.matrices, graph.powers, graph.dropped)
+
+
+def named(graph: Graph, among: Iterable[Axis]) -> Iterator[tuple[str, Axis]]:
+    """Yield atoms with the names of their groups, repeated names with a number."""
+    seen: dict[str, int] = {}
+    for group in groups(graph, among):
+        seen[group.name] = count = seen.get(group.name, 0) + 1
+        yield group.name if count == 1 else f"{group.name}#{count}", group.axis
+
+
+def estimated(
+    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, tolerance: float, generator: torch.Generator
+) -> Factors:
+    """Return a scale for every unit of the atoms that may carry one, right up to a factor a block.
+
+    A random weighted sum of what enters a unit is ``s_v`` times a number of its block, if the scales of the
+    units it comes from are right. Inputs have scale one, so scales are found from the inputs on; units whose sums
+    vanish keep scale one.
+    """
+    carried = carried_by(graph)
+    unknown = {atom for atom in colours if carried.get(atom, Scales.ANY)}
+    scales: Factors = {}
+    while unknown:
+        entering = {atom: _entering(graph, tensors, atom, unknown, colours, scales, generator) for atom in unknown}
+        found = {atom: total for atom, total in entering.items() if total is not None}
+        if not found:
+            break
+        scales |= {atom: _scale(x, carried.get(atom, Scales.ANY), tolerance) for atom, x in found.items()}
+        unknown -= found.keys()
+    return scales
+
+
+def refine(
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    colours: Colours,
+    scales: Factors,
+    known: Sizes,
+    tolerance: float,
+    generator: torch.Generator,
+) -> bool:
+    """Split colours once by every parameter and dimension; return whether any was split."""
+    before = {atom: int(label.max()) for atom, label in colours.items()}
+    for name, dim, axis, own in _sides(graph, tensors, colours):
+        entrywise = name not in graph.matrices
+        weights = [
+            _random(a, {} if entrywise else colours, generator) * scales_of(a, scales)
+            for a in graph.parameters[name].axes
+        ]
+        sums = _contract(tensors[name], weights, dim)
+        for atom in own:
+            found = _per_index(sums, axis, atom, generator) / scales.get(atom, 1)
+            colours[atom] = _split(colours[atom], found, known[name, dim, atom], tolerance)
+    return any(int(label.max()) > before[atom] for atom, label in colours.items())
+
+
+def sizes(graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, scales: Factors) -> Sizes:
+    """Return the root of the sum of squares of what each unit adds up, by parameter, dimension and atom.
+
+    A vector, such as a bias, is one more column of all that enters its units, and has the size of that.
+    """
+    found: Sizes = {}
+    entering = {atom: torch.zeros(atom.size, dtype=torch.float64) for atom in colours}
+    for name, dim, axis, own in _sides(graph, tensors, colours):
+        squares = [scales_of(a, scales).square() for a in graph.parameters[name].axes]
+        sums = _contract(tensors[name].double().square(), squares, dim)
+        for atom in own:
+            found[name, dim, atom] = _per_index(sums, axis, atom, None) / scales_of(atom, scales).square()
+            entering[atom] += found[name, dim, atom] * (dim in _entries(graph, name, atom))
+    return {key: (entering[key[2]] if tensors[key[0]].ndim == 1 else x).sqrt() for key, x in found.items()}
+
+
+def _sides(
+    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours
+) -> Iterator[tuple[str, int, Axis, list[Axis]]]:
+    """Yield the name and dimension of every side of a parameter that has units, with its axis and its atoms."""
+    for name in tensors:
+        for dim, axis in enumerate(graph.parameters[name].axes):
+            own = [atom for atom in atoms(axis) if find(atom) in colours]
+            if own:
+                yield name, dim, axis, own
+
+
+def relative(scale: Tensor, label: Tensor) -> Tensor:
+    """Return scales divided by that of the first unit of each block."""
+    first = torch.full((int(label.max()) + 1,), len(label)).scatter_reduce(
+        0, label, torch.arange(len(label)), "amin"
+    )
+    return scale / scale[first[label]]
+
+
+def _entering(
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    atom: Axis,
+    unknown: set[Axis],
+    colours: Colours,
+    scales: Factors,
+    generator: torch.Generator,
+) -> Tensor | None:
+    """Return a random sum of all that enters each unit from units with known scales; None if nothing does."""
+    total = None
+    for name, tensor in tensors.items():
+        axes = graph.parameters[name].axes
+        for dim in _entries(graph, name, atom):
+            others = [a for k, axis in enumerate(axes) if k != dim for a in atoms(axis)]
+            if any(a in unknown for a in others):
+                continue
+            weights = [_random(axis, colours, generator) * scales_of(axis, scales) for axis in axes]
+            found = _per_index(_contract(tensor, weights, dim), axes[dim], atom, generator)
+            total = found if total is None else total + found
+    return total
+
+
+def _entries(graph: Graph, name: str, atom: Axis) -> list[int]:
+    """Return the dimensions of a parameter through which it makes units of ``atom``: rows, biases, embeddings."""
+    sources = {source for _, source in graph.matrices.get(name, set())}
+    axes = graph.parameters[name].axes
+    return [k for k, axis in enumerate(axes) if k not in sources and any(a is atom for a in atoms(axis))]
+
+
+def _scale(total: Tensor, allowed: Scales, tolerance: float) -> Tensor:
+    size = float(total.square().mean().sqrt())
+    scale = {Scales.SIGN: total.sign(), Scales.POSITIVE: total.abs() / size, Scales.ANY: total / size}[allowed]
+    return torch.where(total.abs() > max(tolerance, 1e-12) * size, scale, 1.0)
+
+
+def _contract(tensor: Tensor, weights: list[Tensor], kept: int) -> Tensor:
+    """Return the sums over all dimensions but one, each with its weights, in float64."""
+    out = tensor.double().movedim(kept, 0)
+    for weight in reversed([w for k, w in enumerate(weights) if k != kept]):
+        out = out @ weight.to(out)
+    return out.cpu()
+
+
+def _per_index(sums: Tensor, axis: Axis, atom: Axis, generator: torch.Generator | None) -> Tensor:
+    """Return one number an index of ``atom``, summing over the rest of ``axis`` with random weights or ones."""
+    if find(axis) is atom:
+        return sums
+    start = 0
+    total = torch.zeros(atom.size, dtype=torch.float64)
+    for part in summands(axis):
+        piece = sums[start : start + part.size]
+        start += part.size
+        parts = factors(part)
+        places = [k for k, factor in enumerate(parts) if factor is atom]
+        for k in places:
+            grid = piece.reshape([factor.size for factor in parts]).movedim(k, 0).reshape(atom.size, -1)
+            steps = torch.ones(grid.shape[1], dtype=torch.float64)
+            total = total + grid @ (steps if generator is None else steps.normal_(generator=generator))
+    return total
+
+
+def _split(label: Tensor, sums: Tensor, sizes: Tensor, tolerance: float) -> Tensor:
+    """Return finer labels: indices stay together when sums are linked by steps within the tolerance."""
+    order = sums.argsort(stable=True)
+    order = order[label[order].argsort(stable=True)]
+    least = torch.minimum(sizes[order], sizes[order].roll(1))
+    allowed = tolerance * torch.maximum(least, _medians(label, sizes)[label[order]])
+    jumps = torch.diff(sums[order], prepend=sums[order[:1]]) > allowed
+    cluster = torch.empty_like(label)
+    cluster[order] = jumps.cumsum(0)
+    return torch.unique(torch.stack([label, cluster]), dim=1, return_inverse=True)[1]
+
+
+def _medians(label: Tensor, x: Tensor) -> Tensor:
+    """Return the lower median of each colour: no few large units set a tolerance for the small ones."""
+    order = x.argsort(stable=True)
+    order = order[label[order].argsort(stable=True)]
+    count = label.bincount()
+    return x[order][count.cumsum(0) - count + (count - 1) // 2]
+
+
+def _random(axis: Axis, colours: Colours, generator: torch.Generator) -> Tensor:
+    label = labels_of(axis, colours)
+    return torch.randn(int(label.max()) + 1, generator=generator, dtype=torch.float64)[label]
+
+
+def labels_of(axis: Axis, colours: Colours) -> Tensor:
+    """Return the colour of every index of an axis; every index of a fixed atom has its own."""
+    return composed(axis, lambda atom: colours.get(atom, torch.arange(atom.size)))
+
+
+def scales_of(axis: Axis, scales: Factors) -> Tensor:
+    """Return the scale of every index of an axis: products multiply, indices without one have scale 1."""
+    axis = find(axis)
+    if axis.kind == "atom":
+        return scales.get(axis, torch.ones(axis.size, dtype=torch.float64))
+    parts = [scales_of(part, scales) for part in axis.parts]
+    if axis.kind == "sum":
+        return torch.cat(parts)
+    return functools.reduce(lambda one, other: (one[:, None] * other).flatten(), parts)
+
+
+def _cells(dims: tuple[Tensor, ...]) -> int:
+    count = 1
+    for label in dims:
+        count *= int(label.max()) + 1
+    return count

@@ -1,0 +1,339 @@
+"""Build the clone: a copy of the module with widened parameters and the sizes that its layers remember."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.units.axes import Axis, exponent, find
+from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
+from torch_experiments.cloning.plan import Attention, Plan, make_plan
+from torch_experiments.units.trace import (
+    Inputs,
+    call,
+    evaluating,
+    flatten,
+    reference_kernels,
+    same_device,
+    sample_count,
+    samples_between,
+    trace,
+)
+
+Model = TypeVar("Model", bound=nn.Module)
+TRIES = 64
+DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)
+Setting = list[tuple[list[str], str, Any]]
+SAMPLES = 7  # few, and a size that layers rarely have, so that no layer's own size is taken for it
+TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-11, torch.float32: 1e-4}
+
+
+class Option(NamedTuple):
+    """An integer of some layers and the values to try."""
+
+    layers: list[str]
+    attribute: str
+    values: list[Any]
+
+
+def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Layout:
+    """Return the placements of a plan; ``profiles`` replace those of single axes (scaled units)."""
+    own = {find(axis): profile for axis, profile in (profiles or {}).items()}
+    found: dict[Axis, Profile] = {}
+
+    def profile(axis: Axis) -> Profile:
+        axis = find(axis)
+        if axis not in found:
+            index = plan.block(axis)
+            found[axis] = own.get(axis) or Profile(index, torch.ones(len(index), dtype=torch.float64))
+        return found[axis]
+
+    placements = {}
+    for name, value in plan.graph.parameters.items():
+        if name in plan.graph.used:
+            placements[name] = _placement(plan, name, value, tuple(profile(axis) for axis in value.axes))
+    outputs = {
+        name: Placement(tuple(profile(a) for a in value.axes), exponent=plan.power(value.gauge))
+        for name, value in plan.graph.outputs.items()
+    }
+    return Layout(plan.factor, placements, outputs, plan.graph.dropped)
+
+
+def _placement(plan: Plan, name: str, value: Value, profiles: tuple[Profile, ...]) -> Placement:
+    uses = plan.graph.matrices.get(name, set())
+    uneven = frozenset(i for _, i in uses if exponent(value.axes[i], plan.chosen) is None)
+    power, c = plan.graph.powers.get(name, ""), plan.exponents.get(name, Fraction(0))
+    return Placement(profiles, frozenset(uses), power, c, uneven)
+
+
+def widen(model: Model, plan: Plan, layout: Layout) -> Model:
+    """Return a copy of ``model`` with the plan's sizes and equal blocks."""
+    wide = copy.deepcopy(model)
+    set_known(wide, plan.graph, plan.size)
+    return filled(model, wide, layout)
+
+
+def filled(
+    model: nn.Module,
+    wide: Model,
+    layout: Layout,
+    spread: float = 0.0,
+    sides: tuple[bool, bool] = (True, True),
+    generator: torch.Generator | None = None,
+) -> Model:
+    """Set the parameters and buffers of ``wide`` from those of ``model``, plus a random part as in `noise`."""
+    base = dict(model.named_parameters()) | dict(model.named_buffers())
+    mine = dict(wide.named_parameters()) | dict(wide.named_buffers())
+    for name, place in layout.placements.items():
+        equal = widened(base[name].detach(), place, layout.factor)
+        mine[name].data = equal + noise(equal, place, spread, sides, generator) if spread else equal
+        mine[name].grad = None
+    return wide
+
+
+def set_known(wide: nn.Module, graph: Graph, size: Callable[[Axis], int]) -> None:
+    """Set the sizes that known modules keep beside their parameters."""
+    for name, attributes in graph.attributes.items():
+        module = wide.get_submodule(name)
+        for attribute, axis in attributes.items():
+            if hasattr(module, attribute):
+                sizes = tuple(size(a) for a in axis) if isinstance(axis, tuple) else size(axis)
+                setattr(module, attribute, sizes)
+
+
+def settings(wide: nn.Module, plan: Plan) -> Iterator[Setting]:
+    """Yield choices of the sizes that other modules keep as integers, the likeliest first.
+
+    A size that a layer named in a view or a split is looked for among its integers. Where two axes of one base
+    size become different, both are tried; the function decides.
+    """
+    options = list(_options(wide, plan))
+    for values in itertools.islice(itertools.product(*(o.values for o in options)), TRIES):
+        yield [(o.layers, o.attribute, value) for o, value in zip(options, values, strict=True)]
+
+
+def apply(wide: nn.Module, setting: Setting) -> None:
+    """Set the integers of a choice."""
+    for layers, attribute, value in setting:
+        for layer in layers:
+            setattr(wide.get_submodule(layer), attribute, value)
+
+
+def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """Return the output tensors in eval mode."""
+    with evaluating(model), torch.no_grad(), reference_kernels():
+        return list(flatten(call(model, inputs)))
+
+
+def evaluated(model: nn.Module, inputs: Inputs, samples: int | Literal["all"]) -> tuple[list[Inputs], list[Tensor]]:
+    """Return the first samples in parts of at most `SAMPLES`, and the outputs for all of them.
+
+    Where the network does not run on a part, or tensors share no batch axis, the inputs stay whole. Parts keep
+    memory small, which is also faster.
+    """
+    if samples != "all" and samples < 1:
+        raise ValueError(f"samples: got {samples}; give at least 1, or 'all'")
+    given = sample_count(inputs)
+    count = given if samples == "all" else min(samples, given)
+    pieces = max(-(-count // SAMPLES), 1)
+    edges = [count * k // pieces for k in range(pieces + 1)]
+    if count == given and pieces == 1:
+        return [inputs], outputs(model, inputs)
+    parts = [samples_between(inputs, *ends) for ends in itertools.pairwise(edges)]
+    try:
+        return parts, [f for part in parts for f in outputs(model, part)]
+    except DOES_NOT_RUN:
+        return [inputs], outputs(model, inputs)
+
+
+def gap(base: list[Tensor], other: list[Tensor]) -> float:
+    """Return ``max |f − g| / max |f|`` over all outputs; infinite where shapes differ or values are not finite."""
+    if [f.shape for f in base] != [g.shape for g in other]:
+        return math.inf
+    size = max(_largest(f.detach()) for f in base)
+    off = max(_largest((f - g).detach()) for f, g in zip(base, other, strict=True))
+    if not (math.isfinite(size) and math.isfinite(off)):
+        return math.inf
+    return off / size if size > 0 else (math.inf if off > 0 else 0.0)
+
+
+def _largest(x: Tensor) -> float:
+    """Return ``max |x|``, infinite for NaN, without a copy of ``x`` where it is real."""
+    found = float(x.abs().max() if x.is_complex() else torch.stack(x.aminmax()).abs().max())
+    return math.inf if math.isnan(found) else found
+
+
+def _options(wide: nn.Module, plan: Plan) -> Iterator[Option]:
+    """Yield an option for every integer that a layer may have named, shared by the layers of one class."""
+    groups: dict[tuple[type, str, Any, tuple[Any, ...]], list[str]] = {}
+    for layer, sizes in _named_sizes(plan).items():
+        module, known = wide.get_submodule(layer), plan.graph.attributes.get(layer, {})
+        for attribute, value in vars(module).items():
+            found = tuple(_replacements(value, sizes)) if attribute not in known else ()
+            if any(new != value for new in found):
+                groups.setdefault((type(module), attribute, value, found), []).append(layer)
+    for (_, attribute, value, found), layers in groups.items():
+        kept_first = value in found
+        yield Option(layers, attribute, sorted({*found, value}, key=lambda new: (new == value) != kept_first))
+
+
+def _named_sizes(plan: Plan) -> dict[str, dict[int, list[int]]]:
+    """Return for every layer the sizes that it named, each with what it becomes."""
+    wanted: dict[str, dict[int, list[int]]] = {}
+    for layer, axis in plan.graph.sizes:
+        sizes = wanted.setdefault(layer, {}).setdefault(axis.size, [])
+        if plan.size(axis) not in sizes:
+            sizes.append(plan.size(axis))
+    return wanted
+
+
+def _replacements(value: Any, sizes: Mapping[int, list[int]]) -> list[Any]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return sizes.get(value, [value])
+    if isinstance(value, tuple) and value and all(type(v) is int for v in value):
+        return [tuple(max(sizes.get(v, [v])) for v in value)]
+    return [value]
+
+
+def _misfit(wide: nn.Module, plan: Plan, inputs: Inputs, error: Exception | None, off: float) -> TraceError:
+    changed = [
+        (layer, old) for layer, sizes in _named_sizes(plan).items() for old, new in sizes.items() if new != [old]
+    ]
+    named = ", ".join(f"{old} in {layer!r}" for layer, old in changed) or "none"
+    if off < math.inf or error is None:
+        return TraceError(
+            f"model: the clone runs but computes something else (off by {off:.0e}); a layer uses a size in a "
+            f"formula (sizes named: {named}). Compute it from shapes, or register a rule, see CONTRIBUTING"
+        )
+    layer, kind = _where(wide, inputs)
+    return TraceError(
+        f"layer {layer!r} ({kind}): does not run at its new size: {error}; sizes named: {named}; let a forward "
+        "read sizes from tensors (x.shape, -1) or from integer attributes of the module"
+    )
+
+
+def _where(model: nn.Module, inputs: Inputs) -> tuple[str, str]:
+    """Return name and class of the module in which a call fails."""
+    running: list[tuple[str, str]] = []
+    with _watched(model, running):
+        try:
+            outputs(model, inputs)
+        except Exception:
+            return running[-1] if running else ("", type(model).__name__)
+    return "", type(model).__name__
+
+
+@contextmanager
+def _watched(model: nn.Module, running: list[tuple[str, str]]) -> Iterator[None]:
+    handles = []
+    for name, module in model.named_modules():
+        place = (name, type(module).__name__)
+        handles.append(module.register_forward_pre_hook(lambda *_, place=place: running.append(place)))
+        handles.append(module.register_forward_hook(lambda *_: (running.pop(), None)[1]))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_infinite(model: nn.Module, inputs: Inputs) -> str:
+    """Return the name of the first module whose output is not finite."""
+    names: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if not all(bool(torch.isfinite(t).all()) for t in flatten(output)):
+            names.append(name)
+
+    handles = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: look(name, output))
+        for name, module in model.named_modules()
+    ]
+    try:
+        outputs(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return names[0] if names else ""
+
+
+def planned(
+    model: Model,
+    factor: int,
+    inputs: Inputs,
+    attention: Attention = "heads",
+    samples: int | Literal["all"] = SAMPLES,
+) -> tuple[Plan, Layout, Model]:
+    """Return plan, layout and the equal clone of ``model``, fitted, and verified on the first ``samples``.
+
+    The trace takes at most `SAMPLES`. Where layers compute a number from their new sizes (attention's ``1/√d``),
+    the clone is traced again and the parameters are rescaled for it.
+
+    Raises:
+        ValueError: for fewer than one sample.
+        TraceError: when no choice of sizes computes the function of the base.
+    """
+    same_device(model, inputs)
+    parts, base = evaluated(model, inputs, samples)
+    _finite(model, base, parts)
+    few = parts[0]
+    graph = trace(model, few)
+    plan = make_plan(graph, factor, attention)
+    if not plan.chosen:
+        raise TraceError(_nothing(plan))
+    wide, tolerance = widen(model, plan, layout_of(plan)), TOLERANCE.get(graph.precision(), 0.05)
+    error, closest = None, math.inf
+    for setting in settings(wide, plan):
+        apply(wide, setting)
+        try:
+            for found in _attempts(model, wide, plan, few, attention):
+                off = gap(base, [g for part in parts for g in outputs(wide, part)])
+                if off <= tolerance:
+                    return found, layout_of(found), wide
+                closest = min(closest, off)
+        except DOES_NOT_RUN as problem:
+            error = error or problem
+    raise _misfit(wide, plan, few, error, closest)
+
+
+def _attempts(
+    model: nn.Module, wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention
+) -> Iterator[Plan]:
+    """Yield the plan, then one that rescales parameters for numbers that changed, each with ``wide`` set to it."""
+    yield plan
+    other = _rescaled(wide, plan, inputs, attention)
+    filled(model, wide, layout_of(other))
+    yield other
+    filled(model, wide, layout_of(plan))
+
+
+def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention) -> Plan:
+    """Return the plan that makes up for numbers in the clone's forward that differ from the base's."""
+    found = {}
+    for k, (old, new) in enumerate(zip(plan.graph.scalars, trace(wide, inputs).scalars, strict=False)):
+        if old != new and old * new > 0:
+            found[k] = Fraction(math.log(new / old) / math.log(plan.factor)).limit_denominator(64)
+    return make_plan(plan.graph, plan.factor, attention, found)
+
+
+def _finite(model: nn.Module, base: list[Tensor], parts: list[Inputs]) -> None:
+    if not all(bool(torch.isfinite(b).all()) for b in base):
+        layer = next(filter(None, (_first_infinite(model, part) for part in parts)), "")
+        raise TraceError(
+            f"layer {layer!r}: its activations are not finite on the example inputs; "
+            "clone a network whose outputs are"
+        )
+
+
+def _nothing(plan: Plan) -> str:
+    reasons = sorted(set(plan.kept().values()))
+    return f"model: it has no unit that could be copied: {'; '.join(reasons) or 'it has no parameters'}"

@@ -1,0 +1,1 @@
+"""The runs behind `RESULTS.md`, grids of runs, and where they take place."""

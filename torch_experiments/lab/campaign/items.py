@@ -1,0 +1,260 @@
+"""The runs behind `RESULTS.md`: what was run, with how many seeds, into which folder of ``results/``.
+
+An item is a set of runs that one command makes again, `lop evidence NAME --data FOLDER`: finished ones are read,
+unfinished ones go on at their last checkpoint. Networks on a CPU are reduced where it says so; `Item.about` is what
+the results page prints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from torch_experiments.lab import records
+from torch_experiments.lab.experiments import e01_cloning, e02_symptoms, e03_normalisation, e04_remedies, e05_generalisation, e06_escape, e07_streams, runner as experiments
+from torch_experiments.lab.images import pixels
+from torch_experiments.lab.training.configuration import identity
+from torch_experiments.lab.models import choose
+from torch_experiments.lab.training.run import Config
+
+TINY_IMAGENET, CIFAR = (
+    "e7b5afce4798be40",
+    "89c34ed2c5384bb2",
+)  # fingerprints of the images that made the committed records
+RESULTS = Path(__file__).parents[3] / "results"
+SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
+REGIMES: tuple[e01_cloning.Regime, ...] = ("momentum", "adam", "noisy-elementwise", "dropout")
+PUBLISHED = "none, as published"
+
+
+@dataclass(frozen=True)
+class Item:
+    """Runs of continual training that belong together.
+
+    Attributes:
+        about: what it is, for people.
+        configs: the cells, from where the images lie.
+        seeds: of every cell.
+        real: whether it needs Tiny ImageNet; else it runs on the embedded digits.
+        stack: whether all seeds are trained at once (`torch_experiments.remedies.network`).
+    """
+
+    about: str
+    configs: Callable[[str], dict[str, Config]]
+    seeds: tuple[int, ...]
+    real: bool = True
+    stack: bool = False
+
+
+@dataclass(frozen=True)
+class Cloning:
+    """Runs of experiment 1, one configuration an architecture, on a folder of CIFAR-10."""
+
+    about: str
+    configs: Callable[[str], dict[str, e01_cloning.Config]]
+
+
+def _mlp(data: str) -> dict[str, Config]:
+    return _every("text", "mlp", data)
+
+
+def _medium(data: str) -> dict[str, Config]:
+    """Return 80,000 steps, with as many measurements as the shorter runs have."""
+    found = {
+        "none": e02_symptoms.configs("medium", "mlp", data)["none"],
+        "layer, affine": e03_normalisation.configs("medium", "mlp", data)["layer, affine"],
+    }
+    return {label: dataclasses.replace(config, measure_every=400) for label, config in found.items()}
+
+
+def _paper(data: str) -> dict[str, Config]:
+    """Return 400,000 steps, as the code that drew JL25's figures has them."""
+    plain = e02_symptoms.configs("paper", "mlp", data)["none"]
+    return {"none": dataclasses.replace(plain, measure_every=2_000)}
+
+
+def _symptoms(profile: str, arch: str, data: str) -> dict[str, Config]:
+    plain = e02_symptoms.configs(profile, arch, data)["none"]
+    return {"none": plain, PUBLISHED: dataclasses.replace(plain, protocol="published")}
+
+
+def _every(profile: str, arch: str, data: str) -> dict[str, Config]:
+    """Return the cells of experiments 2 and 3; the plain network is that of experiment 2."""
+    plain, norms = _symptoms(profile, arch, data), e03_normalisation.configs(profile, arch, data)
+    return plain | {label: config for label, config in norms.items() if label not in plain}
+
+
+def _reduced(arch: str, cells: tuple[str, ...], **settings: Any) -> Callable[[str], dict[str, Config]]:
+    def configs(data: str) -> dict[str, Config]:
+        every = _every("text", arch, data)
+        changes: dict[str, Any] = {"size": 32, "padding": 4, "arch_settings": tuple(settings.items())}
+        return {label: dataclasses.replace(every[label], **changes) for label in cells}
+
+    return configs
+
+
+def _digits(experiment: Any, **changes: Any) -> Callable[[str], dict[str, Config]]:
+    def configs(data: str) -> dict[str, Config]:
+        found = experiment.configs("quick")
+        return {label: dataclasses.replace(config, **changes) for label, config in found.items()}
+
+    return configs
+
+
+def _remedies(data: str) -> dict[str, Config]:
+    """Return experiment 4 on permuted digits: all ten classes, another order of the pixels at every task."""
+    changes: dict[str, Any] = {"stream": "permuted", "stream_settings": (), "tasks": 20, "steps": 200, "lr": 1e-2}
+    return _digits(e04_remedies, **changes, measure_every=200)("digits")
+
+
+def _streams(data: str) -> dict[str, Config]:
+    """Return experiment 7 with twice as many tasks, but for the warm start, which has two."""
+    found = e07_streams.configs("quick")
+    return {
+        label: dataclasses.replace(config, tasks=config.tasks * (1 if label.startswith(e07_streams.WARM) else 2))
+        for label, config in found.items()
+    }
+
+
+ITEMS: Mapping[str, Item] = {
+    "mlp": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 500 steps", _mlp, SEEDS),
+    "mlp-medium": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 2,000 steps", _medium, (0,)),
+    "mlp-paper": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 10,000 steps", _paper, (0,)),
+    "remedies": Item(
+        "MLP on permuted digits, 20 tasks of 200 steps, Adam at a rate of 0.01, at which plain training collapses",
+        _remedies,
+        MORE,
+        real=False,
+    ),
+    "generalisation": Item(
+        "MLP on permuted digits, 15 tasks of 100 steps", _digits(e05_generalisation, tasks=15), MORE, real=False
+    ),
+    "after-escape": Item(
+        "MLP on digits, 10 stretches of 500 steps", _digits(e06_escape, steps=500, measure_every=500), MORE, False
+    ),
+    "streams": Item("MLP on digits, four streams", _streams, MORE, real=False),
+    "cnn": Item(
+        "CNN of half width on Tiny ImageNet at 32×32, 40 tasks of 500 steps",
+        _reduced("cnn", ("none", "layer, affine"), width=32, hidden=256),
+        (0,),
+    ),
+    "vit": Item(
+        "ViT of a quarter of the width on Tiny ImageNet at 32×32, 40 tasks of 500 steps",
+        _reduced("vit", ("none", "layer, affine"), width=96, heads=3),
+        (0,),
+    ),
+}
+
+
+def _on_gpu(arch: str, profile: str, cells: tuple[str, ...], **changes: Any) -> Callable[[str], dict[str, Config]]:
+    """Return cells of experiments 2 and 3 at their published size, for a GPU."""
+
+    def configs(data: str) -> dict[str, Config]:
+        every = _every(profile, arch, data)
+        settings: dict[str, Any] = {"device": "cuda", "precision": "bf16", "compile": True}
+        return {label: dataclasses.replace(every[label], **settings | changes) for label in cells}
+
+    return configs
+
+
+PAPER: Mapping[str, Any] = {"precision": "float32", "measure_every": 10_000}
+MANY = tuple(range(10))
+GPU_ITEMS: Mapping[str, Item] = {
+    "gpu-resnet18": Item("ResNet-18, 40 tasks of 500 steps", _on_gpu("resnet18", "text", ("none",)), SEEDS),
+    "gpu-vit": Item("ViT, 40 tasks of 500 steps", _on_gpu("vit", "text", ("none",)), SEEDS),
+    "gpu-mlp-paper": Item(
+        "MLP, 40 tasks of 10,000 steps", _on_gpu("mlp", "paper", ("none",), **PAPER), MANY, stack=True
+    ),
+    "gpu-vit-medium": Item(
+        "ViT, 40 tasks of 2,000 steps", _on_gpu("vit", "medium", ("none",), measure_every=400), SEEDS
+    ),
+    "gpu-cnn-medium": Item(
+        "CNN, 40 tasks of 2,000 steps", _on_gpu("cnn", "medium", ("none",), measure_every=400), SEEDS
+    ),
+    "gpu-resnet18-norms": Item(
+        "ResNet-18 with norms, 40 tasks of 500 steps",
+        _on_gpu("resnet18", "text", ("batch, affine", "layer, affine")),
+        SEEDS,
+    ),
+    "gpu-vit-norms": Item(
+        "ViT with norms, 40 tasks of 500 steps", _on_gpu("vit", "text", ("batch, affine", "layer, affine")), SEEDS
+    ),
+    "gpu-mlp-paper-layer": Item(
+        "MLP with layer norm, 40 tasks of 10,000 steps",
+        _on_gpu("mlp", "paper", ("layer, affine",), **PAPER),
+        MANY,
+        stack=True,
+    ),
+}  # in the order of their value; all on Tiny ImageNet at 64×64
+
+
+def _cloning(data: str) -> dict[str, e01_cloning.Config]:
+    shared = e01_cloning.Config(data=data, base_epochs=20, log_every=5, norm="batch", regimes=REGIMES)
+    cells: Mapping[str, Mapping[str, Any]] = {
+        "mlp": {"epochs": 50, "seeds": SEEDS},
+        "cnn": {"epochs": 20, "seeds": (0,), "arch_settings": (("width", 8), ("hidden", 64))},
+        "vit": {"epochs": 10, "seeds": (0,), "arch_settings": (("width", 48), ("heads", 3)), "norm": "layer"},
+        "resnet18": {"epochs": 10, "seeds": (0,), "arch_settings": (("width", 8),)},
+    }
+    return {arch: dataclasses.replace(shared, arch=arch, **changes) for arch, changes in cells.items()}
+
+
+CLONING = Cloning(
+    "clones of an MLP at its published size and of CNN, ViT and ResNet-18 of an eighth of the width, on the first "
+    "5,085 images of CIFAR-10",
+    _cloning,
+)
+
+
+class Found(NamedTuple):
+    """What there is of an item: measurements with the columns ``cell`` and ``seed``, and their environments."""
+
+    table: pa.Table
+    environments: Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def found(name: str, folder: Path = RESULTS) -> Found | None:
+    """Return the finished runs of an item, None if there are none; nothing is computed."""
+    chosen = item(name)
+    fingerprint = TINY_IMAGENET if chosen.real else _digits_fingerprint()
+    tables, environments = [], {}
+    for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
+        record = records.find(folder / name, identity(config, seed, fingerprint))
+        if record is not None:
+            tables.append(experiments.labelled(record, label))
+            environments[label, seed] = record.environment
+    return Found(pa.concat_tables(tables), environments) if tables else None
+
+
+@cache
+def _digits_fingerprint() -> str:
+    return pixels.load("digits").fingerprint
+
+
+def cloning(folder: Path = RESULTS) -> pa.Table | None:
+    """Return the finished runs of `CLONING` with a column ``arch``, None if there are none."""
+    tables = []
+    for arch, config in CLONING.configs("").items():
+        for seed, regime in product(config.seeds, config.regimes):
+            record = records.find(folder / "e01", e01_cloning.cell(config, seed, regime, CIFAR))
+            if record is not None:
+                tables.append(record.table.append_column("arch", pa.array([arch] * len(record.table))))
+    return pa.concat_tables(tables) if tables else None
+
+
+def items() -> Mapping[str, Item]:
+    """Return all items, those for a GPU last."""
+    return {**ITEMS, **GPU_ITEMS}
+
+
+def item(name: str) -> Item:
+    """Return an item; a ValueError that lists the names for an unknown one."""
+    found: Item = choose("item", name, items())
+    return found

@@ -1,0 +1,471 @@
+"""Experiment 1: does training leave a cloned manifold? (JL25 figure 2.1)
+
+A base network (MLP, CNN, ResNet-18 or ViT) is trained, every hidden unit is cloned, and both go on under the same
+regime with the same batches. SGD, momentum and Adam should keep the copies exact; noise and dropout should not. In
+the CNN dropout acts on the hidden Linear layer, in the ResNet on the features before the head, in the ViT on tokens
+and branches; copies on which it does not act stay exact. Run it with
+``python -m torch_experiments.lab.experiments.e01_cloning --profile quick``.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import pyarrow as pa
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from torch_experiments.lab.images import data as datasets
+from torch_experiments.lab import records
+from torch_experiments.metrics import scores
+from torch_experiments.cloning.exact import clone, layout, residuals
+from torch_experiments.lab.models import ARCHITECTURES, build, choose
+from torch_experiments.support.noise import GradientNoise
+from torch_experiments.support.threads import one_thread
+from torch_experiments.lab.training.run import Settings
+from torch_experiments.cloning.layouts import Layout, Profile
+
+Regime = Literal["sgd", "momentum", "adam", "noisy-elementwise", "noisy-normwise", "dropout"]
+REGIMES: tuple[Regime, ...] = get_args(Regime)
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+NAME = "e01"
+TITLE = "clones under SGD, momentum, Adam, noise and dropout: do the copies stay equal?"
+REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
+WHOLE = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines the numbers.
+
+    Attributes:
+        data: ``"digits"`` or a folder of parquet files.
+        arch: a key of `models.ARCHITECTURES`; norm, activation (None: its own) and ``arch_settings`` (width,
+            depth, …) are its arguments.
+        factor: copies of a hidden unit.
+        base_epochs: training of the base before cloning, by SGD with momentum.
+        epochs: training after it; metrics every ``log_every`` epochs and at both ends.
+        batch: samples a step.
+        lr, momentum: of SGD; every regime but ``sgd`` and ``adam`` uses the momentum.
+        adam_lr: of Adam(0.9, 0.999).
+        sigma, decay: of the gradient noise.
+        dropout: wherever the architecture has it, in the regime of that name.
+        probe: size of the fixed class-balanced batch of training images for the metrics.
+        dtype: ``"float32"`` or ``"float64"``.
+        device: a torch device.
+        seeds: of initial weights, batch order, noise and dropout.
+        regimes: what to train under, see `REGIMES`.
+    """
+
+    data: str = "digits"
+    arch: str = "mlp"
+    arch_settings: Settings = ()
+    norm: str = "none"
+    activation: str | None = None
+    factor: int = 2
+    base_epochs: int = 20
+    epochs: int = 30
+    log_every: int = 10
+    batch: int = 128
+    lr: float = 0.01
+    momentum: float = 0.9
+    adam_lr: float = 1e-3
+    sigma: float = 0.01
+    decay: float = 0.999
+    dropout: float = 0.1
+    probe: int = 500
+    dtype: str = "float32"
+    device: str = "cpu"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    regimes: tuple[Regime, ...] = REGIMES
+
+    def __post_init__(self) -> None:
+        choose("arch", self.arch, ARCHITECTURES)
+        choose("dtype", self.dtype, DTYPES)
+        for regime in self.regimes:
+            choose("regimes", regime, dict.fromkeys(REGIMES))
+        for name in ("seeds", "regimes"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: is empty; give at least one")
+        for name in ("epochs", "log_every", "batch", "probe"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+
+
+PROFILES: Mapping[str, Config] = {
+    "quick": Config(),
+    "full": Config(epochs=500, log_every=25, seeds=(0, 1, 2, 3, 4)),
+}
+
+
+SHORT = Config(base_epochs=3, log_every=1, lr=0.05, probe=200, dtype="float64", seeds=(0,))
+EPOCHS: Mapping[str, int] = {"mlp": 6, "cnn": 6, "resnet18": 2, "vit": 6}  # of `SHORT` with `SMALL` networks
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "mlp": {"width": 64, "depth": 4},
+    "cnn": {"width": 8, "depth": 2, "hidden": 32},
+    "resnet18": {"width": 4},
+    "vit": {"patch": 4, "width": 16, "depth": 2, "heads": 2},
+}
+SEEDS: Mapping[str, tuple[int, ...]] = {"quick": SHORT.seeds, "paper": PROFILES["full"].seeds}
+
+
+class Batch(NamedTuple):
+    """Images and class indices."""
+
+    x: Tensor
+    y: Tensor
+
+
+class Pair(NamedTuple):
+    """A trained base, its clone, and where the copies lie."""
+
+    base: nn.Sequential
+    twin: nn.Sequential
+    axes: Layout
+
+
+class Task(NamedTuple):
+    """The data on the device: training set, test set, and the fixed batch for the metrics."""
+
+    train: Batch
+    test: Batch
+    probe: Batch
+    classes: int
+    fingerprint: str
+
+
+def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
+    """Return the configuration of an architecture, with batch norm or, for the ViT, layer norm, as in JL25.
+
+    ``quick`` trains a small network on the digits for seconds to minutes, ``paper`` one of its published size
+    for 500 epochs.
+
+    Raises:
+        ValueError: for another profile, or ``paper`` without data.
+    """
+    norm = "layer" if arch == "vit" else "batch"
+    if profile == "quick":
+        settings, epochs = tuple(SMALL[arch].items()), EPOCHS[arch]
+        given: dict[str, Any] = {"arch_settings": settings, "epochs": epochs, "data": data or "digits"}
+        return {arch: dataclasses.replace(SHORT, arch=arch, norm=norm, **given)}
+    if profile != "paper":
+        raise ValueError(f"profile: got {profile!r}; e01 has 'quick' and 'paper'")
+    if data is None:
+        raise ValueError("data: the profile 'paper' needs images: --data FOLDER, see `lop data info`")
+    return {arch: dataclasses.replace(PROFILES["full"], arch=arch, norm=norm, data=data)}
+
+
+def run(
+    config: Config, out: str | Path | None = None, *, progress: bool = False, task: Task | None = None
+) -> pa.Table:
+    """Run every (seed, regime) cell of ``config`` and return all measurements, one a row.
+
+    Columns: ``regime``, ``seed``, ``network`` (``clone`` or ``base``, both trained under the regime), ``epoch``
+    after cloning, ``layer`` (1 is the first of `scores.observed`: activations of MLP and CNN, blocks of ResNet and
+    ViT; for residuals the first layer with parameters; 0 is the whole network: the mean over observed layers, for
+    residuals the largest over all layers), ``metric`` and ``value``.
+
+    With a folder ``out`` every finished cell is saved there and read instead of computed the next time, so an
+    interrupted run goes on where it stopped. ``task`` is `load_task(config)` where the caller has it already.
+
+    Raises:
+        ValueError, FileNotFoundError: for a configuration or data that cannot be run.
+    """
+    task = task or load_task(config)
+    tables: list[pa.Table] = []
+    with one_thread(), Progress(disable=not progress) as bar:
+        tick = _ticker(bar, config)
+        for seed in config.seeds:
+            start: Pair | None = None
+            for regime in config.regimes:
+                about = cell(config, seed, regime, task.fingerprint)
+                record = records.find(out, about) if out is not None else None
+                if record is None:
+                    start = start or cloned(config, train_base(config, seed, task), task)
+                    table = run_cell(config, seed, regime, task, start, tick)
+                    record = records.Record(about, table, records.environment(config.device))
+                    if out is not None:
+                        records.save(out, record)
+                else:
+                    tick(2 * config.epochs)
+                tables.append(record.table)
+    return pa.concat_tables(tables)
+
+
+def cell(config: Config, seed: int, regime: str, fingerprint: str) -> dict[str, Any]:
+    """Return what identifies the record of one cell: all settings, the content of the data, seed and regime."""
+    settings = dataclasses.asdict(config)
+    for name in ("seeds", "regimes", "data"):
+        del settings[name]
+    settings["arch_settings"] = dict(sorted(config.arch_settings))
+    place = {"seed": seed, "regime": regime, "data": fingerprint}
+    return {"experiment": "e01_cloning", "revision": REVISION} | settings | place
+
+
+def run_cell(
+    config: Config,
+    seed: int,
+    regime: str,
+    task: Task,
+    pair: Pair,
+    tick: Callable[[int], None] = lambda epochs: None,
+) -> pa.Table:
+    """Train clone and base under ``regime`` with the same batches, and return the measurements."""
+    gap = ("function_gap", WHOLE, function_gap(pair.base, pair.twin, task.probe.x))
+    rows = [_row(regime, seed, "clone", 0, *gap)]
+    networks: dict[str, tuple[nn.Sequential, Layout | None]] = {
+        "clone": (copy.deepcopy(pair.twin), pair.axes),
+        "base": (copy.deepcopy(pair.base), None),
+    }
+    for network, (model, axes) in networks.items():
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        for epoch in _continued(config, seed, regime, task, model):
+            if epoch % config.log_every == 0 or epoch == config.epochs:
+                found = measure(model, task, axes, start)
+                rows += [_row(regime, seed, network, epoch, *values) for values in found]
+            tick(min(epoch, 1))
+    return pa.Table.from_pylist(rows)
+
+
+def measure(
+    model: nn.Module, task: Task, axes: Layout | None, start: Mapping[str, Tensor]
+) -> Iterator[tuple[str, int, float]]:
+    """Yield ``(metric, layer, value)`` of a network; scores and residuals where ``axes`` says what is cloned."""
+    for name, (x, y) in (("train", task.probe), ("test", task.test)):
+        with scores.evaluating(model), torch.no_grad():
+            output = model(x)
+        yield f"{name}_loss", WHOLE, float(cross_entropy(output, y))
+        yield f"{name}_accuracy", WHOLE, float((output.argmax(dim=1) == y).double().mean())
+    yield from _unit_metrics(scores.activations(model, task.probe.x))
+    if axes is not None:
+        yield from _clone_metrics(model, task.probe, axes, start)
+
+
+def function_gap(model: nn.Module, other: nn.Module, x: Tensor) -> float:
+    """Return ``max |f(x) − g(x)| / max |f(x)|`` in eval mode."""
+    with scores.evaluating(model), scores.evaluating(other), torch.no_grad():
+        f, g = model(x), other(x)
+    return float((f - g).abs().max() / f.abs().max())
+
+
+def train_base(config: Config, seed: int, task: Task) -> nn.Sequential:
+    """Return a network trained from scratch for ``base_epochs`` by SGD with momentum."""
+    own = {} if config.activation is None else {"activation": config.activation}
+    shape, settings = task.train.x.shape[1:], dict(config.arch_settings)
+    given = own | {"norm": config.norm, "seed": seed, "dtype": DTYPES[config.dtype]}
+    model = build(config.arch, shape, task.classes, settings, **given).to(config.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+    order = torch.Generator().manual_seed(seed)
+    for _ in range(config.base_epochs):
+        train_epoch(model, optimizer, task.train, config.batch, order)
+    return model
+
+
+def cloned(config: Config, base: nn.Sequential, task: Task) -> Pair:
+    """Return ``base`` with its clone."""
+    x = task.probe.x
+    twin = clone(base, config.factor, example_inputs=x)
+    return Pair(base, twin, layout(base, config.factor, example_inputs=x))
+
+
+def hidden_profiles(model: nn.Module, axes: Layout) -> list[Profile]:
+    """Return the profiles of the units of every `scores.observed` module of a clone."""
+    return [next(p for p in axes.outputs[name].profiles if p.copied) for name in scores.observed(model)]
+
+
+def train_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, train: Batch, size: int, order: torch.Generator
+) -> None:
+    """Pass once over ``train`` in an order drawn from ``order``; a last batch of one sample is left out."""
+    model.train()
+    for index in torch.randperm(len(train.y), generator=order).to(train.y.device).split(size):
+        if len(index) > 1:
+            optimizer.zero_grad()
+            cross_entropy(model(train.x[index]), train.y[index]).backward()
+            optimizer.step()
+
+
+def make_optimizer(
+    config: Config, regime: str, model: nn.Module, generator: torch.Generator
+) -> torch.optim.Optimizer:
+    """Return a fresh optimizer of ``regime``, with gradient noise from ``generator`` where the regime has it."""
+    if regime == "adam":
+        return torch.optim.Adam(model.parameters(), lr=config.adam_lr)
+    momentum = 0.0 if regime == "sgd" else config.momentum
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=momentum)
+    if regime == "noisy-elementwise":
+        optimizer.register_step_pre_hook(GradientNoise(config.sigma, config.decay, "elementwise", generator))
+    if regime == "noisy-normwise":
+        optimizer.register_step_pre_hook(GradientNoise(config.sigma, config.decay, "normwise", generator))
+    return optimizer
+
+
+def load_task(config: Config, limit: int | None = None) -> Task:
+    """Return the data of ``config`` on its device, with the fixed batch for the metrics.
+
+    ``limit`` bounds the number of images read of each split, for a folder.
+    """
+    images = datasets.load(config.data, dtype=DTYPES[config.dtype], limit=limit)
+    train = Batch(images.train_x.to(config.device), images.train_y.to(config.device))
+    test = Batch(images.test_x.to(config.device), images.test_y.to(config.device))
+    probe = balanced(images.train_y, config.probe).to(config.device)
+    batch = Batch(train.x[probe], train.y[probe])
+    return Task(train, test, batch, len(images.classes), images.fingerprint())
+
+
+def balanced(labels: Tensor, size: int) -> Tensor:
+    """Return indices of up to ``size`` samples, the first of every class, then the second of every class, …"""
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        rank[members] = torch.arange(len(members))
+    return rank.argsort(stable=True)[:size]
+
+
+def end_values(table: pa.Table) -> list[dict[str, Any]]:
+    """Return, for every regime, network and metric of the whole network, mean and range over seeds at the end."""
+    last = max(table["epoch"].to_pylist())
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for row in table.to_pylist():
+        if row["epoch"] == last and row["layer"] == WHOLE:
+            found.setdefault((row["regime"], row["network"], row["metric"]), []).append(row["value"])
+    names = ("regime", "network", "metric")
+    return [
+        dict(zip(names, place, strict=True), mean=sum(v) / len(v), low=min(v), high=max(v))
+        for place, v in found.items()
+    ]
+
+
+def main(
+    profile: Literal["quick", "full"] = "quick",
+    arch: Literal["mlp", "cnn", "resnet18", "vit"] = "mlp",
+    data: str = "digits",
+    out: Path = Path("results/local"),
+    epochs: int | None = None,
+    norm: Literal["none", "batch", "layer"] | None = None,
+    seeds: tuple[int, ...] | None = None,
+    regimes: tuple[Regime, ...] | None = None,
+    dtype: Literal["float32", "float64"] | None = None,
+    device: str | None = None,
+) -> None:
+    """Run the cloning experiment and print its end values.
+
+    Args:
+        profile: the settings to start from.
+        arch: the architecture, at its published size.
+        data: "digits" or a folder of train-*.parquet and test-*.parquet files.
+        out: where finished cells are kept; they are not computed again.
+        epochs: after cloning.
+        norm: of the network.
+        seeds: one run each.
+        regimes: what to train under.
+        dtype: of the networks.
+        device: a torch device.
+    """
+    given = {
+        "arch": arch,
+        "epochs": epochs,
+        "norm": norm,
+        "seeds": seeds,
+        "regimes": regimes,
+        "dtype": dtype,
+        "device": device,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    table = run(dataclasses.replace(PROFILES[profile], data=data, **changes), out, progress=True)
+    Console().print(summary(table))
+
+
+def _continued(config: Config, seed: int, regime: str, task: Task, model: nn.Sequential) -> Iterator[int]:
+    """Train ``model`` under ``regime`` and yield the epoch, 0 before the first."""
+    order, noise = torch.Generator().manual_seed(seed + 1), torch.Generator().manual_seed(seed)
+    optimizer = make_optimizer(config, regime, model, noise)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and regime == "dropout":
+            module.p = config.dropout
+    for epoch in range(config.epochs + 1):
+        if epoch:
+            with _seeded(seed * 100_003 + epoch, config.device):
+                train_epoch(model, optimizer, task.train, config.batch, order)
+        yield epoch
+
+
+def _unit_metrics(values: list[Tensor]) -> Iterator[tuple[str, int, float]]:
+    columns: dict[str, list[float]] = {"dead_fraction": [scores.dead_fraction(a) for a in values]}
+    spectra = [scores.spectrum(a) for a in values]
+    columns |= {name: [rank(sigma) for sigma in spectra] for name, rank in scores.RANKS.items()}
+    for metric, column in columns.items():
+        yield from _layers(metric, column)
+
+
+def _clone_metrics(
+    model: nn.Module, probe: Batch, axes: Layout, start: Mapping[str, Tensor]
+) -> Iterator[tuple[str, int, float]]:
+    hidden = hidden_profiles(model, axes)
+    forward = scores.forward_scores(model, probe.x, hidden)
+    backward = scores.backward_scores(model, probe.x, probe.y, hidden)
+    for direction, found in (("forward", forward), ("backward", backward)):
+        yield from _layers(f"{direction}_score", [score.value for score in found])
+        yield from _layers(f"{direction}_dead_blocks", [float(score.dead) for score in found])
+    for metric in ("rows", "columns", "coset"):
+        column = [getattr(residual, metric) for residual in residuals(model, axes, start)]
+        yield from ((f"{metric}_residual", k, value) for k, value in enumerate(column, start=1))
+        yield f"{metric}_residual", WHOLE, max(column)
+
+
+def _layers(metric: str, column: list[float]) -> Iterator[tuple[str, int, float]]:
+    yield from ((metric, k, value) for k, value in enumerate(column, start=1))
+    yield metric, WHOLE, float(torch.tensor(column, dtype=torch.float64).nanmean())
+
+
+def _row(regime: str, seed: int, network: str, epoch: int, metric: str, layer: int, value: float) -> dict[str, Any]:
+    place = {"regime": regime, "seed": seed, "network": network, "epoch": epoch}
+    return place | {"layer": layer, "metric": metric, "value": value}
+
+
+def _ticker(bar: Progress, config: Config) -> Callable[[int], None]:
+    total = 2 * config.epochs * len(config.seeds) * len(config.regimes)
+    return partial(bar.advance, bar.add_task("cloning", total=total))
+
+
+def summary(table: pa.Table) -> Table:
+    """Return the values at the end, means over seeds, a row a regime and network."""
+    shown = ("train_loss", "test_accuracy", "forward_score", "backward_score", "shannon_rank", "coset_residual")
+    values = {(v["regime"], v["network"], v["metric"]): v["mean"] for v in end_values(table)}
+    view = Table("regime", "network", *shown)
+    for regime, network in dict.fromkeys(place[:2] for place in values):
+        numbers = [values.get((regime, network, metric)) for metric in shown]
+        view.add_row(regime, network, *("" if v is None else f"{v:.4g}" for v in numbers))
+    return view
+
+
+@contextmanager
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed the global generators, which dropout draws from, and restore them afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
+
+
+if __name__ == "__main__":
+    import sys
+
+    import tyro
+
+    try:
+        tyro.cli(main)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"e01_cloning: {error}")
+    except KeyboardInterrupt:
+        sys.exit("e01_cloning: interrupted; finished cells are kept, the same command goes on")

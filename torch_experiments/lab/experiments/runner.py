@@ -1,0 +1,316 @@
+"""The experiments by name, and how they are run from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from torch_experiments.lab import models, records
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.images import fetch, pixels
+from torch_experiments.lab.training import parallel, run as training
+from torch_experiments.lab.training.checkpoints import InUse
+from torch_experiments.support.processes import leads
+from torch_experiments.lab.models import choose
+from torch_experiments.support.threads import one_thread
+from torch_experiments.lab.training.run import Config, Settings
+
+EXPERIMENTS: Mapping[str, str] = {
+    "e02": "e02_symptoms",
+    "e03": "e03_normalisation",
+    "e04": "e04_remedies",
+    "e05": "e05_generalisation",
+    "e06": "e06_escape",
+    "e07": "e07_streams",
+}
+CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of tasks
+WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
+C = TypeVar("C", Config, e01_cloning.Config)
+EXAMPLE = """'{"width": 64}'"""
+PROFILES = ("quick", "text", "medium", "paper")
+SEEDS = (0, 1, 2, 3, 4)
+WAIT = 1.0  # seconds
+
+
+class Experiment(Protocol):
+    """What the module of an experiment offers."""
+
+    NAME: str
+    TITLE: str
+    SEEDS: Mapping[str, tuple[int, ...]]
+    configs: Callable[..., dict[str, Any]]
+
+
+def load(name: str) -> Experiment:
+    """Return the module of an experiment; a ValueError that lists the names for an unknown one."""
+    known = {CLONING: "e01_cloning", **EXPERIMENTS}
+    module: Any = import_module(f"torch_experiments.lab.experiments.{choose('experiment', name, known)}")
+    return module
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Return the seeds that ``"0..4"``, ``"3"`` or ``"0,2,5"`` stand for.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if found := re.fullmatch(r"(\d+)\.\.(\d+)", text):
+        first, last = map(int, found.groups())
+        if first <= last:
+            return tuple(range(first, last + 1))
+    if re.fullmatch(r"\d+(,\d+)*", text):
+        listed = tuple(map(int, text.split(",")))
+        if len(set(listed)) < len(listed):
+            raise ValueError(f"seeds: got {text!r}; every seed may stand there once")
+        return listed
+    raise ValueError(f"seeds: got {text!r}; allowed are a range 0..4, a number 3, and a list 0,2,5")
+
+
+def run(
+    configs: Mapping[str, Config],
+    seeds: Sequence[int],
+    out: Path | None,
+    *,
+    bar: Progress | None = None,
+    **options: Any,
+) -> pa.Table:
+    """Run every configuration for every seed; return all measurements with the columns ``cell`` and ``seed``.
+
+    ``options`` are those of `training.run`. ``bar`` shows a line for each configuration.
+    """
+    data = {config.data: pixels.load(config.data) for config in configs.values()}
+    tables = []
+    for label, config in configs.items():
+        tick = _ticker(bar, label, config, len(seeds), options.get("stack", False))
+        found = training.run(config, seeds, out, data=data[config.data], progress=tick, **options)
+        tables += [labelled(record, label) for record in found]
+    return pa.concat_tables(tables)
+
+
+def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> pa.Table:
+    """Return `run` with a progress bar and one thread, which is the fastest at the size of the quick profiles.
+
+    Runs that another process is making are waited for, as two figures may show the same ones.
+    """
+    with one_thread():
+        while True:
+            try:
+                with progress_bar() as bar:
+                    return run(configs, seeds, out, bar=bar, **options)
+            except InUse:
+                time.sleep(WAIT)
+
+
+def progress_bar(steps: bool = True) -> Progress:
+    """Return a bar that counts steps, with their rate and the remaining time, or other things, without."""
+    rate = (Rate(), TimeRemainingColumn()) if steps else ()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *rate)
+    return Progress(*columns, refresh_per_second=2, speed_estimate_period=60, disable=not leads())
+
+
+class Rate(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate of the last minute."""
+        return Text(f"{task.speed:,.1f} steps/s" if task.speed else "")
+
+
+def changed(configs: Mapping[str, C], settings: str = "{}", **changes: Any) -> dict[str, C]:
+    """Return the configurations with the given fields changed, None meaning as it was.
+
+    Args:
+        configs: by label, of one kind.
+        settings: a JSON object that is merged over their ``arch_settings``.
+        changes: the fields.
+
+    Raises:
+        ValueError: for a value or a setting that does not exist.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    own = _json(settings)
+    return {label: dataclasses.replace(c, **given, arch_settings=_merged(c, own)) for label, c in configs.items()}
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"settings: {text!r} is no JSON ({error}); write for instance {EXAMPLE}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"settings: got {text!r}; it has to be a JSON object, such as {EXAMPLE}")
+    return found
+
+
+def _merged(config: Any, own: Mapping[str, Any]) -> Settings:
+    """Return ``arch_settings`` with ``own`` over them; lists become tuples."""
+    allowed = (*models.settings_of(config.arch), *(["clones"] if isinstance(config, Config) else []))
+    for name in own:
+        choose("settings", name, dict.fromkeys(allowed))
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
+    return tuple((dict(config.arch_settings) | given).items())
+
+
+def labelled(record: records.Record, label: str) -> pa.Table:
+    """Return the measurements of a record with the columns ``cell`` and ``seed``."""
+    n = len(record.table)
+    table = record.table.append_column("cell", pa.array([label] * n))
+    return table.append_column("seed", pa.array([record.config["seed"]] * n, pa.int64()))
+
+
+def _ticker(bar: Progress | None, label: str, config: Config, seeds: int, stack: bool) -> Callable[[int], None]:
+    if bar is None:
+        return lambda steps: None
+    total = config.tasks * config.steps * (1 if stack else seeds)
+    line = bar.add_task(label, total=total)
+    return lambda steps: bar.advance(line, steps)
+
+
+def main(
+    names: Sequence[str],
+    arch: str,
+    profile: str,
+    seeds: str | None,
+    data: str | None,
+    out: Path,
+    changes: Mapping[str, Any],
+    *,
+    threads: int = 1,
+    ddp: bool = False,
+    **options: Any,
+) -> None:
+    """Run the experiments ``names`` with a progress bar and print their end values; see `lop run --help`."""
+    if threads < 1:
+        raise ValueError(f"threads: got {threads}; at least 1 is needed")
+    torch.set_num_threads(threads)
+    if CLONING in names:
+        refuse({**changes, **options, "ddp": ddp})
+    with parallel.joined(ddp):
+        for name in names:
+            experiment = load(name)
+            which = seeds_of(seeds) if seeds is not None else experiment.SEEDS.get(profile, SEEDS)
+            configs = experiment.configs(profile, arch, data)
+            if name == CLONING:
+                view = _clones(configs, which, out, changes)
+            else:
+                with progress_bar() as bar:
+                    view = summary(run(changed(configs, **changes), which, out, bar=bar, **options))
+            Console(width=None if sys.stdout.isatty() else 100, quiet=not leads()).print(view)
+
+
+def refuse(options: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names the first given option that experiment 1 does not have."""
+    for name in WITHOUT:
+        if options.get(name) not in (None, False):
+            raise ValueError(f"{name}: {CLONING} does not have it; leave out --{name.replace('_', '-')}")
+    if options.get("precision") not in (None, *e01_cloning.DTYPES):
+        raise ValueError(f"precision: got {options['precision']!r}; {CLONING} has 'float32' and 'float64'")
+
+
+def _clones(
+    configs: Mapping[str, e01_cloning.Config], seeds: Sequence[int], out: Path, changes: Mapping[str, Any]
+) -> Table:
+    """Return what the one configuration of experiment 1 gives."""
+    given = {"device": changes.get("device"), "dtype": changes.get("precision"), "seeds": tuple(seeds)}
+    (config,) = changed(configs, changes.get("settings", "{}"), **given).values()
+    return e01_cloning.summary(e01_cloning.run(config, out, progress=True))
+
+
+def listing() -> Table:
+    """Return the experiments with their titles."""
+    table = Table("name", "shows")
+    for name in (CLONING, *EXPERIMENTS):
+        table.add_row(name, load(name).TITLE)
+    return table
+
+
+SHOWN = ("online_accuracy", "train_accuracy", "test_accuracy", "dead_fraction", "duplicate_fraction")
+RANK = "roy_vetterli_rank_raw"
+
+
+def summary(table: pa.Table) -> Table:
+    """Return the values at the end of the first and of the last task, means over seeds, a row a cell."""
+    title = "first task → last task, means over seeds"
+    view = Table("cell", *(metric.replace("_", " ") for metric in SHOWN), "effective rank", title=title)
+    for cell in pc.unique(table["cell"]).to_pylist():
+        pairs = [over_tasks(table, cell, metric).mean(axis=0)[[0, -1]] for metric in (*SHOWN, RANK)]
+        view.add_row(cell, *(f"{first:.3g} → {last:.3g}" for first, last in pairs))
+    return view
+
+
+def over_tasks(table: pa.Table, cell: str, metric: str) -> np.ndarray[Any, Any]:
+    """Return a metric of the whole network at the end of every task, ``[seeds, tasks]``."""
+    for column, value in {"cell": cell, "metric": metric, "layer": training.WHOLE}.items():
+        table = table.filter(pc.equal(table[column], value))
+    table = table.filter(pc.equal(table["step"], pc.max(table["step"])))
+    rows = table.sort_by([("seed", "ascending"), ("task", "ascending")])
+    return rows["value"].to_numpy().reshape(len(pc.unique(rows["seed"])), -1)
+
+
+def fetch_data(name: str, folder: Path) -> None:
+    """Fetch a data set with a progress bar and say where it is."""
+    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        line = bar.add_task(name, total=None)
+        path = fetch.fetch(name, folder, lambda done, total: bar.update(line, completed=done, total=total))
+    print(f"{name} is at {path}")
+
+
+def data_info(where: str | None = None) -> Table:
+    """Return the layouts that are read and the data sets that can be fetched, or what lies at ``where``."""
+    return _described(where) if where else _known()
+
+
+def _known() -> Table:
+    table = Table("data", "what")
+    table.add_row("digits", "scikit-learn's 8×8 digits, embedded")
+    for layout, what in LAYOUTS.items():
+        table.add_row(layout, what)
+    for name, found in fetch.DATA.items():
+        table.add_row(f"lop data fetch {name}", found.about)
+    return table
+
+
+def _described(where: str) -> Table:
+    found = pixels.load(where)
+    table = Table("property", "value")
+    table.add_row("images", f"{len(found.train_y):,} for training, {len(found.test_y):,} for testing")
+    table.add_row("shape", "×".join(map(str, found.shape)))
+    table.add_row("classes", f"{len(found.classes)}: {', '.join(found.classes[:5])}, …")
+    table.add_row("fingerprint", found.fingerprint)
+    return table
+
+
+LAYOUTS: Mapping[str, str] = {
+    "folder of train-*.parquet": "the Hugging Face layout, with test-*.parquet or valid-*.parquet",
+    "tiny-imagenet-200": "the official folder, or the zip as it is",
+    "cifar-10-batches-py, -bin": "CIFAR-10, python or binary version, unpacked",
+    "cifar-100-python, -binary": "CIFAR-100 with its fine labels",
+    "folder of *-ubyte(.gz)": "MNIST's format, such as Fashion-MNIST",
+}

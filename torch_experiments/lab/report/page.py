@@ -1,0 +1,306 @@
+"""The results page: its text, and whether the committed one is current."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import gmean
+
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign.items import CLONING, ITEMS
+from torch_experiments.lab.report import findings, published, series, tables as streams
+from torch_experiments.lab.report.series import Clones, Runs
+
+PAGE = Path(__file__).parents[3] / "RESULTS.md"
+DOCS = PAGE.parent / "docs"  # figures and their captions
+VERSIONS = ("python", "torch", "numpy")
+
+INTRODUCTION = """\
+# Results
+
+Made by `lop results --write` from the records below `results/`; edits here are lost, and `lop results --check`
+says whether it is current. JL25 is the paper (arXiv 2510.00304); its numbers are read off the vector graphics of
+its figures. Metrics have the names of [NOTATION.md](NOTATION.md), and P1 to P13 are claims of
+[claims/CLAIMS.md](claims/CLAIMS.md), where their verdicts, scales and limits stand.
+
+How to read the tables: `start → end` are means over the first and last eighth of the tasks (five of 40, at least
+one), averaged over seeds, with the least and largest seed in brackets where there are several. Square brackets are
+95 % confidence intervals of a difference over seeds (Student's t, few seeds). Accuracy while learning is over the
+classes of the task unless it says "over all outputs", as JL25's code has it. A column "JL25" counts as that code
+does. Runs on a CPU are reduced, in steps or in size: each item says how.
+"""
+
+NOT_RUN = """\
+## What was not run
+
+- JL25's runs as they are, 10,000 steps a task, 400,000 a run, five seeds (`--profile paper`), unless an item above
+  says so; ResNet-18, and CNN and ViT at full width on images of 64×64, take two to twenty seconds of one core for a
+  training step, and wait for a GPU: `lop run e02 --arch resnet18 --profile paper --device cuda --data FOLDER`.
+- CNN and ViT with batch normalisation, without affine maps and with dropout; more than one seed of them on a CPU.
+- Cloned networks for 500 epochs on all of CIFAR-10, and JL25's grids of noise, dropout and rates on images.
+- Remedies on Tiny ImageNet, and any tuning of their strengths.
+"""
+
+STATEMENTS = """\
+Yes: the records show it, at their scale. No: they hold a counterexample in every seed, with networks of JL25's
+size. Not shown: neither, by the criterion that the claim gives. Open: records are missing.
+Nearly silent units are silent for 95 % of the samples, which JL25's code calls dead; noisy-elementwise is its
+gradient noise, relative per entry; the distance from the coset tells how far weights are from those of exact
+clones."""
+
+COMPARED = """\
+Without normalisation ours is the run as published where there is one (accuracy over all outputs, dead and
+duplicate units as the code counts them), else the corrected one. Changes below 0.02, of a rank below 2 %, count
+as none. Where only a mean over the tasks is published, the direction is that against the network without
+normalisation, here the corrected one of the same seeds. Published runs have full size, five seeds and, by their
+code, 10,000 steps a task; the axis of their curves ends at 24,000, which fits neither 40 tasks of 500 steps nor
+40 of 500 epochs (20,000), so that the time of their ends is uncertain. What is not run here is listed at the
+end."""
+
+DEFECTS = """\
+Networks without normalisation, trained and measured as the public code does and corrected (`--protocol`).
+Accuracy over all 200 outputs can fall below the chance level of 0.2 by construction, as the loss is over the 5
+of the task; the metric batch of the code holds one class; a head that is set to zero keeps its Adam moments,
+which moves the rows of past classes, never those of a new task. A choice changes a conclusion where the
+direction from start to end is another one (changes below 0.02, of a rank below 2 %, count as none); the
+interval tells what the seeds can."""
+
+CLONES = """\
+Every hidden unit twice; base trained for 20 epochs, then 50 (MLP), 20 (CNN) or 10 more for base and clone;
+published: full size and data, 500 epochs. Our score is the explained variance, 0 for independent units and 1
+for copies; JL25's has another normaliser, so only the direction is compared: at least 0.99, or less. P11 looks
+at the distance of the weights from the coset instead, which sees copies part before the score does. Losses are
+ratios over the second half of the epochs (geometric means, over seeds too; two measurements for ViT and
+ResNet-18), ranks (Roy and Vetterli) at the end; published ratios are those of the ends. The published ViT under
+Adam did not train: its loss ends at 2.1."""
+
+TOLD: Mapping[str, str] = {
+    "remedies": """\
+Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network
+for every task, which has lost nothing; networks with a norm are set against a fresh one with that norm.
+Strengths are one setting each, tuned on nothing; intervals are not corrected for the number of remedies. `cbp`
+is continual backprop, `snr` self-normalised resets, `syre` decay towards a random point, `l2-init` decay
+towards the initial weights, `escape` the split of clones and new weights for dead units that keep the function
+(E2), `recovery` the same when an alarm asks for it. With `-mean`, units that are drawn again get the mean of
+the second moments of Adam instead of zero. Sources stand in `torch_experiments/remedies/`.""",
+    "generalisation": """\
+Does a network that keeps its rank, or that generalises, learn the next task better? Rank and learning both
+drift over the tasks, so that a correlation within a setting may be no more than that: the last column takes a
+line out of every run first. Then the rank is held up by a bonus in the loss, or by layer norm, which changes
+more than the rank: where the rank is a cause, learning follows. Means over the second half of the tasks.""",
+    "after-escape": """\
+A network starts with every hidden unit twice: it stays so (trapped), the out-weights of its clones are split
+without changing the function, or noise parts them; scratch has the same width, narrow half of it.""",
+    "streams": """\
+How far a network lags a fresh one, and one with layer norm a fresh one with layer norm.""",
+}
+PICTURES: Mapping[str, tuple[str, str]] = {
+    "mlp": (
+        "tiny_normalisation",
+        "The MLP on Tiny ImageNet by norm: accuracy, silent and saturated units, rank",
+    ),
+    "mlp-medium": ("tiny_symptoms", "Without norm on Tiny ImageNet: accuracy, dead units, rank, duplicates"),
+    "remedies": ("remedy_ranking", "Remedies in order of accuracy, with intervals, and their ranks"),
+    "cloning": ("cifar_cloning", "Score of cloning by epoch and loss of clone over base, four networks"),
+}  # copies of `lop figures NAME` in docs/
+BODIES: Mapping[str, Callable[[Runs], str]] = {
+    "remedies": streams.ranking,
+    "generalisation": streams.generalisation,
+    "after-escape": streams.after_escape,
+    "streams": streams.streams,
+}  # of the others: start and end
+
+
+def text(folder: Path = campaign.RESULTS) -> str:
+    """Return the page for the records below ``folder``."""
+    runs = {name: series.runs(name, folder) for name in campaign.items()}
+    clones = Clones(folder)
+    parts = [
+        INTRODUCTION,
+        _statements(folder),
+        f"## Beside the paper: continual training\n\n{COMPARED}\n\n{streams.beside_the_paper(runs)}\n",
+        f"## Beside the paper: cloning\n\n{_of_cloning(clones)}\n",
+        f"## Which defects of the public code change which conclusion\n\n{DEFECTS}\n\n"
+        f"{streams.defects(list(runs.values()))}\n",
+        *(_of_item(r) for name, r in runs.items() if name in ITEMS or r.environments),
+        NOT_RUN + _wanting([r for name, r in runs.items() if name not in ITEMS and not r.environments]),
+    ]
+    return "\n".join(parts)
+
+
+def _statements(folder: Path) -> str:
+    rows = [
+        (f"[{f.claim}](claims/CLAIMS.md#{f.claim.lower()})", f.about, _said(f), f.words)
+        for f in (findings.of(claim, folder) for claim in findings.FINDINGS)
+    ]
+    lines = [("claim", "statement of JL25", "shown here", "what the records say"), ("---",) * 4, *rows]
+    made = "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    return f"## The paper's statements\n\n{STATEMENTS}\n\n{made}\n"
+
+
+def _said(found: findings.Finding) -> str:
+    if found.shown is None:
+        return "open"
+    return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "not shown")
+
+
+def _wanting(items: Sequence[Runs]) -> str:
+    """List the items for a GPU of which there is no record."""
+    return "".join(f"- Item `{r.name}`, for a GPU: {r.item.about}, {len(r.item.seeds)} seeds.\n" for r in items)
+
+
+# ---------------------------------------------------------------------------------------- items
+
+
+def _of_item(runs: Runs) -> str:
+    done, planned = len(runs.environments), len(runs.cells) * len(runs.item.seeds)
+    parts = [
+        f"## Item `{runs.name}`: {runs.item.about}",
+        f"{_done(done, planned)} {_environment(runs.environments)}".strip(),
+        _command(runs),
+        f"Missing: {'; '.join(lost)}." if (lost := runs.missing()) and done else "",
+        _body(runs) if done else "",
+        _picture(runs.name) if done else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _picture(name: str) -> str:
+    """Return a picture of `docs/` with its caption."""
+    figure, about = PICTURES.get(name, ("", ""))
+    if not figure:
+        return ""
+    caption = (DOCS / f"{figure}.txt").read_text(encoding="utf-8").strip()
+    return f"![{about}](docs/{figure}.png)\n\n<details><summary>Caption</summary>\n\n{caption}\n\n</details>"
+
+
+def _done(done: int, planned: int) -> str:
+    return (
+        f"{done} of {planned} runs (cells × seeds) are finished."
+        if done
+        else f"**Not run yet**: 0 of {planned} runs."
+    )
+
+
+def _command(runs: Runs) -> str:
+    if runs.item.real:
+        return f"Again: `lop evidence {runs.name} --data FOLDER`, with a folder of Tiny ImageNet."
+    return f"Again: `lop evidence {runs.name}`, on the embedded digits."
+
+
+def _environment(found: Mapping[Any, Mapping[str, Any]]) -> str:
+    """Say device, versions and hours of what was run."""
+    if not found:
+        return ""
+    about = list(found.values())
+    devices = sorted({str(e.get("device", "unknown")) for e in about})
+    versions = [f"{name} {', '.join(sorted({str(e[name]) for e in about if name in e}))}" for name in VERSIONS]
+    hours = sum(e["seconds"] * e.get("threads", 1) / e.get("stacked", 1) for e in about if "seconds" in e) / 3600
+    time = f"{hours:.2g} core-hours by the clock" if hours else "time not recorded"
+    return f"Device {', '.join(devices)}; {'; '.join(versions)}; {time}."
+
+
+def _body(runs: Runs) -> str:
+    body = BODIES.get(runs.name, streams.overview)(runs)
+    return f"{TOLD[runs.name]}\n\n{body}" if runs.name in TOLD else body
+
+
+# ---------------------------------------------------------------------------------------- cloning
+
+
+def _of_cloning(clones: Clones) -> str:
+    done = {place: record.environment for place, record in clones.found.items()}
+    parts = [
+        f"{CLONING.about[0].upper()}{CLONING.about[1:]}.",
+        CLONES,
+        f"{_done(len(done), len(clones.planned))} {_environment(done)}".strip(),
+        "Again: `lop evidence cloning --data FOLDER`, with a folder of CIFAR-10.",
+        f"Missing: {'; '.join(lost)}." if (lost := clones.missing()) and done else "",
+        _clones(clones) if done else "",
+        _picture("cloning") if done else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _clones(clones: Clones) -> str:
+    places = dict.fromkeys((arch, regime) for arch, _, regime in clones.planned)
+    rows = [_clone(clones, arch, regime) for arch, regime in places]
+    head = ("network, regime", "seeds", "score published", "score here", "same direction", "loss, clone : base")
+    return streams.table((*head, "published", "rank, clone : base", "published"), rows)
+
+
+def _clone(clones: Clones, arch: str, regime: str) -> tuple[str, ...]:
+    theirs = published.cloning().get((arch, regime))
+    shown = ("–", "–", "–") if theirs is None else _published(theirs)
+    seeds = clones.seeds(arch, regime)
+    if not seeds:
+        return f"{arch}, {regime}", "0", shown[0], "not run", "–", "–", shown[1], "–", shown[2]
+    score = clones.over(arch, regime, "clone", "forward_score")[:, -1]
+    rank = clones.over(arch, regime, "clone", "roy_vetterli_rank") / clones.over(
+        arch, regime, "base", "roy_vetterli_rank"
+    )
+    same = (
+        "–"
+        if theirs is None
+        else _yes((theirs.score < 1 - findings.APART) == bool(score.mean() < 1 - findings.APART))
+    )
+    gain = streams.spread(findings.gain(clones, arch, regime), 2, gmean)
+    place = f"{arch}, {regime}", str(len(seeds))
+    return (
+        *place,
+        shown[0],
+        streams.spread(score, 3),
+        same,
+        gain,
+        shown[1],
+        streams.spread(rank[:, -1], 2),
+        shown[2],
+    )
+
+
+def _published(found: published.Clones) -> tuple[str, str, str]:
+    loss, rank = found.clone_loss / found.base_loss, found.clone_rank / found.base_rank
+    return f"{found.score:.3f}", f"{loss:.2f}", f"{rank:.2f}"
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def write(path: Path = PAGE, folder: Path = campaign.RESULTS) -> None:
+    """Write the page at once."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text(folder))
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def current(path: Path = PAGE, folder: Path = campaign.RESULTS) -> bool:
+    """Return whether the page is what the records give."""
+    return path.is_file() and path.read_text(encoding="utf-8") == text(folder)
+
+
+def main(folder: Path = campaign.RESULTS, *, save: bool = False, check: bool = False) -> int:
+    """Print the page, write it, or check it; return the exit code."""
+    if check:
+        answer = current(folder=folder)
+        print(
+            f"{PAGE.name} is current"
+            if answer
+            else f"{PAGE.name} is not what the records give: lop results --write"
+        )
+        return 0 if answer else 1
+    if save:
+        write(folder=folder)
+        print(f"wrote {PAGE}")
+    else:
+        print(text(folder))
+    return 0

@@ -1,0 +1,205 @@
+"""Finished runs of an item as arrays over seeds and tasks, and what is missing of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from scipy.stats import t as student
+
+from torch_experiments.lab import records
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.campaign.items import CIFAR, CLONING, Item
+from torch_experiments.lab.training.run import WHOLE
+
+Array = np.ndarray[Any, Any]
+ACCURACY, UNMASKED, TEST = "online_accuracy", "online_accuracy_unmasked", "test_accuracy"
+RANK, DEAD, SILENT = "roy_vetterli_rank_raw", "dead_fraction", "nearly_silent_fraction"
+DUPLICATE, LATER = "duplicate_fraction", "later_duplicate_fraction"
+SATURATED, THEIR_SATURATED, FREE = "saturated_fraction", "jl25_saturated_fraction", "free_fraction"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The finished runs of an item of `campaign`.
+
+    Attributes:
+        name: of the item.
+        folder: of the results.
+    """
+
+    name: str
+    folder: Path = campaign.RESULTS
+
+    @property
+    def item(self) -> Item:
+        """The item."""
+        return campaign.item(self.name)
+
+    @cached_property
+    def cells(self) -> tuple[str, ...]:
+        """All labels, finished or not."""
+        return tuple(self.item.configs(""))
+
+    @cached_property
+    def environments(self) -> Mapping[tuple[str, int], Mapping[str, Any]]:
+        """Environments of the finished runs, by cell and seed."""
+        return self._found.environments if self._found else {}
+
+    @cached_property
+    def _found(self) -> campaign.Found | None:
+        return campaign.found(self.name, self.folder)
+
+    @cached_property
+    def _ends(self) -> dict[tuple[str, str], dict[int, Array]]:
+        """Values at the end of every task, ``[tasks]`` a seed, by cell and metric."""
+        if self._found is None:
+            return {}
+        table = self._found.table
+        table = table.filter(pc.equal(table["layer"], WHOLE))
+        columns = (table[name].to_pylist() for name in ("cell", "metric", "seed", "task", "step", "value"))
+        last: dict[tuple[str, str], dict[int, dict[int, tuple[int, float]]]] = {}
+        for cell, metric, seed, task, step, value in zip(*columns, strict=True):
+            tasks = last.setdefault((cell, metric), {}).setdefault(seed, {})
+            if task not in tasks or step >= tasks[task][0]:
+                tasks[task] = (step, value)
+        return {place: {seed: _in_order(tasks) for seed, tasks in seeds.items()} for place, seeds in last.items()}
+
+    def seeds(self, *cells: str) -> tuple[int, ...]:
+        """Return the seeds that are finished in all of these cells."""
+        return tuple(s for s in self.item.seeds if all((cell, s) in self.environments for cell in cells))
+
+    def missing(self, *cells: str) -> list[str]:
+        """Return the runs of these cells (default: all) that are not finished, one text a cell."""
+        lost = {c: [s for s in self.item.seeds if (c, s) not in self.environments] for c in cells or self.cells}
+        return [f"{cell} (seed {', '.join(map(str, seeds))})" for cell, seeds in lost.items() if seeds]
+
+    def over(self, cell: str, metric: str, seeds: Sequence[int] | None = None) -> Array:
+        """Return a metric of the whole network at the end of every task, ``[seeds, tasks]``.
+
+        Raises:
+            KeyError: when there is no such measurement.
+        """
+        found = self._ends[cell, metric]
+        return np.stack([found[seed] for seed in (self.seeds(cell) if seeds is None else seeds)])
+
+    def has(self, cell: str, metric: str) -> bool:
+        """Whether there is such a measurement."""
+        return (cell, metric) in self._ends
+
+
+def runs(name: str, folder: Path = campaign.RESULTS) -> Runs:
+    """Return the finished runs of an item, read once as long as its files stay as they are."""
+    files = sorted((folder / name).glob("*.parquet"))
+    return _read(name, folder, tuple((file.name, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=64)
+def _read(name: str, folder: Path, stamp: tuple[tuple[str, int], ...]) -> Runs:
+    return Runs(name, folder)
+
+
+def _in_order(tasks: Mapping[int, tuple[int, float]]) -> Array:
+    return np.array([tasks[k][1] for k in sorted(tasks)])
+
+
+def edge(tasks: int) -> int:
+    """Return over how many tasks start and end are averaged: an eighth of them."""
+    return max(1, tasks // 8)
+
+
+def start(values: Array) -> Array:
+    """Return the mean over the first tasks of ``values [seeds, tasks]``."""
+    return values[:, : edge(values.shape[1])].mean(axis=1)
+
+
+def end(values: Array) -> Array:
+    """Return the mean over the last tasks of ``values [seeds, tasks]``."""
+    return values[:, -edge(values.shape[1]) :].mean(axis=1)
+
+
+def second_half(values: Array) -> Array:
+    """Return the mean over the second half of the tasks of ``values [seeds, tasks]``."""
+    return values[:, values.shape[1] // 2 :].mean(axis=1)
+
+
+def ratio(clone: Array, base: Array) -> Array:
+    """Return the loss of a clone over that of its base for every seed, from ``[seeds, epochs measured]``.
+
+    It is the geometric mean over the second half of the epochs, as losses near zero jump about.
+    """
+    logarithm = np.log(clone / base)
+    return np.asarray(np.exp(logarithm[:, logarithm.shape[1] // 2 :].mean(axis=1)))
+
+
+def counted(seeds: int) -> str:
+    """Return how many seeds there are, for people."""
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def interval(values: Array) -> tuple[float, float] | None:
+    """Return the 95 % confidence interval of the mean over seeds by Student's t; None for a single seed."""
+    n = len(values)
+    if n < 2:
+        return None
+    half = float(student.ppf(0.975, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+@dataclass(frozen=True)
+class Clones:
+    """The finished runs of experiment 1, by architecture, seed and regime."""
+
+    folder: Path = campaign.RESULTS
+
+    @cached_property
+    def found(self) -> Mapping[tuple[str, int, str], records.Record]:
+        """The records that there are."""
+        places = {place: self._record(*place) for place in self.planned}
+        return {place: record for place, record in places.items() if record is not None}
+
+    @cached_property
+    def planned(self) -> tuple[tuple[str, int, str], ...]:
+        """All places."""
+        configs = CLONING.configs("").items()
+        return tuple((a, s, r) for a, config in configs for s, r in product(config.seeds, config.regimes))
+
+    def _record(self, arch: str, seed: int, regime: str) -> records.Record | None:
+        config = CLONING.configs("")[arch]
+        return records.find(self.folder / "e01", e01_cloning.cell(config, seed, regime, CIFAR))
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, int, str, str, str], Array]:
+        return {
+            (*place, *key): values
+            for place, record in self.found.items()
+            for key, values in _over_epochs(record).items()
+        }
+
+    def seeds(self, arch: str, regime: str) -> tuple[int, ...]:
+        """Return the finished seeds."""
+        return tuple(s for a, s, r in self.found if (a, r) == (arch, regime))
+
+    def over(self, arch: str, regime: str, network: str, metric: str) -> Array:
+        """Return a metric of the whole network, ``[seeds, epochs measured]``."""
+        return np.stack([self._columns[arch, s, regime, network, metric] for s in self.seeds(arch, regime)])
+
+    def missing(self) -> list[str]:
+        """Return the runs that are not finished."""
+        return [f"{a}, {r} (seed {s})" for a, s, r in self.planned if (a, s, r) not in self.found]
+
+
+def _over_epochs(record: records.Record) -> dict[tuple[str, str], Array]:
+    table = record.table.filter(pc.equal(record.table["layer"], WHOLE)).sort_by("epoch")
+    found: dict[tuple[str, str], list[float]] = {}
+    for network, metric, value in zip(*(table[c].to_pylist() for c in ("network", "metric", "value")), strict=True):
+        found.setdefault((network, metric), []).append(value)
+    return {place: np.array(values) for place, values in found.items()}

@@ -1,0 +1,1 @@
+"""One run of continual training: its configuration, steps, measurements and checkpoints."""

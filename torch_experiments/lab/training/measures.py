@@ -1,0 +1,96 @@
+"""What a run of continual training measures on its networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from torch_experiments.metrics import moments as unit_metrics
+from torch_experiments.certificates.certificate import Part, certify
+from torch_experiments.diagnostics.run import diagnose
+from torch_experiments.metrics.scores import evaluating
+
+WHOLE = 0  # the layer of what belongs to the whole network
+LOSS = "the loss"
+FROZEN: tuple[Part, ...] = ("frozen",)
+SATURATED = ("saturated_fraction", "jl25_saturated_fraction")
+Measured = tuple[int, str, float]  # layer, metric, value
+
+
+def in_turn(labels: Tensor) -> Tensor:
+    """Return indices: the first sample of every class, then the second of every class, …"""
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        rank[members] = torch.arange(len(members))
+    return rank.argsort(stable=True)
+
+
+def first_infinite(model: nn.Module, x: Tensor) -> str:
+    """Return where a nan or an infinity appears first: the input, a module's parameters, or its output."""
+    if not bool(x.isfinite().all()):
+        return "the input"
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not all(bool(p.isfinite().all()) for p in module.parameters()):
+                found.append(f"the parameters of {name}")
+            elif isinstance(output, Tensor) and not bool(output.isfinite().all()):
+                found.append(f"the output of {name}")
+
+        return hook
+
+    leaves = [(n, m) for n, m in model.named_modules() if next(m.children(), None) is None]
+    handles = [module.register_forward_hook(look(name)) for name, module in leaves]
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else LOSS
+
+
+def scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[Measured]:
+    """Yield loss and both accuracies of ``outputs [n, classes]`` on labels ``y``, the first two over ``active``."""
+    masked, local = outputs[:, active], torch.searchsorted(active, y)
+    yield WHOLE, f"{split}_loss", float(cross_entropy(masked.double(), local))
+    yield WHOLE, f"{split}_accuracy", float((masked.argmax(dim=1) == local).double().mean())
+    yield WHOLE, f"{split}_accuracy_unmasked", float((outputs.argmax(dim=1) == y).double().mean())
+
+
+def unit_rows(gathered: Mapping[str, unit_metrics.Moments]) -> Iterator[Measured]:
+    """Yield the metrics of units of every layer, and of the whole network their means over the layers."""
+    found = [unit_metrics.measure(m) for m in gathered.values()]
+    for metric in found[0] if found else ():
+        column = [layer[metric] for layer in found]
+        yield from ((k, metric, value) for k, value in enumerate(column, start=1))
+        yield WHOLE, metric, math.fsum(column) / len(column)
+
+
+def trapped(model: nn.Module, x: Tensor, y: Tensor, active: Tensor) -> Iterator[Measured]:
+    """Yield both shares of saturated units, means over layers, and the share of parameters that are free.
+
+    The first two are `diagnostics.unit_measures`, with the loss over ``active``; the last is
+    `Certificate.free_fraction`, which takes units that are frozen on ``x`` and exact copies away.
+    """
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(output[:, active], torch.searchsorted(active, labels))
+
+    found = diagnose(model, x, y, loss=loss, metrics=SATURATED, samples=len(x), gradient_samples=len(x))
+    for metric in SATURATED:
+        if any(metric in layer for layer in found.values()):
+            yield WHOLE, metric, found.mean(metric)
+    yield WHOLE, "free_fraction", certify(model, x, parts=FROZEN).free_fraction
+
+
+def row(task: int, step: int, layer: int, metric: str, value: float) -> dict[str, Any]:
+    """Return a measurement as a row of a record."""
+    return {"task": task, "step": step, "layer": layer, "metric": metric, "value": value}

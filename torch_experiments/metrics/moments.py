@@ -1,0 +1,153 @@
+"""Dead, duplicate and rank statistics of hidden units, gathered over batches: any number of samples and positions.
+
+A *unit* is a feature: a column of a Linear layer's output, a channel of a convolution, a feature of the tokens. Its
+*values* are those at every position (pixel, token) of every sample. Of a layer with ``C`` units only `Moments` are
+kept, of size ``C²``, so memory does not grow with samples and pixels. All sums are float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.metrics import scores
+from torch_experiments.metrics.scores import observed, rows
+
+ALIKE = 0.95  # correlation or cosine from which two units count as duplicates (JL25, appendix)
+NEARLY_SILENT = 0.05
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the ``n`` values of the units of a layer.
+
+    Attributes:
+        n: values of a unit: samples × positions.
+        total: ``Σ h_u``, float64 ``[C]``.
+        gram: ``Σ h_u h_v``, float64 ``[C, C]``.
+        active: how many values are not exactly 0, float64 ``[C]``.
+    """
+
+    n: int
+    total: Tensor
+    gram: Tensor
+    active: Tensor
+
+    def __add__(self, other: Moments) -> Moments:
+        """Return the moments of both sets of values together."""
+        sums = (self.total + other.total, self.gram + other.gram, self.active + other.active)
+        return Moments(self.n + other.n, *sums)
+
+    def covariance(self) -> Tensor:
+        """Return ``n`` times the covariance: ``Σ (h_u − h̄_u)(h_v − h̄_v)``."""
+        return self.gram - torch.outer(self.total, self.total) / self.n
+
+
+def moments(h: Tensor) -> Moments:
+    """Return the moments of a layer's output ``[n, C]``, ``[n, tokens, C]`` or ``[n, C, height, width]``."""
+    values = rows(h).detach().double()
+    return Moments(len(values), values.sum(dim=0), values.T @ values, (values != 0).sum(dim=0).double())
+
+
+def gather(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Moments], list[Tensor]]:
+    """Return the moments of all `observed` layers over ``batches`` in eval mode, and the outputs of the model."""
+    found: dict[str, Moments] = {}
+    with scores.evaluating(model), torch.no_grad(), _watching(model, found):
+        outputs = [model(x) for x in batches]
+    return found, outputs
+
+
+@contextmanager
+def _watching(model: nn.Module, found: dict[str, Moments]) -> Iterator[None]:
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            new = moments(output)
+            found[name] = found[name] + new if name in found else new
+
+        return add
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in observed(model).items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def dead_fraction(m: Moments) -> float:
+    """Return the share of units that are exactly 0 on every position of every sample."""
+    return float((m.active == 0).double().mean())
+
+
+def nearly_silent_fraction(m: Moments) -> float:
+    """Return the share of units that are not 0 on at most 5 % of positions × samples.
+
+    This is what JL25's code calls dead. A channel that is active on a few pixels of every image counts.
+    """
+    return float((m.active <= NEARLY_SILENT * m.n).double().mean())
+
+
+def duplicate_fraction(m: Moments) -> float:
+    """Return the share of units with a partner whose values correlate by at least 0.95 in absolute value.
+
+    Every member of a cluster counts, and so do sign-flipped copies; units that are constant are in no cluster.
+    Independent units of any mean score 0, exact copies 1.
+    """
+    alike = _cosines(m.covariance(), m).abs().fill_diagonal_(0) >= ALIKE
+    return float(alike.any(dim=1).double().mean())
+
+
+def later_duplicate_fraction(m: Moments) -> float:
+    """Return the share of units that have an *earlier* unit of uncentred cosine at least 0.95: JL25's code.
+
+    Every unit twice scores 0.5, and independent units with a mean much larger than their deviation score almost 1.
+    """
+    alike = _cosines(m.gram, m) >= ALIKE
+    return float(alike.tril(-1).any(dim=1).double().mean())
+
+
+def _cosines(products: Tensor, m: Moments) -> Tensor:
+    """Return ``A_uv / √(A_uu A_vv)``, 0 for units whose ``A_uu`` is rounding."""
+    square = products.diagonal()
+    rounding = m.gram.diagonal() * 1e3 * torch.finfo(torch.float64).eps
+    norm = torch.where(square > rounding, square, torch.inf).sqrt()
+    return products / torch.outer(norm, norm)
+
+
+def spectrum(m: Moments, *, centred: bool) -> Tensor:
+    """Return the singular values of the values ``[n, C]``, largest first, from the eigenvalues of their products.
+
+    Those below ``√eps ≈ 1e-8`` of the largest are rounding. They are NaN where a product is not finite.
+    """
+    products = m.covariance() if centred else m.gram
+    if not bool(products.isfinite().all()):
+        return products.new_full((len(products),), torch.nan)
+    return torch.linalg.eigvalsh(products).clamp_min(0).sqrt().flip(0)
+
+
+UNIT_METRICS: Mapping[str, Callable[[Moments], float]] = {
+    "dead_fraction": dead_fraction,
+    "nearly_silent_fraction": nearly_silent_fraction,
+    "duplicate_fraction": duplicate_fraction,
+    "later_duplicate_fraction": later_duplicate_fraction,
+}
+
+
+def measure(m: Moments) -> dict[str, float]:
+    """Return all metrics of a layer: `UNIT_METRICS`, and every rank of `scores.RANKS`, raw and centred."""
+    found = {name: metric(m) for name, metric in UNIT_METRICS.items()}
+    for kind, centred in (("raw", False), ("centred", True)):
+        sigma = spectrum(m, centred=centred)
+        known = bool(sigma.isfinite().all())
+        found |= {f"{name}_{kind}": rank(sigma) if known else math.nan for name, rank in scores.RANKS.items()}
+    return found
+
+
+def weight_norm(model: nn.Module) -> float:
+    """Return ``‖θ‖₂``, the Euclidean norm of all parameters together."""
+    return float(torch.stack([p.detach().double().square().sum() for p in model.parameters()]).sum().sqrt())

@@ -1,0 +1,270 @@
+"""A network from the outside: a factory named on the command line, a checkpoint of tensors, a batch, an optimizer.
+
+Checkpoints are read as tensors alone, safetensors or ``torch.load(weights_only=True)``: a file that would run code
+when it is read is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from torch_experiments.lab.models import choose
+from torch_experiments.lab.optimizer_table import shipped
+
+NESTED = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+TELLING = {"betas", "momentum", "rho", "alpha", "etas", "lambd"}  # settings by which kinds of optimizers differ
+OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim")
+LISTED = 5
+
+
+class Batch(NamedTuple):
+    """Inputs, and targets where the file has some."""
+
+    inputs: Tensor
+    targets: Tensor | None = None
+
+
+def build(target: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """Return the network that ``module:name`` stands for: a module, or a function that returns one.
+
+    The current folder can be imported from.
+
+    Args:
+        target: such as ``"my_package.models:make"``.
+        settings: keyword arguments of the function.
+
+    Raises:
+        ValueError: for a target without a colon, or that makes no ``nn.Module``.
+        ImportError: for a module that cannot be imported; AttributeError: for a name that it does not have.
+    """
+    path, colon, name = target.partition(":")
+    if not (path and colon and name):
+        raise ValueError(f"model: got {target!r}; write module:function, such as my_package.models:make")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    found = _attribute(_imported(path), name, target)
+    if isinstance(found, nn.Module):
+        return found
+    model = _called(found, dict(settings or {}), target)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: {target} returned {type(model).__name__}; it has to return an nn.Module")
+    return model
+
+
+def read_checkpoint(file: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint holds: tensors by name, possibly nested with an optimizer's state.
+
+    Raises:
+        FileNotFoundError: for no such file.
+        ValueError: for a file that is damaged, or that would run code when it is read.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"checkpoint: there is no file {file}")
+    if file.suffix == ".safetensors":
+        return _safetensors(file)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of old protocols; what matters is raised
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"checkpoint: {file} holds Python objects, not only tensors; reading them could run code, so it is "
+            "refused. Save model.state_dict() with safetensors.torch.save_file, where you trust the file"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"checkpoint: {file} is damaged or no checkpoint of torch ({error})") from error
+    if not isinstance(found, Mapping):
+        raise ValueError(f"checkpoint: {file} holds a {type(found).__name__}; save a state dict, names to tensors")
+    return dict(found)
+
+
+def load_weights(model: nn.Module, file: str | Path) -> None:
+    """Load a checkpoint into ``model``; every key and shape has to fit.
+
+    Weights may stand under ``"state_dict"``, ``"model_state_dict"`` or ``"model"``, and names may begin with what
+    DistributedDataParallel and torch.compile put there. A tied tensor has several names; a file that holds one of
+    them (as Hugging Face writes it) holds them all.
+
+    Raises:
+        ValueError: naming the keys that are missing, unknown, or of another shape, and as `read_checkpoint`.
+    """
+    found = read_checkpoint(file)
+    found = next((found[key] for key in NESTED if isinstance(found.get(key), Mapping)), found)
+    own = model.state_dict()
+    for prefix in WRAPPERS:
+        if not any(name.startswith(prefix) for name in own):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    found = _with_tied(own, found)
+    wrong = [
+        f"{name}: {tuple(found[name].shape)} in the file, {tuple(own[name].shape)} in the model"
+        for name in own
+        if name in found and found[name].shape != own[name].shape
+    ]
+    faults = {
+        "missing in the file": [name for name in own if name not in found],
+        "unknown to the model": [name for name in found if name not in own],
+        "of another shape": wrong,
+    }
+    if any(faults.values()):
+        said = "; ".join(f"{what}: {_listed(names)}" for what, names in faults.items() if names)
+        raise ValueError(f"checkpoint: {file} does not fit {type(model).__name__}: {said}{_nested(found)}")
+    model.load_state_dict(found)
+
+
+def make_optimizer(
+    model: nn.Module, name: str, settings: Mapping[str, Any], checkpoint: str | Path | None
+) -> Optimizer:
+    """Return an optimizer of ``torch.optim`` by its name in small letters, with its state if the checkpoint has it.
+
+    Raises:
+        ValueError: for an unknown name or setting, or a state that does not fit.
+    """
+    kinds = {kind.__name__.lower(): kind for kind in shipped()}
+    kind = choose("optimizer", name.lower(), kinds)
+    try:
+        made = kind([p for p in model.parameters() if p.requires_grad], **settings)
+    except TypeError as error:
+        raise ValueError(f"optimizer: {error}") from error
+    found = {} if checkpoint is None or Path(checkpoint).suffix == ".safetensors" else read_checkpoint(checkpoint)
+    state = next((found[key] for key in OPTIMIZERS if isinstance(found.get(key), Mapping)), None)
+    if state is not None:
+        _check_kind(made, state, f"optimizer: its state in {checkpoint} is of another kind than {name}")
+        try:
+            made.load_state_dict(dict(state))
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"optimizer: its state in {checkpoint} does not fit {name}: {error}") from error
+    return made
+
+
+def random_batch(
+    model: nn.Module,
+    shape: Sequence[int],
+    samples: int,
+    *,
+    tokens: int | None = None,
+    box: tuple[float, float] | None = None,
+    seed: int = 0,
+) -> Batch:
+    """Return inputs ``[samples, *shape]`` in the model's dtype: Gaussian, uniform in a box, or tokens.
+
+    Raises:
+        ValueError: for sizes below one, or an empty box.
+    """
+    if samples < 1 or any(n < 1 for n in shape):
+        raise ValueError(f"input: got {samples} samples of shape {tuple(shape)}; every size has to be 1 or more")
+    if box is not None and not box[0] < box[1]:
+        raise ValueError(f"box: got {box[0]} to {box[1]}; the lower bound comes first")
+    source = torch.Generator().manual_seed(seed)
+    if tokens is not None:
+        return Batch(torch.randint(tokens, (samples, *shape), generator=source))
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    if box is not None:
+        return Batch(torch.empty(samples, *shape).uniform_(*box, generator=source).to(first))
+    return Batch(torch.randn((samples, *shape), generator=source).to(first))
+
+
+def read_batch(file: str | Path, model: nn.Module) -> Batch:
+    """Return the tensors ``inputs`` and ``targets`` of a ``.safetensors`` file, or inputs from a ``.npy`` array.
+
+    Raises:
+        FileNotFoundError: for no such file.
+        ValueError: for a file without ``inputs``, or of another kind.
+    """
+    import numpy as np
+
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"batch: there is no file {file}")
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    if file.suffix == ".npy":
+        return Batch(_as(torch.from_numpy(np.load(file, allow_pickle=False)), first))
+    if file.suffix != ".safetensors":
+        raise ValueError(f"batch: got {file.name}; it has to be .safetensors with inputs and targets, or .npy")
+    found = _safetensors(file)
+    if "inputs" not in found:
+        raise ValueError(
+            f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', and may 'targets': write it "
+            'with safetensors.torch.save_file({"inputs": x, "targets": y}, file)'
+        )
+    return Batch(_as(found["inputs"], first), found.get("targets"))
+
+
+def _with_tied(own: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``found`` with the missing names of tensors of ``own`` that it holds under another name."""
+    held = {_place(own[name]): value for name, value in found.items() if name in own and own[name].numel()}
+    tied = {name: held[_place(t)] for name, t in own.items() if name not in found and _place(t) in held}
+    return {**found, **tied}
+
+
+def _nested(found: Mapping[str, Any]) -> str:
+    inside = [name for name, value in found.items() if isinstance(value, Mapping)]
+    return f". Weights are looked for at the top, or under {_listed(NESTED)}" if inside else ""
+
+
+def _check_kind(made: Optimizer, state: Mapping[str, Any], said: str) -> None:
+    """Refuse the settings of another optimizer, which would silently take the place of its own."""
+    own = TELLING & made.param_groups[0].keys()
+    for group in state.get("param_groups", ()):
+        if TELLING & group.keys() != own:
+            has = ", ".join(sorted(TELLING & group.keys())) or "none of these"
+            raise ValueError(f"{said}: it has the settings {has}; name the optimizer that wrote it")
+
+
+def _place(t: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    return t.data_ptr(), t.shape, t.stride()
+
+
+def _as(x: Tensor, like: Tensor) -> Tensor:
+    return x.to(like) if x.is_floating_point() else x
+
+
+def _safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is damaged or no safetensors file ({error})") from error
+
+
+def _imported(path: str) -> Any:
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"model: cannot import {path!r} ({error}); run from its folder, or install it") from error
+
+
+def _attribute(module: Any, name: str, target: str) -> Any:
+    if not hasattr(module, name):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise ValueError(f"model: {target}: the module has no {name!r}; it has {_listed(public)}")
+    return getattr(module, name)
+
+
+def _called(make: Callable[..., Any], settings: dict[str, Any], target: str) -> Any:
+    if not callable(make):
+        raise ValueError(
+            f"model: {target} is a {type(make).__name__}; name a function or class that makes the model"
+        )
+    try:
+        inspect.signature(make).bind(**settings)
+    except TypeError as error:
+        raise ValueError(f"model: {target}: {error}; give its arguments with --settings, as JSON") from error
+    return make(**settings)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
