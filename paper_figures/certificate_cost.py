@@ -21,8 +21,8 @@ from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile, code_of, remembered
 from torch_experiments import certify, clone, coarsest_blocks
 from torch_experiments.certificates import certificate
-from torch_experiments.lab.models import mlp
 from torch_experiments.cloning import partition
+from torch_experiments.lab.models import mlp
 
 Array = np.ndarray[Any, Any]
 

@@ -15,9 +15,9 @@ from paper_figures.captions import Statement
 from paper_figures.results import Missing
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.runner import over_tasks
-from torch_experiments.lab.training.measures import WHOLE
 from torch_experiments.lab.report import series
 from torch_experiments.lab.report.tables import with_interval
+from torch_experiments.lab.training.measures import WHOLE
 
 Array = np.ndarray[Any, Any]
 Tables = Mapping[str, pa.Table]

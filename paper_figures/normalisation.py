@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from paper_figures import captions, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
-from torch_experiments.lab.experiments import e03_normalisation, runner as experiments
+from torch_experiments.lab.experiments import e03_normalisation
+from torch_experiments.lab.experiments import runner as experiments
 
 NAME = "normalisation"
 TITLE = "batch norm, layer norm and dropout over the tasks: accuracy while learning, dead units, rank"

@@ -19,8 +19,8 @@ from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile, code_of, remembered
 from torch_experiments.cloning import exact as cloning
 from torch_experiments.lab import models
-from torch_experiments.support import noise
 from torch_experiments.lab import optimizer_table as measured
+from torch_experiments.support import noise
 
 Array = np.ndarray[Any, Any]
 Cells = dict[tuple[str, str], list[dict[str, Any]]]

@@ -18,8 +18,8 @@ from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile, code_of, remembered
 from torch_experiments.cloning import exact as cloning
 from torch_experiments.lab import models
-from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab import quotient as dynamics
+from torch_experiments.lab.experiments import e01_cloning
 
 Array = np.ndarray[Any, Any]
 

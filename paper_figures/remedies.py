@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from paper_figures import captions, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
-from torch_experiments.lab.experiments import e04_remedies, runner as experiments
+from torch_experiments.lab.experiments import e04_remedies
+from torch_experiments.lab.experiments import runner as experiments
 
 NAME = "remedies"
 TITLE = "remedies against a fresh network for every task: accuracy while learning, first and last tasks"

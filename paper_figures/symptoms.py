@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from paper_figures import captions, style, tasks
 from paper_figures.captions import Statement
 from paper_figures.results import RESULTS, Profile
-from torch_experiments.lab.experiments import e02_symptoms, runner as experiments
+from torch_experiments.lab.experiments import e02_symptoms
+from torch_experiments.lab.experiments import runner as experiments
 
 NAME = "symptoms"
 TITLE = "a plain network over forty tasks: accuracy while learning, dead units, rank, duplicates"

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch_experiments.lab import optimizer_table, records
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.training import run as training
 from torch_experiments.lab.report import findings, published, series
+from torch_experiments.lab.training import run as training
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from torch_experiments import remedies
     from torch_experiments.certificates.certificate import certify
     from torch_experiments.cloning.exact import clone, layout, residuals
-    from torch_experiments.diagnostics import PlasticityMonitor, diagnose
-    from torch_experiments.remedies.recovery import Recovery
-    from torch_experiments.units import TraceError, trace
     from torch_experiments.cloning.modulewise import deviations
     from torch_experiments.cloning.partition import coarsest_blocks
     from torch_experiments.cloning.verification import verify
+    from torch_experiments.diagnostics import PlasticityMonitor, diagnose
+    from torch_experiments.remedies.recovery import Recovery
+    from torch_experiments.units import TraceError, trace
 
 HOMES = {
     "PlasticityMonitor": "diagnostics",

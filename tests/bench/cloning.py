@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from torch_experiments import clone, layout, residuals, verify
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
-from torch_experiments.units.trace import evaluating
+from torch_experiments.units.inputs import evaluating
 
 SIZE, CLASSES = 64, 200
 T = TypeVar("T")

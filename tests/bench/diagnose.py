@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from torch_experiments import diagnose
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
-from torch_experiments.lab.streams import generator
+from torch_experiments.support.generators import generator
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
     "mlp": (lambda: mlp(3 * 64 * 64, 200), 20, 3),

@@ -22,12 +22,13 @@ from torch_experiments.certificates.manifold import places
 from torch_experiments.certificates.near import Cluster, near_clones
 from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, optimizer_verdict
 from torch_experiments.certificates.stability import Stability, stability
-from torch_experiments.diagnostics.gradients import default_loss
-from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
-from torch_experiments.cloning.plan import choose
-from torch_experiments.units.trace import (
+from torch_experiments.cloning.widen import SAMPLES, evaluated
+from torch_experiments.diagnostics.gradients import default_loss
+from torch_experiments.units.groups import choose
+from torch_experiments.units.hidden import Survey, survey
+from torch_experiments.units.inputs import (
     Inputs,
     call,
     evaluating,
@@ -37,7 +38,6 @@ from torch_experiments.units.trace import (
     sample_count,
     samples_between,
 )
-from torch_experiments.cloning.widen import SAMPLES, evaluated
 
 Part = Literal["frozen", "near", "optimizer", "stability"]
 PARTS: tuple[Part, ...] = ("frozen", "near", "optimizer", "stability")

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.axes import Axis
-from torch_experiments.units.graph import Graph
-from torch_experiments.units.hidden import HiddenLayer, Survey, observe, survey
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import blocks_of
-from torch_experiments.cloning.plan import choose
+from torch_experiments.units.axes import Axis
+from torch_experiments.units.graph import Graph
+from torch_experiments.units.groups import choose
+from torch_experiments.units.hidden import HiddenLayer, Survey, observe, survey
+from torch_experiments.units.inputs import Inputs
 from torch_experiments.units.symmetry import Scales, carried_by
-from torch_experiments.units.trace import Inputs
 
 VALUES = 4096  # of samples × positions that a layer is compared on
 

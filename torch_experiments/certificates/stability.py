@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from simulate.stability import Kind, kind_of
-from torch_experiments.support.lanczos import ends
 from torch_experiments.certificates.manifold import Masks, Place, check_on, places
 from torch_experiments.certificates.optimizer.update_rules import Group, facts_of, inertia, number
 from torch_experiments.cloning.layouts import Layout
+from torch_experiments.support.lanczos import ends
 from torch_experiments.units.trace import reference_kernels
 
 GOAL = 0.01

@@ -14,14 +14,15 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.lab.models import choose
-from torch_experiments.units.axes import Axis, find
-from torch_experiments.units.graph import Graph, TraceError, Value, coarsest
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, Residual, identity, residuals_of
-from torch_experiments.cloning.plan import Attention
-from torch_experiments.units.trace import Inputs, trace
 from torch_experiments.cloning.verification import sum_deviations
 from torch_experiments.cloning.widen import SAMPLES, TOLERANCE, filled, planned, set_known
+from torch_experiments.support.choices import choose
+from torch_experiments.units.axes import Axis, find
+from torch_experiments.units.graph import Graph, TraceError, Value, coarsest
+from torch_experiments.units.groups import Attention
+from torch_experiments.units.inputs import Inputs
+from torch_experiments.units.trace import trace
 
 Mode = Literal["equal", "equitable", "rows", "columns", "broken"]
 Model = TypeVar("Model", bound=nn.Module)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.cloning.layouts import Layout, Profile, project
-from torch_experiments.units.trace import Inputs, call, flatten
+from torch_experiments.units.inputs import Inputs, call, flatten
 
 
 class Deviation(NamedTuple):

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from torch_experiments.cloning.layouts import Layout, Placement, Profile
 from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
 from torch_experiments.units.graph import Graph, TraceError
-from torch_experiments.units.groups import groups
-from torch_experiments.cloning.layouts import Layout, Placement, Profile
-from torch_experiments.cloning.plan import choose
+from torch_experiments.units.groups import choose, groups
+from torch_experiments.units.inputs import Inputs
 from torch_experiments.units.symmetry import Scales, carried_by
-from torch_experiments.units.trace import Inputs, trace
+from torch_experiments.units.trace import trace
 
 Colours = dict[Axis, Tensor]
 Factors = dict[Axis, Tensor]

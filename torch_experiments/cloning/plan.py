@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from torch_experiments.units.axes import Axis, atoms, block, exponent, factors, find, fix, multiplicity
+from torch_experiments.units.axes import Axis, atoms, block, exponent, find, fix, multiplicity
 from torch_experiments.units.graph import Demand, Gauge, Graph, TraceError
+from torch_experiments.units.groups import Attention, choose
 
-Attention = Literal["heads", "features"]
 Row = Mapping[str, Fraction]
 Equation = tuple[Row, Fraction]
 
@@ -83,22 +83,6 @@ def make_plan(
         if not isinstance(exponents, Demand):
             return Plan(graph, factor, chosen, exponents, numbers or {})
         _give_up(exponents, chosen)
-
-
-def choose(graph: Graph, attention: Attention) -> set[Axis]:
-    """Return the atoms to copy: all that are free, but of every product one factor only."""
-    shunned = {atom for axis, _ in graph.contracted for atom in atoms(axis)}
-    free = set(graph.free())
-    blocked: set[Axis] = set()
-    wanted: set[Axis] = set()
-    for axis in graph.products:
-        groups = [found for f in factors(axis) if (found := {a for a in atoms(f) if a in free})]
-        groups = [group for group in groups if not group & blocked]
-        if len(groups) > 1:
-            groups.sort(key=lambda g: (not g & wanted, bool(g & shunned) == (attention == "heads")))
-            wanted |= groups[0]
-            blocked |= set().union(*groups[1:]) - groups[0]
-    return free - blocked
 
 
 def _fix_uneven(graph: Graph, chosen: set[Axis]) -> bool:

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.graph import coarsest
 from torch_experiments.cloning.layouts import Layout, Placement, identity, rescaled, scaled, widened
-from torch_experiments.units.trace import Inputs, flatten, same_device, sample_count
 from torch_experiments.cloning.widen import SAMPLES, TOLERANCE, evaluated, gap, outputs
+from torch_experiments.units.graph import coarsest
+from torch_experiments.units.inputs import Inputs, flatten, same_device, sample_count
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,21 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
+from torch_experiments.cloning.plan import Plan, make_plan
 from torch_experiments.units.axes import Axis, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
-from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
-from torch_experiments.cloning.plan import Attention, Plan, make_plan
-from torch_experiments.units.trace import (
+from torch_experiments.units.groups import Attention
+from torch_experiments.units.inputs import (
     Inputs,
     call,
     evaluating,
     flatten,
-    reference_kernels,
     same_device,
     sample_count,
     samples_between,
-    trace,
 )
+from torch_experiments.units.trace import reference_kernels, trace
 
 Model = TypeVar("Model", bound=nn.Module)
 TRIES = 64

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.trace import Inputs, flatten
+from torch_experiments.units.inputs import Inputs, flatten
 
 
 class Batch(NamedTuple):

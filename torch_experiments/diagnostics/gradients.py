@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from torch_experiments.support import processes as distributed
 from torch_experiments.diagnostics.registry import parameter_metric
-from torch_experiments.units.trace import flatten
+from torch_experiments.support import processes as distributed
+from torch_experiments.units.inputs import flatten
 
 Loss = Callable[[Any, Any], Tensor | None]
 Gradients = Mapping[str, Tensor]

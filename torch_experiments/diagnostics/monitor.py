@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from torch_experiments.support import processes as distributed
 from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
 from torch_experiments.diagnostics.result import Diagnosis
 from torch_experiments.diagnostics.run import NotFiniteError, diagnose
+from torch_experiments.support import processes as distributed
 
 Row = dict[str, Any]
 
@@ -193,7 +193,7 @@ def _warn(alarm: Raised) -> None:
 def _write(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
-    from torch_experiments.lab.records import replacing
+    from torch_experiments.support.files import replacing
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:

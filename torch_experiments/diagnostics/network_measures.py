@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_experiments.metrics import scores
 from torch_experiments.diagnostics.probe import Probe
 from torch_experiments.diagnostics.registry import network_metric
+from torch_experiments.metrics import scores
 
 
 @network_metric("Yin et al. (2018), arXiv 1706.05699")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from torch_experiments.diagnostics.batches import Batch, spread
 from torch_experiments.diagnostics.gradients import Loss, logits_of
-from torch_experiments.units.trace import call, reference_kernels
+from torch_experiments.units.inputs import call
+from torch_experiments.units.trace import reference_kernels
 
 ROOM = 200_000_000  # entries of the Jacobians that are held at once
 BLOCK = 65_536  # parameters whose products are summed in their own precision

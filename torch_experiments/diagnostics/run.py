@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments.cloning.exact import Profile
 from torch_experiments.diagnostics import gradients, network_measures, unit_measures  # noqa: F401
-from torch_experiments.support import processes as distributed
 from torch_experiments.diagnostics.batches import Batch, opened, precision, spread
 from torch_experiments.diagnostics.gradients import Loss, default_loss
 from torch_experiments.diagnostics.probe import Probe
@@ -24,8 +23,8 @@ from torch_experiments.diagnostics.sites import Call, watching
 from torch_experiments.diagnostics.statistics import Statistics, gathered
 from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
 from torch_experiments.diagnostics.unit_measures import STILL
-from torch_experiments.metrics.scores import evaluating
-from torch_experiments.units.trace import call, flatten, has_samples, not_finite, same_device
+from torch_experiments.support import processes as distributed
+from torch_experiments.units.inputs import call, evaluating, flatten, has_samples, not_finite, same_device
 
 SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""

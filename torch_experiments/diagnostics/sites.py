@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules import activation
 from torch.overrides import TorchFunctionMode
 
-from torch_experiments.units.trace import flatten
+from torch_experiments.units.inputs import flatten
 
 Apply = Callable[[Tensor], Tensor]
 

@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from torch_experiments.metrics import moments as unit_metrics
 from torch_experiments.cloning.exact import Profile
 from torch_experiments.diagnostics.sites import Apply
+from torch_experiments.metrics import moments as unit_metrics
 from torch_experiments.metrics.moments import Moments
 
 FLAT = 1e-2  # share of the largest slope up to which an activation is called saturated

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from torch_experiments.diagnostics.sites import Call, watching
-from torch_experiments.metrics.scores import evaluating
 from torch_experiments.units.axes import Axis, atoms, factors, find, is_fixed
-from torch_experiments.units.trace import Inputs, call, flatten, trace
+from torch_experiments.units.inputs import Inputs, call, evaluating, flatten
+from torch_experiments.units.trace import trace
 
 
 class Dimension(NamedTuple):

@@ -12,9 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from torch_experiments.metrics import scores, moments as unit_metrics
 from torch_experiments.diagnostics.registry import unit_metric
 from torch_experiments.diagnostics.statistics import Statistics
+from torch_experiments.metrics import moments as unit_metrics
+from torch_experiments.metrics import scores
 
 LINEAR = 0.999  # r² of output and input from which a unit counts as linearised
 RESOLVED = 1e-7  # share of the largest singular value below which those from products are rounding

@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from torch_experiments.lab import records
-from torch_experiments.support import loading
 from torch_experiments.certificates.certificate import certify
 from torch_experiments.cloning.exact import Mode, clone, layout
-from torch_experiments.diagnostics import diagnose
-from torch_experiments.units.trace import call, evaluating
 from torch_experiments.cloning.verification import verify
+from torch_experiments.diagnostics import diagnose
+from torch_experiments.support import loading
+from torch_experiments.support.files import replacing
+from torch_experiments.units.inputs import call, evaluating
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -164,5 +164,5 @@ def _show(found: Any, as_json: bool) -> None:
 def _write(file: Path, content: bytes) -> None:
     if not file.parent.is_dir():
         raise ValueError(f"{file}: there is no folder {file.parent}; make it first")
-    with records.replacing(file) as part:
+    with replacing(file) as part:
         part.write_bytes(content)

@@ -12,21 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "celu": nn.CELU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "identity": nn.Identity,
-    "leaky_relu": nn.LeakyReLU,
-    "mish": nn.Mish,
-    "relu": nn.ReLU,
-    "selu": nn.SELU,
-    "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "softsign": nn.Softsign,
-    "tanh": nn.Tanh,
-}
+from torch_experiments.metrics.layers import ACTIVATIONS
+from torch_experiments.support.choices import choose
+
 NORMS: Mapping[str, type[nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 STAGES = (2, 2, 2, 2)
 
@@ -162,6 +150,8 @@ class BasicBlock(nn.Module):
     The shortcut is the identity, or Conv 1×1 → norm where stride or number of channels change.
     """
 
+    observed = True
+
     def __init__(
         self,
         inputs: int,
@@ -263,6 +253,8 @@ class Attention(nn.Module):
 
 class TransformerBlock(nn.Module):
     """``x + drop(attention(norm(x)))``, then ``x + drop(mlp(norm(x)))``, the mlp Linear → activation → Linear."""
+
+    observed = True
 
     def __init__(
         self,
@@ -418,13 +410,6 @@ def linear(
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer
-
-
-def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
-    """Return ``table[name]``; a ValueError that names the argument and lists what is allowed if there is none."""
-    if name not in table:
-        raise ValueError(f"{argument}: got {name!r}; allowed are {', '.join(map(repr, table))}")
-    return table[name]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, **options: Any) -> nn.Conv2d:

@@ -7,7 +7,6 @@ of ``w₀`` outside the tangent space.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 
 from torch_experiments.cloning.exact import Profile, expand, profiles, residuals
 from torch_experiments.lab.models import mlp
+from torch_experiments.support.loading import shipped
 from torch_experiments.support.noise import GradientNoise
 
 INPUTS, WIDTH, OUTPUTS, SAMPLES = 5, 4, 3, 16
@@ -60,12 +60,6 @@ class Rule:
     eps: float = 1e-5
     dropout: float = 0.0
     matrices_only: bool = False
-
-
-def shipped() -> list[type[Optimizer]]:
-    """Return every optimizer class of ``torch.optim``, found by introspection, sorted by name."""
-    found = (kind for _, kind in inspect.getmembers(torch.optim, inspect.isclass))
-    return [kind for kind in found if issubclass(kind, Optimizer) and kind is not Optimizer]
 
 
 def rules() -> list[Rule]:

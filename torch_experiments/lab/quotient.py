@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments.cloning.exact import clone, profiles
-from torch_experiments.lab.models import choose
+from torch_experiments.support.choices import choose
 
 Rates = Literal["quotient", "uniform"]
 

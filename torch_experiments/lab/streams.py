@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from torch_experiments.lab.models import choose
 from torch_experiments.lab.images.pixels import Pixels
+from torch_experiments.support.choices import choose
+from torch_experiments.support.generators import generator
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -298,28 +299,6 @@ class Blur:
         coarse = torch.nn.functional.avg_pool2d(x.float(), self.factor, ceil_mode=True)
         fine = torch.nn.functional.interpolate(coarse, size=x.shape[2:], mode="bilinear", align_corners=False)
         return fine.round_().clamp_(0, 255).to(x.dtype)
-
-
-def generator(seed: int, *place: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """Return a generator for this ``seed`` and place: the same numbers whatever was drawn before.
-
-    Seed and place are mixed by SplitMix64 steps, so that neighbours have unrelated streams.
-    """
-    state = 0
-    for number in (seed, *place):
-        state = _mixed(state ^ (number & _MASK))
-    return torch.Generator(device).manual_seed(state >> 1)
-
-
-_MASK = (1 << 64) - 1
-
-
-def _mixed(state: int) -> int:
-    """Return one step of SplitMix64 (Steele et al. 2014)."""
-    state = (state + 0x9E3779B97F4A7C15) & _MASK
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-    return state ^ (state >> 31)
 
 
 def _check(stream: Stream, k: int) -> None:

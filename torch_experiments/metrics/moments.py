@@ -8,15 +8,14 @@ kept, of size ``C²``, so memory does not grow with samples and pixels. All sums
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from torch_experiments.metrics import scores
-from torch_experiments.metrics.scores import observed, rows
+from torch_experiments.metrics.scores import rows
 
 ALIKE = 0.95  # correlation or cosine from which two units count as duplicates (JL25, appendix)
 NEARLY_SILENT = 0.05
@@ -52,31 +51,6 @@ def moments(h: Tensor) -> Moments:
     """Return the moments of a layer's output ``[n, C]``, ``[n, tokens, C]`` or ``[n, C, height, width]``."""
     values = rows(h).detach().double()
     return Moments(len(values), values.sum(dim=0), values.T @ values, (values != 0).sum(dim=0).double())
-
-
-def gather(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Moments], list[Tensor]]:
-    """Return the moments of all `observed` layers over ``batches`` in eval mode, and the outputs of the model."""
-    found: dict[str, Moments] = {}
-    with scores.evaluating(model), torch.no_grad(), _watching(model, found):
-        outputs = [model(x) for x in batches]
-    return found, outputs
-
-
-@contextmanager
-def _watching(model: nn.Module, found: dict[str, Moments]) -> Iterator[None]:
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            new = moments(output)
-            found[name] = found[name] + new if name in found else new
-
-        return add
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in observed(model).items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def dead_fraction(m: Moments) -> float:

@@ -5,16 +5,12 @@ All scores are measured in eval mode and computed in float64; every function ret
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from torch_experiments.cloning.exact import Profile
-from torch_experiments.lab.models import ACTIVATIONS, BasicBlock, TransformerBlock
 
 
 class CloningScore(NamedTuple):
@@ -69,35 +65,6 @@ def cloning_score(values: Tensor, profile: Profile) -> CloningScore:
     return CloningScore(float(1 - (W / pairs)[alive].sum() / total), int(alive.sum()), dead)
 
 
-def forward_scores(model: nn.Module, x: Tensor, profiles: Sequence[Profile]) -> list[CloningScore]:
-    """Return the `cloning_score` of the outputs of every `observed` module, in eval mode.
-
-    ``profiles`` are those of their units, in order; of a chain ``profiles(base, factor)[1:-1]``.
-    """
-    with torch.no_grad():
-        values = activations(model, x)
-    return [cloning_score(v, p) for v, p in zip(values, profiles, strict=True)]
-
-
-def backward_scores(model: nn.Module, x: Tensor, y: Tensor, profiles: Sequence[Profile]) -> list[CloningScore]:
-    """Return the `cloning_score` of ``δ = ∂L/∂h`` of every `observed` module in eval mode.
-
-    ``L`` is the cross entropy, summed over the samples, so each row of ``δ`` is of one sample and position.
-    Copies with profile scales ``s`` have ``δ(v) = s_v δ̃``, the same scales as their activations.
-    """
-    with evaluating(model), captured(model) as values:
-        loss = cross_entropy(model(x), y, reduction="sum")
-    gradients = torch.autograd.grad(loss, values)
-    return [cloning_score(rows(g), p) for g, p in zip(gradients, profiles, strict=True)]
-
-
-def activations(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Return the outputs of all `observed` modules in eval mode, each as `rows`."""
-    with evaluating(model), captured(model) as values:
-        model(x)
-    return [rows(value) for value in values]
-
-
 def rows(h: Tensor) -> Tensor:
     """Return a layer's output as ``[samples × positions, units]``.
 
@@ -149,48 +116,6 @@ RANKS = {
 def dead_fraction(a: Tensor) -> float:
     """Return the share of units (columns of ``a [samples, units]``) that are exactly 0 on every sample."""
     return float((a == 0).all(dim=0).double().mean())
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Put ``model`` in eval mode for a while; the mode of every module is restored."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def observed(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules whose outputs are measured, by name.
-
-    These are the residual blocks of a ResNet and the blocks of a ViT where there are some, else all activation
-    modules (JL25, section 3).
-    """
-    blocks = _of_kind(model, (BasicBlock, TransformerBlock))
-    return blocks or _of_kind(model, tuple(ACTIVATIONS.values()))
-
-
-def _of_kind(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-
-
-@contextmanager
-def captured(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the outputs of all `observed` modules in the order in which they run."""
-    outputs: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs.append(output)
-
-    handles = [module.register_forward_hook(keep) for module in observed(model).values()]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _block_sum(per_unit: Tensor, block: Tensor, n: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch_experiments.lab.models import choose
 from torch_experiments.remedies.base import NOISE, Remedy
 from torch_experiments.remedies.bound import Bound, bind, redrawn
 from torch_experiments.remedies.control import Controlled
@@ -25,6 +24,7 @@ from torch_experiments.remedies.gradients import L2, L2Init, Noise, Parseval, Ra
 from torch_experiments.remedies.recovery import Action, Recovery
 from torch_experiments.remedies.units import ContinualBackprop, ReDo, SelfNormalizedReset, replace
 from torch_experiments.remedies.weights import Fresh, OptimizerReset, ShrinkPerturb, WeightClipping
+from torch_experiments.support.choices import choose
 
 REMEDIES: Mapping[str, type[Remedy]] = {
     "none": Remedy,

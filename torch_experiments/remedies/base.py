@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.remedies.bound import Bound, bind
 from torch_experiments.remedies.network import Network
-from torch_experiments.lab.streams import generator
+from torch_experiments.support.generators import generator
 
 State = dict[str, Tensor]
 Touched = Mapping[str, list[int]]

@@ -11,9 +11,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
-from torch_experiments.remedies.surgery import Moments
 from torch_experiments.remedies.network import Memory, Network, alone
-from torch_experiments.units.trace import Inputs
+from torch_experiments.remedies.surgery import Moments
+from torch_experiments.units.inputs import Inputs
 
 if TYPE_CHECKING:
     from torch_experiments.remedies.base import Remedy, Touched

@@ -11,9 +11,9 @@ from torch_experiments.diagnostics.alarms import Alarm, Raised, Watchman
 from torch_experiments.remedies.base import Remedy, State
 from torch_experiments.remedies.bound import Bound
 from torch_experiments.remedies.escape import Escape
+from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.recovery import Recovery
 from torch_experiments.remedies.weights import ShrinkPerturb
-from torch_experiments.remedies.network import Network
 
 BEST, ON = "best ", "on "  # of the watchman's memory in the state of a run
 

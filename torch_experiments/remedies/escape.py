@@ -21,14 +21,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
-from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, commit
-from torch_experiments.remedies.units import replacements
-from torch_experiments.remedies.network import Network
-from torch_experiments.lab.streams import generator
-from torch_experiments.units.hidden import observe
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks
+from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
+from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, commit
+from torch_experiments.remedies.units import replacements
+from torch_experiments.support.generators import generator
+from torch_experiments.units.hidden import observe
 
 
 @dataclass(frozen=True)

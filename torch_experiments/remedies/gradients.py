@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.metrics import scores
-from torch_experiments.support.noise import Convention, GradientNoise
+from torch_experiments.metrics import layers
 from torch_experiments.remedies.base import NOISE, OFFSET, WEIGHTED, Remedy, State
 from torch_experiments.remedies.network import Network
-from torch_experiments.lab.streams import generator
+from torch_experiments.support.generators import generator
+from torch_experiments.support.noise import Convention, GradientNoise
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Parseval(Remedy):
 
 @dataclass(frozen=True)
 class RankBonus(Remedy):
-    """Hold the rank up: the gradient of ``−λ Σ_l ln er₂(H_l)``, over the observed layers (`scores.observed`).
+    """Hold the rank up: the gradient of ``−λ Σ_l ln er₂(H_l)``, over the observed layers (`layers.observed`).
 
     ``er₂(H) = ‖H‖_F⁴ / ‖Hᵀ H‖_F²`` is the participation ratio of the squared singular values of the activations
     ``H [samples, units]``, mean included, on the first ``images`` of the probe. Dead units get no gradient from it.
@@ -154,7 +154,7 @@ class RankBonus(Remedy):
         """Add the gradient; whoever trains in several processes gets the mean over them."""
         if not isinstance(x := network.batch, Tensor):
             raise TypeError(f"inputs: RankBonus needs one tensor, got {type(x).__name__}; give probe= one")
-        bonus = torch.stack([_log_rank(h) for h in scores.activations(network.model, x[: self.images])]).sum()
+        bonus = torch.stack([_log_rank(h) for h in layers.activations(network.model, x[: self.images])]).sum()
         places = [(w, w.grad) for w in network.model.parameters() if w.grad is not None]
         found = torch.autograd.grad(bonus, [w for w, _ in places], allow_unused=True)
         for (_, gradient), rise in zip(places, found, strict=True):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_experiments.remedies.bound import Bound
 from torch_experiments.remedies.network import Network
-from torch_experiments.units.trace import call, evaluating, flatten
+from torch_experiments.units.inputs import call, evaluating, flatten
 
 
 class Alarm(Protocol):

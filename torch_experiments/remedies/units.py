@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from torch_experiments.lab.models import choose
 from torch_experiments.remedies.base import REPLACEMENT, Remedy, State, Touched, seed_of
-from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, Whole, commit, forgotten, zeroed
 from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, Whole, commit, forgotten, zeroed
+from torch_experiments.support.choices import choose
 from torch_experiments.units.groups import Edge
 from torch_experiments.units.hidden import HiddenLayer, watch
 

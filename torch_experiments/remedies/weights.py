@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from torch_experiments.remedies.base import PERTURBATION, RESTART, WEIGHTED, Remedy, State, Touched, seed_of, whole
-from torch_experiments.remedies.surgery import Edit, Forget, Whole, commit
 from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.surgery import Edit, Forget, Whole, commit
 
 
 @dataclass(frozen=True)

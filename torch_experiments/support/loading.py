@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.lab.models import choose
-from torch_experiments.lab.optimizer_table import shipped
+from torch_experiments.support.choices import choose
 
 NESTED = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
@@ -268,3 +267,9 @@ def _called(make: Callable[..., Any], settings: dict[str, Any], target: str) -> 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def shipped() -> list[type[Optimizer]]:
+    """Return every optimizer class of ``torch.optim``, found by introspection, sorted by name."""
+    found = (kind for _, kind in inspect.getmembers(torch.optim, inspect.isclass))
+    return [kind for kind in found if issubclass(kind, Optimizer) and kind is not Optimizer]

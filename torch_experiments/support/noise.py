@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from torch_experiments.lab.models import choose
+from torch_experiments.support.choices import choose
 
 Convention = Literal["elementwise", "normwise"]
 DIVISORS: Mapping[str, Any] = {"elementwise": lambda entries: 1.0, "normwise": math.sqrt}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -102,3 +102,22 @@ def _group(graph: Graph, atom: Axis) -> Group:
                 own.append(edge)
     first = next(iter((*incoming, *own, *outgoing))).parameter
     return Group(first.rpartition(".")[0] or first, atom, tuple(incoming), tuple(outgoing), tuple(own))
+
+
+Attention = Literal["heads", "features"]
+
+
+def choose(graph: Graph, attention: Attention) -> set[Axis]:
+    """Return the atoms to copy: all that are free, but of every product one factor only."""
+    shunned = {atom for axis, _ in graph.contracted for atom in atoms(axis)}
+    free = set(graph.free())
+    blocked: set[Axis] = set()
+    wanted: set[Axis] = set()
+    for axis in graph.products:
+        groups = [found for f in factors(axis) if (found := {a for a in atoms(f) if a in free})]
+        groups = [group for group in groups if not group & blocked]
+        if len(groups) > 1:
+            groups.sort(key=lambda g: (not g & wanted, bool(g & shunned) == (attention == "heads")))
+            wanted |= groups[0]
+            blocked |= set().union(*groups[1:]) - groups[0]
+    return free - blocked

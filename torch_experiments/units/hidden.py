@@ -25,10 +25,10 @@ from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.units.axes import Axis, atoms, factors, find, summands
 from torch_experiments.units.graph import Graph
-from torch_experiments.units.groups import Edge, Group, groups
-from torch_experiments.cloning.plan import choose
+from torch_experiments.units.groups import Edge, Group, choose, groups
+from torch_experiments.units.inputs import Inputs, call, evaluating, flatten
 from torch_experiments.units.registry import tensors
-from torch_experiments.units.trace import Inputs, call, evaluating, flatten, reference_kernels, trace
+from torch_experiments.units.trace import reference_kernels, trace
 
 Summary = Callable[[Tensor], Tensor]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.torch_experiments.test_clone import ARCHITECTURES, IMAGES, base_of
-from tests.torch_experiments.test_modules import network, randn, rng
+from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, base_of
+from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
 from torch_experiments import TraceError, certify, clone, diagnose
 from torch_experiments.certificates.certificate import copies
 from torch_experiments.cloning.exact import expand, profiles

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.torch_experiments.test_modules import network, randn, rng
+from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
 from torch_experiments import clone
 from torch_experiments.certificates.near import distances, near_clones
 from torch_experiments.lab.models import cnn, mlp

@@ -21,12 +21,12 @@ from theory.manifolds import cloned_manifold
 from theory.network import Network, SquaredError
 from theory.partitions import coarsest_equitable_partition
 from torch_experiments import clone, layout
-from torch_experiments.support.lanczos import ends
 from torch_experiments.certificates.manifold import places
 from torch_experiments.certificates.stability import Hessian, growth_factor, stability
 from torch_experiments.cloning.exact import chain_layout, expand, profiles
-from torch_experiments.lab.models import cnn, mlp, vit
 from torch_experiments.cloning.layouts import Layout
+from torch_experiments.lab.models import cnn, mlp, vit
+from torch_experiments.support.lanczos import ends
 
 
 def rng(seed=0):

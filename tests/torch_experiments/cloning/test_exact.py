@@ -8,16 +8,16 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from claims.evidence import witness
-from tests.torch_experiments.test_modules import Heads, loss, network, randn, rng, trained_residual
+from tests.torch_experiments.cloning.test_modulewise import Heads, loss, network, randn, rng, trained_residual
 from theory.tolerances import float32_identity
 from torch_experiments import TraceError, clone, layout, residuals, trace
+from torch_experiments.cloning.modulewise import deviations
+from torch_experiments.cloning.widen import gap, outputs
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.units import Call, Value, operation
-from torch_experiments.cloning.modulewise import deviations
+from torch_experiments.units.inputs import call
 from torch_experiments.units.registry import OPERATIONS
-from torch_experiments.units.trace import call
-from torch_experiments.cloning.widen import gap, outputs
 
 ARCHITECTURES = {
     "mlp": lambda **options: mlp(3 * 16 * 16, 5, width=8, depth=3, **options),
@@ -252,7 +252,7 @@ def test_the_base_the_global_generator_and_the_mode_are_left_alone():
 
 
 def test_what_is_not_copied_is_reported_with_its_reason():
-    from torch_experiments.units import make_plan
+    from torch_experiments.cloning import make_plan
 
     kept = make_plan(trace(base_of("mlp"), randn(*IMAGES)), 2).kept()
     assert kept == {"head.bias": "the network: an axis of an output"}

@@ -12,7 +12,7 @@ from theory.tolerances import float32_identity, float64_identity
 from torch_experiments.cloning.exact import clone, cloned_residual, expand, linears, profile, profiles, residuals
 from torch_experiments.lab.experiments.e01_cloning import function_gap
 from torch_experiments.lab.models import mlp
-from torch_experiments.metrics.scores import backward_scores, forward_scores
+from torch_experiments.metrics.layers import backward_scores, forward_scores
 
 MODES = ("equal", "equitable")
 factors = st.integers(2, 4)

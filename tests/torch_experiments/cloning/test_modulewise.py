@@ -11,11 +11,11 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from claims.evidence import witness
 from torch_experiments.cloning.exact import clone, layout, residuals
-from torch_experiments.support.noise import GradientNoise
-from torch_experiments.cloning.modulewise import deviations
 from torch_experiments.cloning.layouts import widened
-from torch_experiments.units.trace import call, flatten
+from torch_experiments.cloning.modulewise import deviations
 from torch_experiments.cloning.widen import gap, outputs
+from torch_experiments.support.noise import GradientNoise
+from torch_experiments.units.inputs import call, flatten
 
 EXACT, TRAINED = 1e-12, 1e-10
 CASES = [(factor, mode) for factor in (2, 3) for mode in ("equal", "equitable")]

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from tests.torch_experiments.test_clone import ARCHITECTURES, IMAGES, base_of
-from tests.torch_experiments.test_modules import ATTENTION, TOKENS, network, randn, rng
+from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, base_of
+from tests.torch_experiments.cloning.test_modulewise import ATTENTION, TOKENS, network, randn, rng
 from torch_experiments import TraceError, clone, layout, residuals
 from torch_experiments.cloning.exact import expand, profiles
-from torch_experiments.lab.models import mlp
 from torch_experiments.cloning.partition import coarsest_blocks, relative
+from torch_experiments.lab.models import mlp
 
 
 def same_partition(one, other):

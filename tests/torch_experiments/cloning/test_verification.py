@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.torch_experiments.test_clone import ARCHITECTURES, IMAGES, Layer, base_of, hugging_face
-from tests.torch_experiments.test_modules import network, randn, rng
+from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, Layer, base_of, hugging_face
+from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
 from torch_experiments import TraceError, clone, layout, trace, verify
-from torch_experiments.units import make_plan
-from torch_experiments.units.trace import sample_count
+from torch_experiments.cloning import make_plan
 from torch_experiments.cloning.verification import sum_deviations
 from torch_experiments.cloning.widen import SAMPLES, evaluated, filled, gap, layout_of, outputs
+from torch_experiments.units.inputs import sample_count
 
 
 def pair(arch="cnn", norm="layer", mode="equal", factor=2, dtype=torch.float64, **options):

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments import PlasticityMonitor, Recovery, remedies
-from torch_experiments.lab.images import pixels
 from torch_experiments.diagnostics import (
     Alarm,
     Diagnosis,
@@ -18,8 +17,9 @@ from torch_experiments.diagnostics import (
     as_trainer_callback,
 )
 from torch_experiments.diagnostics.alarms import MEAN, Watchman
+from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import mlp
-from torch_experiments.lab.streams import generator
+from torch_experiments.support.generators import generator
 
 FAST = {"metrics": ["dead_fraction", "shannon_rank_centred", "dormant_fraction", "duplicate_fraction"]}
 

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 
 from theory import rank as exact
 from torch_experiments import clone, diagnose
-from torch_experiments.metrics import scores
 from torch_experiments.cloning.exact import profile
 from torch_experiments.diagnostics import METRICS, unit_metric
 from torch_experiments.diagnostics.probe import Probe, lanczos
 from torch_experiments.diagnostics.registry import chosen
 from torch_experiments.diagnostics.result import SHOWN, About, Diagnosis
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
-from torch_experiments.lab.streams import generator
+from torch_experiments.metrics import scores
+from torch_experiments.support.generators import generator
 
 
 def normal(*shape, seed=0, dtype=torch.float64):

@@ -12,12 +12,12 @@ from torch import distributed
 from torch_experiments import diagnose
 from torch_experiments.cloning.exact import profile
 from torch_experiments.lab.models import cnn
-from torch_experiments.lab.streams import generator
+from torch_experiments.support.generators import generator
 
 WORKER = """
 import json, sys
 import torch
-from tests.torch_experiments import test_diagnose_distributed as test
+from tests.torch_experiments.diagnostics import test_run_distributed as test
 torch.set_num_threads(1)
 print(json.dumps(test.together(1, sys.argv[1], slice(14, 24))))
 """

@@ -16,8 +16,8 @@ from torch import nn
 
 import lop
 from torch_experiments import clone
-from torch_experiments.support import loading
 from torch_experiments.lab.models import mlp
+from torch_experiments.support import loading
 
 MLP = "torch_experiments.lab.models:mlp"
 SETTINGS = '{"inputs": 6, "classes": 3, "width": 4, "depth": 2}'

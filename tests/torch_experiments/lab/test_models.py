@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from torch_experiments.lab.models import ACTIVATIONS, TokenBatchNorm, cnn, mlp, resnet18, vit
+from torch_experiments.lab.models import TokenBatchNorm, cnn, mlp, resnet18, vit
+from torch_experiments.metrics.layers import ACTIVATIONS
 
 
 def test_the_blocks_are_linear_norm_activation_dropout():

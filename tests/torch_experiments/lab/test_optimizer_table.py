@@ -8,6 +8,7 @@ import torch
 from claims.evidence import witness
 from torch_experiments.lab import optimizer_table as table
 from torch_experiments.lab.optimizer_table import MANIFOLDS, Rule
+from torch_experiments.support.loading import shipped
 
 LINEAR = ("SGD", "SGD, momentum", "SGD, Nesterov", "SGD, clipped by norm", "Shampoo")
 ODD = (
@@ -102,7 +103,7 @@ def test_noise_dropout_and_unequal_rates_leave_every_manifold(rule, manifold):
 
 
 def test_every_optimizer_of_torch_has_a_row():
-    names = {kind.__name__ for kind in table.shipped()}
+    names = {kind.__name__ for kind in shipped()}
     assert {"SGD", "Adam", "Muon", "LBFGS", "SparseAdam", "Adafactor", "ASGD"} <= names
     assert "Optimizer" not in names
     assert names <= {rule.optimizer.__name__ for rule in table.rules()}

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from claims.evidence import witness
-from torch_experiments.lab.images.data import digits
 from torch_experiments.lab.experiments.e01_cloning import Config, balanced, load_task, train_base
+from torch_experiments.lab.images.data import digits
 from torch_experiments.lab.models import mlp
 from torch_experiments.lab.quotient import base_rates, loss_curves
 

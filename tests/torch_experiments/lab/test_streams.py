@@ -7,6 +7,7 @@ import torch
 
 from torch_experiments.lab import streams
 from torch_experiments.lab.images.pixels import load
+from torch_experiments.support.generators import generator
 
 DATA = load("digits")
 EVERY = {
@@ -135,7 +136,7 @@ def test_blur_takes_means_over_squares():
 
 def test_generators_of_neighbouring_places_are_unrelated():
     places = [(0,), (0, 0), (1,), (0, 1), (1, 0)]
-    drawn = [torch.randn(5000, generator=streams.generator(*p)) for p in places]
+    drawn = [torch.randn(5000, generator=generator(*p)) for p in places]
     correlation = torch.corrcoef(torch.stack(drawn)).fill_diagonal_(0)
     assert float(correlation.abs().max()) < 0.06
 

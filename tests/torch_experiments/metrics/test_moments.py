@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from torch_experiments.metrics import scores, moments as unit_metrics
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
-from torch_experiments.lab.streams import generator
+from torch_experiments.metrics import layers, scores
+from torch_experiments.metrics import moments as unit_metrics
+from torch_experiments.support.generators import generator
 
 
 def normal(*shape, seed=0):
@@ -85,8 +86,8 @@ def test_a_correlation_below_the_tolerance_is_no_copy():
     ],
 )
 def test_the_layers_of_the_paper_are_observed(model, names, features):
-    assert list(unit_metrics.observed(model)) == names
-    found, outputs = unit_metrics.gather(model.train(), [torch.randn(4, 3, 8, 8), torch.randn(2, 3, 8, 8)])
+    assert list(unit_metrics.layers(model)) == names
+    found, outputs = layers.gather(model.train(), [torch.randn(4, 3, 8, 8), torch.randn(2, 3, 8, 8)])
     assert list(found) == names
     assert torch.cat(outputs).shape == (6, 5)
     assert model.training

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from tests.torch_experiments.strategies import UNCOUPLED, batch, networks
 from theory.tolerances import monte_carlo
-from torch_experiments.metrics import scores
 from torch_experiments.cloning.exact import Profile, clone, profile, profiles
 from torch_experiments.lab.models import mlp
+from torch_experiments.metrics import layers, scores
 
 N = 20_000
 
@@ -115,14 +115,14 @@ def test_values_of_a_wrong_shape_are_named(shape):
 def test_a_clone_scores_one_forward_and_backward(base, factor):
     (x, y), hidden = batch(base), profiles(base, factor)[1:-1]
     twin = clone(base, factor)
-    found = scores.forward_scores(twin, x, hidden) + scores.backward_scores(twin, x, y, hidden)
+    found = layers.forward_scores(twin, x, hidden) + layers.backward_scores(twin, x, y, hidden)
     assert all(s.value == pytest.approx(1, abs=1e-9) for s in found if s.blocks)
 
 
 def test_a_fresh_wide_network_scores_zero_forward():
     """Gaussian biases aside, its units are independent given the input."""
     model = mlp(50, 10, width=2000, depth=1, activation="tanh", dtype=torch.float64)
-    found = scores.forward_scores(model, draws(50, samples=500), [profile(1000, 2)])
+    found = layers.forward_scores(model, draws(50, samples=500), [profile(1000, 2)])
     assert abs(found[0].value) < 0.05
 
 
@@ -132,8 +132,8 @@ def test_scores_are_taken_in_eval_mode_and_leave_modes_and_gradients_alone():
     twin, (x, y), hidden = clone(base), batch(base), profiles(base)[1:-1]
     twin.drop1.eval()
     mean = twin.norm1.running_mean.clone()
-    assert scores.forward_scores(twin, x, hidden) == scores.forward_scores(twin, x, hidden)
-    scores.backward_scores(twin, x, y, hidden)
+    assert layers.forward_scores(twin, x, hidden) == layers.forward_scores(twin, x, hidden)
+    layers.backward_scores(twin, x, y, hidden)
     assert [m.training for m in twin if isinstance(m, nn.Dropout)] == [False, True]
     assert torch.equal(mean, twin.norm1.running_mean)
     assert all(p.grad is None for p in twin.parameters())
@@ -143,7 +143,7 @@ def test_the_captured_gradients_are_those_of_the_units():
     """Compare one unit's ``∂L/∂h`` with a difference quotient through its outgoing weights' input."""
     model = mlp(4, 3, width=5, depth=1, activation="tanh", dtype=torch.float64)
     x, y = batch(model)
-    with scores.captured(model) as values:
+    with layers.captured(model) as values:
         loss = cross_entropy(model(x), y, reduction="sum")
     (delta,) = torch.autograd.grad(loss, values)
     h, eps = values[0].detach().clone(), 1e-6

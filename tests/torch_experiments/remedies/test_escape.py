@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from torch_experiments import clone, coarsest_blocks, layout, remedies
 from torch_experiments.cloning.exact import expand, profiles
+from torch_experiments.cloning.layouts import Layout, Placement
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
 from torch_experiments.remedies.escape import Escape, dead_units, split
 from torch_experiments.remedies.network import Network
-from torch_experiments.cloning.layouts import Layout, Placement
 
 Make = Callable[[], nn.Module]
 SMALL = {"norm": "batch", "dtype": torch.float64}

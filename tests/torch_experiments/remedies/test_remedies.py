@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from torch_experiments import remedies
-from torch_experiments.lab import streams
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
-from torch_experiments.support.noise import GradientNoise
+from torch_experiments.lab.training.ensemble import Separate
 from torch_experiments.remedies import NOISE, ContinualBackprop, ReDo
-from torch_experiments.remedies.network import Network, Separate
+from torch_experiments.remedies.network import Network
+from torch_experiments.support.generators import generator
+from torch_experiments.support.noise import GradientNoise
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
 
@@ -153,7 +154,7 @@ def test_l2_init_adds_the_way_from_the_start():
 
 def test_noise_is_gradient_noise_and_depends_on_the_step():
     net, remedy = network(three_units()), remedies.Noise(0.5, 0.9, "elementwise")
-    noise = GradientNoise(0.5, 0.9, "elementwise", streams.generator(0, NOISE, 7))
+    noise = GradientNoise(0.5, 0.9, "elementwise", generator(0, NOISE, 7))
     noise.steps = 7
     expected = [torch.nn.Parameter(p.detach().clone()) for p in net.model.parameters()]
     for p in expected:
@@ -218,7 +219,7 @@ def test_the_power_method_follows_the_spectral_penalty(power):
     state = remedy.begin(net)
     with torch.no_grad():
         for k, w in enumerate(model.parameters()):
-            w += 0.01 * torch.randn(w.shape, generator=streams.generator(k), dtype=torch.float64)
+            w += 0.01 * torch.randn(w.shape, generator=generator(k), dtype=torch.float64)
     found = gradients(remedy, net, state=state)
     for name, g in zip(dict(model.named_parameters()), found, strict=True):
         w = model.get_parameter(name).detach().requires_grad_()
@@ -301,7 +302,7 @@ LAYERS = {"mlp": 2, "cnn": 3, "resnet18": 2, "vit": 1}
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_replaced_unit_is_not_heard_and_its_neighbour_is(arch, norm):
     model = ARCHS[arch](norm, 0)
-    x = torch.randn(7, 3, 8, 8, generator=streams.generator(0), dtype=torch.float64)
+    x = torch.randn(7, 3, 8, 8, generator=generator(0), dtype=torch.float64)
     net = network(model, fresh=lambda seed: ARCHS[arch](norm, seed), example=x)
     assert len(net.layers) == LAYERS[arch]
     for layer in net.layers:

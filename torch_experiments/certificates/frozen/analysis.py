@@ -32,7 +32,8 @@ from torch_experiments.certificates.frozen.replay import Replay
 from torch_experiments.certificates.frozen.signs import SignDomain, Signs, common
 from torch_experiments.certificates.frozen.sites import Site, sites
 from torch_experiments.units.graph import Graph
-from torch_experiments.units.trace import Inputs, flatten, trace
+from torch_experiments.units.inputs import Inputs, flatten
+from torch_experiments.units.trace import trace
 
 Bound = float | Tensor
 FIRMNESS = (Reason.SIGN, Reason.INTERVAL, Reason.OBSERVED)

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
+from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
 from torch_experiments.certificates.optimizer.cloned_modules import module_reasons
 from torch_experiments.certificates.optimizer.clones import clone_reasons
 from torch_experiments.certificates.optimizer.held_weights import Weights, frozen_reasons
-from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
 from torch_experiments.certificates.optimizer.reasons import Reason, Subject, Verdict, merged, worst
 from torch_experiments.certificates.optimizer.update_rules import Facts, Group, facts_of, number
-from torch_experiments.support.noise import GradientNoise
 from torch_experiments.cloning.layouts import Layout
+from torch_experiments.support.noise import GradientNoise
 
 SETTINGS = ("lr", "momentum", "betas", "nesterov", "weight_decay", "decoupled_weight_decay", "amsgrad", "maximize")
 SUBJECTS: tuple[Subject, ...] = ("clones", "frozen")

@@ -20,14 +20,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 from torch_experiments.lab import records
-from torch_experiments.lab.campaign import items as campaign, engines, grids, throughput
-from torch_experiments.lab.experiments import e01_cloning, runner as experiments
-from torch_experiments.lab.images import pixels
-from torch_experiments.lab.training import run as training
+from torch_experiments.lab.campaign import engines, grids, throughput
+from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.campaign.items import Item
 from torch_experiments.lab.campaign.jobs import last_line
-from torch_experiments.lab.models import choose
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.experiments import runner as experiments
+from torch_experiments.lab.images import pixels
+from torch_experiments.lab.training import run as training
 from torch_experiments.lab.training.run import Config, Stopped
+from torch_experiments.support.choices import choose
 
 CLONING, CLONING_FOLDER, SPEEDS = "cloning", "e01", "throughput"
 SPENT = 75  # the exit code of a command that a budget or SIGTERM has stopped, "try again" in sysexits.h

@@ -1,7 +1,8 @@
 """Where the runs of a grid take place: processes of this machine, a Slurm cluster by submitit, a Ray cluster.
 
 An engine carries `jobs.attempt` to another process and its outcome back. It decides neither what is run nor what is
-tried again; that is `torch_experiments.lab.campaign.grids`. A process that dies, however it dies, makes a lost run and no more.
+tried again; that is `torch_experiments.lab.campaign.grids`. A process that dies, however it dies, makes a lost run
+and no more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch_experiments.lab.campaign.jobs import Job, Outcome, attempt, last_line
-from torch_experiments.lab.models import choose
+from torch_experiments.support.choices import choose
 
 Options = Mapping[str, Any]
 PATIENCE = 60.0  # seconds that a run has to save itself when it is stopped

@@ -1,8 +1,8 @@
 """Grids: many runs on many machines, seeds × architectures × norms × remedies × learning rates × ….
 
-A grid is a list of `jobs.Job`. Its records are files that are named by their content (`torch_experiments.lab.records`),
-so that the folder itself says what is done: finished runs are skipped, and the same command goes on after any
-interruption. Two processes never work on one run (`checkpoints.locked`).
+A grid is a list of `jobs.Job`. Its records are files that are named by their content
+(`torch_experiments.lab.records`), so that the folder itself says what is done: finished runs are skipped, and the
+same command goes on after any interruption. Two processes never work on one run (`checkpoints.locked`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from rich.table import Table
 from torch_experiments import remedies
 from torch_experiments.lab import records
 from torch_experiments.lab.campaign import engines
-from torch_experiments.lab.experiments import e04_remedies, runner as experiments
-from torch_experiments.lab.images import pixels
-from torch_experiments.lab.training import run as training
 from torch_experiments.lab.campaign.engines import Engine
 from torch_experiments.lab.campaign.jobs import Job, Outcome
-from torch_experiments.lab.models import choose
+from torch_experiments.lab.experiments import e04_remedies
+from torch_experiments.lab.experiments import runner as experiments
+from torch_experiments.lab.images import pixels
+from torch_experiments.lab.training import run as training
 from torch_experiments.lab.training.run import Config
+from torch_experiments.support.choices import choose
 
 AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
 HINTS = get_type_hints(Config)

@@ -18,11 +18,20 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from torch_experiments.lab import records
-from torch_experiments.lab.experiments import e01_cloning, e02_symptoms, e03_normalisation, e04_remedies, e05_generalisation, e06_escape, e07_streams, runner as experiments
+from torch_experiments.lab.experiments import (
+    e01_cloning,
+    e02_symptoms,
+    e03_normalisation,
+    e04_remedies,
+    e05_generalisation,
+    e06_escape,
+    e07_streams,
+)
+from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training.configuration import identity
-from torch_experiments.lab.models import choose
 from torch_experiments.lab.training.run import Config
+from torch_experiments.support.choices import choose
 
 TINY_IMAGENET, CIFAR = (
     "e7b5afce4798be40",

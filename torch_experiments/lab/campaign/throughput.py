@@ -23,9 +23,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from torch_experiments.lab import records
+from torch_experiments.lab.images.pixels import Pixels
 from torch_experiments.lab.training import run as training
 from torch_experiments.lab.training.configuration import Config, identity
-from torch_experiments.lab.images.pixels import Pixels
 
 ADAM_BYTES = 40  # a parameter a step
 TARGETS: Mapping[str, float] = {"resnet18": 8e3, "vit": 1.5e4, "mlp": 2e6}  # images a second on an H200

@@ -26,15 +26,17 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments.lab.images import data as datasets
-from torch_experiments.lab import records
-from torch_experiments.metrics import scores
 from torch_experiments.cloning.exact import clone, layout, residuals
-from torch_experiments.lab.models import ARCHITECTURES, build, choose
+from torch_experiments.cloning.layouts import Layout, Profile
+from torch_experiments.lab import records
+from torch_experiments.lab.images import data as datasets
+from torch_experiments.lab.models import ARCHITECTURES, build
+from torch_experiments.lab.training.run import Settings
+from torch_experiments.metrics import layers, scores
+from torch_experiments.support.choices import choose
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.support.threads import one_thread
-from torch_experiments.lab.training.run import Settings
-from torch_experiments.cloning.layouts import Layout, Profile
+from torch_experiments.units.inputs import evaluating
 
 Regime = Literal["sgd", "momentum", "adam", "noisy-elementwise", "noisy-normwise", "dropout"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
@@ -172,7 +174,7 @@ def run(
     """Run every (seed, regime) cell of ``config`` and return all measurements, one a row.
 
     Columns: ``regime``, ``seed``, ``network`` (``clone`` or ``base``, both trained under the regime), ``epoch``
-    after cloning, ``layer`` (1 is the first of `scores.observed`: activations of MLP and CNN, blocks of ResNet and
+    after cloning, ``layer`` (1 is the first of `layers.observed`: activations of MLP and CNN, blocks of ResNet and
     ViT; for residuals the first layer with parameters; 0 is the whole network: the mean over observed layers, for
     residuals the largest over all layers), ``metric`` and ``value``.
 
@@ -243,18 +245,18 @@ def measure(
 ) -> Iterator[tuple[str, int, float]]:
     """Yield ``(metric, layer, value)`` of a network; scores and residuals where ``axes`` says what is cloned."""
     for name, (x, y) in (("train", task.probe), ("test", task.test)):
-        with scores.evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad():
             output = model(x)
         yield f"{name}_loss", WHOLE, float(cross_entropy(output, y))
         yield f"{name}_accuracy", WHOLE, float((output.argmax(dim=1) == y).double().mean())
-    yield from _unit_metrics(scores.activations(model, task.probe.x))
+    yield from _unit_metrics(layers.activations(model, task.probe.x))
     if axes is not None:
         yield from _clone_metrics(model, task.probe, axes, start)
 
 
 def function_gap(model: nn.Module, other: nn.Module, x: Tensor) -> float:
     """Return ``max |f(x) − g(x)| / max |f(x)|`` in eval mode."""
-    with scores.evaluating(model), scores.evaluating(other), torch.no_grad():
+    with evaluating(model), evaluating(other), torch.no_grad():
         f, g = model(x), other(x)
     return float((f - g).abs().max() / f.abs().max())
 
@@ -280,8 +282,8 @@ def cloned(config: Config, base: nn.Sequential, task: Task) -> Pair:
 
 
 def hidden_profiles(model: nn.Module, axes: Layout) -> list[Profile]:
-    """Return the profiles of the units of every `scores.observed` module of a clone."""
-    return [next(p for p in axes.outputs[name].profiles if p.copied) for name in scores.observed(model)]
+    """Return the profiles of the units of every `layers.observed` module of a clone."""
+    return [next(p for p in axes.outputs[name].profiles if p.copied) for name in layers.observed(model)]
 
 
 def train_epoch(
@@ -413,8 +415,8 @@ def _clone_metrics(
     model: nn.Module, probe: Batch, axes: Layout, start: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, int, float]]:
     hidden = hidden_profiles(model, axes)
-    forward = scores.forward_scores(model, probe.x, hidden)
-    backward = scores.backward_scores(model, probe.x, probe.y, hidden)
+    forward = layers.forward_scores(model, probe.x, hidden)
+    backward = layers.backward_scores(model, probe.x, probe.y, hidden)
     for direction, found in (("forward", forward), ("backward", backward)):
         yield from _layers(f"{direction}_score", [score.value for score in found])
         yield from _layers(f"{direction}_dead_blocks", [float(score.dead) for score in found])

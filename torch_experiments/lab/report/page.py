@@ -12,7 +12,8 @@ from scipy.stats import gmean
 
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.campaign.items import CLONING, ITEMS
-from torch_experiments.lab.report import findings, published, series, tables as streams
+from torch_experiments.lab.report import findings, published, series
+from torch_experiments.lab.report import tables as streams
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"

@@ -16,8 +16,8 @@ from scipy.stats import t as student
 
 from torch_experiments.lab import records
 from torch_experiments.lab.campaign import items as campaign
-from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.campaign.items import CIFAR, CLONING, Item
+from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.training.run import WHOLE
 
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,8 @@ import torch
 from torch_experiments import remedies
 from torch_experiments.lab import streams
 from torch_experiments.lab.images.augment import Augmentation
-from torch_experiments.lab.models import ARCHITECTURES, choose
+from torch_experiments.lab.models import ARCHITECTURES
+from torch_experiments.support.choices import choose
 
 Settings = tuple[tuple[str, Any], ...]
 Protocol = Literal["corrected", "published"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments.metrics import moments as unit_metrics
 from torch_experiments.certificates.certificate import Part, certify
 from torch_experiments.diagnostics.run import diagnose
-from torch_experiments.metrics.scores import evaluating
+from torch_experiments.metrics import moments as unit_metrics
+from torch_experiments.units.inputs import evaluating
 
 WHOLE = 0  # the layer of what belongs to the whole network
 LOSS = "the loss"

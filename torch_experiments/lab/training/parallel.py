@@ -19,10 +19,11 @@ from torch.nn.functional import dropout
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from torch_experiments.support.processes import leads, processes
+from torch_experiments.lab.training.ensemble import Engine, Make, Separate
+from torch_experiments.lab.training.ensemble import engine as engine_of
 from torch_experiments.remedies.bound import mean_over_processes
-from torch_experiments.remedies.network import Engine, Make, Separate, alone
-from torch_experiments.remedies.network import engine as engine_of
+from torch_experiments.remedies.network import alone
+from torch_experiments.support.processes import leads, processes
 
 T = TypeVar("T")
 COMMAND = "torchrun --standalone --nproc-per-node 2 -m lop run … --ddp"

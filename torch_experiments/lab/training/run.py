@@ -26,23 +26,34 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments import remedies
+from torch_experiments.cloning.exact import clone
 from torch_experiments.lab import models, records, streams
 from torch_experiments.lab.images import pixels
+from torch_experiments.lab.images.augment import NOTHING, Augmentation, Draw, joined
+from torch_experiments.lab.images.pixels import Pixels
+from torch_experiments.lab.models import ARCHITECTURES
+from torch_experiments.lab.streams import Task
+from torch_experiments.lab.streams import identity as identity_transform
 from torch_experiments.lab.training import checkpoints, parallel
+from torch_experiments.lab.training.checkpoints import Checkpoint, CheckpointError
+from torch_experiments.lab.training.configuration import Config, Settings, identity
+from torch_experiments.lab.training.measures import (
+    LOSS,
+    WHOLE,
+    first_infinite,
+    in_turn,
+    row,
+    scores,
+    trapped,
+    unit_rows,
+)
+from torch_experiments.metrics import layers
 from torch_experiments.metrics import moments as unit_metrics
 from torch_experiments.remedies import network as stacking
-from torch_experiments.lab.images.augment import NOTHING, Augmentation, Draw, joined
-from torch_experiments.lab.training.checkpoints import Checkpoint, CheckpointError
-from torch_experiments.cloning.exact import clone
-from torch_experiments.lab.training.configuration import Config, Settings, identity
+from torch_experiments.support.generators import generator
 from torch_experiments.support.processes import leads, processes
-from torch_experiments.lab.training.measures import LOSS, WHOLE, first_infinite, in_turn, row, scores, trapped, unit_rows
-from torch_experiments.lab.models import ARCHITECTURES
-from torch_experiments.lab.images.pixels import Pixels
-from torch_experiments.metrics.scores import evaluating
-from torch_experiments.lab.streams import Task, generator
-from torch_experiments.lab.streams import identity as identity_transform
 from torch_experiments.support.threads import flushed
+from torch_experiments.units.inputs import evaluating
 
 __all__ = ["ARCHITECTURES", "PARTS", "WHOLE", "Config", "Diverged", "Keep", "Run", "Settings", "Stopped"]
 __all__ += ["build", "first_infinite", "head_of", "identity", "in_turn", "make_stream", "run"]
@@ -77,8 +88,8 @@ def run(
     network, for metrics of units the mean over layers), ``metric`` and ``value``. With a folder ``out``, finished
     runs are read, unfinished ones go on at their last checkpoint, and a new checkpoint is written every
     ``checkpoint_every`` seconds and when a signal ends the process. In a process group of torch.distributed all
-    processes call this and share each batch (`torch_experiments.lab.training.parallel`); the first one reads and writes ``out``,
-    and all return its records.
+    processes call this and share each batch (`torch_experiments.lab.training.parallel`); the first one reads and
+    writes ``out``, and all return its records.
 
     Args:
         config: the settings.
@@ -479,7 +490,7 @@ class Run:
         model, task = self.engine.models[s], self.tasks[s]
         for split in ("train", "test"):
             x, y = self._probe(task, split)
-            gathered, outputs = unit_metrics.gather(model, x.split(CHUNK))
+            gathered, outputs = layers.gather(model, x.split(CHUNK))
             yield from scores(split, torch.cat(outputs), y, self._active[s, 0])
             if split == "train":
                 yield from unit_rows(gathered)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.torch_experiments.test_bounds import as_network
+from tests.torch_experiments.certificates.frozen.test_bounds import as_network
 from theory.certificates import Reason, certify_frozen
 from torch_experiments.certificates.frozen.analysis import RADII, Frozen, frozen_units
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit

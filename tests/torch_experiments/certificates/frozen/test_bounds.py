@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.torch_experiments.test_activations import ALL, Function
+from tests.torch_experiments.units.test_activations import ALL, Function
 from theory.certificates import preactivation_balls
 from theory.network import Network
 from torch_experiments.certificates.frozen.bounds import RULES, Bounds, boxed, parameter_balls

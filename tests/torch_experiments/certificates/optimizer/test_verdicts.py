@@ -16,19 +16,19 @@ from claims.evidence import witness
 from claims.ledger import load
 from theory.certificates import Reason
 from torch_experiments import clone, layout
-from torch_experiments.lab import optimizer_table as table
 from torch_experiments.certificates.frozen.analysis import frozen_units
-from torch_experiments.certificates.optimizer.verdicts import optimizer_verdict
 from torch_experiments.certificates.optimizer.update_rules import FACTS
+from torch_experiments.certificates.optimizer.verdicts import optimizer_verdict
 from torch_experiments.cloning.exact import chain_layout, expand, profiles, residuals
-from torch_experiments.lab.models import mlp
-from torch_experiments.support.noise import GradientNoise
-from torch_experiments.lab.optimizer_table import MANIFOLDS, SETTINGS
 from torch_experiments.cloning.partition import coarsest_blocks
+from torch_experiments.lab.models import mlp
+from torch_experiments.lab.optimizer_table import MANIFOLDS, SETTINGS
+from torch_experiments.support.loading import shipped
+from torch_experiments.support.noise import GradientNoise
 
 KEPT, LEFT = 3e-12, 1e-3
 optim = torch.optim
-SHIPPED = {kind.__name__: kind for kind in table.shipped()}
+SHIPPED = {kind.__name__: kind for kind in shipped()}
 WITH_DECAY = [name for name, kind in SHIPPED.items() if "weight_decay" in inspect.signature(kind).parameters]
 
 
@@ -891,7 +891,7 @@ def test_reasons_are_plain_ordered_and_rest_on_claims_of_the_ledger():
 
 
 def test_every_optimizer_of_torch_has_facts():
-    assert set(FACTS) == set(table.shipped())
+    assert set(FACTS) == set(shipped())
 
 
 def refused(match, *args, **options):

@@ -10,13 +10,16 @@ import pytest
 import torch
 
 import lop
-from tests.torch_experiments import test_data
+from tests.torch_experiments.lab.images import test_data
 from tests.torch_experiments.small import SMALL
-from torch_experiments.lab.campaign import items as campaign, campaign as evidence, throughput
-from torch_experiments.lab.experiments import e01_cloning, runner as experiments
+from torch_experiments.lab.campaign import campaign as evidence
+from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import throughput
+from torch_experiments.lab.campaign.items import Cloning, Item
+from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import run as training
-from torch_experiments.lab.campaign.items import Cloning, Item
 
 LONG = dataclasses.replace(SMALL, steps=100_000, measure_every=100_000)
 

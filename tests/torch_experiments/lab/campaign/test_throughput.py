@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from torch_experiments.lab.campaign import throughput
-from torch_experiments.lab.training.configuration import Config
 from torch_experiments.lab.images.pixels import load
+from torch_experiments.lab.training.configuration import Config
 
 DATA = load("digits")
 MLP = Config(arch_settings=(("width", 16), ("depth", 1)), batch=32, steps=5, stream="permuted")

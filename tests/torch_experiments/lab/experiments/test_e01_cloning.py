@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from claims.evidence import witness
-from torch_experiments.lab.experiments import e01_cloning as e01
 from torch_experiments.lab import records
+from torch_experiments.lab.experiments import e01_cloning as e01
 from torch_experiments.lab.experiments.e01_cloning import Config
 
 CIFAR = Path(__file__).parents[5] / "shared/data/cifar10-part"

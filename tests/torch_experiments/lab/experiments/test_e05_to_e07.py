@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from torch_experiments import remedies
-from torch_experiments.lab import streams
-from torch_experiments.lab.experiments import e05_generalisation, e06_escape, e07_streams, runner as experiments
-from torch_experiments.lab.training import run as training
 from torch_experiments.cloning.exact import layout, residuals
+from torch_experiments.lab import streams
+from torch_experiments.lab.experiments import e05_generalisation, e06_escape, e07_streams
+from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images.pixels import load
-from torch_experiments.metrics.scores import activations
+from torch_experiments.lab.training import run as training
 from torch_experiments.lab.training.run import Config, Run
+from torch_experiments.metrics.layers import activations
 
 DATA = load("digits")
 TINY = Config(arch_settings=(("width", 6), ("depth", 2)), steps=4, tasks=1, probe_train=20, probe_test=20)

@@ -9,10 +9,11 @@ import pytest
 
 import lop
 from torch_experiments.lab import records
-from torch_experiments.lab.experiments import e01_cloning, e02_symptoms, runner as experiments
-from torch_experiments.lab.training import run as training
+from torch_experiments.lab.experiments import e01_cloning, e02_symptoms
+from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.experiments.runner import EXPERIMENTS, seeds_of
 from torch_experiments.lab.images.pixels import load
+from torch_experiments.lab.training import run as training
 from torch_experiments.lab.training.run import ARCHITECTURES, Run
 
 DATA = load("digits")

@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance
 
 from torch_experiments.lab.images import augment
 from torch_experiments.lab.images.augment import Augmentation, Draw
-from torch_experiments.lab.streams import generator
+from torch_experiments.support.generators import generator
 
 
 def batch(n=16, channels=3, size=12):

@@ -17,8 +17,8 @@ from paper_figures import registry
 from torch_experiments.lab import records
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.images import pixels
-from torch_experiments.lab.training.configuration import identity
-from torch_experiments.lab.report import findings, page, published, series, tables as streams
+from torch_experiments.lab.report import findings, page, published, series
+from torch_experiments.lab.report import tables as streams
 from torch_experiments.lab.report.series import (
     ACCURACY,
     DEAD,
@@ -32,6 +32,7 @@ from torch_experiments.lab.report.series import (
     Clones,
     Runs,
 )
+from torch_experiments.lab.training.configuration import identity
 from torch_experiments.lab.training.run import WHOLE
 
 KEPT = {ACCURACY: (0.8, 0.8), DEAD: (0.1, 0.1), DUPLICATE: (0.1, 0.1), LATER: (0.1, 0.1), RANK: (50.0, 50.0)}

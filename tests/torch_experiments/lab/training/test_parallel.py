@@ -11,9 +11,10 @@ from torch import distributed, nn
 
 import lop
 from torch_experiments.lab.experiments import runner as experiments
-from torch_experiments.lab.training import checkpoints, parallel, run as training
-from torch_experiments.lab.models import TokenBatchNorm
 from torch_experiments.lab.images.pixels import load
+from torch_experiments.lab.models import TokenBatchNorm
+from torch_experiments.lab.training import checkpoints, parallel
+from torch_experiments.lab.training import run as training
 from torch_experiments.lab.training.run import Config, Run, run
 
 DATA = load("digits")

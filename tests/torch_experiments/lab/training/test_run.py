@@ -11,12 +11,13 @@ import torch
 
 from torch_experiments.lab.experiments import e04_remedies
 from torch_experiments.lab.images import augment
-from torch_experiments.lab.training import checkpoints, run as training
-from torch_experiments.remedies import network as stacking
-from torch_experiments.lab.training.checkpoints import CheckpointError
 from torch_experiments.lab.images.pixels import load
-from torch_experiments.remedies import REMEDIES
+from torch_experiments.lab.training import checkpoints
+from torch_experiments.lab.training import run as training
+from torch_experiments.lab.training.checkpoints import CheckpointError
 from torch_experiments.lab.training.run import Config, Diverged, Keep, Run, Stopped, run
+from torch_experiments.remedies import REMEDIES
+from torch_experiments.remedies import network as stacking
 
 DATA = load("digits")
 PAIRS = (("size", 2),)
@@ -47,7 +48,7 @@ VIT = dataclasses.replace(
 KILLED = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
-from tests.torch_experiments import test_training as t
+from tests.torch_experiments.lab.training import test_run as t
 done = []
 def progress(steps):
     done.append(steps)

@@ -1,0 +1,115 @@
+"""The layers of a network whose outputs are measured, and their scores.
+
+All scores are measured in eval mode and computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from torch_experiments.cloning.layouts import Profile
+from torch_experiments.metrics.moments import Moments, moments
+from torch_experiments.metrics.scores import CloningScore, cloning_score, rows
+from torch_experiments.units.inputs import evaluating
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "celu": nn.CELU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+    "leaky_relu": nn.LeakyReLU,
+    "mish": nn.Mish,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "tanh": nn.Tanh,
+}
+
+
+def forward_scores(model: nn.Module, x: Tensor, profiles: Sequence[Profile]) -> list[CloningScore]:
+    """Return the `cloning_score` of the outputs of every `observed` module, in eval mode.
+
+    ``profiles`` are those of their units, in order; of a chain ``profiles(base, factor)[1:-1]``.
+    """
+    with torch.no_grad():
+        values = activations(model, x)
+    return [cloning_score(v, p) for v, p in zip(values, profiles, strict=True)]
+
+
+def backward_scores(model: nn.Module, x: Tensor, y: Tensor, profiles: Sequence[Profile]) -> list[CloningScore]:
+    """Return the `cloning_score` of ``δ = ∂L/∂h`` of every `observed` module in eval mode.
+
+    ``L`` is the cross entropy, summed over the samples, so each row of ``δ`` is of one sample and position.
+    Copies with profile scales ``s`` have ``δ(v) = s_v δ̃``, the same scales as their activations.
+    """
+    with evaluating(model), captured(model) as values:
+        loss = cross_entropy(model(x), y, reduction="sum")
+    gradients = torch.autograd.grad(loss, values)
+    return [cloning_score(rows(g), p) for g, p in zip(gradients, profiles, strict=True)]
+
+
+def activations(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the outputs of all `observed` modules in eval mode, each as `rows`."""
+    with evaluating(model), captured(model) as values:
+        model(x)
+    return [rows(value) for value in values]
+
+
+def observed(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules whose outputs are measured, by name.
+
+    These are the modules that ask for it by an attribute ``observed = True`` where there are some, as the blocks of
+    our ResNet and ViT do, else all activation modules (JL25, section 3).
+    """
+    blocks = {name: module for name, module in model.named_modules() if getattr(module, "observed", False)}
+    kinds = tuple(ACTIVATIONS.values())
+    return blocks or {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+@contextmanager
+def captured(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the outputs of all `observed` modules in the order in which they run."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append(output)
+
+    handles = [module.register_forward_hook(keep) for module in observed(model).values()]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def gather(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Moments], list[Tensor]]:
+    """Return the moments of all `observed` layers over ``batches`` in eval mode, and the outputs of the model."""
+    found: dict[str, Moments] = {}
+    with evaluating(model), torch.no_grad(), _watching(model, found):
+        outputs = [model(x) for x in batches]
+    return found, outputs
+
+
+@contextmanager
+def _watching(model: nn.Module, found: dict[str, Moments]) -> Iterator[None]:
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            new = moments(output)
+            found[name] = found[name] + new if name in found else new
+
+        return add
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in observed(model).items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
