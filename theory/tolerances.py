@@ -10,11 +10,12 @@ import math
 import numpy as np
 
 EPS = float(np.finfo(np.float64).eps)
+IDENTITY = 64  # eps: some tens of operations each, whose errors add up in the worst case
 
 
 def float64_identity(scale: float = 0.0) -> float:
     """Return `64 eps (1 + scale)`: how far two float64 evaluations of one identity may lie apart."""
-    return 64 * EPS * (1 + abs(scale))
+    return IDENTITY * EPS * (1 + abs(scale))
 
 
 def float32_identity(scale: float = 0.0) -> float:
@@ -35,3 +36,9 @@ def ode(rtol: float) -> float:
 def monte_carlo(standard_error: float) -> float:
     """Return five standard errors."""
     return 5 * abs(standard_error)
+
+
+# -------------------------------------------------------------------------------- simulations and networks in torch
+# Multiples of eps, the rounding unit of the dtype in which a number was computed.
+
+KRYLOV = 8  # of ‖A q‖: what two orthogonalisations leave of A q when its direction is in the Krylov space already

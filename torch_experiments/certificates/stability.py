@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from simulate.stability import Kind, kind_of
+from theory.tolerances import IDENTITY
 from torch_experiments.certificates.manifold import Masks, Place, check_on, places
 from torch_experiments.certificates.optimizer.update_rules import Group, facts_of, inertia, number
 from torch_experiments.cloning.layouts import Layout
+from torch_experiments.support.hessian import flat, hessian
 from torch_experiments.support.lanczos import ends
 from torch_experiments.units.trace import reference_kernels
 
@@ -116,9 +118,9 @@ def stability(
     begin = start or max(torch.finfo(p.parameter.dtype).eps for p in found.values())
     codimension = sum(place.codimension for place in found.values())
     with _left_alone(model):
-        hessian = Hessian(found, loss)
-        both = ends(hessian.normal_product, hessian.random(generator), min(iterations, codimension))
-        noise = hessian.noise(generator)
+        H = NormalHessian(found, loss)
+        both = ends(H.product, H.random(generator), min(iterations, codimension))
+        noise = H.noise(generator)
     kind, certified = _kind(both[0].value, both[1].value, noise)
     return Stability(
         kind=kind,
@@ -128,43 +130,36 @@ def stability(
         residuals=(both[0].residual, both[1].residual),
         noise=noise,
         codimension=codimension,
-        products=hessian.products,
-        **_escape(hessian.parameters, optimizer, both[0].value, both[1].value, noise, begin),
+        products=H.whole.products,
+        **_escape(H.whole.parameters, optimizer, both[0].value, both[1].value, noise, begin),
     )
 
 
-class Hessian:
-    """Products of the Hessian of a loss with vectors over the parameters that have normal directions.
+class NormalHessian:
+    """The Hessian of a loss over the parameters that have normal directions, and the projection on these.
 
-    Vectors are flat, in the parameters' dtype, one parameter after the other. The loss is evaluated once, with
-    attention as matrix products: fused kernels have no second derivative.
+    Args:
+        places: of the parameters, by name.
+        loss: evaluated once, with attention as matrix products: fused kernels have no second derivative.
+
+    Raises:
+        ValueError: for a loss that is no finite scalar or does not depend on the parameters, or a gradient that is
+            not finite.
     """
 
     def __init__(self, places: Mapping[str, Place], loss: Callable[[], Tensor]) -> None:
         self.places = list(places.values())
-        self.parameters = [place.parameter for place in self.places]
-        self.gradient = _gradient(loss, self.parameters)
-        self.products = 0
+        with reference_kernels(), torch.enable_grad():
+            self.whole = hessian(_scalar(loss()), [place.parameter for place in self.places])
+        _check_slopes(self.whole.slopes)
 
     def product(self, v: Tensor) -> Tensor:
-        """Return ``H v``."""
-        self.products += 1
-        pairs = [(g, part) for g, part in zip(self.gradient, self._split(v), strict=True) if g.requires_grad]
-        if not pairs:
-            return torch.zeros_like(v)
-        slopes, parts = zip(*pairs, strict=True)
-        found = torch.autograd.grad(
-            slopes, self.parameters, parts, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        return _flat(found, v)
-
-    def normal_product(self, v: Tensor) -> Tensor:
         """Return ``N H N v``, with ``N`` the projection on the normal space."""
-        return self.normal(self.product(self.normal(v)))
+        return self.normal(self.whole.product(self.normal(v)))
 
     def normal(self, v: Tensor) -> Tensor:
         """Return the normal part of ``v``."""
-        return _flat([p.normal(part) for p, part in zip(self.places, self._split(v), strict=True)], v)
+        return flat([p.normal(part) for p, part in zip(self.places, self.whole.split(v), strict=True)], v)
 
     def random(self, generator: torch.Generator | None) -> Tensor:
         """Return a random normal unit vector."""
@@ -173,19 +168,16 @@ class Hessian:
 
     def noise(self, generator: torch.Generator | None) -> float:
         """Return ``64 ε ‖H‖_F``, the norm over tangent directions too, estimated from two Gaussian vectors."""
-        squares = [float(self.product(self._gaussian(generator)).double().square().sum()) for _ in range(PROBES)]
-        eps = max(torch.finfo(p.dtype).eps for p in self.parameters)
-        return 64 * eps * math.sqrt(sum(squares) / PROBES)
+        vectors = [self.whole.product(self._gaussian(generator)) for _ in range(PROBES)]
+        squares = [float(v.double().square().sum()) for v in vectors]
+        eps = max(torch.finfo(p.dtype).eps for p in self.whole.parameters)
+        return IDENTITY * eps * math.sqrt(sum(squares) / PROBES)
 
     def _gaussian(self, generator: torch.Generator | None) -> Tensor:
+        """Return standard normal numbers, drawn on the CPU: the same ones on every device."""
         source = generator or torch.Generator().manual_seed(0)
-        first = self.parameters[0]
-        size = sum(p.numel() for p in self.parameters)
-        return torch.randn(size, generator=source, dtype=torch.float64).to(first)
-
-    def _split(self, v: Tensor) -> list[Tensor]:
-        parts = v.split([p.numel() for p in self.parameters])
-        return [part.reshape(p.shape).to(p) for part, p in zip(parts, self.parameters, strict=True)]
+        first = self.whole.parameters[0]
+        return torch.randn(self.whole.size, generator=source, dtype=torch.float64).to(first)
 
 
 def growth_factor(h: float, rate: float, momentum: float = 0.0, nesterov: bool = False) -> float:
@@ -276,30 +268,24 @@ def _normal_places(model: nn.Module, layout: Layout | None, frozen: Masks | None
     return trained
 
 
-def _gradient(loss: Callable[[], Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
-    with reference_kernels(), torch.enable_grad():
-        value = loss()
+def _scalar(value: object) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"loss: it returned {shape}; it has to return a scalar tensor")
     if not bool(torch.isfinite(value)):
         raise ValueError(f"loss: it is {value.item()}; curvature needs a finite loss, see weights and data")
-    found = (
-        torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True) if value.requires_grad else ()
-    )
-    if all(g is None for g in found):
+    return value
+
+
+def _check_slopes(slopes: Sequence[Tensor | None]) -> None:
+    found = [slope for slope in slopes if slope is not None]
+    if not found:
         raise ValueError(
             "loss: it does not depend on the cloned or frozen parameters; compute it from this very model, without "
             "torch.no_grad"
         )
-    filled = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
-    if not all(bool(torch.isfinite(g).all()) for g in filled):
+    if not all(bool(torch.isfinite(slope).all()) for slope in found):
         raise ValueError("loss: its gradient is not finite; curvature needs a smooth point")
-    return filled
-
-
-def _flat(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    return torch.cat([part.detach().reshape(-1).to(like) for part in parts])
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from torch_experiments.diagnostics.batches import Batch, spread
 from torch_experiments.diagnostics.gradients import Loss, logits_of
+from torch_experiments.support.hessian import hessian
+from torch_experiments.support.lanczos import quadrature
 from torch_experiments.units.inputs import call
 from torch_experiments.units.trace import reference_kernels
 
@@ -64,15 +66,12 @@ class Probe:
             loss = self.loss(call(self.model, self.batch.inputs), self.batch.targets)
             if loss is None or not loss.requires_grad:
                 return None
-            slopes = torch.autograd.grad(loss, self.parameters, create_graph=True, allow_unused=True)
-            used = [
-                (p, g) for p, g in zip(self.parameters, slopes, strict=True) if g is not None and g.requires_grad
-            ]
-            gradient = torch.cat([g.flatten() for _, g in used]) if used else loss.new_zeros(1)
-            wrt = [p for p, _ in used]
-            source = torch.Generator().manual_seed(self.seed)
-            starts = [torch.randn(len(gradient), generator=source).to(gradient) for _ in range(self.directions)]
-            return [lanczos(lambda v: _product(gradient, wrt, v), start, self.steps) for start in starts]
+            H = hessian(loss, self.parameters).bent()
+        if not H.parameters:
+            return [(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))]
+        source = torch.Generator().manual_seed(self.seed)
+        starts = [torch.randn(H.size, generator=source).to(loss) for _ in range(self.directions)]
+        return [quadrature(H.product, start / start.norm(), self.steps) for start in starts]
 
     @property
     def size(self) -> int:
@@ -100,37 +99,3 @@ class Probe:
         found = torch.autograd.grad(scalar, self.parameters, retain_graph=True, allow_unused=True)
         pairs = zip(self.parameters, found, strict=True)
         return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs])
-
-
-def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Return Ritz values ``θ``, ascending, and weights ``τ`` of a symmetric matrix ``A``, float64, on the CPU.
-
-    ``vᵀ g(A) v ≈ Σ τ_k g(θ_k)`` for ``v = start/‖start‖``, exact for polynomials of degree below ``2 steps``; the
-    largest ``θ`` approaches the largest eigenvalue from below. Vectors are orthogonalised against all earlier ones,
-    so the memory is ``steps`` vectors. It ends early when the space is invariant.
-
-    Source: Golub & Meurant (2010), Matrices, Moments and Quadrature.
-    """
-    V = start.new_zeros(min(steps, len(start)) + 1, len(start))
-    V[0] = start / start.norm()
-    diagonal: list[float] = []
-    off: list[float] = []
-    for k in range(len(V) - 1):
-        w = product(V[k])
-        diagonal.append(float(w @ V[k]))
-        for _twice in range(2):
-            w = w - (V[: k + 1] @ w) @ V[: k + 1]
-        off.append(float(w.norm()))
-        if off[-1] <= 100 * torch.finfo(w.dtype).eps * max(map(abs, diagonal + off[:-1])):
-            break
-        V[k + 1] = w / off[-1]
-    inner = torch.tensor(off[: len(diagonal) - 1], dtype=torch.float64)
-    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(inner, 1) + torch.diag(inner, -1)
-    theta, vectors = torch.linalg.eigh(T)
-    return theta, vectors[0].square()
-
-
-def _product(gradient: Tensor, parameters: list[nn.Parameter], v: Tensor) -> Tensor:
-    found = torch.autograd.grad(gradient, parameters, v, retain_graph=True, allow_unused=True)
-    pairs = zip(parameters, found, strict=True)
-    return torch.cat([(torch.zeros_like(p) if h is None else h).flatten() for p, h in pairs]).detach()

@@ -1,4 +1,8 @@
-"""The two ends of the spectrum of a symmetric operator, by Lanczos' method with full reorthogonalisation."""
+"""Lanczos' method with full reorthogonalisation: the ends of a spectrum, and quadrature over it.
+
+A symmetric ``A`` is seen through products with vectors alone. From a unit vector ``v`` the method builds
+orthonormal rows ``Q`` that span ``v, Av, …, A^{k−1}v``, in which ``T = Q A Qᵀ`` is tridiagonal.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from theory.tolerances import KRYLOV
+
 Operator = Callable[[Tensor], Tensor]
-NEGLIGIBLE = 8
 
 
 class End(NamedTuple):
@@ -23,41 +28,79 @@ class End(NamedTuple):
     vector: Tensor
 
 
+class Krylov(NamedTuple):
+    """Orthonormal ``basis``, rows ``[k, n]``, and ``T``: its ``diagonal [k]`` and ``beside [k − 1]``, float64."""
+
+    basis: Tensor
+    diagonal: Tensor
+    beside: Tensor
+
+    def eigen(self) -> tuple[Tensor, Tensor]:
+        """Return the eigenvalues of ``T``, ascending, and its eigenvectors as columns; float64, on the CPU."""
+        T = torch.diag(self.diagonal) + torch.diag(self.beside, 1) + torch.diag(self.beside, -1)
+        values, vectors = torch.linalg.eigh(T)
+        return values, vectors
+
+
 def ends(operator: Operator, start: Tensor, iterations: int) -> tuple[End, End]:
     """Return the lowest and the highest eigenpair that a Krylov space shows, each measured with one more product.
 
-    After ``k`` steps ``Q`` has orthonormal columns and ``QᵀAQ`` is tridiagonal; its extreme eigenvectors ``s`` give
-    ``v = Q s``. Takes ``iterations + 2`` products, or fewer where the space is exhausted.
+    Extreme eigenvectors ``s`` of ``T`` give ``v = Qᵀs``. Takes ``iterations + 2`` products, or fewer where the
+    space is exhausted.
 
     Args:
-        operator: symmetric, on flat vectors.
-        start: a unit vector; only the part of the space that it generates is seen.
+        operator: symmetric, on flat vectors ``[n]``.
+        start: a unit vector ``[n]``; only the part of the space that it generates is seen.
         iterations: at most.
 
     Source: Lanczos (1950); Parlett (1980), chapter 13.
+
+    >>> A = torch.diag(torch.tensor([3.0, 1.0, -2.0]))
+    >>> [round(end.value, 4) for end in ends(A.mv, torch.ones(3) / 3**0.5, 3)]
+    [-2.0, 3.0]
     """
-    Q, alpha, beta = tridiagonal(operator, start, iterations)
-    _, S = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta, 1) + torch.diag(beta, -1))
-    low, high = (_measured(operator, S[:, k].to(Q) @ Q) for k in (0, -1))
+    space = krylov(operator, start, iterations)
+    _, S = space.eigen()
+    low, high = (_measured(operator, S[:, k].to(space.basis) @ space.basis) for k in (0, -1))
     return low, high
 
 
-def tridiagonal(operator: Operator, start: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return an orthonormal basis of the Krylov space as rows, with the operator's diagonal and off-diagonal."""
-    Q, alpha, beta = start.new_empty(iterations, len(start)), [], []
+def quadrature(operator: Operator, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return Ritz values ``θ``, ascending, and weights ``τ`` of a symmetric ``A``, float64, on the CPU.
+
+    ``vᵀ g(A) v ≈ Σ τ_k g(θ_k)`` for the unit vector ``v``, exact for polynomials ``g`` of degree below twice the
+    ``iterations``; the largest ``θ`` approaches the largest eigenvalue from below. Arguments as of `ends`.
+
+    Source: Golub & Meurant (2010), Matrices, Moments and Quadrature.
+
+    >>> theta, tau = quadrature(torch.diag(torch.tensor([3.0, 1.0])).mv, torch.tensor([0.6, 0.8]), 2)
+    >>> [[round(x, 4) for x in part.tolist()] for part in (theta, tau)]
+    [[1.0, 3.0], [0.64, 0.36]]
+    """
+    theta, vectors = krylov(operator, start, iterations).eigen()
+    return theta, vectors[0].square()
+
+
+def krylov(operator: Operator, start: Tensor, iterations: int) -> Krylov:
+    """Return the Krylov space of a unit vector, of ``iterations`` dimensions or where it is exhausted.
+
+    The memory is ``iterations`` vectors, in the dtype of ``start``.
+    """
+    most = min(iterations, len(start))
+    Q, diagonal, beside = start.new_empty(most, len(start)), [], []
     Q[0] = start
-    for k in range(iterations):
+    for k in range(most):
         w = operator(Q[k])
         size = float(w.norm())
-        alpha.append(_inner(Q[k], w))
-        w = _orthogonal(_orthogonal(w, Q[: k + 1]), Q[: k + 1])
+        diagonal.append(_inner(Q[k], w))
+        w = _orthogonal(_orthogonal(w, Q[: k + 1]), Q[: k + 1])  # once would leave rounding, which grows
         rest = float(w.norm())
-        if k + 1 == iterations or not rest > NEGLIGIBLE * torch.finfo(w.dtype).eps * size:
+        if k + 1 == most or not rest > KRYLOV * torch.finfo(w.dtype).eps * size:
             break
-        beta.append(rest)
+        beside.append(rest)
         Q[k + 1] = w / rest
-    diagonal, beside = (torch.tensor(found, dtype=torch.float64) for found in (alpha, beta))
-    return Q[: len(alpha)], diagonal, beside
+    T = (torch.tensor(found, dtype=torch.float64) for found in (diagonal, beside))
+    return Krylov(Q[: len(diagonal)], *T)
 
 
 def _orthogonal(w: Tensor, Q: Tensor) -> Tensor:
@@ -72,5 +115,5 @@ def _measured(operator: Operator, v: Tensor) -> End:
 
 
 def _inner(x: Tensor, y: Tensor) -> float:
-    """Return ``xᵀy``, summed in float64."""
+    """Return ``xᵀy``, summed in float64: small eigenvalues drown in a float32 sum over millions of parameters."""
     return float(torch.dot(x.double(), y.double()))

@@ -22,11 +22,10 @@ from theory.network import Network, SquaredError
 from theory.partitions import coarsest_equitable_partition
 from torch_experiments import clone, layout
 from torch_experiments.certificates.manifold import places
-from torch_experiments.certificates.stability import Hessian, growth_factor, stability
+from torch_experiments.certificates.stability import NormalHessian, growth_factor, stability
 from torch_experiments.cloning.exact import chain_layout, expand, profiles
 from torch_experiments.cloning.layouts import Layout
 from torch_experiments.lab.models import cnn, mlp, vit
-from torch_experiments.support.lanczos import ends
 
 
 def rng(seed=0):
@@ -420,9 +419,9 @@ def test_products_are_the_differences_of_gradients_in_networks_with_norms_and_at
     y = torch.arange(4)
     model, place = clone(base, 2, "equitable", rng(), example_inputs=x), layout(base, 2, example_inputs=x)
     own = places(model, place)
-    product = Hessian(own, lambda: cross_entropy(model(x), y))
+    product = NormalHessian(own, lambda: cross_entropy(model(x), y))
     v = product.random(rng())
-    found = product.normal_product(v)
+    found = product.product(v)
 
     def slope(step):
         other = copy.deepcopy(model)
@@ -461,16 +460,16 @@ def test_zero_sum_changes_of_outgoing_weights_have_no_curvature():
     model, place = cloned()
     x, y = data()
     own = places(model, place)
-    product = Hessian(own, lambda: mse_loss(model(x), y))
+    product = NormalHessian(own, lambda: mse_loss(model(x), y))
     sizes = [p.parameter.numel() for p in own.values()]
     for seed in range(5):
         v = torch.zeros(sum(sizes), dtype=torch.float64)
         head = dict(zip(own, v.split(sizes), strict=True))["head.weight"].view(2, 3, 2)
         head[:] = randn(2, 3, 2, seed=seed)
-        loose = abs(float(v @ product.product(v)))
+        loose = abs(float(v @ product.whole.product(v)))
         head -= head.mean(2, keepdim=True)
         assert torch.allclose(product.normal(v), v)
-        q = abs(float(v @ product.product(v)))
+        q = abs(float(v @ product.whole.product(v)))
         assert q <= 1e-15 < 1e-3 < loose
         witness(residual=q)
 
@@ -511,31 +510,6 @@ def test_the_result_is_plain():
     x, y = data()
     found = dataclasses.asdict(stability(model, place, lambda: mse_loss(model(x), y)))
     assert all(isinstance(v, str | float | int | bool | tuple | type(None)) for v in found.values())
-
-
-# ----------------------------------------------------------------------------------------------------- Lanczos
-
-
-@given(st.integers(2, 12), st.integers(0, 100))
-def test_lanczos_finds_the_ends_and_its_residuals_bound_the_error(size, seed):
-    A = randn(size, size, seed=seed)
-    A = A + A.T
-    values = torch.linalg.eigvalsh(A)
-    start = randn(size, seed=seed + 1)
-    whole = ends(A.mv, start / start.norm(), size)
-    assert whole[0].value == pytest.approx(float(values[0]), abs=1e-10)
-    assert whole[1].value == pytest.approx(float(values[-1]), abs=1e-10)
-    for end in ends(A.mv, start / start.norm(), 2):
-        assert float((values - end.value).abs().min()) <= end.residual + 1e-12
-        assert values[0] - 1e-12 <= end.value <= values[-1] + 1e-12
-
-
-@pytest.mark.parametrize("A", [torch.zeros(4, 4), torch.eye(4), torch.diag(torch.tensor([1.0, 1, 1, -2]))])
-def test_lanczos_stops_where_the_krylov_space_is_exhausted(A):
-    calls = []
-    low, high = ends(lambda v: (calls.append(1), A.double() @ v)[1], torch.full((4,), 0.5, dtype=torch.float64), 4)
-    assert (low.value, high.value) == pytest.approx((float(A.diag().min()), float(A.diag().max())), abs=1e-12)
-    assert len(calls) <= 2 + len(set(A.diag().tolist()))
 
 
 # ------------------------------------------------------------------------------------------------------ bad input

@@ -16,7 +16,7 @@ from theory import rank as exact
 from torch_experiments import clone, diagnose
 from torch_experiments.cloning.exact import profile
 from torch_experiments.diagnostics import METRICS, unit_metric
-from torch_experiments.diagnostics.probe import Probe, lanczos
+from torch_experiments.diagnostics.probe import Probe
 from torch_experiments.diagnostics.registry import chosen
 from torch_experiments.diagnostics.result import SHOWN, About, Diagnosis
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
@@ -252,11 +252,10 @@ def type_batch(x, y):
     return Batch(x, y)
 
 
-def test_lanczos_finds_all_eigenvalues_and_stops_in_an_invariant_space():
-    A = torch.diag(torch.tensor([3.0, 1, 1, -2], dtype=torch.float64))
-    theta, tau = lanczos(lambda v: A @ v, torch.ones(4, dtype=torch.float64), 10)
-    assert torch.allclose(theta, torch.tensor([-2.0, 1, 3], dtype=torch.float64))
-    assert torch.allclose(tau, torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64))
+def test_a_linear_function_has_no_curvature():
+    model, x = nn.Linear(3, 1), torch.ones(4, 3)
+    probe = Probe(model, type_batch(x, x[:, :1]), lambda output, _: output.mean())
+    assert METRICS["sharpness"].function(probe) == METRICS["hessian_shannon_rank"].function(probe) == 0
 
 
 def test_gradient_and_kernel_metrics_are_those_of_explicit_jacobians():
