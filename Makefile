@@ -6,10 +6,13 @@ STAMP := $(VENV)/.installed
 PYTHON ?= python3
 PROFILE ?= quick
 JOBS ?= 2
+SEED ?=
 PICTURES := tiny_symptoms tiny_normalisation remedy_ranking cifar_cloning
 export OMP_NUM_THREADS := 1
 export SYMPY_GROUND_TYPES := python
 export SOURCE_DATE_EPOCH := 1700000000
+unexport PYTHONDONTWRITEBYTECODE
+PYTEST_RUN = $(BIN)/pytest -n $(JOBS) --dist loadfile $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .PHONY: help figures test test-all verify results notebooks bench lint clean
 .DEFAULT_GOAL := help
@@ -26,14 +29,14 @@ figures: $(STAMP)  ## the claims table and every figure, on embedded data (PROFI
 	$(BIN)/lop claims
 	$(BIN)/lop figures --profile $(PROFILE) --jobs $(JOBS)
 
-test: $(STAMP)  ## all tests but the slow ones; their evidence goes to .build/evidence.json
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --evidence .build/evidence.json $(PYTEST)
+test: $(STAMP)  ## all tests but the slow ones, evidence into .build/evidence.json (SEED=n repeats the draws of a run)
+	$(PYTEST_RUN) -m "not slow" --evidence .build/evidence.json $(PYTEST)
 
 test-all: $(STAMP)  ## all tests, slow ones too
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --evidence .build/evidence.json $(PYTEST)
+	$(PYTEST_RUN) --evidence .build/evidence.json $(PYTEST)
 
 verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json, CLAIMS.md and the README's table
-	HYPOTHESIS_PROFILE=ci $(BIN)/pytest -n $(JOBS) --dist loadfile -m "claim or control" --evidence claims/evidence.json $(PYTEST)
+	HYPOTHESIS_PROFILE=ci $(PYTEST_RUN) -m "claim or control" --evidence claims/evidence.json $(PYTEST)
 	$(BIN)/lop claims --write
 
 results: $(STAMP)  ## RESULTS.md and the figures that it shows, from the records below results/

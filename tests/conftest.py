@@ -1,9 +1,11 @@
-"""Settings for all tests: hypothesis profiles, one thread, no display, GPU tests skipped without a GPU."""
+"""Settings for all tests: hypothesis profiles, seeds, one thread, no display, GPU tests skipped without a GPU."""
 
 import os
+import secrets
 import signal
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import hypothesis
 import pytest
@@ -32,6 +34,23 @@ hypothesis.settings.register_profile(  # for runs that are meant to fail: no tim
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the seed of hypothesis where none is given, so that the header can name it; workers get the same."""
+    workerinput = getattr(config, "workerinput", {})
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = workerinput.get("hypothesis_seed", str(secrets.randbelow(2**32)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["hypothesis_seed"] = node.config.option.hypothesis_seed
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"hypothesis seed {config.option.hypothesis_seed}: `make test SEED=...` repeats the draws"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu and not _has_gpu():
@@ -50,6 +69,13 @@ def _has_gpu() -> bool:
 def pytest_collection_finish() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Start every test from the same state of torch's own generator, whichever tests ran before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.manual_seed(0)
 
 
 @pytest.fixture
