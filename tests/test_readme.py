@@ -3,11 +3,10 @@
 import re
 from pathlib import Path
 
-from torch_experiments.lab import optimizer_table, records
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab import optimizer_table, records, training
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e02_symptoms
 from torch_experiments.lab.report import findings, published, series
-from torch_experiments.lab.training import run as training
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -103,8 +102,8 @@ def test_what_is_said_of_remedies_is_what_the_records_show():
 
 def test_the_command_in_the_readme_finds_a_committed_record():
     config = e02_symptoms.configs("text", "mlp", "tiny-imagenet-200.zip")["none"]
-    about = training.identity(config, 0, campaign.TINY_IMAGENET)
-    assert records.find(campaign.RESULTS / "mlp", about) is not None
+    about = training.run_identity(config, 0, items.TINY_IMAGENET)
+    assert records.find(items.RESULTS / "mlp", about) is not None
     assert "--arch mlp --profile text --data FOLDER --seeds 0 --resume --out results/mlp" in README
 
 

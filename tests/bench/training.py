@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch_experiments.lab.experiments import e02_symptoms
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.images.pixels import Pixels
-from torch_experiments.lab.training.run import PARTS, Config, Run, build
+from torch_experiments.lab.training import PARTS, Config, Run, build
 from torch_experiments.support.generators import generator
 
 STEPS = {"mlp": (40, 3), "cnn": (3, 3), "vit": (2, 1), "resnet18": (1, 1)}  # steps a round, and rounds

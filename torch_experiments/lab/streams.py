@@ -21,8 +21,8 @@ from torch_experiments.support.generators import generator
 Transform = Callable[[Tensor], Tensor]
 
 
-def identity(x: Tensor) -> Tensor:
-    """Return ``x``."""
+def unchanged(x: Tensor) -> Tensor:
+    """Return ``x``: the transform of a task that shows images as they are."""
     return x
 
 
@@ -44,7 +44,7 @@ class Task:
     test_y: Tensor
     active: Tensor
     name: str
-    transform: Transform = identity
+    transform: Transform = unchanged
 
 
 class Stream(Protocol):
@@ -152,7 +152,7 @@ class Permuted(OneOutputAClass):
         _check(self, k)
         _, height, width = self.data.shape
         order = torch.randperm(height * width, generator=generator(self.seed, k))
-        whole = _everything(self.data, f"order {k}", Permutation(order) if k else identity)
+        whole = _everything(self.data, f"order {k}", Permutation(order) if k else unchanged)
         return _noisy(whole, self.noise, generator(self.seed, k, 1))
 
 
@@ -250,7 +250,7 @@ class BlurredStart(OneOutputAClass):
         _check(self, k)
         blurred = k < self.blurred
         name = "blurred" if blurred else "sharp"
-        return _everything(self.data, name, Blur(self.factor) if blurred else identity)
+        return _everything(self.data, name, Blur(self.factor) if blurred else unchanged)
 
 
 STREAMS: Mapping[str, Callable[..., Stream]] = {
@@ -324,7 +324,7 @@ def _noisy(task: Task, share: float, source: torch.Generator) -> Task:
     return _replaced(task, train_y=y)
 
 
-def _everything(data: Pixels, name: str, transform: Transform = identity) -> Task:
+def _everything(data: Pixels, name: str, transform: Transform = unchanged) -> Task:
     train, test = torch.arange(len(data.train_y)), torch.arange(len(data.test_y))
     active = torch.arange(len(data.classes))
     return Task(train, data.train_y.cpu(), test, data.test_y.cpu(), active, name, transform)

@@ -19,16 +19,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from torch_experiments.lab import records
-from torch_experiments.lab.campaign import engines, grids, throughput
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab import experiments, records, training
+from torch_experiments.lab.campaign import engines, grids, items, throughput
 from torch_experiments.lab.campaign.items import Item
 from torch_experiments.lab.campaign.jobs import last_line
 from torch_experiments.lab.experiments import e01_cloning
-from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images import pixels
-from torch_experiments.lab.training import run as training
-from torch_experiments.lab.training.run import Config, Stopped
+from torch_experiments.lab.training import Config, Stopped
 from torch_experiments.support.choices import choose
 
 CLONING, CLONING_FOLDER, SPEEDS = "cloning", "e01", "throughput"
@@ -49,7 +46,7 @@ class Order:
     data: str | None = None
     seeds: tuple[int, ...] | None = None
     device: str | None = None
-    out: Path = campaign.RESULTS
+    out: Path = items.RESULTS
 
     def configs(self, name: str) -> dict[str, Config]:
         """Return the cells of an item.
@@ -57,7 +54,7 @@ class Order:
         Raises:
             ValueError: for an item that needs Tiny ImageNet, without ``data``.
         """
-        item = campaign.item(name)
+        item = items.item(name)
         if item.real and self.data is None:
             raise ValueError(f"data: {name} needs Tiny ImageNet: --data FOLDER; see `lop data info`")
         return experiments.changed(item.configs(self.data or ""), device=self.device)
@@ -91,7 +88,7 @@ def main(
     """Make the runs of the items ``names`` and return the exit code: 0, 1 if some failed, `SPENT`.
 
     ``order`` holds the fields of `Order`, the seeds as text. With ``gpu`` the items are those of
-    `campaign.GPU_ITEMS` if none is named, one run after the other, and the speeds are measured and printed.
+    `items.GPU_ITEMS` if none is named, one run after the other, and the speeds are measured and printed.
 
     Raises:
         ValueError, FileNotFoundError: for names, data, a device or a folder ``out`` that there are not.
@@ -114,8 +111,8 @@ def main(
 def _names(names: Sequence[str], gpu: bool) -> tuple[str, ...]:
     """Return the items to run, all but cloning if none is named."""
     if CLONING not in names:
-        default = campaign.GPU_ITEMS if gpu else campaign.ITEMS
-        known = {**campaign.items(), CLONING: campaign.CLONING}
+        default = items.GPU_ITEMS if gpu else items.ITEMS
+        known = {**items.every(), CLONING: items.CLONING}
         return tuple(name for name in names or default if choose("item", name, known))
     if len(names) > 1:
         raise ValueError("names: cloning takes a folder of CIFAR-10, the others do not; run it on its own")
@@ -145,9 +142,9 @@ def _check_out(out: Path) -> None:
 
 def _check_data(configs: Mapping[str, Mapping[str, Config]], order: Order) -> None:
     """Read the images; say so if they are not those of the committed records."""
-    if any(campaign.item(name).real for name in configs) and order.data is not None:
+    if any(items.item(name).real for name in configs) and order.data is not None:
         found = pixels.load(order.data)
-        _compare(found.fingerprint, campaign.TINY_IMAGENET, len(found.train_y))
+        _compare(found.fingerprint, items.TINY_IMAGENET, len(found.train_y))
 
 
 def _compare(fingerprint: str, committed: str, images: int) -> None:
@@ -184,7 +181,7 @@ def in_processes(configs: Mapping[str, Mapping[str, Config]], order: Order, work
     """Run the items as one grid on ``workers`` processes; return whether all runs have their record."""
     todo = []
     for name, cells in configs.items():
-        todo += grids.jobs(cells, order.seeds_of(campaign.item(name)), order.folder(name))
+        todo += grids.jobs(cells, order.seeds_of(items.item(name)), order.folder(name))
     with closing(engines.make("local", workers, order.out.resolve() / "logs", {})) as where:
         return grids.report(grids.watched(todo, where))
 
@@ -218,18 +215,18 @@ def speeds(configs: Mapping[str, Mapping[str, Config]], order: Order) -> list[th
     """Return what is known of the speed of every cell; nothing is measured."""
     found = []
     for name, cells in configs.items():
-        stack = throughput.STACK if campaign.item(name).stack else 1
+        stack = throughput.STACK if items.item(name).stack else 1
         for label, config in cells.items():
             data = pixels.load(config.data)
             done = throughput.known(config, stack, data, order.folder(SPEEDS))
-            seeds = order.seeds_of(campaign.item(name))
+            seeds = order.seeds_of(items.item(name))
             whole = next(filter(None, (_whole(config, seed, data, order.folder(name)) for seed in seeds)), None)
             found.append(throughput.speed(f"{name}, {label}", config, stack, data, done, whole))
     return found
 
 
 def _whole(config: Config, seed: int, data: pixels.Pixels, folder: Path) -> float | None:
-    record = records.find(folder, training.identity(config, seed, data.fingerprint))
+    record = records.find(folder, training.run_identity(config, seed, data.fingerprint))
     return throughput.of_record(config, record.environment) if record else None
 
 
@@ -237,7 +234,7 @@ def rounds(configs: Mapping[str, Mapping[str, Config]], order: Order) -> list[Wo
     """Return the runs in their order."""
     found: list[tuple[int, Work]] = []
     for name, cells in configs.items():
-        item = campaign.item(name)
+        item = items.item(name)
         seeds = order.seeds_of(item)
         groups = [seeds] if item.stack else [(seed,) for seed in seeds]
         found += [(k, Work(name, *cell, group)) for cell, (k, group) in product(cells.items(), enumerate(groups))]
@@ -266,10 +263,10 @@ def _cloning(order: Order) -> Callable[[], bool]:
     changes = {"device": order.device, "seeds": order.seeds}
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     configs = {
-        arch: dataclasses.replace(config, **given) for arch, config in campaign.CLONING.configs(order.data).items()
+        arch: dataclasses.replace(config, **given) for arch, config in items.CLONING.configs(order.data).items()
     }
     task = e01_cloning.load_task(next(iter(configs.values())))
-    _compare(task.fingerprint, campaign.CIFAR, len(task.train.y))
+    _compare(task.fingerprint, items.CIFAR, len(task.train.y))
 
     def act() -> bool:
         for config in configs.values():
@@ -288,15 +285,15 @@ def listing(names: Sequence[str], out: Path, gpu: bool = False) -> Table:
     The hours are runs left × the mean seconds of finished runs of the same cell, one run at a time.
     """
     table = Table("item", "what", "seeds", "runs done", "PFLOP", "hours left")
-    for name in dict.fromkeys(names) or (campaign.GPU_ITEMS if gpu else (*campaign.ITEMS, CLONING)):
+    for name in dict.fromkeys(names) or (items.GPU_ITEMS if gpu else (*items.ITEMS, CLONING)):
         table.add_row(*(_cloning_row(out) if name == CLONING else _row(name, out)))
     return table
 
 
 def _row(name: str, out: Path) -> tuple[str, ...]:
-    item = campaign.item(name)
+    item = items.item(name)
     cells = item.configs("")
-    found = campaign.found(name, out)
+    found = items.found(name, out)
     environments = found.environments if found else {}
     work = len(item.seeds) * sum(map(throughput.arithmetic, cells.values())) / 1e15
     seeds = ",".join(map(str, item.seeds)) if len(item.seeds) < 6 else f"0..{item.seeds[-1]}"
@@ -318,13 +315,13 @@ def _hours(item: Item, cells: Mapping[str, Config], done: Mapping[tuple[str, int
 
 
 def _cloning_row(out: Path) -> tuple[str, ...]:
-    configs = campaign.CLONING.configs("")
+    configs = items.CLONING.configs("")
     planned = sum(len(config.seeds) * len(config.regimes) for config in configs.values())
-    table = campaign.cloning(out)
+    table = items.cloning(out)
     columns = [table[name].to_pylist() for name in ("arch", "seed", "regime")] if table is not None else []
     done = len(set(zip(*columns, strict=True)))
     seeds = sorted({seed for config in configs.values() for seed in config.seeds})
-    return CLONING, campaign.CLONING.about, ",".join(map(str, seeds)), f"{done} of {planned}", "", ""
+    return CLONING, items.CLONING.about, ",".join(map(str, seeds)), f"{done} of {planned}", "", ""
 
 
 def show(table: Table) -> None:

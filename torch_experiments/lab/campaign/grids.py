@@ -25,15 +25,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from torch_experiments import remedies
-from torch_experiments.lab import records
+from torch_experiments.lab import experiments, records, training
 from torch_experiments.lab.campaign import engines
 from torch_experiments.lab.campaign.engines import Engine
 from torch_experiments.lab.campaign.jobs import Job, Outcome
 from torch_experiments.lab.experiments import e04_remedies
-from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images import pixels
-from torch_experiments.lab.training import run as training
-from torch_experiments.lab.training.run import Config
+from torch_experiments.lab.training import Config
 from torch_experiments.support.choices import choose
 
 AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
@@ -148,7 +146,7 @@ def stackable(config: Config) -> bool:
 def _job(
     label: str, config: Config, seeds: tuple[int, ...], out: Path, fingerprint: str, options: Mapping[str, Any]
 ) -> Job:
-    names = tuple(records.path(out, training.identity(config, seed, fingerprint)).stem for seed in seeds)
+    names = tuple(records.path(out, training.run_identity(config, seed, fingerprint)).stem for seed in seeds)
     where = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
     given = {"more": seeds[1:], "records": names, **options}
     return Job(

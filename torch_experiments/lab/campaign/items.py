@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from torch_experiments.lab import records
+from torch_experiments.lab import experiments, records
 from torch_experiments.lab.experiments import (
     e01_cloning,
     e02_symptoms,
@@ -27,10 +27,8 @@ from torch_experiments.lab.experiments import (
     e06_escape,
     e07_streams,
 )
-from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images import pixels
-from torch_experiments.lab.training.configuration import identity
-from torch_experiments.lab.training.run import Config
+from torch_experiments.lab.training import Config, run_identity
 from torch_experiments.support.choices import choose
 
 TINY_IMAGENET, CIFAR = (
@@ -235,7 +233,7 @@ def found(name: str, folder: Path = RESULTS) -> Found | None:
     fingerprint = TINY_IMAGENET if chosen.real else _digits_fingerprint()
     tables, environments = [], {}
     for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
-        record = records.find(folder / name, identity(config, seed, fingerprint))
+        record = records.find(folder / name, run_identity(config, seed, fingerprint))
         if record is not None:
             tables.append(experiments.labelled(record, label))
             environments[label, seed] = record.environment
@@ -258,12 +256,12 @@ def cloning(folder: Path = RESULTS) -> pa.Table | None:
     return pa.concat_tables(tables) if tables else None
 
 
-def items() -> Mapping[str, Item]:
+def every() -> Mapping[str, Item]:
     """Return all items, those for a GPU last."""
     return {**ITEMS, **GPU_ITEMS}
 
 
 def item(name: str) -> Item:
     """Return an item; a ValueError that lists the names for an unknown one."""
-    found: Item = choose("item", name, items())
+    found: Item = choose("item", name, every())
     return found

@@ -10,9 +10,9 @@ from typing import Literal
 
 import torch
 
-from torch_experiments.lab.training import run as training
+from torch_experiments.lab import training
+from torch_experiments.lab.training import Config, Stopped
 from torch_experiments.lab.training.checkpoints import InUse
-from torch_experiments.lab.training.run import Config, Stopped
 
 State = Literal["done", "skipped", "failed", "lost", "in use", "stopped"]
 

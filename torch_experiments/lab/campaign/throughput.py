@@ -22,10 +22,9 @@ from rich.table import Table
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from torch_experiments.lab import records
+from torch_experiments.lab import records, training
 from torch_experiments.lab.images.pixels import Pixels
-from torch_experiments.lab.training import run as training
-from torch_experiments.lab.training.configuration import Config, identity
+from torch_experiments.lab.training import Config, run_identity
 
 ADAM_BYTES = 40  # a parameter a step
 TARGETS: Mapping[str, float] = {"resnet18": 8e3, "vit": 1.5e4, "mlp": 2e6}  # images a second on an H200
@@ -156,7 +155,7 @@ def speed(label: str, config: Config, stack: int, data: Pixels, warm: float | No
 
 def _about(config: Config, stack: int, data: Pixels) -> dict[str, Any]:
     lengths: dict[str, Any] = {"tasks": 1, "steps": 1, "measure_every": 1, "trapped": False}
-    about = identity(dataclasses.replace(config, experiment="throughput", **lengths), 0, data.fingerprint)
+    about = run_identity(dataclasses.replace(config, experiment="throughput", **lengths), 0, data.fingerprint)
     return about | {"stacked": stack, "on": name_of(config.device)}
 
 

@@ -1,1 +1,23 @@
 """The experiments, one file each, and how they are run."""
+
+from torch_experiments.lab.experiments.runner import (
+    CLONING,
+    EXPERIMENTS,
+    SEEDS,
+    changed,
+    computed,
+    data_info,
+    fetch_data,
+    labelled,
+    listing,
+    load,
+    main,
+    over_tasks,
+    progress_bar,
+    run,
+    seeds_of,
+    summary,
+)
+
+__all__ = ["CLONING", "EXPERIMENTS", "SEEDS", "changed", "computed", "data_info", "fetch_data", "labelled"]
+__all__ += ["listing", "load", "main", "over_tasks", "progress_bar", "run", "seeds_of", "summary"]

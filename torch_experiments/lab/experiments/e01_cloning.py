@@ -31,7 +31,7 @@ from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.lab import records
 from torch_experiments.lab.images import data as datasets
 from torch_experiments.lab.models import ARCHITECTURES, build
-from torch_experiments.lab.training.run import Settings
+from torch_experiments.lab.training import Settings
 from torch_experiments.metrics import layers, scores
 from torch_experiments.support.choices import choose
 from torch_experiments.support.noise import GradientNoise

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from torch_experiments.lab.training.run import Config
+from torch_experiments.lab.training import Config
 
 NAME = "e02"
 TITLE = "symptoms of loss of plasticity: accuracy, dead and duplicate units, rank, over the tasks"

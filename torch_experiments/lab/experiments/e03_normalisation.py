@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.training.run import Config
+from torch_experiments.lab.training import Config
 
 NAME = "e03"
 TITLE = "normalisation: none, batch, layer, with and without affine map, and dropout, over the tasks"

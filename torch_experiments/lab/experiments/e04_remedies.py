@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.training.run import Config, Settings
+from torch_experiments.lab.training import Config, Settings
 
 NAME = "e04"
 TITLE = "remedies against a fresh network for every task: accuracy while learning, over the tasks"

@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.training.run import Config
+from torch_experiments.lab.training import Config
 
 NAME = "e05"
 TITLE = "rank and test accuracy of a task against learning of the next; the rank held up artificially"

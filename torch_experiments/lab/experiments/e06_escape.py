@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.training.run import Config
+from torch_experiments.lab.training import Config
 
 NAME = "e06"
 TITLE = "after an escape from a cloned manifold: loss and test accuracy against training from scratch"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.training.run import Config, Settings
+from torch_experiments.lab.training import Config, Settings
 
 NAME = "e07"
 TITLE = "pairs, permuted pixels, random labels, warm start: plain, layer norm, L2 towards the start, fresh"

@@ -31,13 +31,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from torch_experiments.lab import models, records
+from torch_experiments.lab import models, records, training
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.images import fetch, pixels
-from torch_experiments.lab.training import parallel
-from torch_experiments.lab.training import run as training
+from torch_experiments.lab.training import Config, Settings, parallel
 from torch_experiments.lab.training.checkpoints import InUse
-from torch_experiments.lab.training.run import Config, Settings
 from torch_experiments.support.choices import choose
 from torch_experiments.support.processes import leads
 from torch_experiments.support.threads import one_thread

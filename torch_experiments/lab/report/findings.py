@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from theory.tolerances import float64_identity
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e03_normalisation, e05_generalisation, e07_streams
 from torch_experiments.lab.report import published, series
 from torch_experiments.lab.report.series import (
@@ -327,7 +327,7 @@ def _of_clones(
     folder: Path,
 ) -> Finding:
     clones, texts, verdicts, seeds = Clones(folder), [], [], 0
-    for arch in campaign.CLONING.configs(""):
+    for arch in items.CLONING.configs(""):
         for regime in regimes:
             if n := len(clones.seeds(arch, regime)):
                 score, off = (
@@ -419,6 +419,6 @@ FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
 }
 
 
-def of(claim: str, folder: Path = campaign.RESULTS) -> Finding:
+def of(claim: str, folder: Path = items.RESULTS) -> Finding:
     """Return what the records below ``folder`` say of a claim."""
     return FINDINGS[claim](folder)

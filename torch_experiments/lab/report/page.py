@@ -10,10 +10,8 @@ from typing import Any
 
 from scipy.stats import gmean
 
-from torch_experiments.lab.campaign import items as campaign
-from torch_experiments.lab.campaign.items import CLONING, ITEMS
-from torch_experiments.lab.report import findings, published, series
-from torch_experiments.lab.report import tables as streams
+from torch_experiments.lab.campaign import items
+from torch_experiments.lab.report import findings, published, series, tables
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
@@ -109,26 +107,26 @@ PICTURES: Mapping[str, tuple[str, str]] = {
     "cloning": ("cifar_cloning", "Score of cloning by epoch and loss of clone over base, four networks"),
 }  # copies of `lop figures NAME` in docs/
 BODIES: Mapping[str, Callable[[Runs], str]] = {
-    "remedies": streams.ranking,
-    "generalisation": streams.generalisation,
-    "after-escape": streams.after_escape,
-    "streams": streams.streams,
+    "remedies": tables.ranking,
+    "generalisation": tables.generalisation,
+    "after-escape": tables.after_escape,
+    "streams": tables.streams,
 }  # of the others: start and end
 
 
-def text(folder: Path = campaign.RESULTS) -> str:
+def text(folder: Path = items.RESULTS) -> str:
     """Return the page for the records below ``folder``."""
-    runs = {name: series.runs(name, folder) for name in campaign.items()}
+    runs = {name: series.runs(name, folder) for name in items.every()}
     clones = Clones(folder)
     parts = [
         INTRODUCTION,
         _statements(folder),
-        f"## Beside the paper: continual training\n\n{COMPARED}\n\n{streams.beside_the_paper(runs)}\n",
+        f"## Beside the paper: continual training\n\n{COMPARED}\n\n{tables.beside_the_paper(runs)}\n",
         f"## Beside the paper: cloning\n\n{_of_cloning(clones)}\n",
         f"## Which defects of the public code change which conclusion\n\n{DEFECTS}\n\n"
-        f"{streams.defects(list(runs.values()))}\n",
-        *(_of_item(r) for name, r in runs.items() if name in ITEMS or r.environments),
-        NOT_RUN + _wanting([r for name, r in runs.items() if name not in ITEMS and not r.environments]),
+        f"{tables.defects(list(runs.values()))}\n",
+        *(_of_item(r) for name, r in runs.items() if name in items.ITEMS or r.environments),
+        NOT_RUN + _wanting([r for name, r in runs.items() if name not in items.ITEMS and not r.environments]),
     ]
     return "\n".join(parts)
 
@@ -149,9 +147,9 @@ def _said(found: findings.Finding) -> str:
     return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "not shown")
 
 
-def _wanting(items: Sequence[Runs]) -> str:
+def _wanting(absent: Sequence[Runs]) -> str:
     """List the items for a GPU of which there is no record."""
-    return "".join(f"- Item `{r.name}`, for a GPU: {r.item.about}, {len(r.item.seeds)} seeds.\n" for r in items)
+    return "".join(f"- Item `{r.name}`, for a GPU: {r.item.about}, {len(r.item.seeds)} seeds.\n" for r in absent)
 
 
 # ---------------------------------------------------------------------------------------- items
@@ -206,7 +204,7 @@ def _environment(found: Mapping[Any, Mapping[str, Any]]) -> str:
 
 
 def _body(runs: Runs) -> str:
-    body = BODIES.get(runs.name, streams.overview)(runs)
+    body = BODIES.get(runs.name, tables.overview)(runs)
     return f"{TOLD[runs.name]}\n\n{body}" if runs.name in TOLD else body
 
 
@@ -216,7 +214,7 @@ def _body(runs: Runs) -> str:
 def _of_cloning(clones: Clones) -> str:
     done = {place: record.environment for place, record in clones.found.items()}
     parts = [
-        f"{CLONING.about[0].upper()}{CLONING.about[1:]}.",
+        f"{items.CLONING.about[0].upper()}{items.CLONING.about[1:]}.",
         CLONES,
         f"{_done(len(done), len(clones.planned))} {_environment(done)}".strip(),
         "Again: `lop evidence cloning --data FOLDER`, with a folder of CIFAR-10.",
@@ -231,7 +229,7 @@ def _clones(clones: Clones) -> str:
     places = dict.fromkeys((arch, regime) for arch, _, regime in clones.planned)
     rows = [_clone(clones, arch, regime) for arch, regime in places]
     head = ("network, regime", "seeds", "score published", "score here", "same direction", "loss, clone : base")
-    return streams.table((*head, "published", "rank, clone : base", "published"), rows)
+    return tables.table((*head, "published", "rank, clone : base", "published"), rows)
 
 
 def _clone(clones: Clones, arch: str, regime: str) -> tuple[str, ...]:
@@ -249,16 +247,16 @@ def _clone(clones: Clones, arch: str, regime: str) -> tuple[str, ...]:
         if theirs is None
         else _yes((theirs.score < 1 - findings.APART) == bool(score.mean() < 1 - findings.APART))
     )
-    gain = streams.spread(findings.gain(clones, arch, regime), 2, gmean)
+    gain = tables.spread(findings.gain(clones, arch, regime), 2, gmean)
     place = f"{arch}, {regime}", str(len(seeds))
     return (
         *place,
         shown[0],
-        streams.spread(score, 3),
+        tables.spread(score, 3),
         same,
         gain,
         shown[1],
-        streams.spread(rank[:, -1], 2),
+        tables.spread(rank[:, -1], 2),
         shown[2],
     )
 
@@ -275,7 +273,7 @@ def _yes(answer: bool) -> str:
 # ---------------------------------------------------------------------------------------- writing
 
 
-def write(path: Path = PAGE, folder: Path = campaign.RESULTS) -> None:
+def write(path: Path = PAGE, folder: Path = items.RESULTS) -> None:
     """Write the page at once."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -284,12 +282,12 @@ def write(path: Path = PAGE, folder: Path = campaign.RESULTS) -> None:
     os.replace(name, path)
 
 
-def current(path: Path = PAGE, folder: Path = campaign.RESULTS) -> bool:
+def current(path: Path = PAGE, folder: Path = items.RESULTS) -> bool:
     """Return whether the page is what the records give."""
     return path.is_file() and path.read_text(encoding="utf-8") == text(folder)
 
 
-def main(folder: Path = campaign.RESULTS, *, save: bool = False, check: bool = False) -> int:
+def main(folder: Path = items.RESULTS, *, save: bool = False, check: bool = False) -> int:
     """Print the page, write it, or check it; return the exit code."""
     if check:
         answer = current(folder=folder)

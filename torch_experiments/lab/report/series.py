@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from scipy.stats import t as student
 
 from torch_experiments.lab import records
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.campaign.items import CIFAR, CLONING, Item
 from torch_experiments.lab.experiments import e01_cloning
-from torch_experiments.lab.training.run import WHOLE
+from torch_experiments.lab.training import WHOLE
 
 Array = np.ndarray[Any, Any]
 ACCURACY, UNMASKED, TEST = "online_accuracy", "online_accuracy_unmasked", "test_accuracy"
@@ -37,12 +37,12 @@ class Runs:
     """
 
     name: str
-    folder: Path = campaign.RESULTS
+    folder: Path = items.RESULTS
 
     @property
     def item(self) -> Item:
         """The item."""
-        return campaign.item(self.name)
+        return items.item(self.name)
 
     @cached_property
     def cells(self) -> tuple[str, ...]:
@@ -55,8 +55,8 @@ class Runs:
         return self._found.environments if self._found else {}
 
     @cached_property
-    def _found(self) -> campaign.Found | None:
-        return campaign.found(self.name, self.folder)
+    def _found(self) -> items.Found | None:
+        return items.found(self.name, self.folder)
 
     @cached_property
     def _ends(self) -> dict[tuple[str, str], dict[int, Array]]:
@@ -96,7 +96,7 @@ class Runs:
         return (cell, metric) in self._ends
 
 
-def runs(name: str, folder: Path = campaign.RESULTS) -> Runs:
+def runs(name: str, folder: Path = items.RESULTS) -> Runs:
     """Return the finished runs of an item, read once as long as its files stay as they are."""
     files = sorted((folder / name).glob("*.parquet"))
     return _read(name, folder, tuple((file.name, file.stat().st_mtime_ns) for file in files))
@@ -158,7 +158,7 @@ def interval(values: Array) -> tuple[float, float] | None:
 class Clones:
     """The finished runs of experiment 1, by architecture, seed and regime."""
 
-    folder: Path = campaign.RESULTS
+    folder: Path = items.RESULTS
 
     @cached_property
     def found(self) -> Mapping[tuple[str, int, str], records.Record]:

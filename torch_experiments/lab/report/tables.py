@@ -10,7 +10,7 @@ import numpy as np
 from scipy.signal import detrend
 from scipy.stats import gmean, spearmanr
 
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e04_remedies, e05_generalisation, e07_streams
 from torch_experiments.lab.report import published, series
 from torch_experiments.lab.report.series import (
@@ -117,7 +117,7 @@ def beside_the_paper(runs: Mapping[str, Runs]) -> str:
     rows = [
         row
         for name, one in runs.items()
-        if (arch := _arch(name)) and (name in campaign.ITEMS or one.environments)
+        if (arch := _arch(name)) and (name in items.ITEMS or one.environments)
         for row in _compared(arch, one)
     ]
     if not any(_arch(name) == RESNET and one.environments for name, one in runs.items()):
@@ -158,7 +158,7 @@ def _compared(arch: str, runs: Runs) -> Iterator[tuple[str, ...]]:
 
 def _own(runs: Runs, cell: str) -> str | None:
     """Return the finished cell that comes nearest to the published one."""
-    wanted = (campaign.PUBLISHED, NONE) if cell == NONE else (cell,)
+    wanted = (items.PUBLISHED, NONE) if cell == NONE else (cell,)
     return next((c for c in wanted if c in runs.cells and runs.seeds(c)), None)
 
 
@@ -243,7 +243,7 @@ def _counted_otherwise(runs: Sequence[Runs]) -> str:
 
 
 def _trained_otherwise(runs: Sequence[Runs]) -> str:
-    theirs = campaign.PUBLISHED
+    theirs = items.PUBLISHED
     rows = []
     for r in (r for r in runs if theirs in r.cells):
         common = r.seeds(NONE, theirs)

@@ -107,7 +107,7 @@ class Config:
         return torch.float64 if self.precision == "float64" else torch.float32
 
 
-def identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
+def run_identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
     """Return what identifies the record of one run: all settings, the content of the data, and the seed."""
     every = dataclasses.asdict(config)
     settings = {name: value for name, value in every.items() if name not in LATER or value != LATER[name]}

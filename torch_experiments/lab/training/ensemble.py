@@ -22,7 +22,7 @@ from torch_experiments.remedies.network import moments_of
 Make = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
-class Engine(Protocol):
+class Ensemble(Protocol):
     """Networks and their optimizer."""
 
     models: Sequence[nn.Module]
@@ -134,8 +134,8 @@ def fast_order(model: nn.Module) -> torch.memory_format | None:
     return torch.channels_last if layers and all(layer.weight.is_cuda for layer in layers) else None
 
 
-def engine(models: Sequence[nn.Module], make: Make) -> Engine:
-    """Return the engine for these networks; ``make`` builds the optimizer from a list of tensors."""
+def make_ensemble(models: Sequence[nn.Module], make: Make) -> Ensemble:
+    """Return the ensemble for these networks; ``make`` builds the optimizer from a list of tensors."""
     return Separate(models, make) if len(models) == 1 else Stacked(models, make)
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from torch_experiments.certificates.certificate import Part, certify
 from torch_experiments.diagnostics.run import diagnose
-from torch_experiments.metrics import moments as unit_metrics
+from torch_experiments.metrics.moments import Moments, measure
 from torch_experiments.units.inputs import evaluating
 
 WHOLE = 0  # the layer of what belongs to the whole network
@@ -65,9 +65,9 @@ def scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[M
     yield WHOLE, f"{split}_accuracy_unmasked", float((outputs.argmax(dim=1) == y).double().mean())
 
 
-def unit_rows(gathered: Mapping[str, unit_metrics.Moments]) -> Iterator[Measured]:
+def unit_rows(gathered: Mapping[str, Moments]) -> Iterator[Measured]:
     """Yield the metrics of units of every layer, and of the whole network their means over the layers."""
-    found = [unit_metrics.measure(m) for m in gathered.values()]
+    found = [measure(m) for m in gathered.values()]
     for metric in found[0] if found else ():
         column = [layer[metric] for layer in found]
         yield from ((k, metric, value) for k, value in enumerate(column, start=1))

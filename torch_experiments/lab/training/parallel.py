@@ -19,8 +19,7 @@ from torch.nn.functional import dropout
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from torch_experiments.lab.training.ensemble import Engine, Make, Separate
-from torch_experiments.lab.training.ensemble import engine as engine_of
+from torch_experiments.lab.training.ensemble import Ensemble, Make, Separate, make_ensemble
 from torch_experiments.remedies.bound import mean_over_processes
 from torch_experiments.remedies.network import alone
 from torch_experiments.support.processes import leads, processes
@@ -117,14 +116,14 @@ class Parallel(Separate):
         return found
 
 
-def engine(models: Sequence[nn.Module], make: Make) -> Engine:
-    """Return the engine for these networks in this process, or in all.
+def shared_ensemble(models: Sequence[nn.Module], make: Make) -> Ensemble:
+    """Return the ensemble for these networks in this process, or in all.
 
     Raises:
         ValueError: for several networks in several processes.
     """
     if processes() == 1:
-        return engine_of(models, make)
+        return make_ensemble(models, make)
     if len(models) > 1:
         raise ValueError(f"stack: got {len(models)} seeds in {processes()} processes; drop --stack or --ddp")
     return Parallel(models, make)

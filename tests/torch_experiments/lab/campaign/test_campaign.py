@@ -12,14 +12,11 @@ import torch
 import lop
 from tests.torch_experiments.lab.images import test_data
 from tests.torch_experiments.small import SMALL
-from torch_experiments.lab.campaign import campaign as evidence
-from torch_experiments.lab.campaign import items as campaign
-from torch_experiments.lab.campaign import throughput
+from torch_experiments.lab import experiments, training
+from torch_experiments.lab.campaign import campaign, items, throughput
 from torch_experiments.lab.campaign.items import Cloning, Item
 from torch_experiments.lab.experiments import e01_cloning
-from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images import pixels
-from torch_experiments.lab.training import run as training
 
 LONG = dataclasses.replace(SMALL, steps=100_000, measure_every=100_000)
 
@@ -29,9 +26,11 @@ def item(config=SMALL, seeds=(0, 1), **options):
 
 
 @pytest.fixture
-def items(monkeypatch):
+def offer(monkeypatch):
+    """Return a function that puts other items in the place of those for a CPU."""
+
     def put(**found):
-        monkeypatch.setattr(campaign, "ITEMS", found)
+        monkeypatch.setattr(items, "ITEMS", found)
 
     return put
 
@@ -50,12 +49,12 @@ def folder_of(tmp_path, classes=10, shards=2):
     return tmp_path
 
 
-def test_the_command_makes_the_runs_and_reads_them_the_second_time(tmp_path, capsys, items):
-    items(a=item(), b=item(dataclasses.replace(SMALL, lr=0.01), (5,)))
+def test_the_command_makes_the_runs_and_reads_them_the_second_time(tmp_path, capsys, offer):
+    offer(a=item(), b=item(dataclasses.replace(SMALL, lr=0.01), (5,)))
     for state in ("done", "skipped"):
         lop.evidence(workers=2, out=tmp_path)
         assert state in capsys.readouterr().out
-    found = campaign.found("a", tmp_path)
+    found = items.found("a", tmp_path)
     (alone,) = training.run(SMALL, [1], data=pixels.load("digits"))
     assert set(found.environments) == {("none", 0), ("none", 1)}
     assert found.table.slice(len(alone.table)).equals(experiments.labelled(alone, "none"))
@@ -64,14 +63,14 @@ def test_the_command_makes_the_runs_and_reads_them_the_second_time(tmp_path, cap
 
 
 @pytest.mark.parametrize("stack", [False, True])
-def test_a_budget_saves_what_is_under_way_and_the_same_command_goes_on(tmp_path, capsys, items, stack, monkeypatch):
-    items(a=item(LONG, stack=stack))
-    monkeypatch.setattr(evidence, "_act", acting_in_turn if stack else evidence._act)
+def test_a_budget_saves_what_is_under_way_and_the_same_command_goes_on(tmp_path, capsys, offer, stack, monkeypatch):
+    offer(a=item(LONG, stack=stack))
+    monkeypatch.setattr(campaign, "_act", acting_in_turn if stack else campaign._act)
     steps = []
     for _ in range(2):
         with pytest.raises(SystemExit) as stopped:
             lop.evidence(workers=2, budget=6.0 if stack else 15.0, out=tmp_path)
-        assert stopped.value.code == evidence.SPENT
+        assert stopped.value.code == campaign.SPENT
         assert "the same command goes on" in capsys.readouterr().out
         saved = sorted((tmp_path / "a").glob("*.run/step-*"))
         assert len(saved) == (1 if stack else 2)
@@ -80,38 +79,38 @@ def test_a_budget_saves_what_is_under_way_and_the_same_command_goes_on(tmp_path,
 
 
 def acting_in_turn(names, order, gpu, workers):
-    return lambda: evidence.in_turn({name: order.configs(name) for name in names}, order)
+    return lambda: campaign.in_turn({name: order.configs(name) for name in names}, order)
 
 
 def test_sigterm_stops_like_a_budget():
     threading.Timer(0.2, signal.raise_signal, [signal.SIGTERM]).start()
-    with pytest.raises(training.Stopped), evidence.within(None):
+    with pytest.raises(training.Stopped), campaign.within(None):
         time.sleep(20)
-    with evidence.within(60):
+    with campaign.within(60):
         pass
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-def test_seeds_come_in_rounds_and_stacks_whole(items):
-    items(a=item(seeds=(0, 1)), b=item(seeds=(2, 3), stack=True), c=item(seeds=(4,)))
-    order = evidence.Order()
-    found = evidence.rounds({name: order.configs(name) for name in campaign.ITEMS}, order)
+def test_seeds_come_in_rounds_and_stacks_whole(offer):
+    offer(a=item(seeds=(0, 1)), b=item(seeds=(2, 3), stack=True), c=item(seeds=(4,)))
+    order = campaign.Order()
+    found = campaign.rounds({name: order.configs(name) for name in items.ITEMS}, order)
     assert [(work.name, work.seeds) for work in found] == [("a", (0,)), ("b", (2, 3)), ("c", (4,)), ("a", (1,))]
-    fewer = evidence.rounds({"a": order.configs("a")}, evidence.Order(seeds=(7,)))
+    fewer = campaign.rounds({"a": order.configs("a")}, campaign.Order(seeds=(7,)))
     assert [work.seeds for work in fewer] == [(7,)]
 
 
-def test_a_run_that_fails_does_not_stop_the_others(tmp_path, capsys, items):
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, capsys, offer):
     diverging = dataclasses.replace(SMALL, optimizer="sgd", lr=1e20)
-    items(a=item(diverging, (0,)), b=item(seeds=(0,)))
-    order = evidence.Order(out=tmp_path)
-    assert not evidence.in_turn({name: order.configs(name) for name in campaign.ITEMS}, order)
+    offer(a=item(diverging, (0,)), b=item(seeds=(0,)))
+    order = campaign.Order(out=tmp_path)
+    assert not campaign.in_turn({name: order.configs(name) for name in items.ITEMS}, order)
     assert "a, none, seeds (0,): Diverged" in capsys.readouterr().out
-    assert campaign.found("b", tmp_path) is not None
+    assert items.found("b", tmp_path) is not None
 
 
-def test_the_list_says_what_is_done(tmp_path, capsys, items):
-    items(a=item(), b=item())
+def test_the_list_says_what_is_done(tmp_path, capsys, offer):
+    offer(a=item(), b=item())
     lop.evidence(("a",), seeds="0", out=tmp_path)
     capsys.readouterr()
     lop.evidence(list_=True, out=tmp_path)
@@ -158,12 +157,12 @@ def test_the_budget_holds_while_images_are_read(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(pixels, "load", lambda data: time.sleep(60))
     with pytest.raises(SystemExit) as stopped:
         lop.evidence(("mlp",), data=str(tmp_path), budget=0.2, out=tmp_path)
-    assert stopped.value.code == evidence.SPENT
+    assert stopped.value.code == campaign.SPENT
     assert "the same command goes on" in capsys.readouterr().out
 
 
 def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
-    folder, mlp = folder_of(tmp_path / "data"), campaign.item("mlp")
+    folder, mlp = folder_of(tmp_path / "data"), items.item("mlp")
     small = {"tasks": 2, "steps": 4, "batch": 8, "measure_every": 4, "probe_train": 10, "probe_test": 10}
 
     def configs(data):
@@ -171,7 +170,7 @@ def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
         return experiments.changed(found, '{"width": 8, "depth": 2}', **small)
 
     monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(campaign.ITEMS, "mlp", Item("a test", configs, (0,)))
+    monkeypatch.setitem(items.ITEMS, "mlp", Item("a test", configs, (0,)))
     lop.evidence(("mlp",), data=str(folder), workers=1, out=tmp_path)
     said = capsys.readouterr().out
     assert "data: 80 training images" in said
@@ -202,9 +201,9 @@ def reduced(found):
 
 
 def test_a_dry_run_of_every_gpu_item(tmp_path, capsys, monkeypatch):
-    folder, every = folder_of(tmp_path / "data"), {n: reduced(i) for n, i in campaign.GPU_ITEMS.items()}
+    folder, every = folder_of(tmp_path / "data"), {n: reduced(i) for n, i in items.GPU_ITEMS.items()}
     monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(campaign, "GPU_ITEMS", every)
+    monkeypatch.setattr(items, "GPU_ITEMS", every)
     for name, value in {"WARM": 1, "STEPS": 2, "STACK": 3}.items():
         monkeypatch.setattr(throughput, name, value)
     monkeypatch.setattr(throughput, "PEAKS", {"cpu": throughput.PEAKS["H200"]})
@@ -232,7 +231,7 @@ def test_cloning_is_an_item_of_its_own(tmp_path, monkeypatch, capsys):
     small = {"arch_settings": (("width", 8), ("depth", 1)), "base_epochs": 1, "epochs": 1, "probe": 50}
     config = e01_cloning.Config(regimes=("adam",), seeds=(0, 1), **small)
     cells = Cloning("a test", lambda data: {"mlp": dataclasses.replace(config, data=data)})
-    monkeypatch.setattr(campaign, "CLONING", cells)
+    monkeypatch.setattr(items, "CLONING", cells)
     lop.evidence(("cloning",), data="digits", seeds="1", out=tmp_path)
-    assert f"the committed records are of {campaign.CIFAR}" in capsys.readouterr().out
+    assert f"the committed records are of {items.CIFAR}" in capsys.readouterr().out
     assert len(list((tmp_path / "e01").glob("*.parquet"))) == 1

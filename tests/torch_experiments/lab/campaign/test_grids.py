@@ -11,14 +11,12 @@ import pytest
 
 import lop
 from tests.torch_experiments.small import SMALL
-from torch_experiments.lab import records
+from torch_experiments.lab import experiments, records, training
 from torch_experiments.lab.campaign import engines, grids
 from torch_experiments.lab.campaign.engines import Local, make
 from torch_experiments.lab.campaign.jobs import Job, Outcome, attempt
-from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images.pixels import load
 from torch_experiments.lab.training import checkpoints
-from torch_experiments.lab.training import run as training
 
 DATA = load("digits")
 LONG = dataclasses.replace(SMALL, tasks=2, steps=1000, measure_every=1000)

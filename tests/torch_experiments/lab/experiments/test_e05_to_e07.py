@@ -9,12 +9,10 @@ from torch import nn
 
 from torch_experiments import remedies
 from torch_experiments.cloning.exact import layout, residuals
-from torch_experiments.lab import streams
+from torch_experiments.lab import experiments, streams, training
 from torch_experiments.lab.experiments import e05_generalisation, e06_escape, e07_streams
-from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.images.pixels import load
-from torch_experiments.lab.training import run as training
-from torch_experiments.lab.training.run import Config, Run
+from torch_experiments.lab.training import Config, Run
 from torch_experiments.metrics.layers import activations
 
 DATA = load("digits")
@@ -108,7 +106,7 @@ def violation(config):
     run.to_the_end()
     base = training.build(dataclasses.replace(config, arch_settings=TINY.arch_settings), DATA.shape, 10, 0)
     axes = layout(base, 2, example_inputs=torch.zeros(2, *DATA.shape, dtype=torch.float64))
-    return max(max(found.rows, found.columns) for found in residuals(run.engine.models[0], axes))
+    return max(max(found.rows, found.columns) for found in residuals(run.ensemble.models[0], axes))
 
 
 def test_a_network_that_starts_as_a_clone_computes_the_narrow_one():

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import lop
-from torch_experiments.lab import records
+from torch_experiments.lab import experiments, records
 from torch_experiments.lab.experiments import e01_cloning, e02_symptoms
-from torch_experiments.lab.experiments import runner as experiments
 from torch_experiments.lab.experiments.runner import EXPERIMENTS, seeds_of
 from torch_experiments.lab.images.pixels import load
-from torch_experiments.lab.training import run as training
-from torch_experiments.lab.training.run import ARCHITECTURES, Run
+from torch_experiments.lab.models import ARCHITECTURES
+from torch_experiments.lab.training import Run, loop
 
 DATA = load("digits")
 SHORT_CLONES = dataclasses.replace(e01_cloning.SHORT, base_epochs=1, probe=30)
@@ -58,7 +57,7 @@ def test_the_command_runs_resumes_and_prints(tmp_path, capsys, monkeypatch):
     lop.run(("e02",), seeds="0..1", out=tmp_path)
     assert "none" in capsys.readouterr().out
     assert len(list(tmp_path.glob("e02_symptoms-*.parquet"))) == 2
-    monkeypatch.setattr(training, "Run", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "Run", lambda *args: pytest.fail("trained again"))
     lop.run(("e02",), seeds="0,1", out=tmp_path)
 
 

@@ -15,10 +15,9 @@ import lop
 from claims.evidence import witness
 from paper_figures import registry
 from torch_experiments.lab import records
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.images import pixels
-from torch_experiments.lab.report import findings, page, published, series
-from torch_experiments.lab.report import tables as streams
+from torch_experiments.lab.report import findings, page, published, series, tables
 from torch_experiments.lab.report.series import (
     ACCURACY,
     DEAD,
@@ -32,8 +31,7 @@ from torch_experiments.lab.report.series import (
     Clones,
     Runs,
 )
-from torch_experiments.lab.training.configuration import identity
-from torch_experiments.lab.training.run import WHOLE
+from torch_experiments.lab.training import WHOLE, run_identity
 
 KEPT = {ACCURACY: (0.8, 0.8), DEAD: (0.1, 0.1), DUPLICATE: (0.1, 0.1), LATER: (0.1, 0.1), RANK: (50.0, 50.0)}
 KEPT[SATURATED] = (0.1, 0.1)
@@ -64,12 +62,12 @@ def made(tmp_path):
     """Return a function that writes records of an item whose metrics go straight from start to end."""
 
     def write(name, curves, seeds=None):
-        item = campaign.item(name)
-        fingerprint = campaign.TINY_IMAGENET if item.real else pixels.load("digits").fingerprint
+        item = items.item(name)
+        fingerprint = items.TINY_IMAGENET if item.real else pixels.load("digits").fingerprint
         for cell, config in item.configs("").items():
             for seed in (seeds or item.seeds) if cell in curves else ():
                 table = straight(config, curves[cell])
-                about = identity(config, seed, fingerprint)
+                about = run_identity(config, seed, fingerprint)
                 records.save(tmp_path / name, records.Record(about, table, {"seconds": 3600.0, "threads": 1}))
         return tmp_path
 
@@ -191,14 +189,14 @@ def test_units_that_live_and_accuracy_that_falls_are_not_what_is_said_of_the_cnn
 
 @pytest.mark.control("P3")
 def test_accuracy_that_one_seed_loses_does_not_hold(made, monkeypatch):
-    monkeypatch.setitem(campaign.ITEMS, "cnn", dataclasses.replace(campaign.item("cnn"), seeds=(0, 1)))
+    monkeypatch.setitem(items.ITEMS, "cnn", dataclasses.replace(items.item("cnn"), seeds=(0, 1)))
     made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.8)}}, seeds=(0,))
     assert findings.of("P3", made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.79)}}, seeds=(1,))).shown
     assert not findings.of("P3", made("cnn", {"none": LOST}, seeds=(1,))).shown
 
 
 def test_the_vit_is_made_of_clones_at_first_and_recovers():
-    table = campaign.found("vit").table
+    table = items.found("vit").table
     shares = {(r["task"], r["step"]): r["value"] for r in table.to_pylist() if plain_whole(r, DUPLICATE)}
     ranks = {(r["task"], r["step"]): r["value"] for r in table.to_pylist() if plain_whole(r, RANK)}
     assert (shares[0, 0], round(shares[0, 100], 2)) == (0, 0.92)
@@ -286,7 +284,7 @@ def test_symptoms_are_compared_seed_by_seed(made):
 def arches(claim, regimes, holds):
     """Check every architecture that there are records of, and witness its runs."""
     clones = Clones()
-    done = [arch for arch in campaign.CLONING.configs("") if any(clones.seeds(arch, r) for r in regimes)]
+    done = [arch for arch in items.CLONING.configs("") if any(clones.seeds(arch, r) for r in regimes)]
     assert {"mlp", "cnn", "vit"} <= set(done), f"{claim}: records of experiment 1 are gone"
     for arch in done:
         assert holds(clones, arch), arch
@@ -297,7 +295,7 @@ def arches(claim, regimes, holds):
 def test_clones_stay_under_momentum_and_adam():
     arches("P10", findings.STAY, findings.stay)
     clones = Clones()
-    for arch, regime in product(campaign.CLONING.configs(""), findings.STAY):
+    for arch, regime in product(items.CLONING.configs(""), findings.STAY):
         witness(instances=0, residual=float(clones.over(arch, regime, "clone", "coset_residual")[:, -1].max()))
     for regime in findings.STAY:
         for metric in ("forward_score", "backward_score"):
@@ -418,8 +416,8 @@ def test_the_committed_page_is_what_the_records_give():
 
 def test_an_old_page_is_found(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(page, "PAGE", tmp_path / "RESULTS.md")
-    monkeypatch.setattr(page.current, "__defaults__", (tmp_path / "RESULTS.md", campaign.RESULTS))
-    monkeypatch.setattr(page.write, "__defaults__", (tmp_path / "RESULTS.md", campaign.RESULTS))
+    monkeypatch.setattr(page.current, "__defaults__", (tmp_path / "RESULTS.md", items.RESULTS))
+    monkeypatch.setattr(page.write, "__defaults__", (tmp_path / "RESULTS.md", items.RESULTS))
     empty = tmp_path / "none"
     assert page.main(empty, check=True) == 1
     assert page.main(empty, save=True) == 0
@@ -430,7 +428,7 @@ def test_an_old_page_is_found(tmp_path, capsys, monkeypatch):
 
 def test_without_records_every_item_is_said_to_be_missing(tmp_path):
     text = page.text(tmp_path)
-    for name in campaign.ITEMS:
+    for name in items.ITEMS:
         section = text.split(f"## Item `{name}`")[1].split("\n## ")[0]
         assert "**Not run yet**" in section
         assert f"`lop evidence {name}" in section
@@ -450,7 +448,7 @@ def test_a_missing_cell_and_seed_are_named(made):
 
 def test_a_defect_that_changes_the_direction_is_named(made):
     fair = KEPT | {UNMASKED: (0.8, 0.1)}
-    text = page.text(made("mlp", {"none": fair, campaign.PUBLISHED: fair}))
+    text = page.text(made("mlp", {"none": fair, items.PUBLISHED: fair}))
     row = next(line for line in text.splitlines() if line.startswith("| mlp, 3 seeds | accuracy over all 200"))
     assert "**changes**: down as published, as it was" in row
     assert "−0.664 [−0.664, −0.664]" in row
@@ -499,7 +497,7 @@ def test_a_trend_that_two_columns_share_is_no_correlation():
     source = np.random.default_rng(0)
     trend = np.linspace(0, 100, 50)
     one, two = (trend + source.normal(size=(4, 3, 50)) for _ in range(2))
-    found = {name: streams._by_seed(one, two, change).mean() for name, change in streams.WITHIN.items()}
+    found = {name: tables._by_seed(one, two, change).mean() for name, change in tables.WITHIN.items()}
     assert found["within a setting"] > 0.9
     assert abs(found["within a setting, without its trend over the tasks"]) < 0.2
 
@@ -536,4 +534,4 @@ def test_a_folder_without_records_is_refused(command, tmp_path):
 
 @pytest.mark.parametrize(("first", "last", "found"), [(0.5, 0.51, 0), (0.5, 0.4, -1), (50, 50.9, 0), (50, 52, 1)])
 def test_directions(first, last, found):
-    assert streams.direction(first, last) == found
+    assert tables.direction(first, last) == found

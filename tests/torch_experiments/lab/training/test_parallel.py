@@ -10,12 +10,11 @@ import torch
 from torch import distributed, nn
 
 import lop
-from torch_experiments.lab.experiments import runner as experiments
+from torch_experiments.lab import experiments
 from torch_experiments.lab.images.pixels import load
 from torch_experiments.lab.models import TokenBatchNorm
-from torch_experiments.lab.training import checkpoints, parallel
-from torch_experiments.lab.training import run as training
-from torch_experiments.lab.training.run import Config, Run, run
+from torch_experiments.lab.training import Config, Run, checkpoints, parallel, run
+from torch_experiments.support.processes import processes
 
 DATA = load("digits")
 MLP = Config(
@@ -96,7 +95,7 @@ def bare():
     found = Run(CONFIGS["vit"], [3], DATA)
     for _ in range(6):
         found.advance()
-    return torch.cat([p.detach().flatten() for p in found.engine.models[0].state_dict().values()])
+    return torch.cat([p.detach().flatten() for p in found.ensemble.models[0].state_dict().values()])
 
 
 def together(rank, out):
@@ -232,4 +231,4 @@ def test_a_run_under_torchrun_of_one_process_writes_its_record(tmp_path, monkeyp
     lop.run(("e02",), seeds="0", ddp=True, out=tmp_path)
     assert len(list(tmp_path.glob("*.parquet"))) == 1
     assert "none" in capsys.readouterr().out
-    assert training.processes() == 1
+    assert processes() == 1

@@ -9,15 +9,13 @@ import sys
 import pytest
 import torch
 
+from torch_experiments.lab import training
 from torch_experiments.lab.experiments import e04_remedies
 from torch_experiments.lab.images import augment
 from torch_experiments.lab.images.pixels import load
-from torch_experiments.lab.training import checkpoints
-from torch_experiments.lab.training import run as training
+from torch_experiments.lab.training import Config, Diverged, Keep, Run, Stopped, checkpoints, ensemble, loop, run
 from torch_experiments.lab.training.checkpoints import CheckpointError
-from torch_experiments.lab.training.run import Config, Diverged, Keep, Run, Stopped, run
 from torch_experiments.remedies import REMEDIES
-from torch_experiments.remedies import network as stacking
 
 DATA = load("digits")
 PAIRS = (("size", 2),)
@@ -79,7 +77,7 @@ def weights_after(config, seed, folder=None):
         checkpoint = checkpoints.latest(found.folder(folder), found.about())
         start = checkpoint.step
         found.load(checkpoint)
-    with training._precision(config):
+    with loop._precision(config):
         while found.step < config.tasks * config.steps:
             found.advance()
     return start, found._weights(), found.rows
@@ -115,7 +113,7 @@ def test_every_remedy_resumes_bit_for_bit(remedy, tmp_path):
     changes = {"remedy": remedy, "remedy_settings": e04_remedies.SETTINGS.get(remedy, ()), "steps": 8}
     config = dataclasses.replace(MLP, **changes, dropout=0.1)
     started = Run(config, [3], DATA)
-    with training._precision(config):
+    with loop._precision(config):
         for _ in range(6):
             started.advance()
     folder = started.folder(tmp_path)
@@ -139,9 +137,9 @@ RESNET = dataclasses.replace(CNN, arch="resnet18", arch_settings=(("stages", (1,
 def test_the_order_of_tensors_of_a_gpu_changes_no_number(config, remedy, tmp_path, monkeypatch):
     config = dataclasses.replace(config, remedy=remedy, remedy_settings=())
     _, expected, rows = weights_after(config, 3)
-    monkeypatch.setattr(stacking, "fast_order", lambda model: torch.channels_last)
+    monkeypatch.setattr(ensemble, "fast_order", lambda model: torch.channels_last)
     found = Run(config, [3], DATA)
-    images = [p for p in found.engine.models[0].parameters() if p.ndim == 4]
+    images = [p for p in found.ensemble.models[0].parameters() if p.ndim == 4]
     assert images
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in images)
     assert not all(p.is_contiguous() for p in images)
@@ -150,7 +148,7 @@ def test_the_order_of_tensors_of_a_gpu_changes_no_number(config, remedy, tmp_pat
     found.save(tmp_path)
     again = Run(config, [3], DATA)
     again.load(checkpoints.latest(tmp_path, again.about()))
-    with training._precision(config):
+    with loop._precision(config):
         while again.step < config.tasks * config.steps:
             again.advance()
     for name, weights in again._weights().items():
@@ -160,7 +158,7 @@ def test_the_order_of_tensors_of_a_gpu_changes_no_number(config, remedy, tmp_pat
 
 
 def test_tensors_keep_their_order_on_a_cpu():
-    assert all(p.is_contiguous() for p in Run(CNN, [3], DATA).engine.models[0].parameters())
+    assert all(p.is_contiguous() for p in Run(CNN, [3], DATA).ensemble.models[0].parameters())
 
 
 def test_a_resume_that_skips_a_step_is_noticed():
@@ -233,7 +231,7 @@ def test_a_record_says_what_made_it_and_covers_both_ends_of_every_task(tmp_path)
 
 def test_a_finished_run_is_read(tmp_path, monkeypatch):
     (first,) = run(MLP, [0], tmp_path, data=DATA)
-    monkeypatch.setattr(training, "Run", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "Run", lambda *args: pytest.fail("trained again"))
     assert run(MLP, [0], tmp_path, data=DATA)[0].table.equals(first.table)
 
 
@@ -488,13 +486,13 @@ def test_a_network_that_overflows_between_measurements_diverges_with_a_message(t
 
 
 def test_a_signal_after_the_last_step_reaches_the_caller(tmp_path, monkeypatch):
-    saved, heard = training.records.save, []
+    saved, heard = loop.records.save, []
 
     def save(out, record):
         os.kill(os.getpid(), signal.SIGTERM)
         return saved(out, record)
 
-    monkeypatch.setattr(training.records, "save", save)
+    monkeypatch.setattr(loop.records, "save", save)
     before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     try:
         run(dataclasses.replace(MLP, tasks=1, steps=3), [0], tmp_path, data=DATA)

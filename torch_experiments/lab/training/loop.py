@@ -31,12 +31,10 @@ from torch_experiments.lab import models, records, streams
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.images.augment import NOTHING, Augmentation, Draw, joined
 from torch_experiments.lab.images.pixels import Pixels
-from torch_experiments.lab.models import ARCHITECTURES
 from torch_experiments.lab.streams import Task
-from torch_experiments.lab.streams import identity as identity_transform
 from torch_experiments.lab.training import checkpoints, parallel
 from torch_experiments.lab.training.checkpoints import Checkpoint, CheckpointError
-from torch_experiments.lab.training.configuration import Config, Settings, identity
+from torch_experiments.lab.training.configuration import Config, run_identity
 from torch_experiments.lab.training.measures import (
     LOSS,
     WHOLE,
@@ -48,15 +46,13 @@ from torch_experiments.lab.training.measures import (
     unit_rows,
 )
 from torch_experiments.metrics import layers
-from torch_experiments.metrics import moments as unit_metrics
-from torch_experiments.remedies import network as stacking
+from torch_experiments.metrics.moments import weight_norm
+from torch_experiments.remedies.network import Memory, Network
 from torch_experiments.support.generators import generator
 from torch_experiments.support.processes import leads, processes
 from torch_experiments.support.threads import flushed
 from torch_experiments.units.inputs import evaluating
 
-__all__ = ["ARCHITECTURES", "PARTS", "WHOLE", "Config", "Diverged", "Keep", "Run", "Settings", "Stopped"]
-__all__ += ["build", "first_infinite", "head_of", "identity", "in_turn", "make_stream", "run"]
 ORDER, AUGMENT, DROPOUT, INITIAL, PROBE, HEAD = range(10, 16)
 AHEAD = 64  # steps whose crops, flips and jitters are drawn at once on an accelerator
 CHUNK = 100  # images of a metric batch that pass the network together
@@ -120,7 +116,7 @@ def run(
 
 
 def _finished(config: Config, seed: int, data: Pixels, out: str | Path | None) -> records.Record | None:
-    return records.find(out, identity(config, seed, data.fingerprint)) if out is not None else None
+    return records.find(out, run_identity(config, seed, data.fingerprint)) if out is not None else None
 
 
 @dataclass(frozen=True)
@@ -181,12 +177,12 @@ class Run:
         if config.compile and processes() > 1:
             raise ValueError("compile: is not for several processes; leave it out, or run without --ddp")
         self.part = parallel.part(config.batch)
-        self.engine = parallel.engine([self.fresh(seed) for seed in seeds], self._optimizer)
+        self.ensemble = parallel.shared_ensemble([self.fresh(seed) for seed in seeds], self._optimizer)
         self.networks = [self._network(s) for s in range(len(seeds))]
         self.states = [self.remedy.begin(network) for network in self.networks]
         for network, state in zip(self.networks, self.states, strict=True):
             self.remedy.attach(network, state)
-        self.forward = torch.compile(self.engine.forward) if config.compile else self.engine.forward
+        self.forward = torch.compile(self.ensemble.forward) if config.compile else self.ensemble.forward
         self.step, self.resumed, self.clock, self.git = 0, 0, Clock(), records.git_state()
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.online = torch.zeros(3, len(seeds), dtype=torch.float64, device=config.device)
@@ -237,7 +233,7 @@ class Run:
 
     def _found(self, out: Path) -> list[records.Record]:
         """Return the records, if another process has finished all of them meanwhile."""
-        pairs = [records.find(out, identity(self.config, seed, self.fingerprint)) for seed in self.seeds]
+        pairs = [records.find(out, run_identity(self.config, seed, self.fingerprint)) for seed in self.seeds]
         found = [record for record in pairs if record is not None]
         return found if len(found) == len(self.seeds) else []
 
@@ -248,7 +244,7 @@ class Run:
 
     def about(self) -> dict[str, Any]:
         """Return the identity of this run: that of its first seed, with the list of all seeds."""
-        return identity(self.config, self.seeds[0], self.fingerprint) | {"seeds": list(self.seeds)}
+        return run_identity(self.config, self.seeds[0], self.fingerprint) | {"seeds": list(self.seeds)}
 
     def advance(self) -> None:
         """Train one step; measure where it is due, before the first step of a task and after its last."""
@@ -303,7 +299,7 @@ class Run:
             active = torch.gather(outputs, 2, self._active.expand(-1, outputs.shape[1], -1))
             loss = cross_entropy(active.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(dim=1)
             self._stop_if_infinite(self._note(loss, active, outputs, y), x)
-            self.engine.step(loss, self._edit if self.remedy.edits_gradients else None)
+            self.ensemble.step(loss, self._edit if self.remedy.edits_gradients else None)
             self._for_all(self.remedy.after_step, self.step)
 
     def _batch(self, position: int) -> tuple[Tensor, Tensor]:
@@ -314,7 +310,7 @@ class Run:
         pairs = [self._picked(group, position) for group in self._groups]
         index, y = (torch.cat(column)[:, self.part] for column in zip(*pairs, strict=True))
         levels = self.data.train_x.index_select(0, index.flatten()).unflatten(0, index.shape)
-        if any(task.transform is not identity_transform for task in self.tasks):
+        if any(task.transform is not streams.unchanged for task in self.tasks):
             levels = torch.stack([task.transform(x) for task, x in zip(self.tasks, levels, strict=True)])
         return self._augmented(levels), y
 
@@ -416,7 +412,7 @@ class Run:
         s = int((~loss.isfinite()).nonzero()[0, 0])
         k, position = divmod(self.step, self.config.steps)
         place = f"step {position} of task {k}, seed {self.seeds[s]}" + (f" (or up to {every} before)" * (every > 1))
-        layer = parallel.first_other(first_infinite(self.engine.models[s], x[s]), LOSS)
+        layer = parallel.first_other(first_infinite(self.ensemble.models[s], x[s]), LOSS)
         raise Diverged(
             f"loss: {loss[s].item()} at {place}, first in {layer}; try a smaller lr than {self.config.lr}"
         )
@@ -450,7 +446,7 @@ class Run:
         if k:
             self._for_all(self.remedy.at_task, k)
 
-    def _reset_head(self, network: stacking.Network, k: int) -> None:
+    def _reset_head(self, network: Network, k: int) -> None:
         if self.config.head == "keep":
             return
         source = int(generator(network.seed, HEAD, k).initial_seed())
@@ -483,24 +479,24 @@ class Run:
     def _trapped(self, s: int) -> Iterator[tuple[int, str, float]]:
         """Yield what part of network ``s`` is saturated or trapped, on the training images of the metric batch."""
         x, y = self._probe(self.tasks[s], "train")
-        yield from trapped(self.engine.models[s], x, y, self._active[s, 0])
+        yield from trapped(self.ensemble.models[s], x, y, self._active[s, 0])
 
     def _metrics(self, s: int) -> Iterator[tuple[int, str, float]]:
         """Yield ``(layer, metric, value)`` of network ``s`` on the two metric batches."""
-        model, task = self.engine.models[s], self.tasks[s]
+        model, task = self.ensemble.models[s], self.tasks[s]
         for split in ("train", "test"):
             x, y = self._probe(task, split)
             gathered, outputs = layers.gather(model, x.split(CHUNK))
             yield from scores(split, torch.cat(outputs), y, self._active[s, 0])
             if split == "train":
                 yield from unit_rows(gathered)
-        yield WHOLE, "weight_norm", unit_metrics.weight_norm(model)
+        yield WHOLE, "weight_norm", weight_norm(model)
 
     def _probe_loss(self, s: int) -> Tensor:
         """Return the loss of network ``s`` on the training images of the metric batch."""
         x, y = self._probe(self.tasks[s], "train")
         active = self._active[s, 0]
-        with torch.no_grad(), evaluating(self.engine.models[s]) as model:
+        with torch.no_grad(), evaluating(self.ensemble.models[s]) as model:
             return cross_entropy(model(x)[:, active].double(), torch.searchsorted(active, y))
 
     def _probe(self, task: Task, split: str) -> tuple[Tensor, Tensor]:
@@ -554,7 +550,7 @@ class Run:
         with torch.no_grad():
             for name, value in self._weights().items():
                 value.copy_(checkpoint.weights[name])
-        self.engine.optimizer.load_state_dict(checkpoint.state["optimizer"])
+        self.ensemble.optimizer.load_state_dict(checkpoint.state["optimizer"])
         for state, saved in zip(self.states, checkpoint.state["remedies"], strict=True):
             state.update({name: value.to(self.config.device) for name, value in saved.items()})
         self.online.copy_(checkpoint.state["online"])
@@ -574,12 +570,12 @@ class Run:
             self.load(found)
 
     def _weights(self) -> dict[str, Tensor]:
-        pairs = zip(self.seeds, self.engine.models, strict=True)
+        pairs = zip(self.seeds, self.ensemble.models, strict=True)
         return {f"{seed}.{name}": t for seed, model in pairs for name, t in model.state_dict().items()}
 
     def _state(self) -> dict[str, Any]:
         spent = {"spent": dict(self.clock.spent), "seconds": time.perf_counter() - self.clock.started}
-        state = {"optimizer": self.engine.optimizer.state_dict(), "remedies": self.states, "online": self.online}
+        state = {"optimizer": self.ensemble.optimizer.state_dict(), "remedies": self.states, "online": self.online}
         return state | spent
 
     def _keep_failed(self, folder: Path | None) -> str:
@@ -595,7 +591,7 @@ class Run:
         environment = records.environment(name) | self.git | self.clock.shares()
         environment |= {"threads": torch.get_num_threads(), "stacked": len(self.seeds), "resumed": self.resumed}
         environment["processes"] = processes()
-        about = identity(self.config, self.seeds[s], self.fingerprint)
+        about = run_identity(self.config, self.seeds[s], self.fingerprint)
         return records.Record(about, pa.Table.from_pylist(self.rows[s]), environment)
 
     # ------------------------------------------------------------------ networks
@@ -604,12 +600,12 @@ class Run:
         """Return a network as it starts from ``seed``, on the device."""
         return build(self.config, self.data.shape, self.streams[0].outputs, seed).to(self.config.device)
 
-    def _network(self, s: int) -> stacking.Network:
-        engine = self.engine
-        return stacking.Network(
-            engine.models[s],
-            lambda p: engine.moments(s, p),
-            stacking.Memory(engine.optimizer),
+    def _network(self, s: int) -> Network:
+        ensemble = self.ensemble
+        return Network(
+            ensemble.models[s],
+            lambda p: ensemble.moments(s, p),
+            Memory(ensemble.optimizer),
             self.fresh,
             self.seeds[s],
             example=torch.zeros(2, *self.data.shape, dtype=self.config.dtype, device=self.config.device),
