@@ -1,6 +1,6 @@
 """A setting of continual training that takes a second, for tests of what runs it."""
 
-from torch_experiments.lab.training.run import Config
+from torch_experiments.lab.training import Config
 
 SMALL = Config(
     stream_settings=(("size", 2),),
