@@ -1,97 +1,58 @@
-"""Activation functions that act on float64 arrays, rationals, SymPy expressions and Arb balls alike."""
+"""Activations by name, modulated and standardised, and what a standard Gaussian makes of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fractions import Fraction
-from functools import cache, lru_cache
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import sympy
 
 from theory import gaussian
-from theory.closed_forms import ClosedForm, Polynomial
-from theory.pieces import Pieces, Term
-from theory.scalars import elementwise, is_ball, on, rational, root, to_float
+from theory.activation_facts import (
+    INFINITY,
+    Activation,
+    AnyActivation,
+    Array,
+    Number,
+    Scaling,
+    Strip,
+    Symmetry,
+    from_callable,
+    hermite,
+    polynomial,
+    unspecified,
+)
+from theory.catalogue import get, named
+from theory.closed_forms import Polynomial
+from theory.enclosures import moment_balls
+from theory.pieces import Term
+from theory.scalars import elementwise, is_ball, rational, root, to_float
 from theory.tolerances import EPS
 
-INFINITY = math.inf
-Array = np.ndarray[Any, Any]
-Scaling = Literal["positive", "sign", "linear"]
-Symmetry = Literal["odd", "even"]
-Tails = Literal["half-vanishing", "plateau", "neither"]
-Number = float | int | Fraction
-ALIASES = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "leaky_relu", "identity": "linear"}
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Where `f` is analytic, with `|f(x + iy)| ≤ offset + growth |x|` for `|y| ≤ width`; real on the real line."""
-
-    width: Fraction
-    offset: Fraction
-    growth: Fraction = Fraction(0)
-
-    def compose(self, a: Fraction, b: Fraction) -> Strip:
-        """Return the strip of `f(a z + b)`."""
-        return Strip(self.width / abs(a), self.offset + self.growth * abs(b), self.growth * abs(a))
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An activation `f` with its derivative and the facts that the certificates rest on.
-
-    Attributes:
-        name: Two units may share a block only if their activations bear the same name.
-        value: `z -> f(z)`, elementwise, on float64 arrays and on object arrays of exact scalars.
-        slope: `z -> f'(z)`, likewise; at a kink the derivative that torch.autograd uses.
-        kinks: Points where `f` or `f'` jumps.
-        scaling: The scales `s` with `f(s z) = s f(z)`: `"positive"` (all `s > 0`), `"sign"` (`s = ±1`),
-            `"linear"` (all `s ≠ 0`), `None` (only `s = 1`).
-        flat: Closed intervals on which `f' = 0`: a unit whose pre-activation stays there is frozen.
-        range: Infimum and supremum of `f` over the reals.
-        symmetry: `"odd"`, `"even"` or `None`.
-        degree: `m` with `f(s z) = sᵐ f(z)` for all `s > 0`, or `None`.
-        tails: `"half-vanishing"` if `f' → 0` on one side and `f` grows like a power on the other, `"plateau"` if
-            `f` has a limit on both sides, `"neither"`; `None` if nobody said.
-        kernel: The dual kernel where it is elementary.
-        pieces: `f` as a piecewise exponential polynomial, exactly, where it is one.
-        strip: A strip around the real line where `f` is analytic, with a bound.
-        origin: The activation of which this is the standardised form.
-    """
-
-    name: str
-    value: Callable[[Array], Array]
-    slope: Callable[[Array], Array]
-    kinks: tuple[float, ...] = ()
-    scaling: Scaling | None = None
-    flat: tuple[tuple[float, float], ...] = ()
-    range: tuple[float, float] = (-INFINITY, INFINITY)
-    symmetry: Symmetry | None = None
-    degree: int | None = None
-    tails: Tails | None = None
-    kernel: ClosedForm | None = None
-    pieces: Pieces | None = None
-    strip: Strip | None = None
-    origin: Activation | None = None
-
-    def __repr__(self) -> str:
-        return f"Activation({self.name!r})"
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle a named activation by its name; others hold functions, which cannot be pickled."""
-        known = named().get(self.name) is self
-        return (get, (self.name,)) if known else super().__reduce_ex__(protocol)
-
-    @property
-    def breaks(self) -> tuple[float, ...]:
-        """Points where `f` is not analytic: the kinks, and where a higher derivative jumps."""
-        knots = (float(knot) for knot in self.pieces.knots) if self.pieces else ()
-        return tuple(sorted({*self.kinks, *knots}))
+__all__ = [
+    "Activation",
+    "AnyActivation",
+    "Moments",
+    "Scaling",
+    "Strip",
+    "Symmetry",
+    "check_not_constant",
+    "from_callable",
+    "get",
+    "hermite",
+    "modulate",
+    "moments",
+    "named",
+    "polynomial",
+    "resolved",
+    "standardise",
+    "unspecified",
+]
 
 
 @dataclass(frozen=True)
@@ -134,202 +95,6 @@ class Moments:
                 "linear share and no strength"
             )
         return size
-
-
-AnyActivation = str | Activation | Callable[[Array], Array]
-
-
-def get(activation: AnyActivation) -> Activation:
-    """Return the activation of that name; an `Activation` is returned as it is, a callable without kinks is
-    wrapped.
-
-    Raises:
-        TypeError: It is neither a name nor an activation nor a callable.
-        ValueError: The name is unknown; the message lists the names that are near.
-    """
-    if isinstance(activation, Activation):
-        return activation
-    if callable(activation):
-        return from_callable(activation)
-    if not isinstance(activation, str):
-        raise TypeError(f"activation is {activation!r}; give a name, an Activation or a callable")
-    known, name = named(), activation.strip().lower().replace("-", "_")
-    name = ALIASES.get(name, name)
-    if name not in known:
-        near = get_close_matches(name, known) or sorted(known)
-        raise ValueError(f"activation {activation!r} is unknown; did you mean one of {', '.join(near)}?")
-    return known[name]
-
-
-@cache
-def named() -> dict[str, Activation]:
-    """Return every activation that has a name, by that name."""
-    from theory.catalogue import catalogue
-
-    return {activation.name: activation for activation in catalogue()}
-
-
-def unspecified(name: str) -> Activation:
-    """Return a symbolic activation about which nothing is assumed but that `f` and `f'` are functions.
-
-    Both are undefined SymPy functions, `name` and `d{name}`: what holds for them holds for every activation.
-    """
-    f, df = sympy.Function(name), sympy.Function(f"d{name}")
-    return Activation(name, elementwise(f), elementwise(df))
-
-
-def from_callable(
-    function: Callable[[Array], Array],
-    kinks: Sequence[float] = (),
-    slope: Callable[[Array], Array] | None = None,
-    name: str | None = None,
-) -> Activation:
-    """Return any function as an activation.
-
-    Args:
-        function: Elementwise on float64 arrays.
-        kinks: Every point where it or a derivative of it jumps; results keep their digits only if none is missing.
-        slope: Its derivative; by default that of the interpolating polynomials, good to about 1e-11 relative to the
-            size of the slope for `|z| ≤ 9`, and NaN far outside.
-        name: By default the function's own name and address, since two functions may share a name.
-
-    Raises:
-        TypeError: `function` is not callable or not hashable; or it takes no arrays (raised where it is first
-            evaluated).
-        ValueError: It returns no real number for each number (raised where it is first evaluated).
-    """
-    if not callable(function):
-        raise TypeError(f"function is {function!r}; give a callable that acts on float64 arrays")
-    try:
-        return _from_callable(function, _checked_kinks(kinks), slope, name)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        raise TypeError(
-            f"{function!r} is not hashable, so nothing can be kept for it; wrap it in a lambda"
-        ) from None
-
-
-def _checked_kinks(kinks: Any) -> tuple[float, ...]:
-    points = np.atleast_1d(np.asarray(kinks, dtype=np.float64))
-    if not np.isfinite(points).all():
-        raise ValueError(f"kinks is {kinks!r}; allowed are finite points")
-    return tuple(sorted(points.tolist()))
-
-
-@lru_cache(maxsize=1024)
-def _from_callable(
-    function: Callable[[Array], Array],
-    kinks: tuple[float, ...],
-    slope: Callable[[Array], Array] | None,
-    name: str | None,
-) -> Activation:
-    label = name or f"{getattr(function, '__name__', type(function).__name__)}@{id(function):x}"
-
-    def value(z: Array) -> Array:
-        try:
-            out = np.asarray(function(np.asarray(z, dtype=np.float64)))
-        except TypeError as error:
-            raise TypeError(
-                f"the activation {label!r} failed on a float64 array ({error}); give a function that acts on each "
-                "element of arrays, such as np.tanh for math.tanh, or wrap it in np.vectorize"
-            ) from error
-        if out.dtype.kind not in "biuf" or out.shape not in ((), np.shape(z)):
-            raise ValueError(
-                f"the activation {label!r} returned {out.dtype} of shape {out.shape} for float64 of shape "
-                f"{np.shape(z)}; give a real function that acts on each element"
-            )
-        return np.broadcast_to(out.astype(np.float64), np.shape(z))
-
-    value.__name__ = label
-    return Activation(label, value, slope or _interpolated_slope(value, kinks), kinks=kinks)
-
-
-def _interpolated_slope(value: Callable[[Array], Array], kinks: tuple[float, ...]) -> Callable[[Array], Array]:
-    """Return the derivative of the polynomial that interpolates on the panel of each point."""
-
-    @cache
-    def table() -> tuple[Array, Array]:
-        edges = gaussian.resolve(value, kinks).edges
-        x, _ = gaussian.panels(edges[:-1], edges[1:])
-        coefficients = np.polynomial.legendre.legder(value(x) @ gaussian.TO_LEGENDRE.T, axis=1)
-        return edges, coefficients * (2 / np.diff(edges))[:, None]
-
-    def slope(z: Array) -> Array:
-        edges, coefficients = table()
-        z = np.asarray(z, dtype=np.float64)
-        panel = np.clip(np.searchsorted(edges, z) - 1, 0, len(edges) - 2)
-        u = 2 * (z - edges[panel]) / (edges[panel + 1] - edges[panel]) - 1
-        inside = np.where(np.abs(u) <= 1 + 64 * EPS, u, np.nan)
-        basis = np.polynomial.legendre.legvander(inside, coefficients.shape[1] - 1)
-        return np.asarray((basis * coefficients[panel]).sum(axis=-1))
-
-    return slope
-
-
-def polynomial(coefficients: Sequence[Number], name: str | None = None) -> Activation:
-    """Return `f(z) = Σ_j coefficients[j] zʲ`, exact for every scalar.
-
-    Raises:
-        ValueError: There are no coefficients, or one is not finite or too large for float64.
-    """
-    return _polynomial(tuple(coefficients), name)
-
-
-@lru_cache(maxsize=1024)
-def _polynomial(coefficients: tuple[Number, ...], name: str | None) -> Activation:
-    if not coefficients:
-        raise ValueError("coefficients is empty: give at least the constant term")
-    a = tuple(rational(c) for c in coefficients)
-    if not all(math.isfinite(to_float(c * (j + 1))) for j, c in enumerate(a)):
-        raise ValueError("a coefficient is too large for float64; scale the polynomial down")
-    while len(a) > 1 and not a[-1]:
-        a = a[:-1]
-    whole = Pieces((), ((Term(a),),))
-    slope = whole.derivative()
-    label = name or "polynomial(" + ", ".join(str(c) for c in a) + ")"
-    monomial = sum(map(bool, a)) == 1
-    return Activation(
-        label,
-        on(whole.floats(), whole),
-        on(slope.floats(), slope),
-        scaling=_polynomial_scaling(a),
-        flat=((-INFINITY, INFINITY),) if len(a) == 1 else (),
-        range=(float(a[0]), float(a[0])) if len(a) == 1 else (-INFINITY, INFINITY),
-        symmetry=_parity(a),
-        degree=len(a) - 1 if monomial else None,
-        tails="plateau" if len(a) == 1 else "neither",
-        kernel=Polynomial(a),
-        pieces=whole,
-    )
-
-
-def _parity(a: Sequence[Fraction]) -> Symmetry | None:
-    if not any(a[0::2]):
-        return "odd"
-    return "even" if not any(a[1::2]) else None
-
-
-def _polynomial_scaling(a: Sequence[Fraction]) -> Scaling | None:
-    if len(a) == 2 and not a[0]:
-        return "linear"
-    return "sign" if _parity(a) == "odd" else None
-
-
-def hermite(n: int) -> Activation:
-    """Return `He_n`, the n-th probabilists' Hermite polynomial, not normalised: `E He_n² = n!`.
-
-    Raises:
-        ValueError: `n` is negative or no integer.
-    """
-    if not isinstance(n, int) or n < 0:
-        raise ValueError(f"n is {n!r}; allowed are integers n ≥ 0")
-    below: list[Fraction] = [Fraction(1)]
-    previous: list[Fraction] = []
-    for k in range(n):
-        padded = [*previous, *[Fraction(0)] * (k + 2 - len(previous))]
-        below, previous = [c - k * d for c, d in zip([Fraction(0), *below], padded, strict=True)], below
-    return polynomial(tuple(below), f"hermite({n})")
 
 
 @lru_cache(maxsize=4096)
@@ -433,8 +198,6 @@ def standardise(phi: AnyActivation) -> Activation:
 def _moments_like(phi: Activation, z: Any) -> tuple[Any, Any]:
     """Return `E φ` and `√Var φ` as scalars that combine with `z`."""
     if is_ball(z):
-        from theory.enclosures import moment_balls
-
         mean, square = moment_balls(phi)
         return mean, (square - mean * mean).sqrt()
     if isinstance(z, sympy.Basic) and phi.kernel:

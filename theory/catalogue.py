@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 from dataclasses import replace
+from difflib import get_close_matches
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
 import sympy
 from scipy import special
 
-from theory.activations import INFINITY, Activation, Strip, polynomial
+from theory.activation_facts import INFINITY, Activation, AnyActivation, Strip, from_callable, polynomial
 from theory.closed_forms import ArcCosine, ErrorFunction, GaussianUnit, Gelu, Sine
 from theory.pieces import Part, Pieces, Reciprocal, Term, normal_cdf, normal_pdf
 from theory.scalars import Array, is_ball, like, on, pi_like, power, root, transcendental
@@ -26,6 +29,44 @@ REALS, LEFT = ((-INFINITY, INFINITY),), ((-INFINITY, 0.0),)
 
 _exp, _log, _tanh = transcendental("exp"), transcendental("log"), transcendental("tanh")
 _erf, _sin, _cos = transcendental("erf"), transcendental("sin"), transcendental("cos")
+ALIASES = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "leaky_relu", "identity": "linear"}
+
+
+def get(activation: AnyActivation) -> Activation:
+    """Return the activation of that name; an `Activation` is returned as it is, a callable without kinks is
+    wrapped.
+
+    Raises:
+        TypeError: It is neither a name nor an activation nor a callable.
+        ValueError: The name is unknown; the message lists the names that are near.
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if callable(activation):
+        return from_callable(activation)
+    if not isinstance(activation, str):
+        raise TypeError(f"activation is {activation!r}; give a name, an Activation or a callable")
+    known, name = named(), activation.strip().lower().replace("-", "_")
+    name = ALIASES.get(name, name)
+    if name not in known:
+        near = get_close_matches(name, known) or sorted(known)
+        raise ValueError(f"activation {activation!r} is unknown; did you mean one of {', '.join(near)}?")
+    return known[name]
+
+
+@cache
+def named() -> dict[str, Activation]:
+    """Return every activation that has a name, by that name."""
+    return {activation.name: activation for activation in catalogue()}
+
+
+def _reduced(activation: Activation) -> Any:
+    """Pickle a named activation by its name; others hold functions, which cannot be pickled."""
+    known = named().get(activation.name) is activation
+    return (get, (activation.name,)) if known else activation.__reduce_ex__(2)
+
+
+copyreg.pickle(Activation, _reduced)
 
 
 def catalogue() -> tuple[Activation, ...]:

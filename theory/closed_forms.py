@@ -6,7 +6,6 @@ elementary, and the tests hold the formulas below against that derivation.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,20 +14,11 @@ from math import comb, factorial, perm
 from typing import Any
 
 import flint
-import numpy as np
 
-from theory.scalars import Array, is_ball, like, nearest, pi_like, root, root_of_product, transcendental
+from theory.scalars import is_ball, like, nearest, pi_like, root, root_of_product, transcendental
 
 ONE, ZERO = Fraction(1), Fraction(0)
-ENOUGH = Fraction(10**300)  # e^{−10³⁰⁰ (1 − ρ)} is 0 for every float64 ρ < 1
 _exp, _asin, _acos = transcendental("exp"), transcendental("asin"), transcendental("acos")
-
-
-def loops() -> Any:
-    """Return `theory.loops`, which takes a moment to import."""
-    from theory import loops
-
-    return loops
 
 
 class ClosedForm(ABC):
@@ -41,10 +31,6 @@ class ClosedForm(ABC):
     @abstractmethod
     def mean(self, scalar: Any) -> Any:
         """Return `E φ(Z)` as a number of the kind of `scalar`, a ball or a SymPy expression."""
-
-    @abstractmethod
-    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
-        """Write `(K(ρ) − shift) · scale` for a block of float64 correlations into `out`."""
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
         """Return the kernel of `φ(a z + b)`, or `None` if it is not of the same family."""
@@ -77,11 +63,6 @@ class ArcCosine(ClosedForm):
         """Return `(right + left) E Z₊ᵐ`, where `E Z₊ᵐ` is 1/2, 1/√(2π) and 1/2."""
         size = like(self.right + self.left, scalar)
         return size / root(2 * pi_like(scalar)) if self.degree == 1 else size / 2
-
-    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
-        """Write `(K(ρ) − shift) · scale`."""
-        same, opposite = float(self.right**2 + self.left**2), float(2 * self.right * self.left)
-        loops().fill_arc_cosine[self.degree](rho, np.arccos(rho), same, opposite, shift, scale, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
         """Return the kernel of `φ(a z)`."""
@@ -147,13 +128,6 @@ class Sine(ClosedForm):
         with flint.ctx.workprec(128):
             return nearest(self._phase(flint.arb(0)))
 
-    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
-        """Write `(K(ρ) − shift) · scale`."""
-        square = float(min(self.a**2, ENOUGH))
-        near = np.exp(square * (rho - 1))
-        far = math.exp(-2 * square) / near if square < 300 else np.exp(-square * (rho + 1))
-        loops().fill_waves(near, far, self.float_phase, shift, scale, out)
-
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
         return Sine(self.a * a, self.a * b + self.b, self.cosine)
@@ -181,7 +155,7 @@ class ErrorFunction(ClosedForm):
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
         if not is_ball(rho):
-            return 2 * _asin(like(self._ratio, rho) * rho) / pi_like(rho)
+            return 2 * _asin(like(self.ratio, rho) * rho) / pi_like(rho)
         square = like(2 * self.a**2, rho)
         cosine = root_of_product(1 + square * (1 - rho), 1 + square * (1 + rho))
         return 2 * flint.arb.atan2(square * rho, cosine) / pi_like(rho)
@@ -191,17 +165,9 @@ class ErrorFunction(ClosedForm):
         return scalar * 0
 
     @property
-    def _ratio(self) -> Fraction:
+    def ratio(self) -> Fraction:
+        """`2a²/(1 + 2a²)`."""
         return 2 * self.a**2 / (1 + 2 * self.a**2)
-
-    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
-        """Write `(K(ρ) − shift) · scale`."""
-        ratio, rest = float(self._ratio), float(1 - self._ratio)
-        cosine = np.sqrt((rest + ratio * (1 - rho)) * (rest + ratio * (1 + rho)))
-        np.arctan2(ratio * rho, cosine, out=out)
-        out *= 2 * scale / math.pi
-        if shift:
-            out -= shift * scale
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
         """Return the kernel of `erf(a z)`."""
@@ -228,11 +194,6 @@ class GaussianUnit(ClosedForm):
         size = 1 / root(like(spread, scalar))
         return size * _exp(-like(self.b**2 / (2 * spread), scalar)) if self.b else size
 
-    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
-        """Write `(K(ρ) − shift) · scale`."""
-        rest = 1 / (1 + self.a**2)
-        loops().fill_gaussian(rho, float(rest), float(1 - rest), float(self.b**2 * rest), shift, scale, out)
-
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""
         return GaussianUnit(self.a * a, self.a * b + self.b)
@@ -249,10 +210,6 @@ class Gelu(ClosedForm):
     def mean(self, scalar: Any) -> Any:
         """Return `1/(2√π)`."""
         return 1 / (2 * root(pi_like(scalar)))
-
-    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
-        """Write `(K(ρ) − shift) · scale`."""
-        loops().fill_gelu(rho, np.arcsin(rho / 2), shift, scale, out)
 
 
 def gelu_kernel(rho: Any, root: Any, angle: Any, pi: Any) -> Any:
@@ -296,12 +253,6 @@ class Polynomial(ClosedForm):
     def shares(self) -> tuple[Fraction, ...]:
         """The coefficients `c_k² = b_k²/k!` of `K`."""
         return tuple(mean**2 / factorial(k) for k, mean in enumerate(self.means))
-
-    def fill(self, rho: Array, out: Array, shift: float, scale: float) -> None:
-        """Write `(K(ρ) − shift) · scale`."""
-        shares = np.array(self.shares, dtype=np.float64)
-        shares[0] -= shift
-        loops().fill_polynomial(rho, scale * shares, out)
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm:
         """Return the kernel of `φ(a z + b)`."""

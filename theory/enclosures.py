@@ -24,7 +24,8 @@ import numpy as np
 import sympy
 from flint import acb, arb
 
-from theory.activations import Activation, AnyActivation, get
+from theory.activation_facts import Activation, AnyActivation
+from theory.catalogue import get
 from theory.closed_forms import ClosedForm
 from theory.pieces import (
     Part,

@@ -30,7 +30,7 @@ from theory.enclosures import (
     end_balls,
 )
 from theory.hermite import hermite_coefficients
-from theory.loops import chebyshev_sum, fill_polynomial, pin
+from theory.loops import chebyshev_sum, fill, fill_polynomial, pin
 from theory.scalars import nearest, to_float
 from theory.tolerances import EPS, float64_identity
 
@@ -190,10 +190,10 @@ def evaluator(phi: Activation, standardised: bool) -> Evaluator:
     series, given = interpolant(phi), moments(phi)
     shift, scale = (0.0, 1.0) if standardised else (given.mean**2, given.variance)
 
-    def fill(rho: Array, out: Array) -> None:
+    def write(rho: Array, out: Array) -> None:
         chebyshev_sum(np.arcsin(rho), 2 / math.pi, series.coefficients, shift, scale, out)
 
-    return Evaluator(fill, (shift + scale * series.at_minus_one, shift, shift + scale))
+    return Evaluator(write, (shift + scale * series.at_minus_one, shift, shift + scale))
 
 
 def _closed(phi: Activation, kernel: ClosedForm, ends: tuple[arb, arb, arb], standardised: bool) -> Evaluator:
@@ -216,7 +216,7 @@ def _closed(phi: Activation, kernel: ClosedForm, ends: tuple[arb, arb, arb], sta
     ends_in_floats = (at[0], at[1], at[2])
     if isinstance(kernel, Polynomial):
         return Evaluator(lambda rho, out: fill_polynomial(rho, weights, out), ends_in_floats)
-    return Evaluator(lambda rho, out: kernel.fill(rho, out, offset, factor), ends_in_floats)
+    return Evaluator(lambda rho, out: fill(kernel, rho, out, offset, factor), ends_in_floats)
 
 
 def _weights(kernel: Polynomial, standardised: bool) -> Array:

@@ -1,16 +1,26 @@
-"""The inner loops of kernel evaluation, compiled by numba: one pass over a block, nothing allocated but the result.
+"""Dual kernels on blocks of float64, by loops that numba compiles: one pass over a block, nothing allocated but the
+result.
 
-Each writes `(K(ρ) − shift) · scale`. The formulas are those of `theory.closed_forms`.
+Each loop writes `(K(ρ) − shift) · scale`; `fill` chooses the one of a closed form. The formulas are those of
+`theory.closed_forms`, which does without numba and its second of import.
 """
 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
+from functools import singledispatch
+from typing import Any
 
 import numba
 import numpy as np
 
 from theory import closed_forms
+from theory.closed_forms import ArcCosine, ErrorFunction, GaussianUnit, Gelu, Polynomial, Sine
+from theory.scalars import Array
+
+ENOUGH = Fraction(10**300)  # e^{−10³⁰⁰ (1 − ρ)} is 0 for every float64 ρ < 1
+SPARING = 300  # e^{−2 · 300} is a normal float64, so that a quotient of two such exponentials keeps its digits
 
 orthant_mass = numba.njit(closed_forms.orthant_mass)
 orthant_product = numba.njit(closed_forms.orthant_product)
@@ -111,3 +121,61 @@ def pin(rho, out, at_minus_one, at_zero, at_one):
         value = at_zero if rho[i] == 0 else out[i]
         value = at_one if rho[i] == 1 else value
         out[i] = at_minus_one if rho[i] == -1 else value
+
+
+@singledispatch
+def fill(kernel: Any, rho: Array, out: Array, shift: float, scale: float) -> None:
+    """Write `(K(ρ) − shift) · scale` of an elementary kernel into `out`.
+
+    Args:
+        kernel: A closed form.
+        rho: Correlations in [−1, 1], float64 of shape (n,).
+        out: Float64 of shape (n,).
+        shift, scale: Finite numbers.
+
+    Raises:
+        NotImplementedError: There is no loop for a kernel of this kind.
+    """
+    raise NotImplementedError(f"there is no loop for {kernel!r}; register one with theory.loops.fill")
+
+
+@fill.register
+def _arc_cosine(kernel: ArcCosine, rho: Array, out: Array, shift: float, scale: float) -> None:
+    same, opposite = float(kernel.right**2 + kernel.left**2), float(2 * kernel.right * kernel.left)
+    fill_arc_cosine[kernel.degree](rho, np.arccos(rho), same, opposite, shift, scale, out)
+
+
+@fill.register
+def _sine(kernel: Sine, rho: Array, out: Array, shift: float, scale: float) -> None:
+    square = float(min(kernel.a**2, ENOUGH))
+    near = np.exp(square * (rho - 1))
+    far = math.exp(-2 * square) / near if square < SPARING else np.exp(-square * (rho + 1))
+    fill_waves(near, far, kernel.float_phase, shift, scale, out)
+
+
+@fill.register
+def _error_function(kernel: ErrorFunction, rho: Array, out: Array, shift: float, scale: float) -> None:
+    ratio, rest = float(kernel.ratio), float(1 - kernel.ratio)
+    cosine = np.sqrt((rest + ratio * (1 - rho)) * (rest + ratio * (1 + rho)))
+    np.arctan2(ratio * rho, cosine, out=out)
+    out *= 2 * scale / math.pi
+    if shift:
+        out -= shift * scale
+
+
+@fill.register
+def _gaussian(kernel: GaussianUnit, rho: Array, out: Array, shift: float, scale: float) -> None:
+    rest = 1 / (1 + kernel.a**2)
+    fill_gaussian(rho, float(rest), float(1 - rest), float(kernel.b**2 * rest), shift, scale, out)
+
+
+@fill.register
+def _gelu(kernel: Gelu, rho: Array, out: Array, shift: float, scale: float) -> None:
+    fill_gelu(rho, np.arcsin(rho / 2), shift, scale, out)
+
+
+@fill.register
+def _polynomial(kernel: Polynomial, rho: Array, out: Array, shift: float, scale: float) -> None:
+    shares = np.array(kernel.shares, dtype=np.float64)
+    shares[0] -= shift
+    fill_polynomial(rho, scale * shares, out)

@@ -14,6 +14,7 @@ from claims.evidence import witness
 from theory.activations import get, modulate
 from theory.closed_forms import ArcCosine, ErrorFunction, GaussianUnit, Gelu, Polynomial, Sine
 from theory.kernels import dual_kernel
+from theory.loops import fill
 from theory.price import density, derive, pair_expectation, rho, x, y
 
 Q = Fraction
@@ -110,7 +111,7 @@ def test_elementary_expectations_are_integrals_against_the_density():
 def test_blocks_agree_with_balls(kernel):
     correlations = np.array([-1.0, -1 + 1e-12, -0.7, -1e-9, 0.0, 0.25, 0.999, 1 - 1e-9, 1.0])
     out = np.empty_like(correlations)
-    kernel.fill(correlations, out, 0.125, 3.0)
+    fill(kernel, correlations, out, 0.125, 3.0)
     for r, found in zip(correlations, out, strict=True):
         ball = (kernel.formula(arb(r)) - arb(0.125)) * 3
         assert abs(ball - found) <= 1e-14 * (1 + abs(ball))
