@@ -90,7 +90,7 @@ def figures(
         out: Folder for the PDF and PNG files.
         jobs: Figures made at once, each in a process of its own.
     """
-    from paper_figures import registry
+    from paper_figures.support import registry
 
     registry.main(names=names, list_=list_, profile=profile, out=out, jobs=jobs)
 

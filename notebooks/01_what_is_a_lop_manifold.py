@@ -21,7 +21,8 @@ from fractions import Fraction
 
 from IPython.display import Image
 
-from paper_figures import frozen, partitions, registry
+from paper_figures import frozen, partitions
+from paper_figures.support import registry
 from simulate.descent import descend
 from simulate.optimizers import sgd
 from theory.certificates import certify_cloned

@@ -24,7 +24,8 @@ from fractions import Fraction
 import numpy as np
 from IPython.display import Image
 
-from paper_figures import modulation, rank_gain, recovery, registry
+from paper_figures import modulation, rank_gain, recovery
+from paper_figures.support import registry
 from simulate.ensembles import sample_gaussian, unit_gram
 from theory.activations import standardise
 from theory.full_rank import least_eigenvalue

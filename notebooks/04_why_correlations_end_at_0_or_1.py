@@ -18,7 +18,8 @@ from fractions import Fraction
 
 from IPython.display import Image
 
-from paper_figures import depth, registry, saturation, shannon, sine
+from paper_figures import depth, saturation, shannon, sine
+from paper_figures.support import registry
 from theory.depth import correlation_flow, critical_law, fixed_point_enclosure, fixed_points
 from theory.enclosures import dual_kernel_enclosure
 from theory.saturation import rescaled_softsign

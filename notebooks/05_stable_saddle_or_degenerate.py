@@ -23,7 +23,8 @@ from fractions import Fraction
 import numpy as np
 from IPython.display import Image
 
-from paper_figures import portrait, registry, stability
+from paper_figures import portrait, stability
+from paper_figures.support import registry
 from simulate.stability import classify
 from theory.curvature import Curvature
 from theory.manifolds import cloned_manifold, frozen_manifold

@@ -24,7 +24,8 @@ from itertools import repeat
 import numpy as np
 from IPython.display import Image
 
-from paper_figures import escape, registry
+from paper_figures import escape
+from paper_figures.support import registry
 from simulate import clones
 from simulate.escape import function_preserving_split, measure_escape_time, predict_escape_time, unstable_rate
 from theory.manifolds import cloned_manifold

@@ -19,8 +19,9 @@ import numpy as np
 from IPython.display import Image
 from rich import print as show
 
-from paper_figures import bitflip, registry
-from paper_figures.results import RESULTS
+from paper_figures import bitflip
+from paper_figures.support import registry
+from paper_figures.support.results import RESULTS
 from simulate.bit_flipping import Config, run, summary
 from simulate.learners import LEARNERS
 

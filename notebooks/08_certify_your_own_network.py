@@ -20,7 +20,8 @@ from IPython.display import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from paper_figures import certificate, registry
+from paper_figures import certificate
+from paper_figures.support import registry
 from torch_experiments import certify, clone
 from torch_experiments.lab.images.data import digits
 

@@ -24,7 +24,8 @@ from functools import partial
 import torch
 from IPython.display import Image
 
-from paper_figures import freed, registry
+from paper_figures import freed
+from paper_figures.support import registry
 from torch_experiments import Recovery, certify, clone, remedies
 from torch_experiments.lab.images.data import digits
 from torch_experiments.lab.models import mlp

@@ -24,7 +24,7 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from torch.nn.functional import cross_entropy
 
-from paper_figures import style, tasks
+from paper_figures.support import style, tasks
 from torch_experiments import PlasticityMonitor, certify, remedies
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.images.data import digits

@@ -11,10 +11,10 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
-from paper_figures.tasks import Array
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tasks import Array
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.runner import over_tasks
 

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import captions, cloning, style
-from paper_figures.captions import Statement
+from paper_figures import cloning
 from paper_figures.cloning import DIRECTIONS, Array
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.experiments.e01_cloning import WHOLE, Config, Regime
 

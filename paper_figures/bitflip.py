@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.progress import track
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile, code_of, remembered
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from simulate import bit_flipping, learner_kernels, learners, randomness, streams, unit_metrics
 from simulate.streams import Stream
 

@@ -14,9 +14,9 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments import certify
 from torch_experiments.certificates.certificate import Certificate, copies
 from torch_experiments.lab.images.data import digits

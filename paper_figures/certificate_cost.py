@@ -16,9 +16,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile, code_of, remembered
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from torch_experiments import certify, clone, coarsest_blocks
 from torch_experiments.certificates import certificate
 from torch_experiments.cloning import partition

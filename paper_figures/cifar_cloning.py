@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.stats import gmean
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
 from paper_figures.cloning import ROUNDING, Array, Band
-from paper_figures.results import RESULTS, Missing, Profile
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Missing, Profile
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.report import published, series

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments import e01_cloning
 
 Array = np.ndarray[Any, Any]

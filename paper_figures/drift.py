@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from simulate.drift import Config, Course, onset, run
 from theory.saturation import frozen_fraction
 

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures import captions, finished, style, symptoms
-from paper_figures.captions import Statement
-from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Tables
-from paper_figures.results import RESULTS, Missing, Profile
+from paper_figures import symptoms
+from paper_figures.support import captions, finished, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Tables
+from paper_figures.support.results import RESULTS, Missing, Profile
 from torch_experiments.lab.experiments.runner import over_tasks
 
 Array = np.ndarray[Any, Any]

@@ -13,12 +13,12 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.finished import DEAD, FREE
 from paper_figures.layers_over_time import layers
 from paper_figures.normalisation import LINES
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.finished import DEAD, FREE
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments.runner import over_tasks
 
 Array = np.ndarray[Any, Any]

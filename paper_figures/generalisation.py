@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
-from paper_figures.tasks import Array
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tasks import Array
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.e05_generalisation import DECAYS, NOISES, SMALL, fresh, grid
 from torch_experiments.lab.experiments.runner import over_tasks

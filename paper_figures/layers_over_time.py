@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.finished import DEAD, RANK
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.finished import DEAD, RANK
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.training.measures import WHOLE
 
 Array = np.ndarray[Any, Any]

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import captions, graphs, style
-from paper_figures.captions import Statement
-from paper_figures.graphs import Layout, layered
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, graphs, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.graphs import Layout, layered
+from paper_figures.support.results import RESULTS, Profile
 from simulate.descent import descend
 from simulate.optimizers import sgd
 from theory.manifolds import is_column_equitable, is_row_equitable

@@ -13,9 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile, code_of, remembered
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from torch_experiments.cloning import exact as cloning
 from torch_experiments.lab import models
 from torch_experiments.lab import quotient as dynamics

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from simulate.ensembles import sample_gaussian, unit_gram
 from theory.activations import polynomial, standardise
 from theory.full_rank import monomials, polynomial_rank_limit

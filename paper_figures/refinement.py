@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile, code_of, remembered
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from theory import network, partitions
 from theory.network import Network
 from theory.partitions import coarsest_equitable_partition

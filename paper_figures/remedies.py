@@ -10,9 +10,9 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures import captions, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments import e04_remedies
 from torch_experiments.lab.experiments import runner as experiments
 

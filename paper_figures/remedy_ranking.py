@@ -8,11 +8,11 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.finished import ACCURACY, RANK, Array, Interval
 from paper_figures.remedies import PLAIN, PROBE
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.finished import ACCURACY, RANK, Array, Interval
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.e04_remedies import fresh_of
 from torch_experiments.lab.experiments.runner import over_tasks

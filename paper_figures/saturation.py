@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from paper_figures import captions, style
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from theory.saturation import Map, maps
 
 Array = np.ndarray[Any, Any]

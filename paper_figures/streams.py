@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
-from paper_figures.tasks import Array
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tasks import Array
 from torch_experiments.lab.experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, fresh_of, label
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series

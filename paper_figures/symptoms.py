@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from paper_figures import captions, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments import e02_symptoms
 from torch_experiments.lab.experiments import runner as experiments
 

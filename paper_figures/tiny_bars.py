@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Interval
 from paper_figures.normalisation import LINES
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Interval
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import published
 from torch_experiments.lab.report.published import Bar

@@ -9,11 +9,11 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.finished import ACCURACY, DEAD, RANK, SATURATED, SILENT
 from paper_figures.normalisation import LINES
-from paper_figures.results import RESULTS, Profile
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.finished import ACCURACY, DEAD, RANK, SATURATED, SILENT
+from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import published
 from torch_experiments.lab.report.tables import STILL, direction

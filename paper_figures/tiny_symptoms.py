@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import captions, finished, style, tasks
-from paper_figures.captions import Statement
-from paper_figures.finished import ACCURACY, DEAD, DUPLICATE, RANK, Tables
-from paper_figures.results import RESULTS, Missing, Profile
+from paper_figures.support import captions, finished, style, tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.finished import ACCURACY, DEAD, DUPLICATE, RANK, Tables
+from paper_figures.support.results import RESULTS, Missing, Profile
 from torch_experiments.lab.campaign.items import PUBLISHED
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import published

@@ -11,16 +11,15 @@ import pyarrow as pa
 from paper_figures import (
     cifar_cloning,
     early_warning,
-    finished,
     free_fraction,
     layers_over_time,
     remedy_ranking,
-    tasks,
     tiny_bars,
     tiny_normalisation,
     tiny_symptoms,
 )
 from paper_figures.normalisation import LINES
+from paper_figures.support import finished, tasks
 from torch_experiments.lab.campaign.items import PUBLISHED
 from torch_experiments.lab.experiments.e04_remedies import SETTINGS
 

@@ -34,18 +34,16 @@ from paper_figures import (
     rank_gain,
     recovery,
     refinement,
-    registry,
     remedies,
     saturation,
     shannon,
     sine,
     stability,
     streams,
-    style,
     symptoms,
-    tasks,
 )
-from paper_figures.captions import CaptionError
+from paper_figures.support import registry, style, tasks
+from paper_figures.support.captions import CaptionError
 from tests.paper_figures import finished_cases
 from torch_experiments.lab.experiments import e01_cloning
 

@@ -14,20 +14,18 @@ from paper_figures import (
     after_escape,
     cifar_cloning,
     early_warning,
-    finished,
     free_fraction,
     generalisation,
     layers_over_time,
-    registry,
     remedy_ranking,
     streams,
-    style,
     tiny_bars,
     tiny_normalisation,
     tiny_symptoms,
 )
 from paper_figures.normalisation import LINES
-from paper_figures.results import Missing
+from paper_figures.support import finished, registry, style
+from paper_figures.support.results import Missing
 from tests.paper_figures.finished_cases import CASES, mlp, put, small_cifar, small_remedies, small_symptoms, table
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.report import published

@@ -13,7 +13,7 @@ import pytest
 
 import lop
 from claims.evidence import witness
-from paper_figures import registry
+from paper_figures.support import registry
 from torch_experiments.lab import records
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.images import pixels

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paper_figures import tasks
-from paper_figures.captions import Statement
-from paper_figures.results import Missing
+from paper_figures.support import tasks
+from paper_figures.support.captions import Statement
+from paper_figures.support.results import Missing
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 
-from paper_figures import style
+from paper_figures.support import style
 from theory.network import Edge, Network, Unit
 from theory.partitions import Partition
 

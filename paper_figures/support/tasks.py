@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures import style
+from paper_figures.support import style
 from torch_experiments.lab.experiments.runner import over_tasks
 
 Array = np.ndarray[Any, Any]

@@ -3,8 +3,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from paper_figures import graphs, partitions, style
-from paper_figures.graphs import Layout, layered
+from paper_figures import partitions
+from paper_figures.support import graphs, style
+from paper_figures.support.graphs import Layout, layered
 from theory.network import Network
 from theory.partitions import Partition, coarsest_equitable_partition
 

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from paper_figures import captions, parallel, style
-from paper_figures.captions import CaptionError, Statement
-from paper_figures.results import RESULTS, Missing, Profile
+from paper_figures.support import captions, parallel, style
+from paper_figures.support.captions import CaptionError, Statement
+from paper_figures.support.results import RESULTS, Missing, Profile
 
 FIGURES = (
     "cloning",

@@ -11,8 +11,8 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from paper_figures import captions, registry, results, style
-from paper_figures.captions import CaptionError, Statement
+from paper_figures.support import captions, registry, results, style
+from paper_figures.support.captions import CaptionError, Statement
 
 
 def simple(name, holds=True):
@@ -93,7 +93,7 @@ import sys, time, warnings
 from pathlib import Path
 from types import SimpleNamespace
 from matplotlib.figure import Figure
-from paper_figures import captions, registry
+from paper_figures.support import captions, registry
 
 def register(name, untrue=False, seconds=0.0):
     def compute(profile, folder):
