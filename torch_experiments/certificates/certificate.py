@@ -24,14 +24,14 @@ from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, 
 from torch_experiments.certificates.stability import Stability, stability
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
-from torch_experiments.cloning.widen import SAMPLES, evaluated
+from torch_experiments.cloning.widen import DOES_NOT_RUN, SAMPLES
 from torch_experiments.diagnostics.gradients import default_loss
 from torch_experiments.units.groups import choose
 from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.inputs import (
     Inputs,
     call,
-    evaluating,
+    first_samples,
     has_samples,
     not_finite,
     same_device,
@@ -167,8 +167,7 @@ def certify(
     start = time.perf_counter()
     _check_parts(parts)
     _check_finite(model, inputs)
-    few = evaluated(model, inputs, SAMPLES)[0][0]
-    known = survey(model, few)
+    few, known = _surveyed(model, inputs)
     tolerance = _tolerance(model) if tolerance is None else tolerance
     blocks = coarsest_blocks(model, few, tolerance=tolerance, scaled=True, graph=known.graph)
     frozen = None
@@ -245,6 +244,15 @@ def _summary(profile: Profile) -> dict[str, Any]:
     }
 
 
+def _surveyed(model: nn.Module, inputs: Inputs) -> tuple[Inputs, Survey]:
+    """Return the first samples and a survey with them; with all where the network has a batch size of its own."""
+    few = first_samples(inputs, SAMPLES)
+    try:
+        return few, survey(model, few)
+    except DOES_NOT_RUN:
+        return inputs, survey(model, inputs)
+
+
 def _rest(inputs: Inputs, few: Inputs) -> list[Inputs]:
     """Return the samples that ``few``, the first of ``inputs``, leaves out."""
     first, every = sample_count(few), sample_count(inputs)
@@ -316,8 +324,7 @@ def _slack(tolerance: float) -> float:
 def _check_finite(model: nn.Module, inputs: Inputs) -> None:
     same_device(model, inputs)
     has_samples(inputs)
-    with evaluating(model):
-        layer = not_finite(model, inputs)
+    layer = not_finite(model, inputs)
     if layer:
         raise ValueError(
             f"layer {layer!r}: its output holds NaN or infinity, of which nothing can be certified; check inputs "

@@ -28,7 +28,7 @@ from torch_experiments.certificates.optimizer.update_rules import Group, facts_o
 from torch_experiments.cloning.layouts import Layout
 from torch_experiments.support.hessian import flat, hessian
 from torch_experiments.support.lanczos import ends
-from torch_experiments.units.trace import reference_kernels
+from torch_experiments.units.inputs import reference_kernels
 
 GOAL = 0.01
 ON_MANIFOLD = 1e-6

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.cloning.layouts import Layout, Profile, project
+from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import Inputs, call, flatten
 
 
@@ -31,13 +32,9 @@ def deviations(model: nn.Module, layout: Layout, inputs: Inputs, loss: Callable[
     modules = dict(model.named_modules())
     placed = {name: place.profiles for name, place in layout.outputs.items() if name}
     wanted = {name: axes for name, axes in placed.items() if any(p.copied for p in axes)}
-    handles = [modules[name].register_forward_hook(_keep(name, values, errors)) for name in wanted]
-    try:
-        parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with hooked(outputs_of({name: modules[name] for name in wanted}, _keeping(values, errors))):
         torch.autograd.grad(loss(call(model, inputs)), parameters, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [
         Deviation(name, _spread(values[name], wanted[name]), _spread(errors[name], wanted[name]))
         for name in values
@@ -45,14 +42,14 @@ def deviations(model: nn.Module, layout: Layout, inputs: Inputs, loss: Callable[
     ]
 
 
-def _keep(name: str, values: dict[str, Tensor], errors: dict[str, Tensor]) -> Callable[..., None]:
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+def _keeping(values: dict[str, Tensor], errors: dict[str, Tensor]) -> Callable[[str, Any], None]:
+    def keep(name: str, output: Any) -> None:
         found = next(flatten(output))
         values[name] = found.detach().clone()
         if found.requires_grad:
             found.register_hook(lambda error: errors.__setitem__(name, error.detach()))
 
-    return hook
+    return keep
 
 
 def _spread(x: Tensor, profiles: Sequence[Profile]) -> float:

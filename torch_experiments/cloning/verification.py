@@ -11,7 +11,6 @@ only rare inputs do, a branch of ``torch.where`` taken by few samples, say, is s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch_experiments.cloning.layouts import Layout, Placement, identity, rescaled, scaled, widened
 from torch_experiments.cloning.widen import SAMPLES, TOLERANCE, evaluated, gap, outputs
 from torch_experiments.units.graph import coarsest
+from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import Inputs, flatten, same_device, sample_count
 
 
@@ -183,21 +183,12 @@ def _copied(h: Tensor, place: Placement, factor: int) -> Tensor | None:
     return wide
 
 
-@contextmanager
-def _watching(model: nn.Module, names: Iterable[str], look: Callable[[str, Tensor], None]) -> Iterator[None]:
+def _watching(model: nn.Module, names: Iterable[str], look: Callable[[str, Tensor], None]) -> Any:
     """Call ``look(name, output)`` whenever a module returns a tensor."""
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found = next(flatten(output), None)
-            if found is not None:
-                look(name, found.detach())
+    def see(name: str, output: Any) -> None:
+        found = next(flatten(output), None)
+        if found is not None:
+            look(name, found.detach())
 
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in names]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return hooked(outputs_of({name: model.get_submodule(name) for name in names}, see))

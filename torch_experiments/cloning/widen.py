@@ -6,28 +6,31 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
 from torch_experiments.units.axes import Axis, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.groups import Attention
+from torch_experiments.units.hooks import hooked
 from torch_experiments.units.inputs import (
     Inputs,
     call,
-    evaluating,
+    finite,
     flatten,
+    inspecting,
+    not_finite,
     same_device,
     sample_count,
     samples_between,
 )
-from torch_experiments.units.trace import reference_kernels, trace
+from torch_experiments.units.trace import trace
 
 Model = TypeVar("Model", bound=nn.Module)
 TRIES = 64
@@ -130,7 +133,7 @@ def apply(wide: nn.Module, setting: Setting) -> None:
 
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """Return the output tensors in eval mode."""
-    with evaluating(model), torch.no_grad(), reference_kernels():
+    with inspecting(model):
         return list(flatten(call(model, inputs)))
 
 
@@ -224,7 +227,7 @@ def _misfit(wide: nn.Module, plan: Plan, inputs: Inputs, error: Exception | None
 def _where(model: nn.Module, inputs: Inputs) -> tuple[str, str]:
     """Return name and class of the module in which a call fails."""
     running: list[tuple[str, str]] = []
-    with _watched(model, running):
+    with hooked(_entering(model, running)):
         try:
             outputs(model, inputs)
         except Exception:
@@ -232,38 +235,12 @@ def _where(model: nn.Module, inputs: Inputs) -> tuple[str, str]:
     return "", type(model).__name__
 
 
-@contextmanager
-def _watched(model: nn.Module, running: list[tuple[str, str]]) -> Iterator[None]:
-    handles = []
+def _entering(model: nn.Module, running: list[tuple[str, str]]) -> Iterator[RemovableHandle]:
+    """Keep the names and classes of the modules that are running, the innermost last."""
     for name, module in model.named_modules():
         place = (name, type(module).__name__)
-        handles.append(module.register_forward_pre_hook(lambda *_, place=place: running.append(place)))
-        handles.append(module.register_forward_hook(lambda *_: (running.pop(), None)[1]))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _first_infinite(model: nn.Module, inputs: Inputs) -> str:
-    """Return the name of the first module whose output is not finite."""
-    names: list[str] = []
-
-    def look(name: str, output: Any) -> None:
-        if not all(bool(torch.isfinite(t).all()) for t in flatten(output)):
-            names.append(name)
-
-    handles = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: look(name, output))
-        for name, module in model.named_modules()
-    ]
-    try:
-        outputs(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return names[0] if names else ""
+        yield module.register_forward_pre_hook(lambda *_, place=place: running.append(place))
+        yield module.register_forward_hook(lambda *_: (running.pop(), None)[1])
 
 
 def planned(
@@ -326,8 +303,8 @@ def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention)
 
 
 def _finite(model: nn.Module, base: list[Tensor], parts: list[Inputs]) -> None:
-    if not all(bool(torch.isfinite(b).all()) for b in base):
-        layer = next(filter(None, (_first_infinite(model, part) for part in parts)), "")
+    if not finite(base):
+        layer = next(filter(None, (not_finite(model, part) for part in parts)), "")
         raise TraceError(
             f"layer {layer!r}: its activations are not finite on the example inputs; "
             "clone a network whose outputs are"

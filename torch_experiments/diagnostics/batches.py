@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.inputs import Inputs, flatten
+from torch_experiments.units.inputs import Inputs, each, flatten
 
 
 class Batch(NamedTuple):
@@ -24,11 +24,11 @@ class Batch(NamedTuple):
     def take(self, index: Tensor | slice) -> Batch:
         """Return some samples: every tensor with one entry a sample is indexed, others are kept."""
         count = len(self)
-        return Batch(_each(self.inputs, _taking(index, count)), _each(self.targets, _taking(index, count)))
+        return Batch(each(self.inputs, _taking(index, count)), each(self.targets, _taking(index, count)))
 
     def to(self, dtype: torch.dtype) -> Batch:
         """Return the batch with its floating-point inputs in another precision."""
-        return Batch(_each(self.inputs, lambda x: x.to(dtype) if x.is_floating_point() else x), self.targets)
+        return Batch(each(self.inputs, lambda x: x.to(dtype) if x.is_floating_point() else x), self.targets)
 
 
 def opened(batch: Any, targets: Any = None) -> Iterator[Batch]:
@@ -73,14 +73,3 @@ def _taking(index: Tensor | slice, count: int) -> Any:
         return x[place] if x.ndim and len(x) == count else x
 
     return taken
-
-
-def _each(item: Any, act: Any) -> Any:
-    """Apply ``act`` to the tensors of nested sequences and mappings."""
-    if isinstance(item, Tensor):
-        return act(item)
-    if isinstance(item, Mapping):
-        return {key: _each(value, act) for key, value in item.items()}
-    if isinstance(item, list | tuple):
-        return type(item)(_each(part, act) for part in item)
-    return item

@@ -13,8 +13,7 @@ from torch_experiments.diagnostics.batches import Batch, spread
 from torch_experiments.diagnostics.gradients import Loss, logits_of
 from torch_experiments.support.hessian import hessian
 from torch_experiments.support.lanczos import quadrature
-from torch_experiments.units.inputs import call
-from torch_experiments.units.trace import reference_kernels
+from torch_experiments.units.inputs import call, reference_kernels
 
 ROOM = 200_000_000  # entries of the Jacobians that are held at once
 BLOCK = 65_536  # parameters whose products are summed in their own precision

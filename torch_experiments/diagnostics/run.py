@@ -24,7 +24,7 @@ from torch_experiments.diagnostics.statistics import Statistics, gathered
 from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
 from torch_experiments.diagnostics.unit_measures import STILL
 from torch_experiments.support import processes as distributed
-from torch_experiments.units.inputs import call, evaluating, flatten, has_samples, not_finite, same_device
+from torch_experiments.units.inputs import call, evaluating, finite, has_samples, not_finite, same_device
 
 SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""
@@ -175,7 +175,7 @@ class Measurement:
         Raises:
             NotFiniteError: if it is not.
         """
-        if all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
+        if finite(output):
             return
         assert self.now is not None
         culprit = not_finite(self.model, self.now.inputs) or layer or "the output"

@@ -5,7 +5,7 @@ All scores are measured in eval mode and computed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch_experiments.cloning.layouts import Profile
 from torch_experiments.metrics.moments import Moments, moments
 from torch_experiments.metrics.scores import CloningScore, cloning_score, rows
+from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import evaluating
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
@@ -78,38 +79,18 @@ def observed(model: nn.Module) -> dict[str, nn.Module]:
 def captured(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the outputs of all `observed` modules in the order in which they run."""
     outputs: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs.append(output)
-
-    handles = [module.register_forward_hook(keep) for module in observed(model).values()]
-    try:
+    with hooked(outputs_of(observed(model), lambda _name, output: outputs.append(output))):
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def gather(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Moments], list[Tensor]]:
     """Return the moments of all `observed` layers over ``batches`` in eval mode, and the outputs of the model."""
     found: dict[str, Moments] = {}
-    with evaluating(model), torch.no_grad(), _watching(model, found):
+
+    def add(name: str, output: Tensor) -> None:
+        new = moments(output)
+        found[name] = found[name] + new if name in found else new
+
+    with evaluating(model), torch.no_grad(), hooked(outputs_of(observed(model), add)):
         outputs = [model(x) for x in batches]
     return found, outputs
-
-
-@contextmanager
-def _watching(model: nn.Module, found: dict[str, Moments]) -> Iterator[None]:
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            new = moments(output)
-            found[name] = found[name] + new if name in found else new
-
-        return add
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in observed(model).items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -55,7 +55,7 @@ def hessian(value: Tensor, parameters: Sequence[Tensor]) -> Hessian:
     """Return the Hessian of a scalar. The graph of its gradient is built once and kept; products pass through it.
 
     Args:
-        value: a scalar with its graph, computed under `units.trace.reference_kernels`: fused attention has no
+        value: a scalar with its graph, computed under `units.inputs.reference_kernels`: fused attention has no
             second derivative.
         parameters: of which it is a function.
 

@@ -14,7 +14,6 @@ other unit. Left out, each with its reason (`Survey.skipped`):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,9 +25,9 @@ from torch.utils.hooks import RemovableHandle
 from torch_experiments.units.axes import Axis, atoms, factors, find, summands
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import Edge, Group, choose, groups
-from torch_experiments.units.inputs import Inputs, call, evaluating, flatten
-from torch_experiments.units.registry import tensors
-from torch_experiments.units.trace import reference_kernels, trace
+from torch_experiments.units.hooks import hooked
+from torch_experiments.units.inputs import Inputs, call, flatten, inspecting
+from torch_experiments.units.trace import trace
 
 Summary = Callable[[Tensor], Tensor]
 
@@ -140,11 +139,8 @@ def survey(model: nn.Module, example_inputs: Inputs, *, heads: bool = False) -> 
     """
     calls = _Calls()
     handles = [m.register_forward_pre_hook(calls.hook(n), with_kwargs=True) for n, m in model.named_modules()]
-    try:
+    with hooked(handles):
         graph = trace(model, example_inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     layers: list[HiddenLayer] = []
     skipped: dict[str, str] = {}
     for group in groups(graph, choose(graph, "heads")):
@@ -168,23 +164,13 @@ def replaceable(model: nn.Module, found: Survey) -> tuple[HiddenLayer, ...]:
     return found.layers
 
 
-@contextmanager
-def watching(
-    model: nn.Module, layers: Iterable[HiddenLayer], note: Callable[[HiddenLayer, Tensor], None]
-) -> Iterator[None]:
-    """Call ``note`` with the reader's input of every layer whenever ``model`` runs."""
-    handles = watch(model, layers, note)
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def watch(
     model: nn.Module, layers: Iterable[HiddenLayer], note: Callable[[HiddenLayer, Tensor], None]
 ) -> list[RemovableHandle]:
-    """Register what `watching` does, and return the handles; compiled code is left for every call."""
+    """Call ``note`` with the reader's input of every layer whenever ``model`` runs, until the handles are removed.
+
+    Compiled code is left for every call.
+    """
     modules = dict(model.named_modules())
 
     def hook(layer: HiddenLayer) -> Callable[[nn.Module, Any, Any], None]:
@@ -202,7 +188,7 @@ def observe(
     def note(layer: HiddenLayer, x: Tensor) -> None:
         found[layer.name] = summary(layer.values(x))
 
-    with evaluating(model), reference_kernels(), torch.no_grad(), watching(model, layers, note):
+    with inspecting(model), hooked(watch(model, layers, note)):
         outputs = call(model, inputs)
     return found, outputs
 
@@ -231,7 +217,7 @@ def _is_summed(graph: Graph, atom: Axis) -> bool:
     """Return whether a sum or mean runs over the units."""
     for step in graph.steps:
         if step.name in ("aten::sum", "aten::mean", "aten::amax", "aten::amin", "aten::max", "aten::min"):
-            given, result = (graph.value(next(iter(tensors([x])))) for x in (step.args, step.result))
+            given, result = (graph.value(next(flatten(x))) for x in (step.args, step.result))
             before, after = ({a for axis in v.axes for a in atoms(axis)} for v in (given, result))
             if atom in before - after:
                 return True

@@ -1,15 +1,17 @@
-"""Inputs of a network in any nesting, and how it is called with them."""
+"""Inputs of a network in any nesting, how it is called with them, and where it first returns nan or inf."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from torch_experiments.units.graph import TraceError
+from torch_experiments.units.hooks import hooked, outputs_of
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -32,23 +34,20 @@ def flatten(item: Any) -> Iterator[Tensor]:
             yield from flatten(part)
 
 
-def not_finite(model: nn.Module, inputs: Inputs) -> str:
-    """Return the name of the first module without children whose output holds nan or inf, empty if none does."""
-    names: list[str] = []
+def each(item: Any, act: Callable[[Tensor], Tensor]) -> Any:
+    """Return nested ``item`` with ``act`` applied to its tensors; other objects stay as they are.
 
-    def look(name: str, output: Any) -> None:
-        if not all(bool(x.isfinite().all()) for x in flatten(output) if x.is_floating_point()):
-            names.append(name)
-
-    leaves = [(name, m) for name, m in model.named_modules() if not any(True for _ in m.children())]
-    handles = [m.register_forward_hook(lambda _m, _i, out, name=name: look(name, out)) for name, m in leaves]
-    try:
-        with torch.no_grad():
-            call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return names[0] if names else ""
+    >>> each({"x": torch.ones(2), "n": 3}, lambda x: x + 1)
+    {'x': tensor([2., 2.]), 'n': 3}
+    """
+    if isinstance(item, Tensor):
+        return act(item)
+    if isinstance(item, Mapping):
+        return {key: each(value, act) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        parts = [each(part, act) for part in item]
+        return tuple(parts) if isinstance(item, tuple) else parts
+    return item
 
 
 def sample_count(inputs: Inputs) -> int:
@@ -59,13 +58,16 @@ def sample_count(inputs: Inputs) -> int:
 
 def samples_between(inputs: Any, start: int, stop: int) -> Any:
     """Return nested ``inputs`` with a range of the first axis of every tensor; other objects stay."""
-    if isinstance(inputs, Tensor):
-        return inputs[start:stop]
-    if isinstance(inputs, Mapping):
-        return {key: samples_between(item, start, stop) for key, item in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return [samples_between(item, start, stop) for item in inputs]
-    return inputs
+    return each(inputs, lambda x: x[start:stop])
+
+
+def first_samples(inputs: Inputs, count: int) -> Inputs:
+    """Return the first ``count`` samples; all of the inputs where they are fewer, or share no axis of samples.
+
+    >>> first_samples((torch.zeros(9, 2), torch.zeros(9)), 7)[1].shape
+    torch.Size([7])
+    """
+    return samples_between(inputs, 0, count) if sample_count(inputs) > count else inputs
 
 
 @contextmanager
@@ -78,6 +80,62 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def reference_kernels() -> Iterator[None]:
+    """Compute attention by matrix products and softmax, not by fused kernels, which hide the modules in them."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def inspecting(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` as a trace does: in eval mode, without gradients, by `reference_kernels`."""
+    with evaluating(model), reference_kernels(), torch.no_grad():
+        yield
+
+
+def finite(item: Any) -> bool:
+    """Return whether all numbers in the tensors of nested ``item`` are finite.
+
+    >>> finite([torch.ones(2), torch.tensor(float("inf"))])
+    False
+    """
+    return all(bool(x.isfinite().all()) for x in flatten(item) if x.is_floating_point() or x.is_complex())
+
+
+def not_finite(model: nn.Module, inputs: Inputs) -> str:
+    """Return the name of the first module to return nan or inf in eval mode, empty if none does.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1))
+    >>> _ = nn.init.constant_(model[1].bias, float("nan"))
+    >>> not_finite(model, torch.ones(1, 2))
+    '1'
+    """
+    return first_module(model, inputs, lambda _module, output: not finite(output))
+
+
+def first_module(model: nn.Module, inputs: Inputs, wrong: Callable[[nn.Module, Any], bool]) -> str:
+    """Return the name of the first module for which ``wrong(module, output)``, in the order in which they return.
+
+    A module returns after those that it calls, so the first one is the innermost.
+    """
+    modules = dict(model.named_modules())
+    found: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if not found and wrong(modules[name], output):
+            found.append(name)
+
+    with inspecting(model), hooked(outputs_of(modules, look)):
+        call(model, inputs)
+    return found[0] if found else ""
 
 
 def has_samples(inputs: Inputs) -> None:

@@ -10,14 +10,15 @@ a result)::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torch_experiments.units.graph import Graph, Step, TraceError, Value
+from torch_experiments.units.inputs import flatten
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class Call:
 
     def values(self) -> list[Value]:
         """Return the values of all tensor arguments, those in lists too."""
-        return [self.graph.value(tensor) for tensor in tensors(self.arguments.values())]
+        return [self.graph.value(tensor) for tensor in flatten(list(self.arguments.values()))]
 
     @property
     def shape(self) -> list[int]:
         """Shape of the (first) result."""
-        return list(next(iter(tensors([self.result]))).shape)
+        return list(next(flatten(self.result)).shape)
 
     def dimension(self, key: int | str, rank: int) -> int:
         """Return an argument that names a dimension, counted from the front."""
@@ -88,15 +89,6 @@ def module(*kinds: type[nn.Module]) -> Callable[[ModuleRule], ModuleRule]:
         return rule
 
     return register
-
-
-def tensors(items: Iterable[Any]) -> Iterable[Tensor]:
-    """Yield the tensors among ``items`` and in lists and tuples among them."""
-    for item in items:
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, list | tuple):
-            yield from tensors(item)
 
 
 def call_of(graph: Graph, step: Step) -> Call:

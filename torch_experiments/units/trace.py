@@ -8,21 +8,21 @@ seconds; this takes one forward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.units import rules, symmetry
 from torch_experiments.units.axes import Axis, is_fixed
 from torch_experiments.units.graph import Graph, Step, TraceError, Value
-from torch_experiments.units.inputs import Inputs, call, evaluating, flatten, same_device
-from torch_experiments.units.registry import MODULES, OPERATIONS, call_of, tensors
+from torch_experiments.units.hooks import hooked
+from torch_experiments.units.inputs import Inputs, call, flatten, inspecting, same_device
+from torch_experiments.units.registry import MODULES, OPERATIONS, call_of
 
 DROPOUTS = {
     getattr(functional, name)
@@ -51,10 +51,8 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
         graph.inputs.append(graph.bind(tensor, Value([Axis(n, fixed="an axis of an input") for n in tensor.shape])))
     with ExitStack() as stack:
         for context in (
-            evaluating(model),
-            reference_kernels(),
-            torch.no_grad(),
-            _located(graph, model),
+            inspecting(model),
+            hooked(_located(graph, model)),
             Listen(graph),
             Follow(graph),
         ):
@@ -119,7 +117,7 @@ def follow(graph: Graph, step: Step) -> None:
         values: Any = _unknown(called)
     else:
         values = rule(called)
-    outputs = list(tensors([step.result]))
+    outputs = list(flatten(step.result))
     several = values if isinstance(values, list) else [values] * len(outputs)
     symmetry.note(called, [value for value in several if value is not None])
     for tensor, value in zip(outputs, several, strict=False):
@@ -128,31 +126,11 @@ def follow(graph: Graph, step: Step) -> None:
             graph.bind(tensor, value)
 
 
-@contextmanager
-def reference_kernels() -> Iterator[None]:
-    """Compute attention by matrix products and softmax, not by fused kernels."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextmanager
-def _located(graph: Graph, model: nn.Module) -> Iterator[None]:
+def _located(graph: Graph, model: nn.Module) -> Iterator[RemovableHandle]:
     """Keep the name of the running module, record outputs, and apply the rules of modules."""
-    handles = []
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: graph.enter(name)))
-        hook = _leave(graph, name)
-        handles.append(module.register_forward_hook(hook, always_call=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        yield module.register_forward_pre_hook(lambda *_, name=name: graph.enter(name))
+        yield module.register_forward_hook(_leave(graph, name), always_call=True)
 
 
 def _leave(graph: Graph, name: str) -> Any:

@@ -86,7 +86,7 @@ def test_a_correlation_below_the_tolerance_is_no_copy():
     ],
 )
 def test_the_layers_of_the_paper_are_observed(model, names, features):
-    assert list(unit_metrics.layers(model)) == names
+    assert list(layers.observed(model)) == names
     found, outputs = layers.gather(model.train(), [torch.randn(4, 3, 8, 8), torch.randn(2, 3, 8, 8)])
     assert list(found) == names
     assert torch.cat(outputs).shape == (6, 5)

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, plain_name
 from torch_experiments.certificates.frozen.sites import Site
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, evaluating, flatten
-from torch_experiments.units.trace import reference_kernels
+from torch_experiments.units.inputs import Inputs, call, evaluating, flatten, reference_kernels
 
 DRAWS = 2
 CHOICES = frozenset({

@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch_experiments.certificates.frozen.replay import as_tensors, changes
 from torch_experiments.certificates.frozen.sites import Site
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, evaluating
-from torch_experiments.units.trace import reference_kernels
+from torch_experiments.units.inputs import Inputs, call, evaluating, reference_kernels
 
 
 @dataclass(frozen=True, eq=False)

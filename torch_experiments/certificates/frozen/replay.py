@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.registry import tensors
+from torch_experiments.units.inputs import flatten
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Replay(Generic[T]):
         results = self.domain.apply(step._replace(args=args, kwargs=kwargs))
         for tensor in written(step):
             self._lost |= {id(alias) for alias in self._homes.get(_home(tensor), set())}
-        for tensor, value in zip([*tensors([step.result]), *written(step)], [*results, *results[:1]], strict=False):
+        for tensor, value in zip([*flatten(step.result), *written(step)], [*results, *results[:1]], strict=False):
             self._bind(tensor, value)
 
     def _bind(self, tensor: Tensor, value: T) -> None:
@@ -68,7 +68,7 @@ def written(step: Step) -> Iterator[Tensor]:
     given = step.arguments
     for argument in step.func._schema.arguments:
         if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from tensors([given[argument.name]])
+            yield from flatten(given[argument.name])
 
 
 def changes(step: Step) -> bool:
@@ -83,7 +83,7 @@ def plain_name(step: Step) -> str:
 
 def as_tensors(item: Any) -> list[Tensor]:
     """Return the tensors that an operation returned."""
-    return list(tensors([item]))
+    return list(flatten(item))
 
 
 def _home(tensor: Tensor) -> int:
@@ -96,5 +96,5 @@ def _overwritten_leaves(graph: Graph) -> set[int]:
     found: set[int] = set()
     for step in graph.steps:
         found |= {id(tensor) for tensor in written(step)} - made
-        made |= {id(tensor) for tensor in tensors([step.result])} - found
+        made |= {id(tensor) for tensor in flatten(step.result)} - found
     return found

@@ -32,7 +32,7 @@ from torch_experiments.certificates.frozen.intervals import Interval, everything
 from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.units.axes import atoms
 from torch_experiments.units.graph import Graph, Step, Value
-from torch_experiments.units.registry import tensors
+from torch_experiments.units.inputs import flatten
 
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "neg")
 LINEAR = frozenset({*MOVES, *LARGEST, *POOLS, *SUMS, *AVERAGES, *NORMS, *VIEWS, "mul", "div"})
@@ -110,9 +110,9 @@ def common(graph: Graph) -> set[str]:
     """Return the parameters that several operations or units read: one dead unit does not hold them."""
     uses: Counter[str] = Counter()
     for step in graph.steps:
-        result = next(iter(tensors([step.result])), None)
+        result = next(flatten(step.result), None)
         to = None if result is None or id(result) not in graph.values else graph.value(result)
-        for value in (graph.value(x) for x in tensors(step.arguments.values())):
+        for value in (graph.value(x) for x in flatten(list(step.arguments.values()))):
             if value.source is not None and (to is None or to.source is None):
                 uses[value.source[0]] += 1 + (to is not None and _broadcast(step, value, to))
     return {name for name, count in uses.items() if count > 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch_experiments.certificates.certificate import Part, certify
 from torch_experiments.diagnostics.run import diagnose
 from torch_experiments.metrics.moments import Moments, measure
-from torch_experiments.units.inputs import evaluating
+from torch_experiments.units.inputs import finite, first_module
 
 WHOLE = 0  # the layer of what belongs to the whole network
 LOSS = "the loss"
@@ -33,28 +33,13 @@ def in_turn(labels: Tensor) -> Tensor:
 
 def first_infinite(model: nn.Module, x: Tensor) -> str:
     """Return where a nan or an infinity appears first: the input, a module's parameters, or its output."""
-    if not bool(x.isfinite().all()):
+    if not finite(x):
         return "the input"
-    found: list[str] = []
-
-    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not all(bool(p.isfinite().all()) for p in module.parameters()):
-                found.append(f"the parameters of {name}")
-            elif isinstance(output, Tensor) and not bool(output.isfinite().all()):
-                found.append(f"the output of {name}")
-
-        return hook
-
-    leaves = [(n, m) for n, m in model.named_modules() if next(m.children(), None) is None]
-    handles = [module.register_forward_hook(look(name)) for name, module in leaves]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else LOSS
+    name = first_module(model, x, lambda module, output: not finite([*module.parameters(recurse=False), output]))
+    if not name:
+        return LOSS
+    broken = not finite(list(model.get_submodule(name).parameters(recurse=False)))
+    return f"the {'parameters' if broken else 'output'} of {name}"
 
 
 def scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[Measured]:
