@@ -161,11 +161,17 @@ def _rounded(row: Row) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by a file holding `text`, in one step; missing folders are made."""
+    """Replace `path` by a file holding `text`, in one step; missing folders are made.
+
+    On a full disk or after an interruption the old file is as it was, and no other is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read(path: Path | str = EVIDENCE) -> list[Row]:

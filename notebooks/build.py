@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from rich.console import Console
+
+from simulate.files import replacing
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
@@ -37,7 +38,6 @@ def execute(source: Path, folder: Path) -> nbformat.NotebookNode:
 def write(notebook: nbformat.NotebookNode, name: str, out: Path) -> list[Path]:
     """Write `name.ipynb` and `name.html` below `out`, each at once, and return their paths."""
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
-    out.mkdir(parents=True, exist_ok=True)
     return [_write(out / f"{name}.ipynb", nbformat.writes(notebook)), _write(out / f"{name}.html", page)]
 
 
@@ -51,9 +51,8 @@ def main(out: Path = OUT) -> None:
 
 
 def _write(target: Path, text: str) -> Path:
-    partial = target.with_name(f".{target.name}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    with replacing(target) as part:
+        part.write_text(text, encoding="utf-8")
     return target
 
 

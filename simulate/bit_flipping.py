@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from simulate import learner_kernels, learners
+from simulate.files import replacing
 from simulate.learners import Learner, Segment, Settings, State
 from simulate.streams import Stream, Target, generator, patterns, slow_bits, target, task
 from simulate.unit_metrics import unit_metrics
@@ -370,13 +370,5 @@ def _read(file: Path) -> dict[str, Array]:
 
 
 def _write(target: Path, arrays: Mapping[str, Array]) -> None:
-    """Write a temporary file beside `target`, then rename it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with replacing(target) as part, part.open("wb") as stream:  # to a path NumPy would append ".npz"
+        np.savez_compressed(stream, allow_pickle=False, **arrays)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from simulate.files import replacing
 from paper_figures.support import captions, parallel, style
 from paper_figures.support.captions import CaptionError, Statement
 from paper_figures.support.results import RESULTS, Missing, Profile
@@ -135,7 +135,7 @@ def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path =
         picture = figure.draw(data)
         paths = [_write(out / f"{name}.{kind}", picture.savefig, format=kind) for kind in ("pdf", "png")]
     caption = wrapped(figure.caption(data))
-    return [*paths, _write(out / f"{name}.txt", lambda path: Path(path).write_text(caption, encoding="utf-8"))]
+    return [*paths, _write(out / f"{name}.txt", lambda path: path.write_text(caption, encoding="utf-8"))]
 
 
 def wrapped(caption: str) -> str:
@@ -253,17 +253,9 @@ def _listing(figures: Sequence[Drawable]) -> Table:
 
 
 def _write(target: Path, save: Callable[..., Any], **options: Any) -> Path:
-    """Let `save(path, **options)` write a temporary file beside `target`, then rename it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".tmp")
-    os.close(handle)
-    try:
-        save(partial, **options)
-        os.chmod(partial, 0o644)
-        os.replace(partial, target)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(partial)
+    """Let `save(path, **options)` write the file `target` at once."""
+    with replacing(target) as part:
+        save(part, **options)
     return target
 
 

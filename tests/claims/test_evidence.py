@@ -93,6 +93,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write(path, [Row("t", "A", "exact")])
     assert path.read_text() == old
+    assert list(tmp_path.iterdir()) == [path]
 
 
 GOOD = (

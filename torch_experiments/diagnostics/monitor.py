@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from simulate.files import replacing
 from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
 from torch_experiments.diagnostics.result import Diagnosis
 from torch_experiments.diagnostics.run import NotFiniteError, diagnose
@@ -193,8 +194,5 @@ def _warn(alarm: Raised) -> None:
 def _write(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
-    from torch_experiments.support.files import replacing
-
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         pq.write_table(table, partial)

@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from simulate.files import replacing
 from torch_experiments.certificates.certificate import certify
 from torch_experiments.cloning.exact import Mode, clone, layout
 from torch_experiments.cloning.verification import verify
 from torch_experiments.diagnostics import diagnose
 from torch_experiments.support import loading
-from torch_experiments.support.files import replacing
 from torch_experiments.units.inputs import call, evaluating
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from torch_experiments.support.files import replacing
+from simulate.files import replacing
 
 METADATA = b"lop"
 PACKAGES = ("torch", "numpy", "scikit-learn", "pyarrow")
@@ -58,7 +58,6 @@ def save(folder: str | Path, record: Record) -> Path:
     config has another path.
     """
     target = path(folder, record.config)
-    target.parent.mkdir(parents=True, exist_ok=True)
     about = json.dumps({"config": record.config, "environment": record.environment}, allow_nan=False)
     table = record.table.replace_schema_metadata({METADATA: about.encode()})
     with replacing(target) as partial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -106,7 +107,10 @@ def fetch(name: str, folder: str | Path, report: Report = lambda done, total: No
 
 def download(file: File, folder: Path, report: Report = lambda done, total: None) -> Path:
     """Return the path of one checked ``file`` in ``folder``; errors as `fetch`."""
-    path, part = folder / file.name, folder / f"{file.name}.part"
+    path, part = (
+        folder / file.name,
+        folder / f"{file.name}.part",
+    )  # kept when it fails, so that the next call resumes
     if not path.exists():
         try:
             _transfer(file.url, part, report)
@@ -146,11 +150,10 @@ def _checked(part: Path, file: File) -> None:
 
 
 def _unpack(path: Path, target: Path, folder: str) -> None:
-    partial = target / f".{folder}.tmp"
-    with tarfile.open(path) as archive:
-        archive.extractall(partial, filter="data")
-    (partial / folder).rename(target / folder)
-    partial.rmdir()
+    with tempfile.TemporaryDirectory(dir=target, prefix=f".{folder}-", suffix=".tmp") as partial:
+        with tarfile.open(path) as archive:
+            archive.extractall(partial, filter="data")
+        (Path(partial) / folder).rename(target / folder)
 
 
 def _by_hand(file: File, path: Path, error: Exception) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from simulate.files import filling
 from torch_experiments.lab.images import formats
 
 LAYOUT = 1  # raise it when the files of the cache change
@@ -131,7 +130,7 @@ def _name(source: formats.Source, limit: int | None) -> str:
 
 
 def _decode(source: formats.Source, folder: Path, limit: int | None) -> None:
-    with _building(folder) as partial:
+    with filling(folder) as partial:
         about: dict[str, Any] = {"classes": source.classes}
         digest = hashlib.sha256(repr(source.classes).encode())
         for split in SPLITS:
@@ -182,23 +181,3 @@ def _in_memory(source: formats.Source, limit: int | None) -> Pixels:
         _decode(source, target, limit)
         found = _mapped(target)
         return Pixels(**vars(found) | {name: getattr(found, name).clone() for name in ("train_x", "test_x")})
-
-
-@contextmanager
-def _building(folder: Path) -> Iterator[Path]:
-    """Give an empty folder that becomes ``folder`` on success and vanishes otherwise."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".tmp"))
-    try:
-        yield partial
-        _rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _rename(partial: Path, folder: Path) -> None:
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster, with the same content
-            raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import gmean
 
+from simulate.files import replacing
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.report import findings, published, series, tables
 from torch_experiments.lab.report.series import Clones, Runs
@@ -275,11 +274,8 @@ def _yes(answer: bool) -> str:
 
 def write(path: Path = PAGE, folder: Path = items.RESULTS) -> None:
     """Write the page at once."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text(folder))
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    with replacing(path) as part:
+        part.write_text(text(folder), encoding="utf-8")
 
 
 def current(path: Path = PAGE, folder: Path = items.RESULTS) -> bool:

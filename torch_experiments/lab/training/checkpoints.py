@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from simulate.files import filling
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -61,12 +62,8 @@ def save(folder: Path, checkpoint: Checkpoint, prefix: str = "step") -> Path:
     target = folder / f"{prefix}-{checkpoint.step:010d}"
     if target.exists():
         return target
-    partial = Path(tempfile.mkdtemp(dir=folder, suffix=".tmp"))
-    try:
+    with filling(target) as partial:
         _write(partial, checkpoint)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     for old in found(folder, prefix)[:-1]:
         shutil.rmtree(old)
     return target
@@ -101,7 +98,7 @@ def read(path: Path, config: Mapping[str, Any]) -> Checkpoint:
 
 def found(folder: Path, prefix: str = "step") -> list[Path]:
     """Return the whole checkpoints below ``folder``, the oldest first."""
-    return sorted(path for path in folder.glob(f"{prefix}-*") if path.suffix != ".tmp")
+    return sorted(folder.glob(f"{prefix}-*"))
 
 
 @contextmanager
@@ -132,9 +129,6 @@ def _write(partial: Path, checkpoint: Checkpoint) -> None:
     pq.write_table(pa.Table.from_pylist([dict(row) for row in checkpoint.rows]), partial / "rows.parquet")
     about = {"config": checkpoint.config, "step": checkpoint.step}
     (partial / "about.json").write_text(json.dumps(about))
-    for path in partial.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def _first_line(error: Exception) -> str:
