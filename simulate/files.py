@@ -23,10 +23,10 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         OSError: The disk is full, or the folder cannot be written to; `target` is as it was.
 
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with replacing(folder / "x.txt") as part:
-    ...     _ = part.write_text("all of it")
-    >>> [path.name for path in folder.iterdir()]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder) / "x.txt") as part:
+    ...         written = part.write_text("all of it")
+    ...     os.listdir(folder)
     ['x.txt']
     """
     target.parent.mkdir(parents=True, exist_ok=True)

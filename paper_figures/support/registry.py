@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from simulate.files import replacing
 from paper_figures.support import captions, parallel, style
 from paper_figures.support.captions import CaptionError, Statement
 from paper_figures.support.results import RESULTS, Missing, Profile
+from simulate.files import replacing
 
 FIGURES = (
     "cloning",
