@@ -35,7 +35,7 @@ test: $(STAMP)  ## all tests but the slow ones, evidence into .build/evidence.js
 test-all: $(STAMP)  ## all tests, slow ones too
 	$(PYTEST_RUN) --evidence .build/evidence.json $(PYTEST)
 
-verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json, CLAIMS.md and the README's table
+verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json and the pages made of it
 	HYPOTHESIS_PROFILE=ci $(PYTEST_RUN) -m "claim or control" --evidence claims/evidence.json $(PYTEST)
 	$(BIN)/lop claims --write
 

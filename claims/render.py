@@ -1,4 +1,4 @@
-"""The ledger with its verdicts: as a table for the terminal, as JSON, as `CLAIMS.md` and as the README's table."""
+"""The ledger with its verdicts: as a table for the terminal, as JSON, and as the pages generated from it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("CLAIMS.md")
 README = Path(__file__).parent.parent / "README.md"
+TABLE = README.parent / "docs" / "claims.md"
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 MEANING = {
@@ -105,17 +106,21 @@ def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
 
 def page(ledger: Ledger, found: Verdicts) -> str:
     """Return the text of `CLAIMS.md`: the table, and a section for each claim."""
-    legend = "\n".join(f"- **{name}**: {MEANING[name]}" for name in VERDICTS)
     sections = "\n".join(section(claim, found[claim.id]) for claim in ledger.values())
     return (
         "# Claims\n\nMade by `lop claims --write` from `ledger.toml` and `evidence.json`; edits here are lost.\n\n"
-        f"{tally(found)}.\n\n{legend}\n\n{_markdown_table(ledger, found, '')}\n\n{sections}"
+        f"{_overview(ledger, found, '')}\n\n{sections}"
     )
 
 
 def summary(ledger: Ledger, found: Verdicts) -> str:
-    """Return the README's table, whose ids lead to the sections of `claims/CLAIMS.md`."""
-    return f"{tally(found)}.\n\n{_markdown_table(ledger, found, 'claims/CLAIMS.md')}"
+    """Return tally, legend and table of `docs/claims.md`; the ids lead to the sections of `claims/CLAIMS.md`."""
+    return _overview(ledger, found, "../claims/CLAIMS.md")
+
+
+def _overview(ledger: Ledger, found: Verdicts, target: str) -> str:
+    legend = "\n".join(f"- **{name}**: {MEANING[name]}" for name in VERDICTS)
+    return f"{tally(found)}.\n\n{legend}\n\n{_markdown_table(ledger, found, target)}"
 
 
 def _markdown_table(ledger: Ledger, found: Verdicts, target: str) -> str:
@@ -165,26 +170,31 @@ def _evidence(row: Row) -> str:
     return f"`{row.test}`: {row.outcome} ({kind}{seen})"
 
 
-def with_table(text: str, made: str) -> str:
-    """Return the README's `text` with `made` between the markers of the claims table.
+def between(name: str, text: str, made: str) -> str:
+    """Return ``text``, the page ``name``, with ``made`` between the markers of what is generated.
 
     Raises:
-        ClaimsError: The text does not have each marker once, the first before the second.
+        ClaimsError: The page does not have each marker once, the first before the second.
     """
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not end or text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ClaimsError(f"the README needs the lines {BEGIN} and {END} once each, in this order")
+        raise ClaimsError(f"{name} needs the lines {BEGIN} and {END} once each, in this order")
     return f"{head}{begin}\n{made}\n{end}{tail}"
 
 
 def pages() -> dict[Path, str]:
-    """Return what each generated page should say now, by path: `CLAIMS.md`, and the README where there is one."""
+    """Return what each generated page should say now, by path.
+
+    These are `CLAIMS.md`, and, where they are (an installed package has them not), the table of `docs/claims.md`
+    and the tally of the README.
+    """
     ledger = load()
     found = verdicts(ledger)
     made = {PAGE: page(ledger, found)}
-    if README.exists():
-        made[README] = with_table(README.read_text(encoding="utf-8"), summary(ledger, found))
+    for path, text in {README: f"{tally(found)}.", TABLE: summary(ledger, found)}.items():
+        if path.exists():
+            made[path] = between(path.name, path.read_text(encoding="utf-8"), text)
     return made
 
 

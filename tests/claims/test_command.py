@@ -47,12 +47,14 @@ def test_check_exits_with_1_and_says_where(command, broken):
 
 
 def test_write_writes_the_pages(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(render, "PAGE", tmp_path / "CLAIMS.md")
-    monkeypatch.setattr(render, "README", tmp_path / "README.md")
-    (tmp_path / "README.md").write_text(f"{render.BEGIN}\n{render.END}\n")
+    for name, file in {"PAGE": "CLAIMS.md", "README": "README.md", "TABLE": "claims.md"}.items():
+        monkeypatch.setattr(render, name, tmp_path / file)
+    for name in ("README.md", "claims.md"):
+        (tmp_path / name).write_text(f"{render.BEGIN}\n{render.END}\n")
     assert command("claims", "--write")[0] == 0
     assert "## C7." in (tmp_path / "CLAIMS.md").read_text()
-    assert "claims/CLAIMS.md#c7" in (tmp_path / "README.md").read_text()
+    assert "claims/CLAIMS.md#c7" in (tmp_path / "claims.md").read_text()
+    assert " claims: " in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("arguments", [("--evidence", "none.json"), ("--check", "none.json")])

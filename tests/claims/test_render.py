@@ -44,32 +44,43 @@ def test_the_page_shows_which_tests_settle_which_step():
 def test_every_claim_has_a_section_and_is_linked_to(claim):
     page, table = render.page(LEDGER, FOUND), render.summary(LEDGER, FOUND)
     assert f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id}. {claim.title}\n' in page
-    assert f"](claims/CLAIMS.md#{claim.id.lower()})" in table
+    assert f"](../claims/CLAIMS.md#{claim.id.lower()})" in table
     assert claim.statement in page
     assert claim.limits in page
 
 
-def test_the_table_goes_between_the_markers():
+def test_what_is_made_goes_between_the_markers():
     text = f"before\n{render.BEGIN}\nold\n{render.END}\nafter\n"
-    once = render.with_table(text, "new")
+    once = render.between("a page", text, "new")
     assert once == f"before\n{render.BEGIN}\nnew\n{render.END}\nafter\n"
-    assert render.with_table(once, "new") == once
+    assert render.between("a page", once, "new") == once
 
 
 @pytest.mark.parametrize(
     "text",
     ["", render.BEGIN, render.END, render.END + render.BEGIN, 2 * (render.BEGIN + render.END)],
 )
-def test_a_readme_without_the_markers_is_refused(text):
-    with pytest.raises(ClaimsError, match="needs the lines <!-- claims:begin -->"):
-        render.with_table(text, "new")
+def test_a_page_without_the_markers_is_refused(text):
+    with pytest.raises(ClaimsError, match=r"README\.md needs the lines <!-- claims:begin -->"):
+        render.between("README.md", text, "new")
 
 
-def test_a_readme_is_one_of_the_pages(tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n\n{render.BEGIN}\n{render.END}\n")
-    monkeypatch.setattr(render, "README", readme)
-    assert "| [C7](claims/CLAIMS.md#c7) |" in render.pages()[readme]
+def test_the_readme_has_the_tally_and_its_page_the_legend_before_the_table(tmp_path, monkeypatch):
+    for name in ("README", "TABLE"):
+        path = tmp_path / f"{name}.md"
+        path.write_text(f"# Title\n\n{render.BEGIN}\n{render.END}\n")
+        monkeypatch.setattr(render, name, path)
+    made = render.pages()
+    found = verdicts(LEDGER)
+    assert made[render.README] == f"# Title\n\n{render.BEGIN}\n{render.tally(found)}.\n{render.END}\n"
+    table = made[render.TABLE]
+    assert table.index("- **refuted**: ") < table.index("| [C7](../claims/CLAIMS.md#c7) |")
+
+
+def test_pages_that_are_not_installed_are_left_out(tmp_path, monkeypatch):
+    for name in ("README", "TABLE"):
+        monkeypatch.setattr(render, name, tmp_path / "none.md")
+    assert set(render.pages()) == {render.PAGE}
 
 
 def test_differences_name_claim_and_reason():

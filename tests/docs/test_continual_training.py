@@ -1,45 +1,16 @@
-"""The README keeps its word: its code runs and its tables are current."""
+"""What the pages say of training runs is what their records show."""
 
-import re
-from pathlib import Path
-
-from torch_experiments.lab import optimizer_table, records, training
+from tests.docs.pages import read
+from torch_experiments.lab import records, training
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e02_symptoms
 from torch_experiments.lab.report import findings, published, series
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+TRAINING, FOUND = "docs/continual-training.md", "docs/findings.md"
 
 
-def printed(code, capsys):
-    exec(compile(code, "README.md", "exec"), {})
-    return capsys.readouterr().out.splitlines()
-
-
-def test_the_python_in_the_readme_prints_what_its_comments_say(capsys):
-    own, kernels, rank, network, stability = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    for code, prints in ((own, 2), (kernels, 2), (rank, 3), (stability, 1)):
-        comments = re.findall(r"print\(.*\)  # (.*)", code)
-        assert len(comments) == prints
-        assert printed(code, capsys)[-prints:] == comments
-    dead, cloned = printed(network, capsys)
-    assert "every h ≥ 0 and the largest in-weight is -1 ≤ 0" in dead
-    assert cloned == "(('a', 'b'),)"
-
-
-def test_the_optimizer_table_has_every_rule_and_the_verdicts_of_theory():
-    table = README.split("<!-- optimizers:begin -->")[1].split("<!-- optimizers:end -->")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
-    assert [row[0] for row in rows] == [rule.name for rule in optimizer_table.rules()]
-    signs = {row[0]: [cell[0] for cell in row[1:]] for row in rows}
-    assert signs["SGD"] == ["✓"] * 4
-    assert signs["Adam"] == ["✓", "✓", "✗", "✓"]
-    assert signs["Adam, coupled L2"] == ["✓", "✗", "✗", "✓"]
-    assert signs["SGD, gradient noise"] == ["✗"] * 4
-
-
-def told(text):
-    assert text in " ".join(README.split())
+def told(text, page=TRAINING):
+    assert text in " ".join(read(page).split())
 
 
 def lengths_of_tasks():
@@ -61,7 +32,7 @@ def lengths_of_tasks():
 
 
 def test_the_numbers_of_the_runs_on_tiny_imagenet_are_those_of_their_records():
-    assert "\n".join(lengths_of_tasks()) in README
+    assert "\n".join(lengths_of_tasks()) in read(TRAINING)
     short, medium = series.runs("mlp"), series.runs("mlp-medium")
     behind = short.over("layer, affine", series.ACCURACY) - short.over("none", series.ACCURACY)
     lag = findings.change(behind)
@@ -93,21 +64,34 @@ def test_what_is_said_of_remedies_is_what_the_records_show():
     told(f"still {lost.mean():.3f} [{low:.3f}, {high:.3f}] below a fresh network with batch norm")
     rank = {cell: series.second_half(runs.over(cell, series.RANK)) for cell in ("none", "cbp", "cbp-mean")}
     low, high = series.interval(rank["cbp"] - rank["none"])
-    assert low < 0 < high, "cannot be told"
+    assert low < 0 < high, "the records cannot tell"
     low, high = series.interval(rank["cbp-mean"] - rank["none"])
-    told(f"larger by {(rank['cbp-mean'] - rank['none']).mean():.1f} [{low:.1f}, {high:.1f}]")
+    told(f"the rank is larger by {(rank['cbp-mean'] - rank['none']).mean():.1f} [{low:.1f}, {high:.1f}]", FOUND)
     low, high = series.interval(learnt["noise"] - learnt["none"])
-    assert low < -0.1 < 0.1 < high, "nothing can be told"
+    assert low < -0.1 < 0.1 < high, "may help or harm"
 
 
-def test_the_command_in_the_readme_finds_a_committed_record():
+def test_the_command_on_the_page_finds_a_committed_record():
     config = e02_symptoms.configs("text", "mlp", "tiny-imagenet-200.zip")["none"]
     about = training.run_identity(config, 0, items.TINY_IMAGENET)
     assert records.find(items.RESULTS / "mlp", about) is not None
-    assert "--arch mlp --profile text --data FOLDER --seeds 0 --resume --out results/mlp" in README
+    assert "--arch mlp --profile text --data FOLDER --seeds 0 --resume --out results/mlp" in read(TRAINING)
 
 
-def test_the_commands_in_the_readme_exist():
-    targets = set(re.findall(r"\bmake ([a-z][a-z-]*)", README))
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
-    assert {t for t in targets if not re.search(rf"^{t}:", makefile, flags=re.MULTILINE)} <= {"alone"}
+def test_the_long_run_falls_by_a_third_of_the_published_fall():
+    told("by a third of the published fall", FOUND)
+    theirs = published.streams()["mlp", "none", "accuracy"]
+    (ours,) = findings.change(series.runs("mlp-paper").over("none", series.UNMASKED))
+    assert 0.3 < ours / (theirs.end - theirs.start) < 0.37
+
+
+def test_a_plain_vit_makes_clones_at_once_and_parts_them():
+    table = items.found("vit").table.to_pylist()
+    rows = [
+        row for row in table if (row["layer"], row["metric"], row["seed"]) == (training.WHOLE, series.DUPLICATE, 0)
+    ]
+    course = {(row["cell"], row["task"], row["step"]): row["value"] for row in rows}
+    told(f"{course['none', 0, 100]:.0%} of its units are duplicates after 100 steps".replace("%", " %"), FOUND)
+    normed = max(value for (cell, _, _), value in course.items() if cell == "layer, affine")
+    told(f"With layer norm at most {normed:.0%} are duplicates at any time".replace("%", " %"), FOUND)
+    assert series.end(series.runs("vit").over("none", series.DUPLICATE))[0] < 0.02, "parts them"
