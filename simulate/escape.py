@@ -17,6 +17,7 @@ from simulate.clones import Convention, Disturbance, entry_noise
 from theory.curvature import Curvature
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError, gradient
+from theory.tolerances import NO_SPLIT, ON_MANIFOLD
 
 Array = np.ndarray[Any, Any]
 Noise = Callable[[int, Array, np.random.Generator], Array]
@@ -214,7 +215,7 @@ def function_preserving_split(
     _, cell = np.unique(key, return_inverse=True)
     draw = draw - (np.bincount(cell, draw) / np.bincount(cell))[cell]
     length = float(np.linalg.norm(draw))
-    if length < 1e-12:
+    if length < NO_SPLIT:
         raise ValueError("no unit receives two edges from one block: there are no clones to split")
     return network.with_parameters(network.parameters + size / length * draw)
 
@@ -231,7 +232,7 @@ def _checked_start(manifold: Manifold, start: Array, goal: float, rate: float, l
 
 
 def _check_on(network: Network, manifold: Manifold) -> None:
-    if manifold.distance(network.parameters) > 1e-9 * (1 + float(np.abs(network.parameters).max())):
+    if manifold.distance(network.parameters) > ON_MANIFOLD * (1 + float(np.abs(network.parameters).max())):
         raise ValueError("the network is not on the manifold, so its units are no clones; project it first")
 
 

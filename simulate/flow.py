@@ -12,6 +12,7 @@ from scipy.integrate import OdeSolution, solve_ivp
 
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError, gradient, loss
+from theory.tolerances import FLOW_ATOL, FLOW_RTOL
 
 Array = np.ndarray[Any, Any]
 
@@ -59,8 +60,8 @@ def gradient_flow(
     reach: float | None = None,
     stop: bool = False,
     method: str = "DOP853",
-    rtol: float = 1e-9,
-    atol: float = 1e-12,
+    rtol: float = FLOW_RTOL,
+    atol: float = FLOW_ATOL,
     longest: int = 200_000,
 ) -> Flow:
     """Solve `θ̇ = −∇L(θ)` from the network's parameters.

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from simulate import randomness
+from theory.tolerances import COPY
 
 Array = np.ndarray[Any, Any]
 Rule = Literal["sgd", "adam"]
@@ -89,7 +90,7 @@ class Learner:
     smoothing: float = 0.99
     period: int = 1000
     dormant: float = 0.025
-    tolerance: float = 1e-12
+    tolerance: float = COPY
     memory: int = 1
     linear: bool = False
 

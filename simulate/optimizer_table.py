@@ -18,6 +18,7 @@ import numpy as np
 
 from simulate import optimizers
 from theory.activations import get
+from theory.tolerances import KEPT, LEFT, NO_GRADIENT
 
 Array = np.ndarray[Any, Any]
 Matrices = list[Array]
@@ -25,7 +26,7 @@ MatrixRule = Callable[[Any, Matrices, Matrices], tuple[Any, Matrices]]
 Verdict = Literal["keeps", "leaves", "drifts"]
 
 INPUTS, WIDTH, OUTPUTS, SAMPLES, FACTOR = 5, 4, 3, 16, 3
-KEPT, LEFT, EARLY = 1e-12, 1e-3, 30
+EARLY = 30  # steps
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 
 
@@ -105,7 +106,7 @@ def per_unit(rate: float) -> MatrixRule:
 def orthogonalised(G: Array) -> Array:
     """Return five Newton-Schulz steps `X ← a X + (b XXᵀ + c (XXᵀ)²) X` from `G/‖G‖`: singular values near 1."""
     a, b, c = NEWTON_SCHULZ
-    X = G / max(float(np.linalg.norm(G)), 1e-30)
+    X = G / max(float(np.linalg.norm(G)), NO_GRADIENT)
     for _ in range(5):
         A = X @ X.T
         X = a * X + (b * A + c * A @ A) @ X

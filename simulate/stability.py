@@ -17,7 +17,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from theory.curvature import Curvature
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError
-from theory.tolerances import float64_identity
+from theory.tolerances import SPECTRUM_END, float64_identity
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["stable", "unstable", "saddle", "degenerate"]
@@ -209,7 +209,7 @@ def _end(curvature: Curvature, manifold: Manifold, sign: float) -> Array:
 
     operator = LinearOperator((size, size), matvec=shifted, dtype=np.float64)
     try:
-        _, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-6, ncv=min(size - 1, 24))
+        _, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=SPECTRUM_END, ncv=min(size - 1, 24))
     except ArpackNoConvergence as partial:
         vectors = partial.eigenvectors if partial.eigenvectors.size else start[:, None]
     end = manifold.project_normal(vectors[:, 0])

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from theory.tolerances import SILENT, SMALLEST
+
 Array = np.ndarray[Any, Any]
 ALIKE = 0.95
 
@@ -91,7 +93,7 @@ def unit_metrics(a: Array) -> dict[str, float]:
 def _cosines(a: Array) -> Array:
     """Return the cosines (units, units) between columns; 0 with itself, and with columns that are 0 to rounding."""
     size = np.linalg.norm(a, axis=0)
-    alive = size > 1e-12 * max(float(size.max()), 1e-300)
+    alive = size > SILENT * max(float(size.max()), SMALLEST)
     unit = np.divide(a, size, out=np.zeros_like(a), where=alive)
     cosines = unit.T @ unit
     np.fill_diagonal(cosines, 0.0)

@@ -18,7 +18,7 @@ from theory import gaussian
 from theory.closed_forms import ClosedForm, Polynomial
 from theory.pieces import Pieces, Term
 from theory.scalars import elementwise, on, rational, to_float
-from theory.tolerances import EPS
+from theory.tolerances import float64_identity
 
 INFINITY = math.inf
 Array = np.ndarray[Any, Any]
@@ -183,7 +183,7 @@ def _interpolated_slope(value: Callable[[Array], Array], kinks: tuple[float, ...
         z = np.asarray(z, dtype=np.float64)
         panel = np.clip(np.searchsorted(edges, z) - 1, 0, len(edges) - 2)
         u = 2 * (z - edges[panel]) / (edges[panel + 1] - edges[panel]) - 1
-        inside = np.where(np.abs(u) <= 1 + 64 * EPS, u, np.nan)
+        inside = np.where(np.abs(u) <= 1 + float64_identity(), u, np.nan)
         basis = np.polynomial.legendre.legvander(inside, coefficients.shape[1] - 1)
         return np.asarray((basis * coefficients[panel]).sum(axis=-1))
 

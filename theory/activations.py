@@ -32,7 +32,7 @@ from theory.closed_forms import Polynomial
 from theory.enclosures import moment_balls
 from theory.pieces import Term
 from theory.scalars import elementwise, is_ball, rational, root, to_float
-from theory.tolerances import EPS
+from theory.tolerances import CONSTANT, JUMP, KINK
 
 __all__ = [
     "Activation",
@@ -262,9 +262,9 @@ def resolved(phi: Activation) -> gaussian.Resolved:
 def _jumps(f: gaussian.Resolved) -> bool:
     """Tell whether the function is discontinuous at a kink."""
     kinks = np.array(f.kinks)
-    near = 1e-9 * (1 + np.abs(kinks))
+    near = KINK * (1 + np.abs(kinks))
     leap = np.abs(f.function(kinks + near) - f.function(kinks - near))
-    return bool((leap > 1e-6 * (1 + np.abs(f.function(kinks)))).any())
+    return bool((leap > JUMP * (1 + np.abs(f.function(kinks)))).any())
 
 
 def check_not_constant(phi: Activation, given: Moments) -> None:
@@ -273,7 +273,7 @@ def check_not_constant(phi: Activation, given: Moments) -> None:
     Raises:
         ValueError: It does not, so that it cannot be standardised.
     """
-    if given.variance <= (64 * EPS) ** 2 * given.square:
+    if given.variance <= CONSTANT**2 * given.square:
         raise ValueError(
             f"the activation {phi.name!r} is constant (variance {given.variance:.3g} at mean {given.mean:.3g}), so "
             "it cannot be standardised; use standardised=False, or an activation that varies"

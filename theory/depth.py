@@ -21,12 +21,10 @@ from theory.enclosures import GUARD, dual_kernel_enclosure
 from theory.kernels import checked_correlations, dual_kernel, dual_kernel_derivative
 from theory.scalars import reals
 from theory.strength import kink_coefficient
-from theory.tolerances import float64_identity
+from theory.tolerances import CRITICAL, FIXED_POINT, ROOT
 
 Array = np.ndarray[Any, Any]
 Normalisation = Literal["standardised", "raw"]
-
-CRITICAL = float64_identity(10)  # a slope at 1 that is 1 to rounding
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def slope_at_one(phi: AnyActivation, normalisation: Normalisation = "standardise
     return given.slope_square / size
 
 
-def fixed_point_enclosure(phi: AnyActivation, radius: float = 1e-12, prec: int = 64) -> arb:
+def fixed_point_enclosure(phi: AnyActivation, radius: float = FIXED_POINT, prec: int = 64) -> arb:
     """Return a ball that contains the one fixed point of the raw map in [0, 1).
 
     `K(ρ) − ρ K(1)` is convex with a zero at 1, so that a positive value at `l` and a negative one at `h > l`
@@ -221,7 +219,7 @@ def _inner(phi: Activation, normalisation: Normalisation) -> float:
         return 0.0
     for bits in range(1, 40):
         if gain(1 - 2.0**-bits) < 0:
-            return float(optimize.brentq(gain, 0.0, 1 - 2.0**-bits, xtol=1e-15))
+            return float(optimize.brentq(gain, 0.0, 1 - 2.0**-bits, xtol=ROOT))
     raise ValueError(f"the map of {phi.name!r} is too close to the identity for its fixed point to be found")
 
 

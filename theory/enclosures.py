@@ -41,13 +41,12 @@ from theory.pieces import (
     total,
 )
 from theory.scalars import fraction, like, power
-from theory.tolerances import float64_identity
+from theory.tolerances import correlation
 
 GUARD, PRECISION = 32, 128
 CENTRE, PER_BIT = Fraction(12, 5), (0.28, 0.4, 0.6, 0.9)  # of exponential sums; 18 exponentials for 64 bits
 
 LARGEST_DEGREE = 1024
-SLACK = float64_identity()
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,7 +163,7 @@ def _correlation(rho: Any) -> arb:
             "rho is complex; correlations are real numbers in [−1, 1]: pass rho.real if it is what you mean"
         )
     ball = _ball(rho)
-    if isinstance(rho, (float, np.floating)) and 1 < abs(float(rho)) <= 1 + SLACK:
+    if isinstance(rho, (float, np.floating)) and 1 < abs(float(rho)) <= 1 + correlation():
         return arb(1 if rho > 0 else -1)
     if not ball.is_finite() or ball > 1 or ball < -1:
         raise ValueError(f"rho is {rho!r}; allowed are correlations in [−1, 1]")

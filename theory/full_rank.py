@@ -24,7 +24,7 @@ from theory.tolerances import float64_identity
 Matrix = Sequence[Sequence[Any]]
 Balls = list[list[arb]]
 
-ROUNDING = float64_identity(1)
+ROUNDING = float64_identity(1)  # of a Hermite coefficient, against √E φ²
 
 
 def polynomial_rank_limit(rank: int, degree: int) -> int:

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import legendre
 
+from theory.tolerances import NARROWEST, RESOLVED, TAIL
+
 Array = np.ndarray[Any, Any]
 Function = Callable[[Array], Array]
 
@@ -26,7 +28,7 @@ ORDER = 16
 NODES, WEIGHTS = legendre.leggauss(ORDER)
 TO_LEGENDRE = np.linalg.inv(legendre.legvander(NODES, ORDER - 1))
 REACHES = (9.0, 10.0, 11.0, 12.0, 14.0, 17.0, 21.0, 26.0, 32.0, 38.0)  # γ(38.6) is the smallest positive float64
-WIDEST, NARROWEST, MOST = 2.0, 1e-9, 4096
+WIDEST, MOST = 2.0, 4096
 LAYERS = np.linspace(-1.0, 1.0, 7)
 LARGEST = 100_000  # cuts at a time: some 50 MB
 
@@ -56,7 +58,7 @@ def density(z: Array) -> Array:
     return np.asarray(np.exp(-z * z / 2) / math.sqrt(2 * math.pi))
 
 
-def resolve(function: Function, kinks: Sequence[float] = (), tail: float = 1e-18) -> Resolved:
+def resolve(function: Function, kinks: Sequence[float] = (), tail: float = TAIL) -> Resolved:
     """Return the function with panels on which it is a polynomial of degree 15 to rounding.
 
     A kink that is not listed is found by bisection, at a price in time.
@@ -184,7 +186,7 @@ def _is_rough(function: Function, low: Array, high: Array, scale: float) -> Arra
     x, _ = panels(low, high)
     last = np.abs(function(x) @ TO_LEGENDRE[-2:].T).max(axis=1)
     nearest = np.where(low * high < 0, 0.0, np.minimum(np.abs(low), np.abs(high)))
-    return np.asarray(last * np.exp(-(nearest**2) / 4) > 1e-14 * scale)
+    return np.asarray(last * np.exp(-(nearest**2) / 4) > RESOLVED * scale)
 
 
 def _name(function: Function) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from theory import gaussian
 from theory.activations import AnyActivation, get
 from theory.closed_forms import Polynomial
+from theory.tolerances import SQUARED_TAIL
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +40,7 @@ def hermite_coefficients(phi: AnyActivation, n: int) -> Array:
         means = phi.kernel.means[: n + 1]
         given = [_over_root_factorial(mean, k) for k, mean in enumerate(means)]
         return np.array([*given, *[0.0] * (n + 1 - len(given))])
-    f = gaussian.resolve(phi.value, phi.breaks, tail=1e-34)
+    f = gaussian.resolve(phi.value, phi.breaks, tail=SQUARED_TAIL)
     x, w = (a.ravel() for a in gaussian.panels(*_finer(f.edges, n)))
     values = w * f.function(x) * np.exp(-x * x / 4) / math.sqrt(2 * math.pi)
     return np.array([values @ h for h in hermite_functions(x, int(n))])

@@ -32,7 +32,7 @@ from theory.enclosures import (
 from theory.hermite import hermite_coefficients
 from theory.loops import chebyshev_sum, fill, fill_polynomial, pin
 from theory.scalars import nearest, to_float
-from theory.tolerances import EPS, float64_identity
+from theory.tolerances import EPS, LEAST_SHARE, NODE, RESOLVED, VANISHED, correlation
 
 __all__ = [
     "dual_kernel",
@@ -47,7 +47,6 @@ Fill = Callable[[Array, Array], None]
 
 BLOCK = 12288
 DEGREES = (16, 32, 64, 128, 256, 512, 1024)
-SLACK, LEAST_SHARE = float64_identity(), 1e-3
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def _real(rho: Any) -> tuple[Array, float]:
         raise TypeError(
             f"rho holds {given.dtype} such as {given.flat[0]!r}; give real numbers in [−1, 1]"
         ) from None
-    return flat, 64 * float(np.finfo(np.float32).eps) if given.dtype == np.float32 else SLACK
+    return flat, correlation(given.dtype)
 
 
 @lru_cache(maxsize=512)
@@ -261,7 +260,7 @@ def interpolant(phi: Activation) -> Interpolant:
         ValueError: The activation is not square integrable under the Gaussian, or not resolved.
     """
     parity, given = {"odd": -1, "even": 1}.get(phi.symmetry or "", 0), moments(phi)
-    f, node, noise = _standardised(phi), None, EPS / 100 / max(_share(given), EPS)
+    f, node, noise = _standardised(phi), None, NODE / max(_share(given), EPS)
     if _share(given) < LEAST_SHARE and certifiable(phi):
         node, noise = partial(_certified_node, phi), 0.0
     at_minus_one = float(parity) or (node(math.pi) if node else gaussian.reflected(f))
@@ -311,8 +310,8 @@ def chebyshev_series(
         coefficients = np.fft.rfft([*values, *values[-2:0:-1]]).real / degree
         coefficients[[0, -1]] /= 2
         size = np.abs(coefficients).max()
-        if np.abs(coefficients[-degree // 8 :]).max() <= max(1e-14 * size, noise):
-            kept = np.flatnonzero(np.abs(coefficients) > 1e-17 * size)
+        if np.abs(coefficients[-degree // 8 :]).max() <= max(RESOLVED * size, noise):
+            kept = np.flatnonzero(np.abs(coefficients) > VANISHED * size)
             return coefficients[: kept[-1] + 1] if kept.size else coefficients[:1]
     raise ValueError(
         f"the kernel is not resolved by {DEGREES[-1]} Chebyshev polynomials: the activation has a kink that is not "

@@ -11,7 +11,6 @@ values of activations instead and are other numbers; nothing here is called "the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,7 +29,7 @@ from theory.activations import (
     standardise,
 )
 from theory.kernels import dual_kernel
-from theory.tolerances import EPS, float64_identity
+from theory.tolerances import EPS, float64_identity, matrix_entry, zero_eigenvalue
 
 Array = np.ndarray[Any, Any]
 
@@ -52,7 +51,7 @@ def ranks(C: Any) -> Ranks:
         ValueError: As `stable_rank`.
     """
     p = shares(C)
-    found = Ranks(_stable(p), _renyi2(p), _shannon(p), _count(p, _zero(C)))
+    found = Ranks(_stable(p), _renyi2(p), _shannon(p), _count(p, zero_eigenvalue(C)))
     return found if np.ndim(C) > 2 else Ranks(*(number.item() for number in vars(found).values()))
 
 
@@ -107,7 +106,7 @@ def hard_rank(C: Any, rtol: float | None = None) -> Any:
     """
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is {rtol!r}; allowed are shares of the largest eigenvalue, 0 ≤ rtol < 1")
-    return _count(shares(C, rtol or 0.0), _zero(C) if rtol is None else rtol)
+    return _count(shares(C, rtol or 0.0), zero_eigenvalue(C) if rtol is None else rtol)
 
 
 def _stable(p: Array) -> Any:
@@ -124,11 +123,6 @@ def _shannon(p: Array) -> Any:
 
 def _count(p: Array, rtol: float) -> Any:
     return (p > rtol * p.max(axis=-1, keepdims=True)).sum(axis=-1)
-
-
-def _zero(C: Any) -> float:
-    """Return `64 n eps`, what rounding leaves of an eigenvalue that is zero, relative to the largest."""
-    return 64 * np.shape(C)[-1] * _eps(C)
 
 
 def roy_vetterli_rank(H: Any) -> Any:
@@ -298,7 +292,7 @@ def shares(C: Any, slack: float = 0.0) -> Array:
     if not (trace > 0).all():
         raise ValueError("C is zero or negative, so it has no rank to measure; drop features that never vary")
     p = eigenvalues / trace
-    _check_semidefinite(p, max(slack, _slack(C)))
+    _check_semidefinite(p, max(slack, matrix_entry(C)))
     return np.asarray(np.maximum(p, 0.0))
 
 
@@ -311,7 +305,7 @@ def correlation_matrix(C: Any) -> Array:
     Raises:
         ValueError: It is no correlation matrix; the message says in what and, where there is one, the fix.
     """
-    slack, C = _slack(C), _symmetric(C)
+    slack, C = matrix_entry(C), _symmetric(C)
     diagonal = np.diagonal(C, axis1=-2, axis2=-1)
     if np.abs(diagonal - 1).max() > slack:
         worst = float(diagonal.flat[np.abs(diagonal - 1).argmax()])
@@ -326,18 +320,6 @@ def correlation_matrix(C: Any) -> Array:
     return C
 
 
-def _eps(C: Any) -> float:
-    """Return the rounding unit of the type in which a matrix was given; that of float64 for lists and integers."""
-    given = getattr(C, "dtype", None)
-    floating = isinstance(given, np.dtype) and given.kind == "f"
-    return max(EPS, float(np.finfo(given).eps)) if floating else EPS
-
-
-def _slack(C: Any) -> float:
-    """Return `64 eps (1 + √n)`, what rounding of its entries may do to a matrix of unit size."""
-    return 64 * _eps(C) * (1 + math.sqrt(np.shape(C)[-1] if np.ndim(C) else 1))
-
-
 def _symmetric(C: Any) -> Array:
     matrix = _real(C, "C")
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.size:
@@ -347,7 +329,7 @@ def _symmetric(C: Any) -> Array:
             "C contains NaN or infinity; a feature that never varies has no correlation: drop it first"
         )
     scale = float(np.abs(matrix).max()) or 1.0
-    if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > scale * _slack(C):
+    if np.abs(matrix - np.swapaxes(matrix, -1, -2)).max() > scale * matrix_entry(C):
         raise ValueError(
             "C is not symmetric; of activations H, shape (samples, units), give np.corrcoef(H.T) or H.T @ H; use "
             "(C + Cᵀ)/2 if it is a covariance and ought to be symmetric"

@@ -20,6 +20,7 @@ from theory import gaussian
 from theory.activations import Activation, AnyActivation, get, modulate
 from theory.catalogue import SELU_ALPHA, SELU_SCALE
 from theory.scalars import reals
+from theory.tolerances import SINE_SERIES
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +37,7 @@ def sine_strength(s: Any) -> Any:
         TypeError, ValueError: `s` is no finite real number, or an array of them.
     """
     square = np.square(reals("s", s))
-    small = square < 1e-3
+    small = square < SINE_SERIES
     with np.errstate(invalid="ignore"):
         strength = np.where(small, square**2 / 3 - square**4 / 45, square / np.tanh(np.where(small, 1, square)) - 1)
     return strength if strength.ndim else float(strength)

@@ -6,6 +6,7 @@ Exact algebra compares with `==` and enclosures by containment; neither has a to
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,58 @@ def monte_carlo(standard_error: float) -> float:
     """Return five standard errors."""
     return 5 * abs(standard_error)
 
+
+# ------------------------------------------------------------------------------------------------ theory in float64
+
+
+def correlation(dtype: Any = np.float64) -> float:
+    """Return `64 eps` of float32 or float64: a cosine that is off by a few roundings still counts as ±1."""
+    return IDENTITY * float(np.finfo(np.float32 if dtype == np.float32 else np.float64).eps)
+
+
+def rounding_unit(values: Any) -> float:
+    """Return `eps` of the type in which values were given; lists, integers and long doubles are read as float64."""
+    given = getattr(values, "dtype", None)
+    floating = isinstance(given, np.dtype) and given.kind == "f"
+    return max(EPS, float(np.finfo(given).eps)) if floating else EPS
+
+
+def zero_eigenvalue(matrix: Any) -> float:
+    """Return `64 n eps`: what rounding leaves of an eigenvalue that is zero, relative to the largest."""
+    return IDENTITY * np.shape(matrix)[-1] * rounding_unit(matrix)
+
+
+def matrix_entry(matrix: Any) -> float:
+    """Return `64 eps (1 + √n)`: what rounding its entries may do to an eigenvalue of a matrix of unit size."""
+    return IDENTITY * rounding_unit(matrix) * (1 + math.sqrt(np.shape(matrix)[-1] if np.ndim(matrix) else 1))
+
+
+CONSTANT = float64_identity()  # of √E φ²: a deviation below it is rounding, and nothing is left to standardise
+LEAST_SHARE = 1e-3  # of √E φ²: below it, subtracting the mean leaves float64 fewer than 12 digits
+CRITICAL = float64_identity(10)  # of a slope at a fixed point: a ratio of two quadratures, each of size up to 10
+KINK = 1e-9  # step to either side of a kink, relative to where it lies
+JUMP = 1e-6  # of f over two such steps: a slope below 500 moves it by less, a jump by more
+RESOLVED = 1e-14  # of the largest: coefficients of a series below it are the rounding of the values they come from
+VANISHED = 1e-17  # of the largest: coefficients below it cannot change a sum in float64
+NODE = EPS / 100  # noise of a Chebyshev coefficient; it is averaged over many nodes, and so below that of one value
+TAIL = 1e-18  # of E f²: mass that is left out beyond the panels; a hundredth of what rounding costs
+SQUARED_TAIL = 1e-34  # the same where f h_n is integrated: Cauchy and Schwarz take its root
+NARROWEST = 1e-9  # a panel still rough at this width holds a kink; it errs by the order of its width squared
+FIXED_POINT = 1e-12  # how far from its ball a fixed point in float64 may lie, unless it is nearly critical
+ROOT = 1e-15  # of a root in [0, 1]: the last few float64 below 1
+SINE_SERIES = 1e-3  # of s²: the series of s² coth s² − 1 is better below, where the difference has lost six digits
+
+# ------------------------------------------------------------------------------------------- simulations in float64
+
+FLOW_RTOL, FLOW_ATOL = 1e-9, 1e-12  # of an order-8 solver, so that `ode` grants seven digits
+ON_MANIFOLD = 1e-9  # of the largest weight: what many steps of descent that keep the manifold may add up to
+NO_SPLIT = 1e-12  # length of what is left of a standard normal vector when projected onto no direction at all
+SPECTRUM_END = 1e-6  # of ARPACK's Ritz values: only their signs and directions count, `q` is evaluated anew
+KEPT, LEFT = 1e-12, 1e-3  # relative residual of a manifold: of rounding after 300 steps, and of a rule that leaves
+NO_GRADIENT = 1e-30  # a norm below it is that of a zero matrix, which stays zero instead of becoming NaN
+SILENT = 1e-12  # of the largest column: a column below it is zero to rounding, and its cosines are noise
+SMALLEST = 1e-300  # stands for the largest column where all are zero
+COPY = 1e-12  # of a unit's activations: a multiple of another unit up to rounding of some hundred products
 
 # -------------------------------------------------------------------------------- simulations and networks in torch
 # Multiples of eps, the rounding unit of the dtype in which a number was computed.
