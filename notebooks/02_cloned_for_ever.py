@@ -20,7 +20,8 @@ from IPython.display import Image, Markdown
 from paper_figures import optimizers, quotient
 from paper_figures.support import registry
 from paper_figures.support.results import RESULTS
-from torch_experiments.cloning.exact import clone, cloned_residual
+from torch_experiments.cloning.chains import cloned_residual
+from torch_experiments.cloning.exact import clone
 from torch_experiments.lab import optimizer_table
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.models import mlp

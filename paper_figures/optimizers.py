@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from paper_figures.support import captions, style
 from paper_figures.support.captions import Statement
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
-from torch_experiments.cloning import exact as cloning
+from torch_experiments.cloning import chains as cloning
 from torch_experiments.lab import models
 from torch_experiments.lab import optimizer_table as measured
 from torch_experiments.support import noise

@@ -1,28 +1,26 @@
 """Exact cloning of any network, and how far a network is from a cloned manifold (JL25 Theorems 2.1 and 2.2).
 
 `clone` traces the model into feature axes (`torch_experiments.units`), copies every unit that may be copied, and
-divides weights by the number of copies they sum over. A chain of Linear layers is the special case in which
-every axis has a `Profile` of its own: any number of copies a unit, with scales (`profiles`, `expand`).
+divides weights by the number of copies they sum over. Chains of Linear layers may have other numbers of copies and
+scales, see `chains`.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.cloning.layouts import Layout, Placement, Profile, Residual, identity, residuals_of
+from torch_experiments.cloning.chains import chain_inputs, weights_layout
+from torch_experiments.cloning.layouts import Layout, Profile, Residual, residuals_of
 from torch_experiments.cloning.verification import sum_deviations
-from torch_experiments.cloning.widen import SAMPLES, TOLERANCE, filled, planned, set_known
+from torch_experiments.cloning.widen import SAMPLES, TOLERANCE, filled, planned
 from torch_experiments.support.choices import choose
-from torch_experiments.units.axes import Axis, find
-from torch_experiments.units.graph import Graph, TraceError, Value, coarsest
+from torch_experiments.units.graph import TraceError, coarsest
 from torch_experiments.units.groups import Attention
 from torch_experiments.units.inputs import Inputs
-from torch_experiments.units.trace import trace
 
 Mode = Literal["equal", "equitable", "rows", "columns", "broken"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -116,153 +114,9 @@ def residuals(
     """Return, for every layer with copies, its distance to RE, to CE, and to the coset of ``start``.
 
     ``axes`` is the `layout` of a clone, or the profiles of a chain of Linear layers; then norms are left out. The
-    formulas are those of `units.layout.residuals_of`.
+    formulas are those of `layouts.residuals_of`.
     """
-    if isinstance(axes, Layout):
-        return residuals_of(model, axes, start)
-    pairs = zip(linears(model), axes[:-1], axes[1:], strict=True)
-    placements: dict[str, Placement] = {}
-    for (name, layer), source, target in pairs:
-        placements[f"{name}.weight"] = Placement((target, source), frozenset({(0, 1)}))
-        if layer.bias is not None:
-            placements[f"{name}.bias"] = Placement((target,))
-    return residuals_of(model, Layout(1, placements), start)
-
-
-def profile(
-    units: int, factor: int = 1, *, scales: str = "one", generator: torch.Generator | None = None
-) -> Profile:
-    """Return the profile of ``units`` base units cloned ``factor`` times, copies side by side.
-
-    The copies of unit ``i`` are ``factor·i, …, factor·i + factor − 1``, so that flattening a cloned channel
-    keeps its copies together. Scales are ``"one"``, ``"positive"`` (uniform on [1/2, 2]) or ``"sign"`` (±1;
-    from the second copy on a block has both signs). With ``factor=1`` (inputs, outputs) all scales are one.
-    """
-    if factor < 1:
-        raise ValueError(f"factor: got {factor}; it has to be at least 1")
-    choose("scales", scales, {"one": 1, "positive": 1, "sign": 1})
-    scale = torch.ones(units, factor, dtype=torch.float64)
-    if factor > 1 and scales == "positive":
-        scale.uniform_(0.5, 2, generator=generator)
-    if factor > 1 and scales == "sign":
-        scale[:, 2:] = torch.randint(2, (units, factor - 2), generator=generator).double() * 2 - 1
-        scale[:, 1] = -1
-    return Profile(torch.arange(units).repeat_interleave(factor), scale.flatten())
-
-
-def profiles(
-    model: nn.Module, factor: int = 2, *, scales: str = "one", generator: torch.Generator | None = None
-) -> list[Profile]:
-    """Return the profile of every feature axis of a chain: inputs, hidden layers, outputs.
-
-    Inputs and outputs are blocks of their own; every hidden unit is cloned ``factor`` times.
-    """
-    layers = [layer for _, layer in linears(model)]
-    hidden = [profile(layer.out_features, factor, scales=scales, generator=generator) for layer in layers[:-1]]
-    return [profile(layers[0].in_features), *hidden, profile(layers[-1].out_features)]
-
-
-def expand(
-    model: Model,
-    profiles: Sequence[Profile],
-    *,
-    spread: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Model:
-    """Return a chain of Linear layers with its units copied and scaled as ``profiles`` say.
-
-    Between blocks ``j → i`` the weights are ``w_ij s_i s_jᵀ / ‖s_j‖² + P``. The random ``P`` has ``P s_j = 0`` and
-    ``s_iᵀ P = 0``; it is projected Gaussian noise of ``spread`` times the rms of the first term. Biases are
-    ``s_v b_i``.
-    The function is that of ``model`` when every module between two Linear layers is equivariant under the
-    scales: any activation for 1, odd ones for ±1, positively homogeneous ones for ``s > 0``; BatchNorm for all
-    of them (up to its ``eps``), LayerNorm for 1 only. It is not compared with the base's.
-
-    Raises:
-        TypeError: for a model that is no chain.
-        ValueError: when the number of profiles is not that of the Linear layers plus one.
-        TraceError: for an operation without a rule.
-    """
-    graph, own = _chain_axes(model, profiles)
-    wide = copy.deepcopy(model)
-    set_known(wide, graph, lambda axis: len(own[find(axis)].block) if find(axis) in own else axis.size)
-    return filled(model, wide, _chain_layout(graph, own), spread, (True, True), generator)
-
-
-def chain_layout(model: nn.Module, profiles: Sequence[Profile]) -> Layout:
-    """Return where the copies lie in ``expand(model, profiles)``, norms with them.
-
-    Raises:
-        As `expand`.
-    """
-    return _chain_layout(*_chain_axes(model, profiles))
-
-
-def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] | None = None) -> list[Residual]:
-    """Return `residuals` of a chain that `clone` made with ``factor`` (all scales one).
-
-    Raises:
-        ValueError: when the width of a hidden layer is no multiple of ``factor``.
-    """
-    layers = [layer for _, layer in linears(model)]
-    for layer in layers[:-1]:
-        if layer.out_features % factor:
-            raise ValueError(f"factor: got {factor}, which does not divide a width of {layer.out_features}")
-    hidden = [profile(layer.out_features // factor, factor) for layer in layers[:-1]]
-    axes = [profile(layers[0].in_features), *hidden, profile(layers[-1].out_features)]
-    return residuals(model, axes, start)
-
-
-def linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """Return the named Linear layers of a chain of modules, in order; a TypeError for anything else."""
-    if not isinstance(model, nn.Sequential):
-        raise TypeError(f"model: got {type(model).__name__}; a chain is an nn.Sequential with Linear layers")
-    found = [(name, layer) for name, layer in model.named_children() if isinstance(layer, nn.Linear)]
-    if not found:
-        raise TypeError("model: got a chain without nn.Linear; there is no weight to clone")
-    return found
-
-
-def chain_inputs(model: nn.Module) -> Tensor:
-    """Return two Gaussian inputs for an ``nn.Sequential`` whose first layer with parameters is Linear.
-
-    Raises:
-        TraceError: for any other model, which needs example inputs.
-    """
-    layers = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
-    first = next(layers, None)
-    if not isinstance(model, nn.Sequential) or not isinstance(first, nn.Linear):
-        raise TraceError(
-            f"example_inputs: is missing; pass a batch that {type(model).__name__} can be called with (only the "
-            "shape of a chain that starts with nn.Linear can be guessed)"
-        )
-    x = torch.randn(2, first.in_features, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return x.to(first.weight)
-
-
-def _chain_axes(model: nn.Module, profiles: Sequence[Profile]) -> tuple[Graph, dict[Axis, Profile]]:
-    layers = linears(model)
-    if len(profiles) != len(layers) + 1:
-        raise ValueError(f"profiles: got {len(profiles)}; the model needs {len(layers) + 1}, see `profiles(model)`")
-    graph = trace(model, chain_inputs(model))
-    weights = [graph.parameters[f"{name}.weight"] for name, _ in layers]
-    return graph, {find(weight.axes[0]): profile for weight, profile in zip(weights, profiles[1:], strict=True)}
-
-
-def _chain_layout(graph: Graph, own: Mapping[Axis, Profile]) -> Layout:
-    """Return a layout with profiles of single axes, where every input divides by the square norm of its block."""
-    placements: dict[str, Placement] = {}
-    for name in sorted(graph.used, key=list(graph.parameters).index):
-        value, uses = graph.parameters[name], graph.matrices.get(name, set())
-        places = _profiles_of(value, own)
-        inputs = frozenset(in_dim for _, in_dim in uses)
-        placements[name] = Placement(places, frozenset(uses), graph.powers.get(name, ""), uneven=inputs)
-    outputs = {name: Placement(_profiles_of(value, own)) for name, value in graph.outputs.items()}
-    return Layout(1, placements, outputs, graph.dropped)
-
-
-def _profiles_of(value: Value, own: Mapping[Axis, Profile]) -> tuple[Profile, ...]:
-    return tuple(own.get(find(axis)) or identity(axis.size) for axis in value.axes)
+    return residuals_of(model, axes if isinstance(axes, Layout) else weights_layout(model, axes), start)
 
 
 def _same_sums(twin: nn.Module, model: nn.Module, found: Layout) -> None:

@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.support.choices import choose
+
 
 @dataclass(frozen=True, eq=False)
 class Profile:
@@ -128,6 +130,27 @@ def project(x: Tensor, profiles: Sequence[Profile]) -> Tensor:
 def identity(units: int) -> Profile:
     """Return the profile of an axis that is not copied."""
     return Profile(torch.arange(units), torch.ones(units, dtype=torch.float64))
+
+
+def profile(
+    units: int, factor: int = 1, *, scales: str = "one", generator: torch.Generator | None = None
+) -> Profile:
+    """Return the profile of ``units`` base units cloned ``factor`` times, copies side by side.
+
+    The copies of unit ``i`` are ``factor·i, …, factor·i + factor − 1``, so that flattening a cloned channel
+    keeps its copies together. Scales are ``"one"``, ``"positive"`` (uniform on [1/2, 2]) or ``"sign"`` (±1;
+    from the second copy on a block has both signs). With ``factor=1`` (inputs, outputs) all scales are one.
+    """
+    if factor < 1:
+        raise ValueError(f"factor: got {factor}; it has to be at least 1")
+    choose("scales", scales, {"one": 1, "positive": 1, "sign": 1})
+    scale = torch.ones(units, factor, dtype=torch.float64)
+    if factor > 1 and scales == "positive":
+        scale.uniform_(0.5, 2, generator=generator)
+    if factor > 1 and scales == "sign":
+        scale[:, 2:] = torch.randint(2, (units, factor - 2), generator=generator).double() * 2 - 1
+        scale[:, 1] = -1
+    return Profile(torch.arange(units).repeat_interleave(factor), scale.flatten())
 
 
 def scaled(x: Tensor, weight: Tensor, dim: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from torch_experiments.cloning.exact import Profile
+from torch_experiments.cloning.layouts import Profile
 from torch_experiments.diagnostics import gradients, network_measures, unit_measures  # noqa: F401
 from torch_experiments.diagnostics.batches import Batch, opened, precision, spread
 from torch_experiments.diagnostics.gradients import Loss, default_loss

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from torch_experiments.cloning.exact import Profile
+from torch_experiments.cloning.layouts import Profile
 from torch_experiments.diagnostics.sites import Apply
 from torch_experiments.metrics import moments as unit_metrics
 from torch_experiments.metrics.moments import Moments

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
 
-from torch_experiments.cloning.exact import Profile, expand, profiles, residuals
+from torch_experiments.cloning.chains import expand, profiles
+from torch_experiments.cloning.exact import residuals
+from torch_experiments.cloning.layouts import Profile
 from torch_experiments.lab.models import mlp
 from torch_experiments.support.loading import shipped
 from torch_experiments.support.noise import GradientNoise

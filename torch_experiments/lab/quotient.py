@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from torch_experiments.cloning.exact import clone, profiles
+from torch_experiments.cloning.chains import profiles
+from torch_experiments.cloning.exact import clone
 from torch_experiments.support.choices import choose
 
 Rates = Literal["quotient", "uniform"]

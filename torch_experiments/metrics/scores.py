@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_experiments.cloning.exact import Profile
+from torch_experiments.cloning.layouts import Profile
 
 
 class CloningScore(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.cloning.exact import chain_inputs
+from torch_experiments.cloning.chains import chain_inputs
 from torch_experiments.units.hidden import HiddenLayer, Survey, replaceable, survey
 from torch_experiments.units.inputs import Inputs
 

@@ -12,7 +12,7 @@ from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, ba
 from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
 from torch_experiments import TraceError, certify, clone, diagnose
 from torch_experiments.certificates.certificate import copies
-from torch_experiments.cloning.exact import expand, profiles
+from torch_experiments.cloning.chains import expand, profiles
 from torch_experiments.lab.models import mlp
 
 

@@ -23,7 +23,7 @@ from theory.partitions import coarsest_equitable_partition
 from torch_experiments import clone, layout
 from torch_experiments.certificates.manifold import places
 from torch_experiments.certificates.stability import NormalHessian, growth_factor, stability
-from torch_experiments.cloning.exact import chain_layout, expand, profiles
+from torch_experiments.cloning.chains import chain_layout, expand, profiles
 from torch_experiments.cloning.layouts import Layout
 from torch_experiments.lab.models import cnn, mlp, vit
 

@@ -8,7 +8,7 @@ from torch.nn.utils import prune
 from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, base_of
 from tests.torch_experiments.cloning.test_modulewise import ATTENTION, TOKENS, network, randn, rng
 from torch_experiments import TraceError, clone, layout, residuals
-from torch_experiments.cloning.exact import expand, profiles
+from torch_experiments.cloning.chains import expand, profiles
 from torch_experiments.cloning.partition import coarsest_blocks, relative
 from torch_experiments.lab.models import mlp
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from theory import rank as exact
 from torch_experiments import clone, diagnose
-from torch_experiments.cloning.exact import profile
+from torch_experiments.cloning.layouts import profile
 from torch_experiments.diagnostics import METRICS, unit_metric
 from torch_experiments.diagnostics.probe import Probe
 from torch_experiments.diagnostics.registry import chosen

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 from torch_experiments import diagnose
-from torch_experiments.cloning.exact import profile
+from torch_experiments.cloning.layouts import profile
 from torch_experiments.lab.models import cnn
 from torch_experiments.support.generators import generator
 

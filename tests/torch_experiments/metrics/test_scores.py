@@ -12,7 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from tests.torch_experiments.strategies import UNCOUPLED, batch, networks
 from theory.tolerances import monte_carlo
-from torch_experiments.cloning.exact import Profile, clone, profile, profiles
+from torch_experiments.cloning.chains import profiles
+from torch_experiments.cloning.exact import clone
+from torch_experiments.cloning.layouts import Profile, profile
 from torch_experiments.lab.models import mlp
 from torch_experiments.metrics import layers, scores
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments import clone, coarsest_blocks, layout, remedies
-from torch_experiments.cloning.exact import expand, profiles
+from torch_experiments.cloning.chains import expand, profiles
 from torch_experiments.cloning.layouts import Layout, Placement
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
 from torch_experiments.remedies.escape import Escape, dead_units, split

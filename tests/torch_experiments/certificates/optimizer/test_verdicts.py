@@ -19,7 +19,8 @@ from torch_experiments import clone, layout
 from torch_experiments.certificates.frozen.analysis import frozen_units
 from torch_experiments.certificates.optimizer.update_rules import FACTS
 from torch_experiments.certificates.optimizer.verdicts import optimizer_verdict
-from torch_experiments.cloning.exact import chain_layout, expand, profiles, residuals
+from torch_experiments.cloning.chains import chain_layout, expand, profiles
+from torch_experiments.cloning.exact import residuals
 from torch_experiments.cloning.partition import coarsest_blocks
 from torch_experiments.lab.models import mlp
 from torch_experiments.lab.optimizer_table import MANIFOLDS, SETTINGS

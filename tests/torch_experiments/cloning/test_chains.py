@@ -9,7 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from tests.torch_experiments.strategies import UNCOUPLED, batch, networks
 from theory.tolerances import float32_identity, float64_identity
-from torch_experiments.cloning.exact import clone, cloned_residual, expand, linears, profile, profiles, residuals
+from torch_experiments.cloning.chains import cloned_residual, expand, linears, profiles
+from torch_experiments.cloning.exact import clone, residuals
+from torch_experiments.cloning.layouts import profile
 from torch_experiments.lab.experiments.e01_cloning import function_gap
 from torch_experiments.lab.models import mlp
 from torch_experiments.metrics.layers import backward_scores, forward_scores
