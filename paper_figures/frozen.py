@@ -16,7 +16,7 @@ from paper_figures.support.captions import Statement
 from paper_figures.support.results import RESULTS, Profile
 from simulate.descent import descend
 from simulate.optimizers import sgd
-from theory.certificates import FrozenCertificate, Reason, certify_frozen
+from theory.certificates import Firmness, FrozenCertificate, certify_frozen
 from theory.network import Edge, Network, SquaredError, Unit, forward
 
 Array = np.ndarray[Any, Any]
@@ -126,13 +126,13 @@ def statements(data: Data) -> list[Statement]:
         ),
         Statement(
             f"Its certificate holds for these samples and weights alone ('{revived.certificate.reason}').",
-            revived.certificate.reason is Reason.OBSERVED,
+            revived.certificate.reason is Firmness.OBSERVED,
         ),
         Statement(
             "Right, all weights into v are negative and a is never negative, a certificate for all data "
             f"('{persistent.certificate.reason}'): v stays dead and its weights rest exactly, though x→a moves by "
             f"{drift:.2f}.",
-            persistent.certificate.reason is Reason.SIGN
+            persistent.certificate.reason is Firmness.SIGN
             and persistent.revival is None
             and persistent.first_move is None
             and drift > 0.1,

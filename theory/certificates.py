@@ -31,8 +31,8 @@ Array = np.ndarray[Any, Any]
 INFINITY = float("inf")
 
 
-class Reason(StrEnum):
-    """What a frozen-unit certificate rests on."""
+class Firmness(StrEnum):
+    """What a certificate of a frozen unit rests on, the firmest first."""
 
     SIGN = "sign"
     INTERVAL = "interval"
@@ -45,7 +45,7 @@ class FrozenCertificate:
 
     Attributes:
         unit: Name of the unit.
-        reason: Kind of evidence, see `Reason`.
+        reason: Kind of evidence, see `Firmness`.
         inequality: The inequality that was checked, with its numbers.
         validity: For which inputs and for which movements of the weights it holds.
         radius: Every weight upstream of the unit, its in-edges included, may move by at most this much, all at
@@ -54,7 +54,7 @@ class FrozenCertificate:
     """
 
     unit: Hashable
-    reason: Reason
+    reason: Firmness
     inequality: str
     validity: str
     radius: float
@@ -199,7 +199,7 @@ def _sign_certificate(network: Network, unit: int) -> FrozenCertificate:
     largest = max(network.weights[network.target == unit])
     return FrozenCertificate(
         network.units[unit],
-        Reason.SIGN,
+        Firmness.SIGN,
         f"z = Σ w h ≤ 0: every h ≥ 0 and the largest in-weight is {float(largest):.3g} ≤ 0",
         "every input and every weight upstream; as long as no in-weight becomes positive",
         INFINITY,
@@ -219,7 +219,7 @@ def _interval_certificate(network: Network, box: Array, unit: int, ball: Any) ->
     radius = _largest_radius(network, box, unit)
     return FrozenCertificate(
         network.units[unit],
-        Reason.INTERVAL,
+        Firmness.INTERVAL,
         f"z ∈ [{low:.6g}, {high:.6g}], where the activation is flat",
         f"inputs in the box; each upstream weight and in-weight within {radius!r} of its value",
         radius,
@@ -265,7 +265,7 @@ def _observed(network: Network, samples: Array) -> dict[int, FrozenCertificate]:
 def _observed_certificate(network: Network, unit: int, z: Array) -> FrozenCertificate:
     return FrozenCertificate(
         network.units[unit],
-        Reason.OBSERVED,
+        Firmness.OBSERVED,
         f"f'(z) = 0 on all {len(z)} samples, z ∈ [{float(min(z)):.6g}, {float(max(z)):.6g}]",
         "these samples and these weights alone",
         0.0,

@@ -16,7 +16,7 @@ from simulate.descent import descend
 from simulate.optimizers import adam, sgd
 from tests.theory.strategies import dags, exact, matrices, vectors
 from theory.activations import get
-from theory.certificates import Reason, certify_frozen, preactivation_balls, sees_only_nonnegative
+from theory.certificates import Firmness, certify_frozen, preactivation_balls, sees_only_nonnegative
 from theory.manifolds import frozen_manifold
 from theory.network import Network, SquaredError, edge_gradient, forward, gradient
 
@@ -228,7 +228,7 @@ def test_adam_with_coupled_decay_carries_small_weights_past_zero_and_revives_the
     network = cone([Fraction(1, 100)] * 2, Fraction(1, 100))
     network = network.with_parameters(network.parameters.astype(float))
     x = np.array([[1.0, 2.0]])
-    assert [c.reason for c in certify_frozen(network)] == [Reason.SIGN]
+    assert [c.reason for c in certify_frozen(network)] == [Firmness.SIGN]
     _, after = descend(network, batches(x, x, 1), adam(0.1, decay=0.1))
     assert (incoming(after, "v") > 0).any()
     assert (forward(after, x).z[network.index["v"]] > 0).any()
@@ -293,7 +293,7 @@ def test_inside_the_certified_radius_the_unit_stays_dead(a, b, seed):
     edges = {("x", "a"): a, ("a", "v"): b, ("1", "v"): Fraction(-10), ("v", "y"): Fraction(1)}
     network = Network.from_edges(edges, {**KINDS, "a": "relu", "1": "one"}, ["x"], ["y"])
     (certificate,) = certify_frozen(network, box=np.array([[-1, 1]]))
-    assert certificate.reason == Reason.INTERVAL
+    assert certificate.reason == Firmness.INTERVAL
     rng = np.random.default_rng(seed)
     for _ in range(20):
         move = rng.choice([-1, 1, 0.5], len(network.parameters)) * certificate.radius * (1 - 1e-9)
@@ -364,10 +364,10 @@ def test_frozen_manifold_names_a_unit_without_in_edges(unit):
 def test_each_certificate_says_why_and_for_how_long():
     network = cone([Fraction(1), Fraction(2)], Fraction(3))
     (sign,) = certify_frozen(network)
-    assert (sign.unit, sign.reason, sign.radius) == ("v", Reason.SIGN, float("inf"))
+    assert (sign.unit, sign.reason, sign.radius) == ("v", Firmness.SIGN, float("inf"))
     assert "largest in-weight is -1" in sign.inequality
     observed = certify_frozen(chain(), samples=exact([1, 2])[None])
-    assert [(c.unit, c.reason, c.radius) for c in observed] == [("v", Reason.OBSERVED, 0.0)]
+    assert [(c.unit, c.reason, c.radius) for c in observed] == [("v", Firmness.OBSERVED, 0.0)]
     assert "z ∈ [-2, -1]" in observed[0].inequality
     assert certify_frozen(chain(), samples=exact([-1])[None]) == ()
 

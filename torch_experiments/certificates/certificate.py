@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from theory.certificates import Reason
+from theory.certificates import Firmness
+from torch_experiments.certificates.display import copies, html, rendered, text
 from torch_experiments.certificates.frozen.analysis import Bound, Frozen, frozen_units
 from torch_experiments.certificates.manifold import places
 from torch_experiments.certificates.near import Cluster, near_clones
@@ -47,6 +48,7 @@ TOLERANCE: Mapping[torch.dtype, float] = {
     torch.bfloat16: 2e-2,
     torch.float16: 2e-3,
 }
+LAYER = 10  # times the tolerance of one sum: what a whole layer may be off when each of its sums is
 Loss = Callable[[Any], Tensor]
 
 
@@ -109,20 +111,14 @@ class Certificate:
 
     def to_html(self) -> str:
         """Return the printed certificate as a page of HTML."""
-        from torch_experiments.certificates.report import html
-
         return html(self)
 
     def __rich__(self) -> Any:
         """Return what `rich.print` shows."""
-        from torch_experiments.certificates.report import rendered
-
         return rendered(self)
 
     def __str__(self) -> str:
         """Return the certificate as plain text."""
-        from torch_experiments.certificates.report import text
-
         return text(self)
 
 
@@ -167,54 +163,90 @@ def certify(
     start = time.perf_counter()
     _check_parts(parts)
     _check_finite(model, inputs)
-    few, known = _surveyed(model, inputs)
-    tolerance = _tolerance(model) if tolerance is None else tolerance
-    blocks = coarsest_blocks(model, few, tolerance=tolerance, scaled=True, graph=known.graph)
-    frozen = None
-    if "frozen" in parts:
-        frozen = frozen_units(model, few, graph=known.graph, batches=_rest(inputs, few), box=box)
-    masks = {} if frozen is None else frozen.entries
-    layout = blocks.layout() if any(profile.copied for profile in blocks.groups.values()) else None
-    parameters, dimension = count(model, known, layout, masks)
-    notes = list(_notes(model, known, frozen, parts))
-    verdict = None
-    if "optimizer" in parts:
-        signed = {} if frozen is None else frozen.entries_of(Reason.SIGN)
-        verdict = optimizer_verdict(
-            model, optimizer, layout, masks, sign_frozen=signed, tolerance=_slack(tolerance)
-        )
+    seen = _Seen.of(model, inputs, tolerance)
+    frozen = seen.frozen(box) if "frozen" in parts else None
+    parameters, dimension = count(model, seen.known, seen.layout, _entries(frozen))
+    verdict = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
+    mean = _loss_of(model, inputs, targets, loss)
+    wanted = "stability" in parts and dimension < parameters
     held = None
-    if "stability" in parts and dimension < parameters:
-        closure = _closure(model, inputs, targets, loss)
-        if closure is None:
-            notes.append("stability: needs a loss; give targets (on the command line, --batch FILE with targets)")
-        else:
-            held = stability(
-                model,
-                layout,
-                closure,
-                frozen=masks,
-                optimizer=optimizer,
-                iterations=iterations,
-                tolerance=_slack(tolerance),
-            )
-    clusters = None
-    if "near" in parts:
-        clusters = _inexact(near_clones(model, inputs, threshold=near, known=known), known, blocks)
-    seconds = time.perf_counter() - start
+    if wanted and mean is not None:
+        held = seen.stability(mean, optimizer, frozen, iterations)
     return Certificate(
         model=type(model).__name__,
         frozen=frozen,
         boxed=box is not None,
-        blocks=blocks,
-        near=clusters,
+        blocks=seen.blocks,
+        near=seen.near(near) if "near" in parts else None,
         parameters=parameters,
         dimension=dimension,
         optimizer=verdict,
         stability=held,
-        notes=tuple(notes),
-        seconds=seconds,
+        notes=tuple(_notes(seen, frozen, parts, without_loss=wanted and mean is None)),
+        seconds=time.perf_counter() - start,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A model on a batch, and what several parts of its certificate read.
+
+    Attributes:
+        model, inputs: as given.
+        few: the first samples, enough for what is the same on all.
+        known: the survey of the model.
+        blocks, layout: its copies; no layout if there are none.
+        slack: how far, relative to a whole layer, sums may be off.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    few: Inputs
+    known: Survey
+    blocks: Blocks
+    layout: Layout | None
+    slack: float
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Inputs, tolerance: float | None) -> Self:
+        """Survey a model, and find its copies."""
+        few, known = _surveyed(model, inputs)
+        each = _tolerance(model) if tolerance is None else tolerance
+        blocks = coarsest_blocks(model, few, tolerance=each, scaled=True, graph=known.graph)
+        copied = any(profile.copied for profile in blocks.groups.values())
+        return cls(model, inputs, few, known, blocks, blocks.layout() if copied else None, LAYER * each)
+
+    def frozen(self, box: tuple[Bound, Bound] | None) -> Frozen:
+        """Return the units without gradient on the whole batch."""
+        rest = _rest(self.inputs, self.few)
+        return frozen_units(self.model, self.few, graph=self.known.graph, batches=rest, box=box)
+
+    def verdict(self, optimizer: Optimizer | None, frozen: Frozen | None) -> OptimizerVerdict:
+        """Return what the rule keeps."""
+        signed = {} if frozen is None else frozen.entries_of(Firmness.SIGN)
+        held = _entries(frozen)
+        return optimizer_verdict(self.model, optimizer, self.layout, held, sign_frozen=signed, tolerance=self.slack)
+
+    def stability(
+        self, loss: Callable[[], Tensor], optimizer: Optimizer | None, frozen: Frozen | None, iterations: int
+    ) -> Stability:
+        """Return how firmly the model is held."""
+        return stability(
+            self.model,
+            self.layout,
+            loss,
+            frozen=_entries(frozen),
+            optimizer=optimizer,
+            iterations=iterations,
+            tolerance=self.slack,
+        )
+
+    def near(self, threshold: float) -> tuple[Cluster, ...]:
+        """Return the clusters of near-clones that hold more than copies of one unit."""
+        names = {axis: name for name, axis in named(self.known.graph, choose(self.known.graph, "heads"))}
+        group = {layer.name: self.blocks.groups.get(names[layer.group.axis]) for layer in self.known.layers}
+        clusters = near_clones(self.model, self.inputs, threshold=threshold, known=self.known)
+        return tuple(cluster for cluster in clusters if _differ(cluster, group[cluster.layer]))
 
 
 def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -223,25 +255,6 @@ def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mappin
     held = sum(place.codimension for name, place in places(model, layout, frozen).items() if name in trained)
     total = sum(p.numel() for p in trained.values())
     return total, total - held
-
-
-def copies(blocks: Blocks) -> dict[str, dict[str, Any]]:
-    """Return by group of units how many there are, how many differ, and the sets of copies with their scales."""
-    return {name: _summary(profile) for name, profile in blocks.groups.items()}
-
-
-def _summary(profile: Profile) -> dict[str, Any]:
-    count = profile.block.bincount()
-    sets = [(profile.block == b).nonzero().flatten() for b in (count > 1).nonzero().flatten().tolist()]
-    scales = profile.scale[torch.cat(sets)] if sets else torch.ones(1)
-    kind = "identical" if bool((scales == 1).all()) else "signed" if bool((scales.abs() == 1).all()) else "scaled"
-    return {
-        "units": len(profile.block),
-        "different": len(count),
-        "kind": kind if sets else "none",
-        "copies": [members.tolist() for members in sets],
-        "scales": [profile.scale[members].tolist() for members in sets],
-    }
 
 
 def _surveyed(model: nn.Module, inputs: Inputs) -> tuple[Inputs, Survey]:
@@ -259,22 +272,18 @@ def _rest(inputs: Inputs, few: Inputs) -> list[Inputs]:
     return [samples_between(inputs, first, every)] if first < every else []
 
 
-def _inexact(clusters: Collection[Cluster], known: Survey, blocks: Blocks) -> tuple[Cluster, ...]:
-    """Return the clusters that hold more than copies of one unit."""
-    names = {axis: name for name, axis in named(known.graph, choose(known.graph, "heads"))}
-    label = {layer.name: blocks.groups.get(names[layer.group.axis]) for layer in known.layers}
-    block = {name: None if profile is None else profile.block for name, profile in label.items()}
-    found = []
-    for cluster in clusters:
-        own = block[cluster.layer]
-        if own is None or len(own[list(cluster.units)].unique()) > 1:
-            found.append(cluster)
-    return tuple(found)
+def _entries(frozen: Frozen | None) -> Mapping[str, Tensor]:
+    return {} if frozen is None else frozen.entries
 
 
-def _closure(
+def _differ(cluster: Cluster, profile: Profile | None) -> bool:
+    return profile is None or len(profile.block[list(cluster.units)].unique()) > 1
+
+
+def _loss_of(
     model: nn.Module, inputs: Inputs, targets: Tensor | None, loss: Loss | None
 ) -> Callable[[], Tensor] | None:
+    """Return the loss of the model on the batch as a function of its weights; None if there is none."""
     if loss is not None:
         return lambda: loss(call(model, inputs))
     if targets is None:
@@ -288,7 +297,8 @@ def _closure(
     return mean_loss
 
 
-def _notes(model: nn.Module, known: Survey, frozen: Frozen | None, parts: Collection[Part]) -> list[str]:
+def _notes(seen: _Seen, frozen: Frozen | None, parts: Collection[Part], *, without_loss: bool) -> list[str]:
+    model, known = seen.model, seen.known
     found = [f"{part}: not asked for" for part in PARTS if part not in parts]
     unread = [name for name, _ in model.named_parameters() if name not in known.graph.used]
     still = [name for name, p in model.named_parameters() if name in known.graph.used and not p.requires_grad]
@@ -300,6 +310,8 @@ def _notes(model: nn.Module, known: Survey, frozen: Frozen | None, parts: Collec
         found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
     if "near" in parts:
         found += _grouped("near-clones", known.skipped)
+    if without_loss:
+        found.append("stability: needs a loss; give targets (on the command line, --batch FILE with targets)")
     return found
 
 
@@ -314,11 +326,6 @@ def _grouped(part: str, reasons: Mapping[str, str]) -> list[str]:
 def _tolerance(model: nn.Module) -> float:
     kinds = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
     return max((TOLERANCE.get(kind, 1e-5) for kind in kinds), default=1e-9)
-
-
-def _slack(tolerance: float) -> float:
-    """Return how far, relative to a whole layer, sums may be off when each is off by ``tolerance`` at most."""
-    return 10 * tolerance
 
 
 def _check_finite(model: nn.Module, inputs: Inputs) -> None:

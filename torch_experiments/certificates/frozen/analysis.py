@@ -23,20 +23,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theory.certificates import Reason
+from theory.certificates import Firmness
+from torch_experiments.certificates.frozen.activation_sites import Site, sites
 from torch_experiments.certificates.frozen.bounds import Bounds, boxed, parameter_balls
 from torch_experiments.certificates.frozen.entries import ChoiceError, contradicted, zero_entries
 from torch_experiments.certificates.frozen.intervals import Interval
 from torch_experiments.certificates.frozen.observe import Seen, observe, steepest
 from torch_experiments.certificates.frozen.replay import Replay
 from torch_experiments.certificates.frozen.signs import SignDomain, Signs, common
-from torch_experiments.certificates.frozen.sites import Site, sites
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.inputs import Inputs, flatten
 from torch_experiments.units.trace import trace
 
 Bound = float | Tensor
-FIRMNESS = (Reason.SIGN, Reason.INTERVAL, Reason.OBSERVED)
+FIRMEST_FIRST = tuple(Firmness)
 CUSTOM = "so some torch.autograd.Function goes backward otherwise than its operations do; no entry is claimed"
 RADII = tuple(10 ** (-8 + 9 * k / 40) for k in range(41))  # 1e-8 … 10, each 1.68 times the one before
 
@@ -62,7 +62,7 @@ class FrozenUnit:
 
     layer: str
     unit: int
-    reason: Reason
+    reason: Firmness
     inequality: str
     validity: str
     radius: float
@@ -93,21 +93,21 @@ class Frozen:
 
     units: tuple[FrozenUnit, ...]
     sizes: Mapping[str, int]
-    masks: Mapping[Reason, Mapping[str, Tensor]]
+    masks: Mapping[Firmness, Mapping[str, Tensor]]
     missing: tuple[Missing, ...]
 
     @property
     def entries(self) -> Mapping[str, Tensor]:
         """Return by parameter the entries whose gradient is zero on the batches because of frozen units, bool."""
-        return self.masks[Reason.OBSERVED]
+        return self.masks[Firmness.OBSERVED]
 
-    def entries_of(self, reason: Reason) -> Mapping[str, Tensor]:
+    def entries_of(self, reason: Firmness) -> Mapping[str, Tensor]:
         """Return the entries whose gradient is zero because of units frozen by ``reason`` or a firmer one."""
         return self.masks[reason]
 
     def by_layer(self) -> dict[str, dict[str, int]]:
         """Return for every judged layer the number of its units, and of those frozen by each reason."""
-        found = {layer: {"units": size} | {str(r): 0 for r in FIRMNESS} for layer, size in self.sizes.items()}
+        found = {layer: {"units": size} | {str(r): 0 for r in FIRMEST_FIRST} for layer, size in self.sizes.items()}
         for unit in self.units:
             found[unit.layer][str(unit.reason)] += 1
         return found
@@ -172,9 +172,9 @@ def frozen_units(
     units = judged.observed(data, tolerance) | firm
     ordered = tuple(units[key] for key in sorted(units))
     masks, refused = _masks(graph, dict(model.named_parameters()), found, ordered)
-    against = contradicted(model, inputs, masks[Reason.OBSERVED])
+    against = contradicted(model, inputs, masks[Firmness.OBSERVED])
     if against:
-        masks = dict.fromkeys(FIRMNESS, _none(dict(model.named_parameters())))
+        masks = dict.fromkeys(FIRMEST_FIRST, _none(dict(model.named_parameters())))
         refused = [("entries", f"torch computes a gradient at frozen entries of {against[0]!r}; {CUSTOM}")]
     why = chain(missing.items(), _restless_reasons(restless), judged.unbounded(), refused)
     sizes = {site.layer: site.units for site in found}
@@ -219,7 +219,7 @@ class _Judged:
         units = self._signed(candidates, nonnegative, {})
         while shared and units:
             masks, _ = _masks(self.graph, self.parameters, self.sites, list(units.values()))
-            moving = {id(self.parameters[name]): ~masks[Reason.SIGN][name] for name in shared}
+            moving = {id(self.parameters[name]): ~masks[Firmness.SIGN][name] for name in shared}
             before, units = units, self._signed(candidates, nonnegative, moving)
             if units.keys() == before.keys():
                 break
@@ -294,7 +294,7 @@ def _observed(site: Site, unit: int, seen: Seen, bound: float) -> FrozenUnit:
     return FrozenUnit(
         site.layer,
         unit,
-        Reason.OBSERVED,
+        Firmness.OBSERVED,
         f"{claim} on all {seen.count} values, z ∈ [{low:.6g}, {high:.6g}]",
         "these samples and these weights alone",
         0.0,
@@ -309,7 +309,7 @@ def _interval(site: Site, unit: int, radius: float, ends: tuple[float, float]) -
     return FrozenUnit(
         site.layer,
         unit,
-        Reason.INTERVAL,
+        Firmness.INTERVAL,
         f"z ∈ [{ends[0]:.6g}, {ends[1]:.6g}], where the slope is zero",
         f"inputs in the box; each weight of the network within {radius:.3g} of its value",
         radius,
@@ -324,7 +324,7 @@ def _sign(site: Site, unit: int, high: float) -> FrozenUnit:
     return FrozenUnit(
         site.layer,
         unit,
-        Reason.SIGN,
+        Firmness.SIGN,
         f"z ≤ {high:.6g} ≤ 0: what feeds it is never negative, and no weight on it is positive",
         "every input and every weight upstream; as long as its own weights, bias and norm keep z ≤ 0",
         float("inf"),
@@ -336,17 +336,17 @@ def _sign(site: Site, unit: int, high: float) -> FrozenUnit:
 
 def _masks(
     graph: Graph, parameters: Mapping[str, Tensor], found: list[Site], units: Sequence[FrozenUnit]
-) -> tuple[dict[Reason, dict[str, Tensor]], list[tuple[str, str]]]:
+) -> tuple[dict[Firmness, dict[str, Tensor]], list[tuple[str, str]]]:
     held = {
-        reason: [u for u in units if u.reason in FIRMNESS[: k + 1] and u.slope == 0]
-        for k, reason in enumerate(FIRMNESS)
+        reason: [u for u in units if u.reason in FIRMEST_FIRST[: k + 1] and u.slope == 0]
+        for k, reason in enumerate(FIRMEST_FIRST)
     }
     sets = {len(chosen): chosen for chosen in held.values() if chosen}
     none = _none(parameters)
     try:
         answers = zero_entries(graph, parameters, [_flags(found, chosen) for chosen in sets.values()])
     except ChoiceError as error:
-        return dict.fromkeys(FIRMNESS, none), [("entries", f"{error}; no entry is claimed")]
+        return dict.fromkeys(FIRMEST_FIRST, none), [("entries", f"{error}; no entry is claimed")]
     by_count = {0: none} | dict(zip(sets, answers, strict=True))
     return {reason: by_count[len(chosen)] for reason, chosen in held.items()}, []
 

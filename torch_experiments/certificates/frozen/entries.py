@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, plain_name
-from torch_experiments.certificates.frozen.sites import Site
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, evaluating, flatten, reference_kernels
 

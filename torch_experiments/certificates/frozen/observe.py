@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.replay import as_tensors, changes
-from torch_experiments.certificates.frozen.sites import Site
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, evaluating, reference_kernels
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.modules import activation, dropout
 from torch.nn.modules.batchnorm import _NormBase
 
-from torch_experiments.certificates.optimizer.clones import Scales, scales_of
-from torch_experiments.certificates.optimizer.reasons import Reason
+from torch_experiments.certificates.optimizer.cloned_weights import Scales, scales_of
+from torch_experiments.certificates.optimizer.sentences import Sentence
 from torch_experiments.cloning.layouts import Layout, Profile
 
 CENTRED = (nn.LayerNorm, nn.GroupNorm)
@@ -19,7 +19,7 @@ POINTS, EQUIVARIANT = 64, 1e-3
 NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, nn.RReLU)
 
 
-def module_reasons(model: nn.Module, layout: Layout, tolerance: float) -> Iterator[Reason]:
+def module_reasons(model: nn.Module, layout: Layout, tolerance: float) -> Iterator[Sentence]:
     """Yield what the modules of a clone do to its copies, by the profiles of their outputs.
 
     Dropout that is on draws another mask for every copy. Where copies have scales, LayerNorm and GroupNorm break
@@ -39,23 +39,23 @@ def module_reasons(model: nn.Module, layout: Layout, tolerance: float) -> Iterat
             yield from _of_activation(name, module, outputs)
 
 
-def _of_dropout(name: str, module: nn.Module, outputs: tuple[Profile, ...] | None) -> Iterator[Reason]:
+def _of_dropout(name: str, module: nn.Module, outputs: tuple[Profile, ...] | None) -> Iterator[Sentence]:
     share = _dropped(module)
     if not module.training or not 0 < share < 1:
         return
     said = f"{type(module).__name__} is on, with p = {share:g}"
     if outputs is None:
-        yield Reason("clones", "unknown", f"{said}; the trace saw no output of it", (name,), ("M2",))
+        yield Sentence("clones", "unknown", f"{said}; the trace saw no output of it", (name,), ("M2",))
     else:
-        yield Reason("clones", "left", f"{said}, and draws another mask for every copy", (name,), ("M2", "C9"))
+        yield Sentence("clones", "left", f"{said}, and draws another mask for every copy", (name,), ("M2", "C9"))
 
 
-def _of_functions(model: nn.Module, layout: Layout) -> Iterator[Reason]:
+def _of_functions(model: nn.Module, layout: Layout) -> Iterator[Sentence]:
     for name, share in layout.dropped.items():
         module = model.get_submodule(name)
         if module.training and 0 < share < 1 and not isinstance(module, dropout._DropoutNd):
             said = f"a function drops with p = {share:g} here, perhaps on copies"
-            yield Reason("clones", "unknown", said, (name or "(top level)",), ("M2",))
+            yield Sentence("clones", "unknown", said, (name or "(top level)",), ("M2",))
 
 
 def _dropped(module: nn.Module) -> float:
@@ -66,20 +66,20 @@ def _dropped(module: nn.Module) -> float:
     return 0.5 if isinstance(module, nn.RReLU) and module.lower < module.upper else 0.0
 
 
-def _of_norm(name: str, module: nn.Module, scales: Scales, traced: bool, tolerance: float) -> Iterator[Reason]:
+def _of_norm(name: str, module: nn.Module, scales: Scales, traced: bool, tolerance: float) -> Iterator[Sentence]:
     if not isinstance(module, (*CENTRED, nn.RMSNorm, _NormBase)):
         return
     kind = type(module).__name__
     if not traced:
-        yield Reason("clones", "unknown", f"{kind}: the trace saw no output of it", (name,), ("C9",))
+        yield Sentence("clones", "unknown", f"{kind}: the trace saw no output of it", (name,), ("C9",))
     elif isinstance(module, CENTRED):
         said = f"{kind} subtracts one mean from all features, which {scales} copies do not follow"
-        yield Reason("clones", "left", said, (name,), ("C9",))
+        yield Sentence("clones", "left", said, (name,), ("C9",))
     elif isinstance(module, nn.RMSNorm):
-        yield Reason("clones", "unknown", f"{kind}: no claim covers {scales} clones", (name,), ())
+        yield Sentence("clones", "unknown", f"{kind}: no claim covers {scales} clones", (name,), ())
     elif scales == "scaled" and not _negligible(module, tolerance):
         said = f"{kind} adds eps = {module.eps:g} to variances of unequal copies"
-        yield Reason("clones", "left", said, (name,), ("C9",))
+        yield Sentence("clones", "left", said, (name,), ("C9",))
 
 
 def _negligible(module: nn.Module, tolerance: float) -> bool:
@@ -88,14 +88,14 @@ def _negligible(module: nn.Module, tolerance: float) -> bool:
     return bool(module.eps <= tolerance * lowest)  # type: ignore[operator]
 
 
-def _of_activation(name: str, module: nn.Module, outputs: tuple[Profile, ...] | None) -> Iterator[Reason]:
+def _of_activation(name: str, module: nn.Module, outputs: tuple[Profile, ...] | None) -> Iterator[Sentence]:
     if outputs is None or type(module).__module__ != activation.__name__ or isinstance(module, NOT_ELEMENTWISE):
         return
     for profile in outputs:
         gap = _gap(module, profile) if profile.copied else 0.0
         if gap > EQUIVARIANT:
             said = f"{type(module).__name__} has f(s z) off s f(z) by {gap:.2g} for the copies' scales"
-            yield Reason("clones", "left", said, (name,), ("C8",))
+            yield Sentence("clones", "left", said, (name,), ("C8",))
 
 
 def _gap(module: nn.Module, profile: Profile) -> float:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import ASGD, SGD, Adam, Optimizer, RMSprop
 
-from torch_experiments.certificates.optimizer.reasons import Reason, Verdict
+from torch_experiments.certificates.optimizer.sentences import Sentence, Verdict
 from torch_experiments.certificates.optimizer.update_rules import (
     Facts,
     Group,
@@ -70,19 +70,19 @@ class Weights:
         return drift(self.optimizer, self.group, self.parameter)
 
 
-def frozen_reasons(name: str, weights: Weights) -> Iterator[Reason]:
+def frozen_reasons(name: str, weights: Weights) -> Iterator[Sentence]:
     """Yield what training does to the frozen entries of one parameter."""
     kind = type(weights.optimizer).__name__
     if weights.facts.step == "spectral" and not _in_lines(weights.held | weights.signed):
         said = f"{kind}: its step mixes the entries of a matrix, and the frozen ones are no whole rows or columns"
-        yield Reason("frozen", "left", said, (name,), ("C9",))
+        yield Sentence("frozen", "left", said, (name,), ("C9",))
         return
     if bool(weights.held.any()):
         for verdict, said, claims in _held(weights):
-            yield Reason("frozen", verdict, f"{kind}: {said}", (name,), claims)
+            yield Sentence("frozen", verdict, f"{kind}: {said}", (name,), claims)
     if bool(weights.signed.any()):
         verdict, said, claims = _signed(weights)
-        yield Reason("frozen", verdict, f"{kind}: {said}", (name,), claims)
+        yield Sentence("frozen", verdict, f"{kind}: {said}", (name,), claims)
 
 
 def _held(weights: Weights) -> Iterator[Said]:

@@ -17,9 +17,9 @@ from torch.optim import optimizer as torch_optimizer
 
 from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
 from torch_experiments.certificates.optimizer.cloned_modules import module_reasons
-from torch_experiments.certificates.optimizer.clones import clone_reasons
+from torch_experiments.certificates.optimizer.cloned_weights import clone_reasons
 from torch_experiments.certificates.optimizer.held_weights import Weights, frozen_reasons
-from torch_experiments.certificates.optimizer.reasons import Reason, Subject, Verdict, merged, worst
+from torch_experiments.certificates.optimizer.sentences import Sentence, Subject, Verdict, merged, worst
 from torch_experiments.certificates.optimizer.update_rules import Facts, Group, facts_of, number
 from torch_experiments.cloning.layouts import Layout
 from torch_experiments.support.noise import GradientNoise
@@ -45,7 +45,7 @@ class OptimizerVerdict:
     clones: Verdict
     coset: Verdict
     frozen: Verdict
-    reasons: tuple[Reason, ...]
+    reasons: tuple[Sentence, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def optimizer_verdict(
         layout: blocks and scales of all copies, from `layout` or `chain_layout`; None for none.
         frozen: by parameter, a bool mask of the entries whose gradient is zero, and stays zero.
         sign_frozen: the same for entries that need only keep their sign (zero: stay ``≤ 0``), since a unit is dead
-            for all data by the signs of its in-weights (F2b): ``frozen_units(...).entries_of(Reason.SIGN)``. That
+            for all data by the signs of its in-weights (F2b): ``frozen_units(...).entries_of(Firmness.SIGN)``. That
             holds weights out of dead units too, which could even change sign. An entry in both counts here.
         tolerance: relative distance that counts as none; 16 ε of the parameter's dtype where that is more.
 
@@ -142,21 +142,21 @@ def _groups(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Group]:
     return {name: owner[p] for name, p in held.items() if p.requires_grad}
 
 
-def _of_nothing(scene: Scene) -> Iterator[Reason]:
+def _of_nothing(scene: Scene) -> Iterator[Sentence]:
     if not scene.copied:
-        yield Reason("clones", "kept", "the layout has no copies")
+        yield Sentence("clones", "kept", "the layout has no copies")
     if not scene.masked:
-        yield Reason("frozen", "kept", "no frozen weight is given")
+        yield Sentence("frozen", "kept", "no frozen weight is given")
 
 
-def _of_flow(scene: Scene) -> Iterator[Reason]:
+def _of_flow(scene: Scene) -> Iterator[Sentence]:
     if scene.copied:
-        yield Reason("clones", "kept", "gradients are multiples of s_i s_jᵀ", tuple(scene.copied), ("C3", "C8"))
+        yield Sentence("clones", "kept", "gradients are multiples of s_i s_jᵀ", tuple(scene.copied), ("C3", "C8"))
     if scene.masked:
-        yield Reason("frozen", "kept", "gradients of frozen weights are zero", tuple(scene.masked), ("F1",))
+        yield Sentence("frozen", "kept", "gradients of frozen weights are zero", tuple(scene.masked), ("F1",))
 
 
-def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterator[Reason]:
+def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterator[Sentence]:
     for hook in _step_hooks(optimizer):
         yield from _of_noise(hook, scene) if isinstance(hook, GradientNoise) else _of_hook(hook, scene)
     facts = facts_of(optimizer)
@@ -165,20 +165,20 @@ def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterat
             yield from _of_untrained(name, scene)
         elif facts is None:
             said = f"{type(optimizer).__name__} is no optimizer of torch.optim, or replaces the step of one"
-            yield from (Reason(about, "unknown", said, (name,)) for about in scene.about(name))
+            yield from (Sentence(about, "unknown", said, (name,)) for about in scene.about(name))
         else:
             yield from _of_parameter(name, optimizer, scene, facts, tolerance)
 
 
-def _of_untrained(name: str, scene: Scene) -> Iterator[Reason]:
+def _of_untrained(name: str, scene: Scene) -> Iterator[Sentence]:
     for about in scene.about(name):
         claims = ("C3",) if about == "clones" else ("F1",)
-        yield Reason(about, "kept", "is not trained by this optimizer", (name,), claims)
+        yield Sentence(about, "kept", "is not trained by this optimizer", (name,), claims)
 
 
 def _of_parameter(
     name: str, optimizer: Optimizer, scene: Scene, facts: Facts, tolerance: float
-) -> Iterator[Reason]:
+) -> Iterator[Sentence]:
     group, parameter = scene.groups[name], None
     if name in scene.copied:
         parameter = scene.copied[name].parameter
@@ -189,26 +189,26 @@ def _of_parameter(
         yield from frozen_reasons(name, Weights(parameter, own.held, own.signed, optimizer, group, facts))
     if parameter is not None and (parameter._backward_hooks or parameter._post_accumulate_grad_hooks):
         said = "a hook on its gradient runs at every step; what it does is not known"
-        yield from (Reason(about, "unknown", said, (name,)) for about in scene.about(name))
+        yield from (Sentence(about, "unknown", said, (name,)) for about in scene.about(name))
 
 
-def _of_hook(hook: Any, scene: Scene) -> Iterator[Reason]:
+def _of_hook(hook: Any, scene: Scene) -> Iterator[Sentence]:
     said = f"the hook {_name_of(hook)} runs at every step; what it does is not known"
-    yield from (Reason(about, "unknown", said) for about in scene.about())
+    yield from (Sentence(about, "unknown", said) for about in scene.about())
 
 
-def _of_noise(noise: GradientNoise, scene: Scene) -> Iterator[Reason]:
+def _of_noise(noise: GradientNoise, scene: Scene) -> Iterator[Sentence]:
     """Yield what noise does: proportional to a parameter's gradient, it spares those that are frozen as a whole."""
     if not noise.sigma or (not noise.decay and noise.steps):
         return
     said = f"gradient noise (σ = {noise.sigma:g}, decay {noise.decay:g}) is another one for every entry"
     copied = tuple(name for name in scene.copied if name in scene.groups)
     if copied:
-        yield Reason("clones", "left", said, copied, ("C9", "E1"))
+        yield Sentence("clones", "left", said, copied, ("C9", "E1"))
     partly = [name for name, m in scene.masked.items() if not bool((m.held | m.signed).all())]
     hit = tuple(name for name in partly if name in scene.groups)
     if hit:
-        yield Reason("frozen", "left", said, hit, ("E1",))
+        yield Sentence("frozen", "left", said, hit, ("E1",))
 
 
 def _step_hooks(optimizer: Optimizer) -> list[Any]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.torch_experiments.certificates.frozen.test_bounds import as_network
-from theory.certificates import Reason, certify_frozen
+from theory.certificates import Firmness, certify_frozen
 from torch_experiments.certificates.frozen.analysis import RADII, Frozen, frozen_units
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
 from torch_experiments.units import trace
@@ -183,24 +183,24 @@ def test_entries_of_firmer_reasons_have_no_gradient_on_other_data(name: str) -> 
     model, x, found = certified(name)
     for seed in range(3):
         for n, g in gradients(model, inputs(*x.shape, seed=seed + 1), seed).items():
-            assert (g[found.entries_of(Reason.INTERVAL)[n]] == 0).all()
+            assert (g[found.entries_of(Firmness.INTERVAL)[n]] == 0).all()
         for n, g in gradients(model, 50 * inputs(*x.shape, seed=seed + 1), seed).items():
-            assert (g[found.entries_of(Reason.SIGN)[n]] == 0).all()
-    fewer, more = found.entries_of(Reason.SIGN), found.entries
+            assert (g[found.entries_of(Firmness.SIGN)[n]] == 0).all()
+    fewer, more = found.entries_of(Firmness.SIGN), found.entries
     assert all((~fewer[n] | more[n]).all() for n in more)
 
 
 def test_observed_units_wake_up_on_other_data_and_their_entries_learn() -> None:
     model, x = planted_mlp()
     found = frozen_units(model, x[:1])
-    assert {u.reason for u in found.units} == {Reason.SIGN, Reason.OBSERVED}
+    assert {u.reason for u in found.units} == {Firmness.SIGN, Firmness.OBSERVED}
     g = gradients(model, 9 * inputs(40, 4, seed=2), 0)
     assert any((g[n][m] != 0).any() for n, m in found.entries.items())
     more = frozen_units(model, x[:1], batches=[9 * inputs(40, 4, seed=2)])
     assert len(more.units) < len(found.units)
     kept = {(u.layer, u.unit) for u in more.units}
-    assert {(u.layer, u.unit) for u in found.units if u.reason == Reason.SIGN} <= kept
-    assert all(u.radius == 0 for u in found.units if u.reason == Reason.OBSERVED)
+    assert {(u.layer, u.unit) for u in found.units if u.reason == Firmness.SIGN} <= kept
+    assert all(u.radius == 0 for u in found.units if u.reason == Firmness.OBSERVED)
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -218,7 +218,7 @@ def test_units_frozen_by_sign_survive_training_on_any_data(name: str, rule: str)
     first = frozen_units(model, x)
     before = {k for k, r in reasons(first).items() if r == "sign"}
     start = {n: p.detach().clone() for n, p in model.named_parameters()}
-    held = first.entries_of(Reason.SIGN)
+    held = first.entries_of(Firmness.SIGN)
     optimizer = OPTIMIZERS[rule](model.parameters())
     for step in range(50 if name != "resnet" else 10):
         optimizer.zero_grad()
@@ -282,7 +282,7 @@ class Source(nn.Module):
 def test_signs_pass_what_cannot_be_negative_and_nothing_else(name: str) -> None:
     f, nonnegative = SOURCES[name]
     found = frozen_units(Source(f).double(), inputs(4, 3))
-    last = [u for u in found.units if u.reason == Reason.SIGN]
+    last = [u for u in found.units if u.reason == Firmness.SIGN]
     assert len(last) == int(nonnegative)
 
 
@@ -316,7 +316,7 @@ def test_no_weights_within_the_radius_and_no_inputs_in_the_box_revive_a_unit(see
         for layer in (model.linear1, model.linear2, model.linear3):
             layer.bias -= 0.8 * torch.rand(6, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
     x = inputs(8, 3, seed=seed)
-    found = [u for u in frozen_units(model, x, box=(-1, 1)).units if u.reason == Reason.INTERVAL]
+    found = [u for u in frozen_units(model, x, box=(-1, 1)).units if u.reason == Firmness.INTERVAL]
     for unit in found:
         assert revived(model, unit.layer, unit.unit, unit.radius, seed) <= 0
 
@@ -345,7 +345,7 @@ def test_beyond_the_radius_of_one_layer_the_unit_revives() -> None:
     with torch.no_grad():
         model[0].bias[1] = -6
     slack = 6 - float(model[0].weight[1].abs().sum().detach())
-    (unit,) = [u for u in frozen_units(model, inputs(4, 3), box=(-1, 1)).units if u.reason == Reason.INTERVAL]
+    (unit,) = [u for u in frozen_units(model, inputs(4, 3), box=(-1, 1)).units if u.reason == Firmness.INTERVAL]
     assert unit.unit == 1
     assert slack / 4 / 1.69 < unit.radius <= slack / 4
     with torch.no_grad():
@@ -368,7 +368,7 @@ def test_reasons_agree_with_ball_arithmetic_and_radii_up_to_the_grid(seed: int) 
     expected = {c.unit: c for c in certify_frozen(as_network(model), box=box, samples=samples)}
     found = {(int(u.layer[3:]), u.unit): u for u in frozen_units(model, x, box=(-1, 1)).units}
     assert {k: c.reason for k, c in expected.items()} == {k: u.reason for k, u in found.items()}
-    assert Reason.INTERVAL in {u.reason for u in found.values()}
+    assert Firmness.INTERVAL in {u.reason for u in found.values()}
     for key, unit in found.items():
         assert unit.radius >= min(expected[key].radius / 1.68, RADII[-1])
         assert unit.radius <= expected[key].radius * (1 + 1e-7 if key[0] == 1 else 1.68)
@@ -382,7 +382,7 @@ def test_smooth_activations_are_never_exactly_frozen() -> None:
     found = {u.unit: u for u in frozen_units(model, x, box=(-1, 1)).units}
     assert set(found) == {0}
     assert not found[0].exact
-    assert found[0].reason == Reason.OBSERVED
+    assert found[0].reason == Firmness.OBSERVED
     g = gradients(model, x, 0)
     assert (g["linear1.weight"][0] == 0).all()
     loose = frozen_units(model, x, tolerance=0.05)
@@ -397,7 +397,7 @@ def test_plateaus_on_both_sides_freeze_but_only_a_zero_output_holds_what_reads_i
         model[0].bias[1] = 9
     x = inputs(5, 3)
     (unit,) = frozen_units(model, x, box=(-1, 1)).units
-    assert (unit.unit, unit.reason, unit.zero) == (1, Reason.INTERVAL, False)
+    assert (unit.unit, unit.reason, unit.zero) == (1, Firmness.INTERVAL, False)
     found = frozen_units(model, x, box=(-1, 1))
     assert found.entries["0.weight"].all(dim=1).tolist() == [False, True, False]
     assert not found.entries["2.weight"].any()
@@ -437,7 +437,7 @@ def test_a_stream_is_not_frozen_because_one_writer_is() -> None:
         block.norm2.weight[1], block.norm2.bias[1] = 1.0, -1e3
         block.norm2.running_mean[1] = 0
     found = frozen_units(model, x)
-    entries = found.entries_of(Reason.OBSERVED)
+    entries = found.entries_of(Firmness.OBSERVED)
     dead = {(u.layer, u.unit) for u in found.units}
     assert ("stage1.1.act2", 1) in dead
     assert ("stage1.0.act2", 1) not in dead or not entries["stage1.0.conv2.weight"].all()
@@ -605,7 +605,7 @@ class Twice(nn.Module):
 @pytest.mark.parametrize("tied", [True, False])
 def test_signs_of_weights_that_serve_elsewhere_certify_nothing(tied: bool) -> None:
     found = frozen_units(Twice(tied), inputs(40, 5))
-    assert any(u.reason == Reason.SIGN and u.unit == 0 for u in found.units) != tied
+    assert any(u.reason == Firmness.SIGN and u.unit == 0 for u in found.units) != tied
 
 
 def test_a_unit_that_shares_its_weights_is_revived_by_training() -> None:
@@ -639,4 +639,4 @@ class Shifted(nn.Module):
 @pytest.mark.parametrize("entries", [1, 4])
 def test_a_bias_that_units_share_certifies_none_of_them(entries: int) -> None:
     found = frozen_units(Shifted(entries), inputs(40, 3))
-    assert any(u.reason == Reason.SIGN and u.unit == 1 for u in found.units) == (entries == 4)
+    assert any(u.reason == Firmness.SIGN and u.unit == 1 for u in found.units) == (entries == 4)

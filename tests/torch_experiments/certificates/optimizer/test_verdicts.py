@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from claims.evidence import witness
 from claims.ledger import load
-from theory.certificates import Reason
+from theory.certificates import Firmness
 from torch_experiments import clone, layout
 from torch_experiments.certificates.frozen.analysis import frozen_units
 from torch_experiments.certificates.optimizer.update_rules import FACTS
@@ -826,7 +826,7 @@ def dead_for_all_data():
 def test_the_masks_of_a_frozen_certificate_are_judged_as_training_shows(name, settings, held, signed):
     model, certificate = dead_for_all_data()
     optimizer = SHIPPED[name](model.parameters(), **settings)
-    masks = certificate.entries_of(Reason.SIGN)
+    masks = certificate.entries_of(Firmness.SIGN)
     assert {n for n, mask in masks.items() if mask.any()} == {"linear2.weight", "linear2.bias", "head.weight"}
     assert optimizer_verdict(model, optimizer, None, masks).frozen == held
     assert optimizer_verdict(model, optimizer, None, masks, sign_frozen=masks).frozen == signed
@@ -834,7 +834,7 @@ def test_the_masks_of_a_frozen_certificate_are_judged_as_training_shows(name, se
     for step in range(30):
         train(model, optimizer, 1, seed=step)
         found = frozen_units(model, draw(8, 5)).units
-        dead.append({0, 1} <= {u.unit for u in found if u.layer == "act2" and u.reason == Reason.SIGN})
+        dead.append({0, 1} <= {u.unit for u in found if u.layer == "act2" and u.reason == Firmness.SIGN})
     assert all(dead) == (signed == "kept")
     assert torch.equal(before, model.linear2.weight[:2]) == (held == "kept")
     witness(instances=30)

@@ -1,4 +1,4 @@
-"""A certificate to look at: tables for the terminal, for HTML and for plain text."""
+"""A certificate to look at: its copies in numbers, and tables for the terminal, for HTML and for plain text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from torch_experiments.cloning.layouts import Profile
+from torch_experiments.cloning.partition import Blocks
+
 if TYPE_CHECKING:
     from torch_experiments.certificates.certificate import Certificate
-    from torch_experiments.certificates.optimizer.reasons import Reason
+    from torch_experiments.certificates.optimizer.sentences import Sentence
 
 WIDTH = 110
 SHOWN = 8  # rows of near-clones, and notes
@@ -46,6 +50,25 @@ def text(certificate: Certificate) -> str:
     console.print(certificate)
     file: Any = console.file
     return file.getvalue()
+
+
+def copies(blocks: Blocks) -> dict[str, dict[str, Any]]:
+    """Return by group of units how many there are, how many differ, and the sets of copies with their scales."""
+    return {name: _summary(profile) for name, profile in blocks.groups.items()}
+
+
+def _summary(profile: Profile) -> dict[str, Any]:
+    count = profile.block.bincount()
+    sets = [(profile.block == b).nonzero().flatten() for b in (count > 1).nonzero().flatten().tolist()]
+    scales = profile.scale[torch.cat(sets)] if sets else torch.ones(1)
+    kind = "identical" if bool((scales == 1).all()) else "signed" if bool((scales.abs() == 1).all()) else "scaled"
+    return {
+        "units": len(profile.block),
+        "different": len(count),
+        "kind": kind if sets else "none",
+        "copies": [members.tolist() for members in sets],
+        "scales": [profile.scale[members].tolist() for members in sets],
+    }
 
 
 def _parts(c: Certificate) -> Iterator[RenderableType]:
@@ -89,8 +112,6 @@ def _copies(c: Certificate) -> Table:
         title="exact copies",
         title_justify="left",
     )
-    from torch_experiments.certificates.certificate import copies
-
     for name, found in copies(c.blocks).items():
         sizes = [len(members) for members in found["copies"]]
         table.add_row(name, str(found["units"]), str(found["different"]), _sets(sizes, found["kind"]))
@@ -152,7 +173,7 @@ def _optimizer(c: Certificate) -> RenderableType:
     return table
 
 
-def _why(reason: Reason) -> str:
+def _why(reason: Sentence) -> str:
     """Return the sentence, the first place that it is about, and the claims, in brackets."""
     more = f" and {len(reason.where) - 1} more" if len(reason.where) > 1 else ""
     where = f"{reason.where[0]}{more}: " if reason.where else ""

@@ -12,7 +12,7 @@ ORDER: tuple[Verdict, ...] = ("left", "unknown", "kept")
 
 
 @dataclass(frozen=True)
-class Reason:
+class Sentence:
     """One sentence of a verdict.
 
     Attributes:
@@ -31,17 +31,17 @@ class Reason:
     rests_on: tuple[str, ...] = ()
 
 
-def merged(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+def merged(reasons: Iterable[Sentence]) -> tuple[Sentence, ...]:
     """Return the reasons with equal ones at several places made one, the worst first."""
     found: dict[tuple[Subject, Verdict, str, tuple[str, ...]], dict[str, None]] = {}
     for reason in reasons:
         key = (reason.about, reason.verdict, reason.sentence, reason.rests_on)
         found.setdefault(key, {}).update(dict.fromkeys(reason.where))
-    every = [Reason(about, v, sentence, tuple(names), on) for (about, v, sentence, on), names in found.items()]
+    every = [Sentence(about, v, sentence, tuple(names), on) for (about, v, sentence, on), names in found.items()]
     return tuple(sorted(every, key=lambda reason: ORDER.index(reason.verdict)))
 
 
-def worst(reasons: Iterable[Reason], *about: Subject) -> Verdict:
+def worst(reasons: Iterable[Sentence], *about: Subject) -> Verdict:
     """Return ``"left"`` if a reason about these says so, else ``"unknown"`` if one does, else ``"kept"``."""
     said = {reason.verdict for reason in reasons if reason.about in about}
     return next((verdict for verdict in ORDER if verdict in said), "kept")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_experiments.certificates.manifold import Place, rounding
-from torch_experiments.certificates.optimizer.reasons import Reason, Verdict
+from torch_experiments.certificates.optimizer.sentences import Sentence, Verdict
 from torch_experiments.certificates.optimizer.update_rules import (
     Facts,
     Group,
@@ -56,7 +56,7 @@ def scales_of(profiles: tuple[Profile, ...]) -> Scales:
 
 def clone_reasons(
     name: str, place: Place, optimizer: Optimizer, group: Group, facts: Facts, tolerance: float
-) -> Iterator[Reason]:
+) -> Iterator[Sentence]:
     """Yield what training one cloned parameter does to its copies.
 
     Args:
@@ -72,7 +72,7 @@ def clone_reasons(
     spread = off_tangent(place.parameter.detach(), place.placement)
     flat = spread <= tolerance
     verdict, sentence, rests = _of_step(facts.step, scales_of(place.profiles), flat)
-    yield Reason("clones", verdict, f"{kind}: {sentence}", (name,), rests)
+    yield Sentence("clones", verdict, f"{kind}: {sentence}", (name,), rests)
     if not flat:
         yield from _of_decay(name, place, group, facts, spread)
     yield from _of_state(name, place, optimizer, group, facts, tolerance)
@@ -100,22 +100,22 @@ def _of_step(step: Step, scales: Scales, flat: bool) -> tuple[Verdict, str, tupl
     return known[0], f"{STEPS[step]}, {known[1]}", (*proof, "C9")
 
 
-def _of_decay(name: str, place: Place, group: Group, facts: Facts, spread: float) -> Iterator[Reason]:
+def _of_decay(name: str, place: Place, group: Group, facts: Facts, spread: float) -> Iterator[Sentence]:
     coupled, decoupled = coupled_decay(group, facts), decoupled_decay(group, facts)
     if not coupled and not decoupled:
         return
     share = f"the weights have a part off the tangent space ({spread:.2g} of their norm)"
     if coupled and facts.step == "odd" and not _in_pairs(place):
         said = f"{share}, which decay {coupled:g} adds to gradients, so that odd steps part the copies"
-        yield Reason("clones", "left", said, (name,), ("C9",))
+        yield Sentence("clones", "left", said, (name,), ("C9",))
     else:
         said = f"{share}, which decay {coupled + decoupled:g} shrinks: the equations are kept, the coset is left"
-        yield Reason("coset", "left", said, (name,), ("C9",))
+        yield Sentence("coset", "left", said, (name,), ("C9",))
 
 
 def _of_state(
     name: str, place: Place, optimizer: Optimizer, group: Group, facts: Facts, tolerance: float
-) -> Iterator[Reason]:
+) -> Iterator[Sentence]:
     """Yield what is off the block structure by so much that steps feel it: the last gradient, and the state."""
     tolerance = max(tolerance, COARSE * rounding(place.parameter.dtype))
     for key, x in _memories(place.parameter, optimizer, group, facts):
@@ -126,9 +126,9 @@ def _of_state(
             breaks = not off_equations(x, own) * weight <= tolerance
             verdict = _with_state(breaks, place, facts, even)
             said = f"its {key} is off the block structure by {tangent:.2g} of its norm"
-            yield Reason("coset", "left", f"{said}, and moves the weights off the coset", (name,), ("C9",))
+            yield Sentence("coset", "left", f"{said}, and moves the weights off the coset", (name,), ("C9",))
             if verdict != "kept":
-                yield Reason("clones", verdict, f"{said}, so copies get different steps", (name,), ("C9",))
+                yield Sentence("clones", verdict, f"{said}, so copies get different steps", (name,), ("C9",))
 
 
 def _memories(parameter: Tensor, optimizer: Optimizer, group: Group, facts: Facts) -> Iterator[tuple[str, Tensor]]:
