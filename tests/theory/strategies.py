@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 from typing import Any
@@ -29,6 +29,25 @@ ODD = ("hardtanh", "linear")
 
 nonzero = st.sampled_from([Fraction(p, q) for p in (-2, -1, 1, 2, 3) for q in (1, 2, 3)])
 rationals = st.fractions(min_value=-2, max_value=2, max_denominator=6)
+TINY = 1e-100
+
+
+def floats(low: float, high: float) -> st.SearchStrategy[float]:
+    """Draw 0 or a float64 of size 1e-100 or more, so that products of three of them do not underflow to 0.
+
+    What is said of real numbers is said of these; smaller ones may be zero to float64 where they are not.
+    """
+    return st.floats(low, high).map(lambda x: x if abs(x) >= TINY else 0.0)
+
+
+def majorant(network: Network) -> Network:
+    """Return the network with `|w|`, powers as they are and every other activation, `|f(z)| ≤ |z|`, as linear.
+
+    At `|x|` its numbers are the sums of the sizes of the terms that may cancel in the network: what rounding errors
+    are measured against.
+    """
+    kinds = (f if f is None or f.name in ("square", "cube") else get("linear") for f in network.activations)
+    return replace(network, parameters=np.abs(network.parameters).astype(np.float64), activations=tuple(kinds))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claims.evidence import witness
+from tests.theory.strategies import floats
 from theory.activations import from_callable, get, modulate, moments, named, polynomial
 from theory.closed_forms import ArcCosine
 from theory.depth import (
@@ -33,7 +34,7 @@ NAMES = tuple(name for name in named() if name not in LINEAR)
 INNER = ("relu2", "elu", "gelu", "silu", "mish", "step", "hard_swish", "square")
 TO_ONE = ("sigmoid", "softplus", "cos", "gaussian")
 RAMPS = ("relu", "leaky_relu", "abs")
-inside = st.floats(-0.999999, 0.999999)
+inside = floats(-0.999999, 0.999999)
 
 
 # ------------------------------------------------------------------------------------------------------- the proof

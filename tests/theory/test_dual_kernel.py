@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import sympy
 from hypothesis import given
-from hypothesis import strategies as st
 from sympy import I, Rational, Sum, cos, diff, exp, expand, factorial, oo, simplify, sin, sqrt
 
 from claims.evidence import witness
+from tests.theory.strategies import floats
 from theory.activations import get, moments, named
 from theory.hermite import hermite_coefficients
 from theory.kernels import dual_kernel
@@ -154,7 +154,7 @@ def test_without_gaussians_the_bound_fails():
 
 @pytest.mark.claim("K1", "property")
 @pytest.mark.parametrize("name", ALL)
-@given(a=st.floats(0, 1), b=st.floats(0, 1))
+@given(a=floats(0, 1), b=floats(0, 1))
 def test_the_kernel_is_bounded_increasing_and_convex(name, a, b):
     low, high = sorted((a, b))
     K = dual_kernel(name, np.array([low, (low + high) / 2, high, -low, -high]))
@@ -165,7 +165,7 @@ def test_the_kernel_is_bounded_increasing_and_convex(name, a, b):
 
 @pytest.mark.claim("K1", "property")
 @pytest.mark.parametrize("name", ALL)
-@given(r=st.floats(-0.85, 0.85))
+@given(r=floats(-0.85, 0.85))
 def test_the_hermite_series_is_the_kernel(name, r):
     """With the truncation error below `|ρ|^{n+1}` times the energy that is left."""
     n, square = 80, moments(name).square

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claims.evidence import witness
+from tests.theory.strategies import floats
 from theory import enclosures
 from theory.activations import get, hermite, modulate, named, polynomial, standardise
 from theory.enclosures import (
@@ -137,7 +138,7 @@ def test_moment_balls_are_those_of_quadrature(name):
 
 
 @settings(max_examples=15)
-@given(low=st.floats(-1, 1), width=st.floats(0, 0.5), share=st.floats(0, 1))
+@given(low=floats(-1, 1), width=floats(0, 0.5), share=floats(0, 1))
 @pytest.mark.parametrize("name", ["relu", "tanh", "elu", "hermite(3)"])
 def test_the_image_of_a_ball_contains_the_image_of_its_points(name, low, width, share):
     phi = hermite(3) if name == "hermite(3)" else get(name)

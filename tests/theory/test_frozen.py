@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from claims.evidence import witness
 from simulate.descent import descend
 from simulate.optimizers import adam, sgd
-from tests.theory.strategies import dags, exact, matrices, vectors
+from tests.theory.strategies import TINY, dags, exact, floats, matrices, vectors
 from theory.activations import get
 from theory.certificates import Firmness, certify_frozen, preactivation_balls, sees_only_nonnegative
 from theory.manifolds import frozen_manifold
@@ -255,6 +255,8 @@ def test_momentum_with_coupled_decay_crosses_zero_beyond_the_stated_decay(mu, ra
         buffer = mu * buffer + decay * w
         w, before = w - buffer, w
         crossed |= before < 0 < w
+        if abs(w) < TINY:  # the weight has decayed to nothing; what follows are signs of subnormal numbers
+            break
     assert crossed == (ratio > 1)
     witness()
 
@@ -327,7 +329,7 @@ def test_a_zero_buffer_stays_zero_and_any_other_moves_the_weight():
 
 
 @pytest.mark.claim("F2d", "property")
-@given(st.floats(-2, 2), st.floats(1e-3, 2), st.floats(0, 2))
+@given(floats(-2, 2), floats(1e-3, 2), floats(0, 2))
 def test_adam_moves_a_frozen_weight_exactly_if_its_first_moment_is_not_zero(weight, moment, second):
     w, zero = np.array([weight]), np.zeros(1)
     for m, moves in ((0.0, False), (moment, True)):

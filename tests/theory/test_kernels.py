@@ -10,8 +10,8 @@ import pytest
 import sympy
 from flint import arb
 from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.theory.strategies import floats
 from theory.activations import (
     from_callable,
     get,
@@ -31,7 +31,7 @@ from theory.tolerances import float64_identity
 
 ALL = tuple(name for name in named() if name != "one")
 SMOOTH = ("tanh", "sigmoid", "erf", "gelu", "gelu_tanh", "silu", "softplus", "mish", "sin", "cos", "gaussian")
-correlations = st.floats(-1, 1)
+correlations = floats(-1, 1)
 NEAR = float64_identity(1)
 HIGHEST = {"step": 1, "sign": 1, "relu2": 3} | dict.fromkeys(
     ("relu", "leaky_relu", "abs", "selu", "hardtanh", "hard_swish"), 2

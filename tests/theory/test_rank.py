@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from claims.evidence import witness
 from simulate.ensembles import sample_gaussian, unit_gram
-from tests.theory.strategies import correlations_of_rank
+from tests.theory.strategies import correlations_of_rank, floats
 from theory.activations import moments, named, polynomial, standardise
 from theory.kernels import dual_kernel
 from theory.price import expectation, z
@@ -367,7 +367,7 @@ def test_no_named_activation_is_below_the_bound(name, C):
 
 
 @pytest.mark.claim("R2", "property")
-@given(C=correlations_of_rank(5, 3), share=st.floats(0, 1))
+@given(C=correlations_of_rank(5, 3), share=floats(0, 1))
 def test_one_of_two_activations_lies_on_the_bound(C, share):
     C, found = C.astype(np.float64), []
     for he in ((-1.0, 0.0, 1.0), (0.0, -3.0, 0.0, 1.0)):
