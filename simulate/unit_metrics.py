@@ -1,6 +1,7 @@
 """How many of a layer's units are dead, copies of each other, or of use: measures of activations (samples, units).
 
-Names and formulas are those of `torch_experiments.metrics.scores`; every function returns a plain number.
+Names and formulas are those of `torch_experiments.metrics`, apart from it because `simulate` may not import torch;
+every function returns a plain number.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from simulate import unit_metrics
-from torch_experiments.metrics import scores
+from torch_experiments.metrics import spectra
 
 
 @pytest.fixture
@@ -13,10 +13,10 @@ def draws():
     return np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("name", sorted(set(unit_metrics.RANKS) & set(scores.RANKS)))
+@pytest.mark.parametrize("name", sorted(set(unit_metrics.RANKS) & set(spectra.RANKS)))
 def test_ranks_are_those_of_the_scores_on_real_networks(name, draws):
     a = np.maximum(draws.standard_normal((50, 8)) @ draws.standard_normal((8, 12)), 0)
-    theirs = scores.RANKS[name](scores.spectrum(torch.tensor(a)))
+    theirs = spectra.RANKS[name](spectra.spectrum(torch.tensor(a)))
     assert unit_metrics.RANKS[name](unit_metrics.spectrum(a)) == pytest.approx(theirs, rel=1e-12)
 
 

@@ -26,7 +26,7 @@ from torch_experiments.certificates.stability import Stability, stability
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
 from torch_experiments.cloning.widen import DOES_NOT_RUN, SAMPLES
-from torch_experiments.diagnostics.gradients import default_loss
+from torch_experiments.diagnostics.losses import default_loss
 from torch_experiments.units.groups import choose
 from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.inputs import (

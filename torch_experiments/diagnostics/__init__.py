@@ -2,11 +2,11 @@
 
 from torch_experiments.diagnostics.adapters import as_lightning_callback, as_trainer_callback
 from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised
+from torch_experiments.diagnostics.measurement import diagnose
 from torch_experiments.diagnostics.monitor import PlasticityAlarm, PlasticityMonitor
 from torch_experiments.diagnostics.registry import METRICS, Metric, network_metric, parameter_metric, unit_metric
 from torch_experiments.diagnostics.result import About, Diagnosis
-from torch_experiments.diagnostics.run import diagnose
-from torch_experiments.diagnostics.statistics import Statistics
+from torch_experiments.metrics.statistics import Statistics
 
 __all__ = [
     "DEFAULT_ALARMS",

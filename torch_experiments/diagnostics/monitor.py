@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from simulate.files import replacing
 from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
+from torch_experiments.diagnostics.measurement import NotFiniteError, diagnose
 from torch_experiments.diagnostics.result import Diagnosis
-from torch_experiments.diagnostics.run import NotFiniteError, diagnose
 from torch_experiments.support import processes as distributed
 
 Row = dict[str, Any]

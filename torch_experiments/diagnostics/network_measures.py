@@ -7,11 +7,10 @@ single samples use the hardware badly.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from torch_experiments.diagnostics.probe import Probe
 from torch_experiments.diagnostics.registry import network_metric
-from torch_experiments.metrics import scores
+from torch_experiments.metrics import parameters, spectra
 
 
 @network_metric("Yin et al. (2018), arXiv 1706.05699")
@@ -20,8 +19,7 @@ def gradient_diversity(p: Probe) -> float | None:
 
     Cost: 16 passes of one sample, 1 step.
     """
-    K = p.gradient_products
-    return None if K is None or not float(K.sum()) else float(K.trace() / K.sum())
+    return None if p.gradient_products is None else parameters.gradient_diversity(p.gradient_products)
 
 
 @network_metric("Lyle et al. (2023), arXiv 2303.01486 (gradient covariance, normalised)")
@@ -30,18 +28,14 @@ def gradient_cosine(p: Probe) -> float | None:
 
     Cost: shared with `gradient_diversity`.
     """
-    K = p.gradient_products
-    if K is None:
-        return None
-    norms = K.diagonal().clamp_min(torch.finfo(K.dtype).tiny).sqrt()
-    cosines = K / torch.outer(norms, norms)
-    return float((cosines.sum() - cosines.trace()) / (len(K) * (len(K) - 1)))
+    return None if p.gradient_products is None else parameters.gradient_cosine(p.gradient_products)
 
 
 @network_metric("Lyle et al. (2023), arXiv 2303.01486; R8, order 1")
 def gradient_rank(p: Probe) -> float | None:
     """Return the Shannon rank of the gradients of 16 samples, at most 16. Cost: as `gradient_diversity`, shared."""
-    return None if p.gradient_products is None else scores.shannon_rank(_sigma(p.gradient_products))
+    K = p.gradient_products
+    return None if K is None else spectra.shannon_rank(spectra.singular_values(K))
 
 
 @network_metric("Lyle et al. (2024), arXiv 2402.18762 (rank of the empirical NTK)")
@@ -53,15 +47,15 @@ def ntk_rank(p: Probe) -> float | None:
     """
     if p.ntk is None:
         return None
-    eigenvalues = _sigma(p.ntk).square()
-    eps = torch.finfo(next(iter(p.parameters)).dtype).eps
-    return float((eigenvalues > 128 * eps * eigenvalues[0]).sum())
+    eigenvalues = spectra.singular_values(p.ntk).square()
+    eps = torch.finfo(p.parameters[0].dtype).eps
+    return spectra.hard_rank(eigenvalues, 128 * eps * eigenvalues[0])
 
 
 @network_metric("Lyle et al. (2024), arXiv 2402.18762; R8, order 1")
 def ntk_shannon_rank(p: Probe) -> float | None:
     """Return the Shannon rank of the empirical NTK's eigenvalues. Cost: shared with `ntk_rank`."""
-    return None if p.ntk is None else scores.shannon_rank(_sigma(p.ntk))
+    return None if p.ntk is None else spectra.shannon_rank(spectra.singular_values(p.ntk))
 
 
 @network_metric("Lyle et al. (2023), arXiv 2303.01486; largest eigenvalue of the Hessian, by Lanczos")
@@ -85,12 +79,4 @@ def hessian_shannon_rank(p: Probe) -> float | None:
     if p.hessian_spectrum is None:
         return None
     theta, tau = (torch.cat(parts) for parts in zip(*p.hessian_spectrum, strict=True))
-    weight = theta.abs()
-    scale = p.size / len(p.hessian_spectrum)
-    S1, S2 = scale * (tau * weight).sum(), scale * (tau * torch.special.xlogy(weight, weight)).sum()
-    return float(torch.exp(S1.log() - S2 / S1)) if S1 > 0 else 0.0
-
-
-def _sigma(K: Tensor) -> Tensor:
-    """Return the square roots of the eigenvalues of products, largest first."""
-    return torch.linalg.eigvalsh(K).clamp_min(0).sqrt().flip(0)
+    return spectra.quadrature_rank(theta, tau, p.size / len(p.hessian_spectrum))

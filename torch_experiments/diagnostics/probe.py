@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.diagnostics.batches import Batch, spread
-from torch_experiments.diagnostics.gradients import Loss, logits_of
+from torch_experiments.diagnostics.losses import Loss, logits_of
 from torch_experiments.support.hessian import hessian
 from torch_experiments.support.lanczos import quadrature
 from torch_experiments.units.inputs import call, reference_kernels

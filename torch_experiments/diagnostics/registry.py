@@ -1,7 +1,8 @@
 """The metrics by name: what each one reads, what it costs, and where it comes from.
 
-A metric is one function. `unit_metric` takes a layer's `statistics.Statistics`, `parameter_metric` a
-`gradients.Parameters`, `network_metric` a `probe.Probe`; each returns a number, or None where it is not defined:
+A metric is one function. `unit_metric` takes a layer's `metrics.Statistics`, `parameter_metric` a
+`parameter_measures.Parameters`, `network_metric` a `probe.Probe`; each returns a number, or None where it is not
+defined:
 
     @unit_metric("Own definition.")
     def largest_mean(s: Statistics) -> float:

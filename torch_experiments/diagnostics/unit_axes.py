@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from torch_experiments.diagnostics.sites import Call, watching
+from torch_experiments.diagnostics.nonlinearities import Applied, watching
 from torch_experiments.units.axes import Axis, atoms, factors, find, is_fixed
 from torch_experiments.units.inputs import Inputs, call, evaluating, flatten
 from torch_experiments.units.trace import trace
@@ -74,7 +74,7 @@ def guessed(shape: Sequence[int]) -> Dimensions:
 
 def _examined(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Anatomy:
     found = Anatomy(flops=_flops(model, inputs))
-    calls: list[Call] = []
+    calls: list[Applied] = []
     try:
         with watching(model, layers, calls.append):
             graph = trace(model, inputs)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments.cloning.layouts import Profile
-from torch_experiments.metrics.moments import Moments, moments
-from torch_experiments.metrics.scores import CloningScore, cloning_score, rows
+from torch_experiments.metrics.copies import CloningScore, cloning_score
+from torch_experiments.metrics.moments import Moments, moments, rows
 from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import evaluating
 

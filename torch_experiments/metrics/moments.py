@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from torch_experiments.metrics import scores
-from torch_experiments.metrics.scores import rows
+from torch_experiments.metrics.activity import dead, nearly_silent, share
+from torch_experiments.metrics.spectra import RANKS, singular_values
 
 ALIKE = 0.95  # correlation or cosine from which two units count as duplicates (JL25, appendix)
-NEARLY_SILENT = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,18 @@ class Moments:
         """Return ``n`` times the covariance: ``Σ (h_u − h̄_u)(h_v − h̄_v)``."""
         return self.gram - torch.outer(self.total, self.total) / self.n
 
+    def spectrum(self, *, centred: bool) -> Tensor:
+        """Return the singular values of the values ``[n, C]``, less their mean if ``centred``, largest first."""
+        return singular_values(self.covariance() if centred else self.gram)
+
+
+def rows(h: Tensor) -> Tensor:
+    """Return a layer's output as ``[samples × positions, units]``.
+
+    Of ``[n, C, height, width]`` the units are the channels, of ``[n, C]`` and ``[n, tokens, C]`` the last axis.
+    """
+    return (h.movedim(1, -1) if h.ndim == 4 else h).flatten(0, -2)
+
 
 def moments(h: Tensor) -> Moments:
     """Return the moments of a layer's output ``[n, C]``, ``[n, tokens, C]`` or ``[n, C, height, width]``."""
@@ -54,16 +65,16 @@ def moments(h: Tensor) -> Moments:
 
 
 def dead_fraction(m: Moments) -> float:
-    """Return the share of units that are exactly 0 on every position of every sample."""
-    return float((m.active == 0).double().mean())
+    """Return the share of units that are exactly 0 on every position of every sample, `activity.dead`."""
+    return share(dead(m.active))
 
 
 def nearly_silent_fraction(m: Moments) -> float:
-    """Return the share of units that are not 0 on at most 5 % of positions × samples.
+    """Return the share of units that are not 0 on at most 5 % of positions × samples, `activity.nearly_silent`.
 
-    This is what JL25's code calls dead. A channel that is active on a few pixels of every image counts.
+    A channel that is active on a few pixels of every image counts.
     """
-    return float((m.active <= NEARLY_SILENT * m.n).double().mean())
+    return share(nearly_silent(m.active, m.n))
 
 
 def duplicate_fraction(m: Moments) -> float:
@@ -73,7 +84,7 @@ def duplicate_fraction(m: Moments) -> float:
     Independent units of any mean score 0, exact copies 1.
     """
     alike = _cosines(m.covariance(), m).abs().fill_diagonal_(0) >= ALIKE
-    return float(alike.any(dim=1).double().mean())
+    return share(alike.any(dim=1))
 
 
 def later_duplicate_fraction(m: Moments) -> float:
@@ -82,7 +93,7 @@ def later_duplicate_fraction(m: Moments) -> float:
     Every unit twice scores 0.5, and independent units with a mean much larger than their deviation score almost 1.
     """
     alike = _cosines(m.gram, m) >= ALIKE
-    return float(alike.tril(-1).any(dim=1).double().mean())
+    return share(alike.tril(-1).any(dim=1))
 
 
 def _cosines(products: Tensor, m: Moments) -> Tensor:
@@ -91,17 +102,6 @@ def _cosines(products: Tensor, m: Moments) -> Tensor:
     rounding = m.gram.diagonal() * 1e3 * torch.finfo(torch.float64).eps
     norm = torch.where(square > rounding, square, torch.inf).sqrt()
     return products / torch.outer(norm, norm)
-
-
-def spectrum(m: Moments, *, centred: bool) -> Tensor:
-    """Return the singular values of the values ``[n, C]``, largest first, from the eigenvalues of their products.
-
-    Those below ``√eps ≈ 1e-8`` of the largest are rounding. They are NaN where a product is not finite.
-    """
-    products = m.covariance() if centred else m.gram
-    if not bool(products.isfinite().all()):
-        return products.new_full((len(products),), torch.nan)
-    return torch.linalg.eigvalsh(products).clamp_min(0).sqrt().flip(0)
 
 
 UNIT_METRICS: Mapping[str, Callable[[Moments], float]] = {
@@ -113,15 +113,10 @@ UNIT_METRICS: Mapping[str, Callable[[Moments], float]] = {
 
 
 def measure(m: Moments) -> dict[str, float]:
-    """Return all metrics of a layer: `UNIT_METRICS`, and every rank of `scores.RANKS`, raw and centred."""
+    """Return all metrics of a layer: `UNIT_METRICS`, and every rank of `spectra.RANKS`, raw and centred."""
     found = {name: metric(m) for name, metric in UNIT_METRICS.items()}
     for kind, centred in (("raw", False), ("centred", True)):
-        sigma = spectrum(m, centred=centred)
+        sigma = m.spectrum(centred=centred)
         known = bool(sigma.isfinite().all())
-        found |= {f"{name}_{kind}": rank(sigma) if known else math.nan for name, rank in scores.RANKS.items()}
+        found |= {f"{name}_{kind}": rank(sigma) if known else math.nan for name, rank in RANKS.items()}
     return found
-
-
-def weight_norm(model: nn.Module) -> float:
-    """Return ``‖θ‖₂``, the Euclidean norm of all parameters together."""
-    return float(torch.stack([p.detach().double().square().sum() for p in model.parameters()]).sum().sqrt())

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks
+from torch_experiments.metrics.activity import dead
 from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, commit
@@ -116,7 +117,7 @@ def dead_units(network: Network) -> Mapping[str, Tensor]:
     """Return the indices of the units that are zero on the whole probe batch, by layer; coupled layers left out."""
     free = [layer for layer in network.survey.layers if not layer.coupled]
     peaks, _ = observe(network.model, free, network.batch, lambda h: h.abs().amax(dim=0))
-    found = {name: (network.agree(peak) == 0).nonzero().flatten() for name, peak in peaks.items()}
+    found = {name: dead(network.agree(peak)).nonzero().flatten() for name, peak in peaks.items()}
     return {name: units for name, units in found.items() if len(units)}
 
 

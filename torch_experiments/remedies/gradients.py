@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.metrics import layers
+from torch_experiments.metrics.spectra import log_renyi2_rank
 from torch_experiments.remedies.base import NOISE, OFFSET, WEIGHTED, Remedy, State
 from torch_experiments.remedies.network import Network
 from torch_experiments.support.generators import generator
@@ -140,8 +141,8 @@ class Parseval(Remedy):
 class RankBonus(Remedy):
     """Hold the rank up: the gradient of ``−λ Σ_l ln er₂(H_l)``, over the observed layers (`layers.observed`).
 
-    ``er₂(H) = ‖H‖_F⁴ / ‖Hᵀ H‖_F²`` is the participation ratio of the squared singular values of the activations
-    ``H [samples, units]``, mean included, on the first ``images`` of the probe. Dead units get no gradient from it.
+    ``er₂(H) = ‖H‖_F⁴ / ‖Hᵀ H‖_F²`` is `spectra.renyi2_rank` of the activations ``H [samples, units]``, mean
+    included, on the first ``images`` of the probe. Dead units get no gradient from it.
 
     An intervention on the rank alone, to ask what follows from it (ours; compare the penalty of Kumar et al. 2021,
     arXiv 2010.14498).
@@ -154,7 +155,7 @@ class RankBonus(Remedy):
         """Add the gradient; whoever trains in several processes gets the mean over them."""
         if not isinstance(x := network.batch, Tensor):
             raise TypeError(f"inputs: RankBonus needs one tensor, got {type(x).__name__}; give probe= one")
-        bonus = torch.stack([_log_rank(h) for h in layers.activations(network.model, x[: self.images])]).sum()
+        bonus = torch.stack([log_renyi2_rank(h) for h in layers.activations(network.model, x[: self.images])]).sum()
         places = [(w, w.grad) for w in network.model.parameters() if w.grad is not None]
         found = torch.autograd.grad(bonus, [w for w, _ in places], allow_unused=True)
         for (_, gradient), rise in zip(places, found, strict=True):
@@ -195,12 +196,6 @@ def _weights(network: Network) -> list[tuple[str, nn.Parameter]]:
 def _biases(network: Network) -> list[nn.Parameter]:
     found = [module._parameters["bias"] for module in network.model.modules() if isinstance(module, WEIGHTED)]
     return [bias for bias in found if bias is not None]
-
-
-def _log_rank(H: Tensor) -> Tensor:
-    """Return ``ln er₂`` of ``H [samples, units]``; 0 for a matrix of zeros."""
-    tiny = torch.finfo(H.dtype).tiny
-    return 2 * H.square().sum().clamp_min(tiny).log() - (H.T @ H).square().sum().clamp_min(tiny).log()
 
 
 def _matrix(w: Tensor) -> Tensor:

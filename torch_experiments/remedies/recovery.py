@@ -11,6 +11,8 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from torch_experiments.cloning.widen import gap
+from torch_experiments.metrics.parameters import norm
 from torch_experiments.remedies.bound import Bound
 from torch_experiments.remedies.network import Network
 from torch_experiments.units.inputs import call, evaluating, flatten
@@ -162,7 +164,7 @@ class Recovery:
         touched = bound.apply()
         after = _measured(bound.network)
         units = sum(len(units) for units in touched.values())
-        change = _difference(before.outputs, after.outputs)
+        change = gap(before.outputs, after.outputs)
         name = type(bound.remedy).__name__
         losses, norms = (before.loss, after.loss), (before.norm, after.norm)
         action = Action(self.steps, name, reason, tuple(touched), units, *losses, change, *norms)
@@ -190,14 +192,7 @@ def _measured(network: Network) -> _Measured:
     with torch.no_grad(), evaluating(network.model):
         outputs = [output.clone() for output in flatten(call(network.model, network.batch))]
         loss = float("nan") if network.loss is None else float(network.loss())
-    square = sum(float(p.detach().double().square().sum()) for p in network.model.parameters())
-    return _Measured(outputs, loss, square**0.5)
-
-
-def _difference(before: list[Tensor], after: list[Tensor]) -> float:
-    size = max((float(f.abs().max()) for f in before), default=0.0)
-    change = max((float((g - f).abs().max()) for f, g in zip(before, after, strict=True)), default=0.0)
-    return change / max(size, torch.finfo(torch.float64).tiny) if change else 0.0
+    return _Measured(outputs, loss, norm(network.model.parameters()))
 
 
 def _by_kind(remedies: Any) -> dict[str, Sequence[Bound]]:

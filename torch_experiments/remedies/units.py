@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from torch_experiments.metrics.activity import dormant
 from torch_experiments.remedies.base import REPLACEMENT, Remedy, State, Touched, seed_of
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, Whole, commit, forgotten, zeroed
@@ -94,7 +95,7 @@ class ReDo(Watching):
         chosen = {}
         for layer in network.layers:
             size = self.size(network, state, layer)
-            chosen[layer.name] = (size <= self.threshold * size.mean()).nonzero().flatten()
+            chosen[layer.name] = dormant(size, self.threshold).nonzero().flatten()
         return replace(network, chosen, place, second=self.second_moments)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch  # noqa: F401  (for the example)
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -27,8 +26,8 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 def outputs_of(modules: Mapping[str, nn.Module], see: See) -> Iterator[RemovableHandle]:
     """Register ``see(name, output)`` for every time one of ``modules`` returns; for use in `hooked`.
 
-    >>> layer = nn.Linear(2, 3)
-    >>> seen = []
+    >>> import torch
+    >>> layer, seen = nn.Linear(2, 3), []
     >>> with hooked(outputs_of({"layer": layer}, lambda name, h: seen.append((name, tuple(h.shape))))):
     ...     _ = layer(torch.ones(1, 2))
     >>> seen

@@ -32,7 +32,8 @@ from torch_experiments.lab import records
 from torch_experiments.lab.images import data as datasets
 from torch_experiments.lab.models import ARCHITECTURES, build
 from torch_experiments.lab.training import Settings
-from torch_experiments.metrics import layers, scores
+from torch_experiments.metrics import layers, spectra
+from torch_experiments.metrics.activity import dead, share
 from torch_experiments.support.choices import choose
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.support.threads import one_thread
@@ -404,9 +405,9 @@ def _continued(config: Config, seed: int, regime: str, task: Task, model: nn.Seq
 
 
 def _unit_metrics(values: list[Tensor]) -> Iterator[tuple[str, int, float]]:
-    columns: dict[str, list[float]] = {"dead_fraction": [scores.dead_fraction(a) for a in values]}
-    spectra = [scores.spectrum(a) for a in values]
-    columns |= {name: [rank(sigma) for sigma in spectra] for name, rank in scores.RANKS.items()}
+    columns: dict[str, list[float]] = {"dead_fraction": [share(dead(a.abs().amax(dim=0))) for a in values]}
+    sigmas = [spectra.spectrum(a) for a in values]
+    columns |= {name: [rank(sigma) for sigma in sigmas] for name, rank in spectra.RANKS.items()}
     for metric, column in columns.items():
         yield from _layers(metric, column)
 

@@ -46,7 +46,7 @@ from torch_experiments.lab.training.measures import (
     unit_rows,
 )
 from torch_experiments.metrics import layers
-from torch_experiments.metrics.moments import weight_norm
+from torch_experiments.metrics.parameters import norm
 from torch_experiments.remedies.network import Memory, Network
 from torch_experiments.support.generators import generator
 from torch_experiments.support.processes import leads, processes
@@ -490,7 +490,7 @@ class Run:
             yield from scores(split, torch.cat(outputs), y, self._active[s, 0])
             if split == "train":
                 yield from unit_rows(gathered)
-        yield WHOLE, "weight_norm", weight_norm(model)
+        yield WHOLE, "weight_norm", norm(model.parameters())
 
     def _probe_loss(self, s: int) -> Tensor:
         """Return the loss of network ``s`` on the training images of the metric batch."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments.certificates.certificate import Part, certify
-from torch_experiments.diagnostics.run import diagnose
+from torch_experiments.diagnostics.measurement import diagnose
 from torch_experiments.metrics.moments import Moments, measure
 from torch_experiments.units.inputs import finite, first_module
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from torch_experiments.cloning.layouts import Profile
-from torch_experiments.diagnostics.sites import Apply
-from torch_experiments.metrics import moments as unit_metrics
-from torch_experiments.metrics.moments import Moments
+from torch_experiments.metrics.activity import flat
+from torch_experiments.metrics.moments import Moments, moments
+from torch_experiments.metrics.spectra import singular_values
+from torch_experiments.support.precision import exact
 
-FLAT = 1e-2  # share of the largest slope up to which an activation is called saturated
-GRID = 101
-
+Apply = Callable[[Tensor], Tensor]
 Sums = Mapping[str, Tensor]
 
 
@@ -29,10 +28,10 @@ class Statistics:
 
     Attributes:
         sums: by name. ``values``: number of all values of a unit; ``magnitude``: their ``Σ|h|``, ``[C]``.
-            Over the *kept* values: ``n``, ``total``, ``gram``, ``active`` as in `unit_metrics.Moments`, and for
+            Over the *kept* values: ``n``, ``total``, ``gram``, ``active`` as in `moments.Moments`, and for
             activations ``z``, ``zz``, ``zh`` (sums of the products), ``positive`` (how many ``z > 0``), ``flat``
             (how many ``|f'(z)| ≤ 0.01 max|f'|``), all ``[C]``. After a backward pass ``m`` and ``still``: see
-            `unit_measures.jl25_saturated_fraction`.
+            `activity.jl25_saturated`.
         rows: the kept values themselves ``[n, C]``, while they are fewer than ``C`` or a profile needs them.
         errors: ``∂L/∂h`` at the values of the backward pass ``[m, C]``, if a profile needs them.
         profile: which units are said to be copies.
@@ -76,10 +75,10 @@ class Statistics:
     def _sigma(self, *, centred: bool) -> Tensor:
         """Return singular values, from the smaller one of the two matrices of products."""
         if not wide(self.rows):
-            return unit_metrics.spectrum(self.moments, centred=centred)
+            return self.moments.spectrum(centred=centred)
         assert self.rows is not None
         a = self.rows - self.rows.mean(dim=0) if centred else self.rows
-        return torch.linalg.eigvalsh(a @ a.T).clamp_min(0).sqrt().flip(0)
+        return singular_values(a @ a.T)
 
 
 def wide(rows: Tensor | None) -> bool:
@@ -99,34 +98,18 @@ def gathered(
         apply: the activation.
         profile: of the units, None where they are not said to be copies.
     """
-    a = _exact(kept)
-    m = unit_metrics.moments(a)
+    a = exact(kept)
+    m = moments(a)
     size = all_rows.shape[0] * all_rows.shape[1]
     magnitude = torch.linalg.vector_norm(
         all_rows, 1, dim=(0, 1), dtype=torch.promote_types(kept.dtype, torch.float32)
     )
-    sums = {"values": _number(size, a), "magnitude": _exact(magnitude), "n": _number(m.n, a)}
+    sums = {"values": _number(size, a), "magnitude": exact(magnitude), "n": _number(m.n, a)}
     sums |= {"total": m.total, "gram": m.gram, "active": m.active}
     if z is not None and apply is not None:
-        sums |= _pairs(a, _exact(z)) | {"flat": flat(apply, z)}
+        sums |= _pairs(a, exact(z)) | {"flat": flat(apply, z)}
     rows = a if profile or wide(a) else None
     return Statistics(sums, rows, profile=profile, precision=torch.finfo(kept.dtype).eps)
-
-
-def flat(apply: Apply, z: Tensor) -> Tensor:
-    """Return at how many of its values a unit has ``|f'(z)| ≤ 0.01 max|f'|``, float64 ``[C]``.
-
-    The largest slope is that on a grid of ``[−10, 10]`` and on the values themselves.
-
-    Args:
-        apply: an elementwise activation, or PReLU.
-        z: inputs, ``[n, C]``.
-    """
-    grid = torch.linspace(-10, 10, GRID, dtype=z.dtype, device=z.device)[:, None].expand(-1, z.shape[1])
-    with torch.enable_grad():
-        points = torch.cat([z.detach(), grid]).requires_grad_()
-        slope = torch.autograd.grad(apply(points).sum(), points)[0].abs()
-    return _exact((slope[: len(z)] <= FLAT * slope.max()).sum(dim=0))
 
 
 def _pairs(h: Tensor, z: Tensor) -> dict[str, Tensor]:
@@ -136,8 +119,3 @@ def _pairs(h: Tensor, z: Tensor) -> dict[str, Tensor]:
 
 def _number(value: int, like: Tensor) -> Tensor:
     return torch.tensor(value, dtype=torch.float64, device=like.device)
-
-
-def _exact(x: Tensor) -> Tensor:
-    """Return ``x`` in float64, on the CPU where the device has none."""
-    return (x.cpu() if x.device.type == "mps" else x).detach().double()

@@ -1,7 +1,4 @@
-"""How cloned, how low in rank and how dead the units of a network are.
-
-All scores are measured in eval mode and computed in float64; every function returns plain Python numbers.
-"""
+"""How much the units that are said to be copies are alike."""
 
 from __future__ import annotations
 
@@ -45,6 +42,10 @@ def cloning_score(values: Tensor, profile: Profile) -> CloningScore:
         ValueError: when ``values`` does not have the profile's units, or fewer than two samples.
 
     Source: Lin (1989), Biometrics 45; Barnhart et al. (2002), Biometrics 58 (more than two copies).
+
+    >>> from torch_experiments.cloning import profile
+    >>> cloning_score(torch.tensor([[1.0, 1.0], [2.0, 2.0]]), profile(1, 2))
+    CloningScore(value=1.0, blocks=1, dead=0)
     """
     if values.ndim != 2 or values.shape[1] != len(profile.block) or len(values) < 2:
         raise ValueError(
@@ -65,57 +66,29 @@ def cloning_score(values: Tensor, profile: Profile) -> CloningScore:
     return CloningScore(float(1 - (W / pairs)[alive].sum() / total), int(alive.sum()), dead)
 
 
-def rows(h: Tensor) -> Tensor:
-    """Return a layer's output as ``[samples × positions, units]``.
+def jl25_cloning_r2(values: Tensor, profile: Profile) -> float | None:
+    """Return ``1 − E[sd_k h_k / (sd_u h_u + 10⁻¹⁰)]``; None for blocks of several sizes, or without copies.
 
-    Of ``[n, C, height, width]`` the units are the channels, of ``[n, C]`` and ``[n, tokens, C]`` the last axis.
+    At each value, ``sd_k`` runs over the copies of a block and ``sd_u`` over all units of the layer, both with
+    ``n − 1``; the mean is over values and blocks. It is a ratio of deviations, not of variances: two independent
+    standard Gaussian copies score about 0.2, and where most units are dead it is near 1. The published code then
+    adds the layers up and divides by another number of layers, which is left out here.
+
+    Args:
+        values, profile: as for `cloning_score`.
+
+    Source: JL25 (arXiv 2510.00304), its public code.
+
+    >>> from torch_experiments.cloning import profile
+    >>> jl25_cloning_r2(torch.tensor([[1.0, 1.0, 2.0, 2.0]]), profile(2, 2))
+    1.0
     """
-    return (h.movedim(1, -1) if h.ndim == 4 else h).flatten(0, -2)
-
-
-def spectrum(a: Tensor, *, centred: bool = True) -> Tensor:
-    """Return the singular values of activations ``a [samples, units]``, float64, largest first.
-
-    With ``centred`` the mean over the samples is removed first, so the squares are the eigenvalues of the
-    covariance times the number of samples.
-    """
-    a = a.detach().double()
-    return torch.linalg.svdvals(a - a.mean(dim=0) if centred else a)
-
-
-def shannon_rank(sigma: Tensor) -> float:
-    """Return ``exp(−Σ p ln p)`` with ``p ∝ σ²``: the Rényi rank of order 1 of the covariance; 0 for ``σ = 0``."""
-    return _exp_entropy(sigma.square())
-
-
-def roy_vetterli_rank(sigma: Tensor) -> float:
-    """Return ``exp(−Σ p ln p)``, ``p ∝ σ``, never below `shannon_rank` (Roy & Vetterli 2007); 0 for ``σ = 0``."""
-    return _exp_entropy(sigma)
-
-
-def renyi2_rank(sigma: Tensor) -> float:
-    """Return ``(Σ σ²)² / Σ σ⁴ = (tr C)² / ‖C‖_F²``, the participation ratio; 0 for ``σ = 0``."""
-    weight = sigma.square()
-    return _quotient(weight.sum().square(), weight.square().sum())
-
-
-def stable_rank(sigma: Tensor) -> float:
-    """Return ``Σ σ² / max σ² = tr C / λ_max``, the Rényi rank of order ∞; 0 for ``σ = 0``."""
-    weight = sigma.square()
-    return _quotient(weight.sum(), weight.max())
-
-
-RANKS = {
-    "shannon_rank": shannon_rank,
-    "roy_vetterli_rank": roy_vetterli_rank,
-    "renyi2_rank": renyi2_rank,
-    "stable_rank": stable_rank,
-}
-
-
-def dead_fraction(a: Tensor) -> float:
-    """Return the share of units (columns of ``a [samples, units]``) that are exactly 0 on every sample."""
-    return float((a == 0).all(dim=0).double().mean())
+    sizes = profile.block.bincount()
+    if not profile.copied or len(sizes.unique()) > 1:
+        return None
+    order = profile.block.argsort(stable=True).to(values.device)
+    copies = values[:, order].unflatten(1, (len(sizes), -1))
+    return float(1 - (copies.std(dim=2) / (values.std(dim=1, keepdim=True) + 1e-10)).mean())
 
 
 def _block_sum(per_unit: Tensor, block: Tensor, n: Tensor) -> Tensor:
@@ -132,12 +105,3 @@ def _living(a: Tensor, variance: Tensor) -> Tensor:
     """Return 1 for units that vary over the samples by more than rounding, else 0."""
     rounding = (16 * torch.finfo(a.dtype).eps * a.abs().amax(dim=0)).square()
     return (variance > rounding).to(a)
-
-
-def _exp_entropy(weight: Tensor) -> float:
-    total = weight.sum()
-    return float(torch.exp(-torch.special.xlogy(weight / total, weight / total).sum())) if total > 0 else 0.0
-
-
-def _quotient(numerator: Tensor, denominator: Tensor) -> float:
-    return float(numerator / denominator) if denominator > 0 else 0.0

@@ -1,9 +1,20 @@
-"""The public `diagnose`: one forward pass over some samples, a backward pass over fewer, and the metrics."""
+"""`diagnose`: one forward pass over some samples, a backward pass over fewer, and the metrics.
+
+Cost, in training steps of batch 128 on one thread of a CPU: ``"fast"`` is one forward pass over ``samples`` and one
+backward pass over ``gradient_samples``, at most 3 steps for an MLP or a small CNN and 1 for networks above 10⁹
+operations a sample, of which by default fewer samples are taken. ``"full"`` adds `network_measures`, whose costs
+are in its docstrings: some 30 (CNN) to 70 (MLP) steps together. The first call with inputs of a shape also traces
+the network with two samples.
+
+In processes of ``torch.distributed`` every one has to call it with its own samples, and all return the metrics of
+all of them; those of the level ``"network"`` are means over the processes.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -13,16 +24,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments.cloning.layouts import Profile
-from torch_experiments.diagnostics import gradients, network_measures, unit_measures  # noqa: F401
+from torch_experiments.diagnostics import network_measures, parameter_measures, unit_measures  # noqa: F401
 from torch_experiments.diagnostics.batches import Batch, opened, precision, spread
-from torch_experiments.diagnostics.gradients import Loss, default_loss
+from torch_experiments.diagnostics.losses import Loss, averaged, default_loss, gradients_of
+from torch_experiments.diagnostics.nonlinearities import Applied, watching
+from torch_experiments.diagnostics.parameter_measures import by_module
 from torch_experiments.diagnostics.probe import Probe
 from torch_experiments.diagnostics.registry import Metric, chosen
 from torch_experiments.diagnostics.result import About, Diagnosis
-from torch_experiments.diagnostics.sites import Call, watching
-from torch_experiments.diagnostics.statistics import Statistics, gathered
 from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
-from torch_experiments.diagnostics.unit_measures import STILL
+from torch_experiments.metrics.activity import still
+from torch_experiments.metrics.statistics import Statistics, gathered
 from torch_experiments.support import processes as distributed
 from torch_experiments.units.inputs import call, evaluating, finite, has_samples, not_finite, same_device
 
@@ -49,26 +61,17 @@ def diagnose(
 ) -> Diagnosis:
     """Return the diagnostics of `registry.METRICS` of a network, as a mapping layer → metric → value.
 
-    Layers are all nonlinear activations in the order in which they run, modules and functions (`sites` says what is
-    seen), and the modules named in ``layers``. Units are the feature dimensions of the traced graph: channels,
-    neurons, features of tokens; pixels and tokens are positions. The model runs in eval mode and is left as it
-    was: modes, buffers, gradients, and all random states.
-
-    Cost, in training steps of batch 128 on one thread of a CPU: ``"fast"`` is one forward pass over ``samples``
-    and one backward pass over ``gradient_samples``, at most 3 steps for an MLP or a small CNN and 1 for networks
-    above 10⁹ operations a sample, of which by default fewer samples are taken. ``"full"`` adds `network_measures`,
-    whose costs are in its docstrings: some 30 (CNN) to 70 (MLP) steps together. The first call with inputs of a
-    shape also traces the network with two samples.
-
-    In processes of ``torch.distributed`` every one has to call it with its own samples, and all return the metrics
-    of all of them; those of the level ``"network"`` are means over the processes.
+    Layers are all nonlinear activations in the order in which they run, modules and functions (`nonlinearities`
+    says what is seen), and the modules named in ``layers``. Units are the feature dimensions of the traced graph:
+    channels, neurons, features of tokens; pixels and tokens are positions. The model runs in eval mode and is left
+    as it was: modes, buffers, gradients, and all random states. The module's docstring says what it costs.
 
     Args:
         model: any module; one in ``DistributedDataParallel`` is unwrapped.
         batch: a tensor ``[samples, …]``, a mapping of keyword arguments, or a stream of such batches, see
             `batches.opened`. Floating-point inputs are cast to the dtype of the parameters.
         targets: of the batch, or a stream; None for no gradients, unless the output carries a ``loss``.
-        loss: ``loss(output, targets)``, the mean over samples; `gradients.default_loss` if None.
+        loss: ``loss(output, targets)``, the mean over samples; `losses.default_loss` if None.
         metrics: ``"fast"``, ``"full"``, or names of `registry.METRICS`.
         layers: names of further modules whose outputs are measured, such as blocks.
         profiles: by layer, which units are said to be copies, for the scores of cloning.
@@ -84,23 +87,34 @@ def diagnose(
         NotFiniteError: a ValueError, for nan or inf; the message names the first layer that returned one.
         TypeError: for a batch that is none.
         TraceError: for inputs on another device than the model.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> _ = nn.init.constant_(model[0].weight, -1.0), nn.init.zeros_(model[0].bias)
+    >>> diagnose(model, torch.ones(4, 2))["1"]["dead_fraction"]
+    1.0
     """
     start = time.perf_counter()
     model = model.module if isinstance(model, DistributedDataParallel) else model
     wanted = chosen(metrics)
-    devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
     _check(samples=(samples, 2), gradient_samples=(gradient_samples, 1), positions=(positions, 1))
-    with evaluating(model), torch.random.fork_rng(devices=devices), torch.inference_mode(False):
+    with _undisturbed(model):
         first, stream = _first(opened(batch, targets), model)
         known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
+        watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
         most, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
         whole = isinstance(batch, Tensor | Mapping | tuple)
         limit = most if samples is None and whole else samples
-        differentiated = DIFFERENTIATED if gradient_samples is None else gradient_samples
-        watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
-        for part in _parts(stream, limit, differentiated, chunk):
+        for part in _parts(stream, limit, gradient_samples or DIFFERENTIATED, chunk):
             watch.add(part.to(precision(model)))
         return watch.result(wanted, start)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Leave modes and random states as they are, and allow gradients within `torch.inference_mode`."""
+    devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
+    with evaluating(model), torch.random.fork_rng(devices=devices), torch.inference_mode(False):
+        yield
 
 
 class NotFiniteError(ValueError):
@@ -138,10 +152,10 @@ class Measurement:
             loss = self.loss(output, batch.targets) if backward else None
             if loss is not None and loss.requires_grad:
                 self.lost = float(loss.detach())
-                self.gradients = gradients.gradients_of(self.model, loss)
+                self.gradients = gradients_of(self.model, loss)
         self.samples += len(batch)
 
-    def see(self, seen: Call) -> None:
+    def see(self, seen: Applied) -> None:
         """Add the values of one activation."""
         dimensions = self.anatomy.dimensions.get(seen.name)
         if dimensions is None or len(dimensions) != seen.h.ndim:
@@ -199,7 +213,7 @@ class Measurement:
         share = here / differentiated if differentiated else 0.0
         statistics = {name: self._reduced(name, s, share) for name, s in self.found.items()}
         found = {name: _measured(wanted, "units", s) for name, s in statistics.items()}
-        for module, parameters in gradients.by_module(self.model, self._gradients(share)).items():
+        for module, parameters in by_module(self.model, self._gradients(share)).items():
             found.setdefault(module, {}).update(_measured(wanted, "parameters", parameters))
         found[""] |= ({"loss": lost / differentiated} if differentiated else {}) | self._network(wanted)
         kept, values = ({n: int(s.sums[key]) for n, s in statistics.items()} for key in ("n", "values"))
@@ -225,13 +239,12 @@ class Measurement:
             return replace(s, sums=sums, rows=rows if s.profile or distributed.processes() == 1 else None)
         h, error = self.values[name].to(sums["total"]), self.errors[name].to(sums["total"]) * share
         m, mean = distributed.summed({"m": torch.full_like(sums["n"], len(h)), "h": h.sum(dim=0)}).values()
-        still = (error.abs() < STILL * (mean / m).clamp_min(1e-12)).sum(dim=0).double()
-        sums |= {"m": m} | distributed.summed({"still": still})
+        sums |= {"m": m} | distributed.summed({"still": still(error, mean / m)})
         rows = rows if s.profile or distributed.processes() == 1 else None
         return replace(s, sums=sums, rows=rows, errors=distributed.joined(error) if s.profile else None)
 
     def _gradients(self, share: float) -> dict[str, Tensor] | None:
-        return None if self.gradients is None else gradients.averaged(self.gradients, share)
+        return None if self.gradients is None else averaged(self.gradients, share)
 
     def _network(self, wanted: Mapping[str, Metric]) -> dict[str, float]:
         assert self.first is not None

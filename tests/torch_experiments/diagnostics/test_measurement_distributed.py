@@ -17,7 +17,7 @@ from torch_experiments.support.generators import generator
 WORKER = """
 import json, sys
 import torch
-from tests.torch_experiments.diagnostics import test_run_distributed as test
+from tests.torch_experiments.diagnostics import test_measurement_distributed as test
 torch.set_num_threads(1)
 print(json.dumps(test.together(1, sys.argv[1], slice(14, 24))))
 """

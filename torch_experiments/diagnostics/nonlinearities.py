@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules import activation
 from torch.overrides import TorchFunctionMode
 
+from torch_experiments.metrics.statistics import Apply
 from torch_experiments.units.inputs import flatten
-
-Apply = Callable[[Tensor], Tensor]
 
 NO_UNITS = {"MultiheadAttention", "Softmax", "Softmin", "Softmax2d", "LogSoftmax"}
 KINDS = tuple(getattr(activation, name) for name in activation.__all__ if name not in NO_UNITS)
@@ -48,7 +47,7 @@ FUNCTIONS: Mapping[Any, str] = {
 }
 
 
-class Call(NamedTuple):
+class Applied(NamedTuple):
     """One application of an activation, or one output of a module that was asked for.
 
     Attributes:
@@ -73,8 +72,8 @@ def is_activation(module: nn.Module) -> bool:
 
 
 @contextmanager
-def watching(model: nn.Module, layers: Sequence[str], see: Callable[[Call], None]) -> Iterator[None]:
-    """Call ``see`` at every activation of ``model``, and at the outputs of the modules named in ``layers``.
+def watching(model: nn.Module, layers: Sequence[str], see: Callable[[Applied], None]) -> Iterator[None]:
+    """Applied ``see`` at every activation of ``model``, and at the outputs of the modules named in ``layers``.
 
     Raises:
         ValueError: for a name that is no module of ``model``.
@@ -100,7 +99,7 @@ def watching(model: nn.Module, layers: Sequence[str], see: Callable[[Call], None
 class Watch(TorchFunctionMode):
     """Report activations, those inside of activation modules once."""
 
-    def __init__(self, see: Callable[[Call], None]) -> None:
+    def __init__(self, see: Callable[[Applied], None]) -> None:
         super().__init__()
         self.see = see
         self.running: list[str] = []
@@ -131,7 +130,7 @@ class Watch(TorchFunctionMode):
         own = name if count == 1 else f"{name}#{count}"
         self.hidden += 1
         try:
-            self.see(Call(own, h, z if same else None, apply if same else None))
+            self.see(Applied(own, h, z if same else None, apply if same else None))
         finally:
             self.hidden -= 1
 
