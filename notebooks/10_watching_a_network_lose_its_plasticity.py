@@ -110,13 +110,13 @@ Image(picture.getvalue(), width=860)
 # ## Tiny ImageNet
 #
 # The plain MLP of JL25 at its published size, 40 tasks of five classes and 500 steps each, from the committed
-# records (`lop evidence mlp` makes them). Here every task brings new images with true labels; look at the course of
+# records (`lop campaign mlp` makes them). Here every task brings new images with true labels; look at the course of
 # accuracy, dead units and free share before you take the digits for the rule.
 
 # %%
 records = campaign.found("mlp")
 if records is None:
-    print("no records yet: lop evidence mlp --data FOLDER")
+    print("no records yet: lop campaign mlp --data FOLDER")
 else:
     with style.context():
         figure = Figure(figsize=(style.WIDTH, 2.8))

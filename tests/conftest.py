@@ -79,17 +79,16 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Run `lop` with arguments in this process; return its exit code, output and errors."""
+def command(capsys):
+    """Run `lop` with words in this process; return its exit code, output and errors."""
     import lop
 
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lop", *map(str, arguments)])
+    def command(*words):
         code = 0
         try:
-            lop.main()
+            lop.main(words)
         except SystemExit as stop:
-            code = stop.code
+            code = stop.code or 0
         return code, *capsys.readouterr()
 
     return command

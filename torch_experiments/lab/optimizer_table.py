@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
@@ -94,8 +95,6 @@ def table(
         seed: of weights, data and noise.
         progress: show a bar.
     """
-    from rich.progress import track
-
     every = list(rules() if chosen is None else chosen)
     rows: list[dict[str, Any]] = []
     for rule in track(every, "optimizers", disable=not progress):

@@ -15,7 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -181,8 +184,6 @@ def read_batch(file: str | Path, model: nn.Module) -> Batch:
         FileNotFoundError: for no such file.
         ValueError: for a file without ``inputs``, or of another kind.
     """
-    import numpy as np
-
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"batch: there is no file {file}")
@@ -230,9 +231,6 @@ def _as(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _safetensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:

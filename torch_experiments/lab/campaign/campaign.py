@@ -1,4 +1,4 @@
-"""`lop evidence`: the runs of `torch_experiments.lab.campaign.items`, made or finished by one command."""
+"""`lop campaign`: the runs of `torch_experiments.lab.campaign.items`, made or finished by one command."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The runs behind `RESULTS.md`: what was run, with how many seeds, into which folder of ``results/``.
 
-An item is a set of runs that one command makes again, `lop evidence NAME --data FOLDER`: finished ones are read,
+An item is a set of runs that one command makes again, `lop campaign NAME --data FOLDER`: finished ones are read,
 unfinished ones go on at their last checkpoint. Networks on a CPU are reduced where it says so; `Item.about` is what
 the results page prints.
 """

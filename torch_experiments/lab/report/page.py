@@ -186,8 +186,8 @@ def _done(done: int, planned: int) -> str:
 
 def _command(runs: Runs) -> str:
     if runs.item.real:
-        return f"Again: `lop evidence {runs.name} --data FOLDER`, with a folder of Tiny ImageNet."
-    return f"Again: `lop evidence {runs.name}`, on the embedded digits."
+        return f"Again: `lop campaign {runs.name} --data FOLDER`, with a folder of Tiny ImageNet."
+    return f"Again: `lop campaign {runs.name}`, on the embedded digits."
 
 
 def _environment(found: Mapping[Any, Mapping[str, Any]]) -> str:
@@ -216,7 +216,7 @@ def _of_cloning(clones: Clones) -> str:
         f"{items.CLONING.about[0].upper()}{items.CLONING.about[1:]}.",
         CLONES,
         f"{_done(len(done), len(clones.planned))} {_environment(done)}".strip(),
-        "Again: `lop evidence cloning --data FOLDER`, with a folder of CIFAR-10.",
+        "Again: `lop campaign cloning --data FOLDER`, with a folder of CIFAR-10.",
         f"Missing: {'; '.join(lost)}." if (lost := clones.missing()) and done else "",
         _clones(clones) if done else "",
         _picture("cloning") if done else "",

@@ -1,4 +1,4 @@
-"""`lop evidence`: what it runs, that a budget saves and the same command goes on, and what it lists."""
+"""`lop campaign`: what it runs, that a budget saves and the same command goes on, and what it lists."""
 
 import dataclasses
 import signal
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import lop
 from tests.torch_experiments.lab.images import test_data
 from tests.torch_experiments.small import SMALL
 from torch_experiments.lab import experiments, training
@@ -49,29 +48,28 @@ def folder_of(tmp_path, classes=10, shards=2):
     return tmp_path
 
 
-def test_the_command_makes_the_runs_and_reads_them_the_second_time(tmp_path, capsys, offer):
+def test_the_command_makes_the_runs_and_reads_them_the_second_time(tmp_path, command, offer):
     offer(a=item(), b=item(dataclasses.replace(SMALL, lr=0.01), (5,)))
     for state in ("done", "skipped"):
-        lop.evidence(workers=2, out=tmp_path)
-        assert state in capsys.readouterr().out
+        assert state in command("campaign", "--workers", 2, "--out", tmp_path)[1]
     found = items.found("a", tmp_path)
     (alone,) = training.run(SMALL, [1], data=pixels.load("digits"))
     assert set(found.environments) == {("none", 0), ("none", 1)}
     assert found.table.slice(len(alone.table)).equals(experiments.labelled(alone, "none"))
-    lop.evidence(("b",), seeds="6", out=tmp_path)
+    assert command("campaign", "b", "--seeds", 6, "--out", tmp_path)[0] == 0
     assert len(list((tmp_path / "b").glob("*.parquet"))) == 2
 
 
 @pytest.mark.parametrize("stack", [False, True])
-def test_a_budget_saves_what_is_under_way_and_the_same_command_goes_on(tmp_path, capsys, offer, stack, monkeypatch):
+def test_a_budget_saves_what_is_under_way_and_the_command_goes_on(tmp_path, command, offer, stack, monkeypatch):
     offer(a=item(LONG, stack=stack))
     monkeypatch.setattr(campaign, "_act", acting_in_turn if stack else campaign._act)
     steps = []
     for _ in range(2):
-        with pytest.raises(SystemExit) as stopped:
-            lop.evidence(workers=2, budget=6.0 if stack else 15.0, out=tmp_path)
-        assert stopped.value.code == campaign.SPENT
-        assert "the same command goes on" in capsys.readouterr().out
+        budget = 6.0 if stack else 15.0
+        code, out, _ = command("campaign", "--workers", 2, "--budget", budget, "--out", tmp_path)
+        assert code == campaign.SPENT
+        assert "the same command goes on" in out
         saved = sorted((tmp_path / "a").glob("*.run/step-*"))
         assert len(saved) == (1 if stack else 2)
         steps.append([int(path.name.removeprefix("step-")) for path in saved])
@@ -109,59 +107,53 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, capsys, offer):
     assert items.found("b", tmp_path) is not None
 
 
-def test_the_list_says_what_is_done(tmp_path, capsys, offer):
+def test_the_list_says_what_is_done(tmp_path, command, offer):
     offer(a=item(), b=item())
-    lop.evidence(("a",), seeds="0", out=tmp_path)
-    capsys.readouterr()
-    lop.evidence(list_=True, out=tmp_path)
-    text = capsys.readouterr().out
+    assert command("campaign", "a", "--seeds", 0, "--out", tmp_path)[0] == 0
+    text = command("campaign", "--list", "--out", tmp_path)[1]
     rows = {line.split("│")[1].strip(): line for line in text.splitlines() if line.startswith("│")}
     assert "1 of 2" in rows["a"]
     assert "0 of 2" in rows["b"]
     assert "?" in rows["b"]
     assert "?" not in rows["a"]
     assert "of 24" in rows["cloning"]
-    lop.evidence(("a", "a"), list_=True, out=tmp_path)
-    assert capsys.readouterr().out.count("1 of 2") == 1
+    assert command("campaign", "a", "a", "--list", "--out", tmp_path)[1].count("1 of 2") == 1
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("words", "message"),
     [
-        ({"names": ("mlp",)}, "data: mlp needs Tiny ImageNet: --data FOLDER"),
-        ({"names": ("nothing",)}, "item: got 'nothing'; allowed are 'mlp'"),
-        ({"names": ("cloning", "mlp")}, "run it on its own"),
-        ({"names": ("cloning",)}, "data: cloning needs a folder of CIFAR-10"),
-        ({"names": ("streams",), "seeds": "x"}, "seeds: got 'x'"),
-        ({"names": ("mlp",), "data": "/nowhere"}, "data: there is no /nowhere"),
+        (["mlp"], "data: mlp needs Tiny ImageNet: --data FOLDER"),
+        (["nothing"], "item: got 'nothing'; allowed are 'mlp'"),
+        (["cloning", "mlp"], "run it on its own"),
+        (["cloning"], "data: cloning needs a folder of CIFAR-10"),
+        (["streams", "--seeds", "x"], "seeds: got 'x'"),
+        (["mlp", "--data", "/nowhere"], "data: there is no /nowhere"),
     ],
 )
-def test_what_cannot_be_run_is_named(given, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        lop.evidence(**given)
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+def test_what_cannot_be_run_is_named(command, words, message):
+    code, _, err = command("campaign", *words)
+    assert code == 2
+    assert message in err
 
 
-def test_a_file_is_no_folder_for_records(tmp_path, capsys):
+def test_a_file_is_no_folder_for_records(tmp_path, command):
     file = tmp_path / "file"
     file.touch()
     for out in (file, file / "below"):
-        with pytest.raises(SystemExit) as stopped:
-            lop.evidence(("streams",), out=out)
-        assert stopped.value.code == 2
-        assert f"out: {file} is a file" in capsys.readouterr().err
+        code, _, err = command("campaign", "streams", "--out", out)
+        assert code == 2
+        assert f"out: {file} is a file" in err
 
 
-def test_the_budget_holds_while_images_are_read(monkeypatch, capsys, tmp_path):
+def test_the_budget_holds_while_images_are_read(monkeypatch, command, tmp_path):
     monkeypatch.setattr(pixels, "load", lambda data: time.sleep(60))
-    with pytest.raises(SystemExit) as stopped:
-        lop.evidence(("mlp",), data=str(tmp_path), budget=0.2, out=tmp_path)
-    assert stopped.value.code == campaign.SPENT
-    assert "the same command goes on" in capsys.readouterr().out
+    code, out, _ = command("campaign", "mlp", "--data", tmp_path, "--budget", 0.2, "--out", tmp_path)
+    assert code == campaign.SPENT
+    assert "the same command goes on" in out
 
 
-def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
+def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, command, monkeypatch):
     folder, mlp = folder_of(tmp_path / "data"), items.item("mlp")
     small = {"tasks": 2, "steps": 4, "batch": 8, "measure_every": 4, "probe_train": 10, "probe_test": 10}
 
@@ -171,8 +163,7 @@ def test_some_shards_of_tiny_imagenet_are_enough(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(items.ITEMS, "mlp", Item("a test", configs, (0,)))
-    lop.evidence(("mlp",), data=str(folder), workers=1, out=tmp_path)
-    said = capsys.readouterr().out
+    said = command("campaign", "mlp", "--data", folder, "--workers", 1, "--out", tmp_path)[1]
     assert "data: 80 training images" in said
     assert "done" in said
     assert len(list((tmp_path / "mlp").glob("*.parquet"))) == 1
@@ -200,7 +191,7 @@ def reduced(found):
     return dataclasses.replace(found, configs=configs, seeds=found.seeds[:2])
 
 
-def test_a_dry_run_of_every_gpu_item(tmp_path, capsys, monkeypatch):
+def test_a_dry_run_of_every_gpu_item(tmp_path, command, monkeypatch):
     folder, every = folder_of(tmp_path / "data"), {n: reduced(i) for n, i in items.GPU_ITEMS.items()}
     monkeypatch.setenv("LOP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(items, "GPU_ITEMS", every)
@@ -208,8 +199,8 @@ def test_a_dry_run_of_every_gpu_item(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(throughput, name, value)
     monkeypatch.setattr(throughput, "PEAKS", {"cpu": throughput.PEAKS["H200"]})
     for _ in range(2):
-        lop.evidence(gpu=True, device="cpu", data=str(folder), budget=300.0, out=tmp_path)
-        said = capsys.readouterr().out
+        where = ("--device", "cpu", "--data", folder, "--out", tmp_path)
+        said = command("campaign", "--gpu", "--budget", 300.0, *where)[1]
         rows = [line.split("│") for line in said.splitlines() if line.startswith("│ gpu-")]
         assert len(rows) == sum(len(item.configs("").items()) for item in every.values()) == 10
         assert all(cell.strip() for row in rows for cell in row[2:8])
@@ -218,20 +209,19 @@ def test_a_dry_run_of_every_gpu_item(tmp_path, capsys, monkeypatch):
     assert len(list((tmp_path / "throughput").glob("*.parquet"))) == 9  # one of two lengths
 
 
-def test_gpu_items_need_a_gpu(capsys, tmp_path, monkeypatch):
+def test_gpu_items_need_a_gpu(command, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit):
-        lop.evidence(("gpu-vit",), gpu=True, data=str(tmp_path))
-    assert "device: torch sees no CUDA device; use --device cpu" in capsys.readouterr().err
-    lop.evidence(list_=True, gpu=True, out=tmp_path)
-    assert "gpu-mlp-paper" in capsys.readouterr().out
+    code, _, err = command("campaign", "gpu-vit", "--gpu", "--data", tmp_path)
+    assert code == 2
+    assert "device: torch sees no CUDA device; use --device cpu" in err
+    assert "gpu-mlp-paper" in command("campaign", "--list", "--gpu", "--out", tmp_path)[1]
 
 
-def test_cloning_is_an_item_of_its_own(tmp_path, monkeypatch, capsys):
+def test_cloning_is_an_item_of_its_own(tmp_path, monkeypatch, command):
     small = {"arch_settings": (("width", 8), ("depth", 1)), "base_epochs": 1, "epochs": 1, "probe": 50}
     config = e01_cloning.Config(regimes=("adam",), seeds=(0, 1), **small)
     cells = Cloning("a test", lambda data: {"mlp": dataclasses.replace(config, data=data)})
     monkeypatch.setattr(items, "CLONING", cells)
-    lop.evidence(("cloning",), data="digits", seeds="1", out=tmp_path)
-    assert f"the committed records are of {items.CIFAR}" in capsys.readouterr().out
+    out = command("campaign", "cloning", "--data", "digits", "--seeds", 1, "--out", tmp_path)[1]
+    assert f"the committed records are of {items.CIFAR}" in out
     assert len(list((tmp_path / "e01").glob("*.parquet"))) == 1

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-import lop
 from tests.torch_experiments.small import SMALL
 from torch_experiments.lab import experiments, records, training
 from torch_experiments.lab.campaign import engines, grids
@@ -275,17 +274,17 @@ def test_a_wrong_engine_or_option_is_named(tmp_path, monkeypatch):
         engines.needed("no_such", "slurm")
 
 
-def test_the_command_runs_a_grid_and_skips_it_the_second_time(tmp_path, capsys, monkeypatch):
+def test_the_command_runs_a_grid_and_skips_it_the_second_time(tmp_path, command, monkeypatch):
     configs = experiments.changed({"none": SMALL, "fast": SMALL}, tasks=1)
     configs["fast"] = dataclasses.replace(configs["fast"], lr=0.01)
     monkeypatch.setattr(experiments.load("e02"), "configs", lambda *given: configs)
     for state in ("done", "skipped"):
-        lop.grid(("e02",), seeds="0", workers=2, over=("norm=none,layer",), out=tmp_path)
-        assert re.search(rf"runs.*{state}.*\n.*\n.*4.*4", capsys.readouterr().out)
+        given = ("--seeds", 0, "--workers", 2, "--over", "norm=none,layer", "--out", tmp_path)
+        assert re.search(rf"runs.*{state}.*\n.*\n.*4.*4", command("grid", "e02", *given)[1])
     monkeypatch.setattr(experiments.load("e02"), "configs", lambda *given: {"bad": DIVERGING})
-    with pytest.raises(SystemExit, match="1"):
-        lop.grid(("e02",), seeds="0", retries=0, out=tmp_path)
-    assert "Diverged" in capsys.readouterr().out
+    code, out, _ = command("grid", "e02", "--seeds", 0, "--retries", 0, "--out", tmp_path)
+    assert code == 1
+    assert "Diverged" in out
 
 
 def test_stacked_seeds_are_one_job_where_they_can_be(tmp_path):

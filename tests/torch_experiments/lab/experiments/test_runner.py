@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import lop
 from torch_experiments.lab import experiments, records
 from torch_experiments.lab.experiments import e01_cloning, e02_symptoms
 from torch_experiments.lab.experiments.runner import EXPERIMENTS, seeds_of
@@ -51,30 +49,29 @@ def test_tables_are_labelled_by_cell_and_seed(tmp_path):
     assert "dead fraction" in [column.header for column in experiments.summary(table).columns]
 
 
-def test_the_command_runs_resumes_and_prints(tmp_path, capsys, monkeypatch):
+def test_the_command_runs_resumes_and_prints(tmp_path, command, monkeypatch):
     configs = short(e02_symptoms.configs("quick"))
     monkeypatch.setattr(e02_symptoms, "configs", lambda *args: configs)
-    lop.run(("e02",), seeds="0..1", out=tmp_path)
-    assert "none" in capsys.readouterr().out
+    assert "none" in command("run", "e02", "--seeds", "0..1", "--out", tmp_path)[1]
     assert len(list(tmp_path.glob("e02_symptoms-*.parquet"))) == 2
     monkeypatch.setattr(loop, "Run", lambda *args: pytest.fail("trained again"))
-    lop.run(("e02",), seeds="0,1", out=tmp_path)
+    assert command("run", "e02", "--seeds", "0,1", "--out", tmp_path)[0] == 0
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_the_cloning_experiment_runs_by_its_name(arch, tmp_path, capsys, monkeypatch):
+def test_the_cloning_experiment_runs_by_its_name(arch, tmp_path, command, monkeypatch):
     monkeypatch.setattr(e01_cloning, "EPOCHS", dict.fromkeys(ARCHITECTURES, 1))
     monkeypatch.setattr(e01_cloning, "SHORT", dataclasses.replace(SHORT_CLONES, regimes=("sgd",)))
     width = {"vit": '{"width": 8}'}.get(arch, '{"width": 4}')
-    call = {"arch": arch, "seeds": "3,4", "precision": "float32", "settings": width, "out": tmp_path}
-    lop.run(("e01",), **call, device="cpu")
-    assert "clone" in capsys.readouterr().out
+    sizes = ("--seeds", "3,4", "--precision", "float32", "--settings", width, "--out", tmp_path)
+    call = ("run", "e01", "--arch", arch, *sizes)
+    assert "clone" in command(*call, "--device", "cpu")[1]
     found = [records.load(path).config for path in tmp_path.glob("e01_cloning-*.parquet")]
     assert sorted(config["seed"] for config in found) == [3, 4]
     own = e01_cloning.SMALL[arch] | json.loads(width)
     assert all(config["arch"] == arch and config["arch_settings"] == own for config in found)
     monkeypatch.setattr(e01_cloning, "run_cell", lambda *args: pytest.fail("trained again"))
-    lop.run(("e01",), **call)
+    assert command(*call)[0] == 0
 
 
 def test_the_published_cloning_experiment_is_jl25s():
@@ -82,10 +79,11 @@ def test_the_published_cloning_experiment_is_jl25s():
     assert (config.epochs, config.norm, config.data, config.arch_settings) == (500, "layer", "folder", ())
 
 
-def test_sizes_and_settings_are_changed_from_the_command_line(tmp_path, monkeypatch):
+def test_sizes_and_settings_are_changed_from_the_command_line(tmp_path, command, monkeypatch):
     configs = short(e02_symptoms.configs("quick", "cnn"))
     monkeypatch.setattr(e02_symptoms, "configs", lambda *args: configs)
-    lop.run(("e02",), seeds="0", size=4, measure_every=2, settings='{"width": 4}', out=tmp_path)
+    sizes = ("--size", 4, "--measure-every", 2, "--settings", '{"width": 4}')
+    assert command("run", "e02", "--seeds", 0, *sizes, "--out", tmp_path)[0] == 0
     (path,) = tmp_path.glob("e02_symptoms-*.parquet")
     config = records.load(path).config
     assert (config["size"], config["measure_every"]) == (4, 2)
@@ -98,48 +96,42 @@ def test_lists_in_settings_become_tuples():
     assert hash(config)
 
 
-def test_experiments_and_data_are_listed(capsys):
-    lop.run(list_=True)
-    printed = capsys.readouterr().out
+def test_experiments_and_data_are_listed(command):
+    printed = command("run", "--list")[1]
     assert all(name in printed for name in ("e01", *EXPERIMENTS))
-    lop.data("info")
-    assert "tiny-imagenet-200" in capsys.readouterr().out
-    lop.data("info", "digits")
-    assert DATA.fingerprint in capsys.readouterr().out
+    assert "tiny-imagenet-200" in command("data", "info")[1]
+    assert DATA.fingerprint in command("data", "info", "digits")[1]
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("words", "message"),
     [
-        (lambda: lop.run(("e99",)), "experiment: got 'e99'; allowed are 'e01', 'e02'"),
-        (lambda: lop.run(("e02",), settings="{width}"), "settings: '{width}' is no JSON"),
-        (lambda: lop.run(("e02",), settings="[3]"), "settings: got '[3]'; it has to be a JSON object"),
-        (
-            lambda: lop.run(("e02",), settings='{"norm": "layer"}'),
-            "settings: got 'norm'; allowed are 'width', 'dep",
-        ),
-        (lambda: lop.run(("e02",), size=0), "size: got 0; it has to be at least 1"),
-        (lambda: lop.run(("e01", "e02"), stack=True), "stack: e01 does not have it; leave out --stack"),
-        (lambda: lop.run(("e01",), measure_every=5), "measure_every: e01 does not have it; leave out --measure-e"),
-        (lambda: lop.run(("e01",), protocol="published"), "protocol: e01 does not have it; leave out --protocol"),
-        (lambda: lop.run(("e01",), size=4), "size: e01 does not have it; leave out --size"),
-        (lambda: lop.run(("e01",), ddp=True), "ddp: e01 does not have it; leave out --ddp"),
-        (lambda: lop.run(("e01",), precision="bf16"), "precision: got 'bf16'; e01 has 'float32' and 'float64'"),
-        (lambda: lop.run(("e01",), profile="text"), "profile: got 'text'; e01 has 'quick' and 'paper'"),
-        (lambda: lop.run(("e01",), profile="paper"), "data: the profile 'paper' needs images: --data FOLDER"),
-        (lambda: lop.run(("e01",), settings='{"clones": 2}'), "settings: got 'clones'; allowed are 'width'"),
-        (lambda: lop.grid(("e02", "e01")), "experiment: e01 has no grid; use `lop run e01`"),
-        (lambda: lop.run(("e02",), profile="text"), "needs Tiny ImageNet: --data FOLDER, see `lop data info`"),
-        (lambda: lop.run(("e02",), seeds="3..1"), "seeds: got '3..1'; allowed are a range 0..4"),
-        (lambda: lop.run(("e02",), data="nowhere"), "data: there is no nowhere"),
-        (lambda: lop.data("fetch", "mnits"), "name: got 'mnits'; allowed are tiny-imagenet"),
+        (("run", "e99"), "experiment: got 'e99'; allowed are 'e01', 'e02'"),
+        (("run", "e02", "--settings", "{width}"), "settings: '{width}' is no JSON"),
+        (("run", "e02", "--settings", "[3]"), "settings: got '[3]'; it has to be a JSON object"),
+        (("run", "e02", "--settings", '{"norm": "layer"}'), "settings: got 'norm'; allowed are 'width', 'dep"),
+        (("run", "e02", "--size", 0), "size: got 0; it has to be at least 1"),
+        (("run", "e01", "e02", "--stack"), "stack: e01 does not have it; leave out --stack"),
+        (("run", "e01", "--measure-every", 5), "measure_every: e01 does not have it; leave out --measure-e"),
+        (("run", "e01", "--protocol", "published"), "protocol: e01 does not have it; leave out --protocol"),
+        (("run", "e01", "--size", 4), "size: e01 does not have it; leave out --size"),
+        (("run", "e01", "--ddp"), "ddp: e01 does not have it; leave out --ddp"),
+        (("run", "e01", "--precision", "bf16"), "precision: got 'bf16'; e01 has 'float32' and 'float64'"),
+        (("run", "e01", "--profile", "text"), "profile: got 'text'; e01 has 'quick' and 'paper'"),
+        (("run", "e01", "--profile", "paper"), "data: the profile 'paper' needs images: --data FOLDER"),
+        (("run", "e01", "--settings", '{"clones": 2}'), "settings: got 'clones'; allowed are 'width'"),
+        (("grid", "e02", "e01"), "experiment: e01 has no grid; use `lop run e01`"),
+        (("grid",), "names: is missing; name experiments"),
+        (("run", "e02", "--profile", "text"), "needs Tiny ImageNet: --data FOLDER, see `lop data info`"),
+        (("run", "e02", "--seeds", "3..1"), "seeds: got '3..1'; allowed are a range 0..4"),
+        (("run", "e02", "--data", "nowhere"), "data: there is no nowhere"),
+        (("data", "fetch", "mnits"), "name: got 'mnits'; allowed are tiny-imagenet"),
     ],
 )
-def test_bad_input_ends_with_a_message(call, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        call()
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+def test_bad_input_ends_with_a_message(command, words, message):
+    code, _, err = command(*words)
+    assert code == 2
+    assert message in err
 
 
 @pytest.mark.parametrize(("text", "found"), [("0..2", (0, 1, 2)), ("3", (3,)), ("0,2,5", (0, 2, 5))])
@@ -154,24 +146,26 @@ def test_other_seeds_are_refused(text):
 
 
 @pytest.mark.parametrize(
-    ("command", "given", "message"),
+    ("words", "message"),
     [
-        (lop.run, {"seeds": "0,1,0"}, "every seed may stand there once"),
-        (lop.run, {"seeds": ""}, "seeds: got ''"),
-        (lop.run, {"threads": 0}, "threads: got 0; at least 1 is needed"),
-        (lop.run, {"seeds": "0", "device": "gpu"}, "device: got 'gpu'; allowed are 'cpu'"),
-        (lop.run, {"seeds": "0", "out": Path("/dev/null/records")}, "Not a directory"),
-        (lop.grid, {"workers": 0}, "workers: got 0; at least 1 is needed"),
-        (lop.grid, {"threads": 0}, "threads, retries: got 0, 2"),
+        (("run", "--seeds", "0,1,0"), "every seed may stand there once"),
+        (("run", "--seeds", ""), "seeds: got ''"),
+        (("run", "--threads", 0), "threads: got 0; at least 1 is needed"),
+        (("run", "--seeds", "0", "--device", "gpu"), "device: got 'gpu'; allowed are 'cpu'"),
+        (("run", "--seeds", "0", "--out", "/dev/null/records"), "Not a directory"),
+        (("grid", "--workers", 0), "workers: got 0; at least 1 is needed"),
+        (("grid", "--threads", 0), "threads, retries: got 0, 2"),
     ],
 )
-def test_numbers_and_places_that_cannot_be_are_named(command, given, message, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        command(("e02",), **{"out": tmp_path} | given)
-    assert message in capsys.readouterr().err
+def test_numbers_and_places_that_cannot_be_are_named(command, words, message, tmp_path):
+    name, *options = words
+    where = () if "--out" in options else ("--out", tmp_path)
+    code, _, err = command(name, "e02", *options, *where)
+    assert code == 2
+    assert message in err
 
 
-def test_a_budget_of_no_time_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        lop.evidence(("streams",), budget=-1.0, out=tmp_path)
-    assert "budget: got -1.0" in capsys.readouterr().err
+def test_a_budget_of_no_time_is_refused(command, tmp_path):
+    code, _, err = command("campaign", "streams", "--budget", -1.0, "--out", tmp_path)
+    assert code == 2
+    assert "budget: got -1.0" in err

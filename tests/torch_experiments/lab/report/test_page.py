@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import lop
 from claims.evidence import witness
 from paper_figures.support import registry
 from torch_experiments.lab import records
@@ -431,7 +430,7 @@ def test_without_records_every_item_is_said_to_be_missing(tmp_path):
     for name in items.ITEMS:
         section = text.split(f"## Item `{name}`")[1].split("\n## ")[0]
         assert "**Not run yet**" in section
-        assert f"`lop evidence {name}" in section
+        assert f"`lop campaign {name}" in section
     assert text.count("| open |") == len(findings.FINDINGS)
     assert "→ 0.389 | not run |" in text
 
@@ -503,18 +502,15 @@ def test_a_trend_that_two_columns_share_is_no_correlation():
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_the_command_ends_with_the_answer(monkeypatch, code):
+def test_the_command_ends_with_the_answer(command, monkeypatch, code):
     monkeypatch.setattr(page, "main", lambda folder, *, save, check: code if check else 3)
-    with pytest.raises(SystemExit) as ended:
-        lop.results(check=True)
-    assert ended.value.code == code
+    assert command("results", "--check")[0] == code
 
 
-def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        lop.results(write=True, folder=tmp_path / "typo")
-    assert ended.value.code == 2
-    assert "there is no folder" in capsys.readouterr().err
+def test_a_folder_that_is_not_there_is_no_empty_one(command, tmp_path):
+    code, _, err = command("results", "--write", "--folder", tmp_path / "typo")
+    assert code == 2
+    assert "there is no folder" in err
 
 
 @pytest.mark.parametrize("option", ["--write", "--check"])

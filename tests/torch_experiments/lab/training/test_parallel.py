@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import distributed, nn
 
-import lop
 from torch_experiments.lab import experiments
 from torch_experiments.lab.images.pixels import load
 from torch_experiments.lab.models import TokenBatchNorm
@@ -216,19 +215,20 @@ def test_a_shared_dropout_draws_as_dropout(alone):
     assert module.eval()(x) is x
 
 
-def test_ddp_without_torchrun_is_named(capsys, monkeypatch):
+def test_ddp_without_torchrun_is_named(command, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(SystemExit, match="2"):
-        lop.run(("e02",), ddp=True)
-    assert "torchrun --standalone --nproc-per-node 2 -m lop run" in capsys.readouterr().err
+    code, _, err = command("run", "e02", "--ddp")
+    assert code == 2
+    assert "torchrun --standalone --nproc-per-node 2 -m lop run" in err
 
 
-def test_a_run_under_torchrun_of_one_process_writes_its_record(tmp_path, monkeypatch, capsys):
+def test_a_run_under_torchrun_of_one_process_writes_its_record(tmp_path, monkeypatch, command):
     for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("MASTER_PORT", "0")
     monkeypatch.setattr(experiments.load("e02"), "configs", lambda *given: {"none": SHORT})
-    lop.run(("e02",), seeds="0", ddp=True, out=tmp_path)
+    code, out, _ = command("run", "e02", "--seeds", 0, "--ddp", "--out", tmp_path)
+    assert code == 0
     assert len(list(tmp_path.glob("*.parquet"))) == 1
-    assert "none" in capsys.readouterr().out
+    assert "none" in out
     assert processes() == 1

@@ -1,4 +1,4 @@
-"""`lop kernel`: what it prints, and how it refuses."""
+"""`lop kernel` and `lop simulate`: what they print, and how they refuse."""
 
 from fractions import Fraction
 
@@ -47,10 +47,33 @@ def test_gain_and_shift_modulate(command):
         (["relu", "--rho", "0.5", "--certify", "--prec", "0"], "prec is 0"),
     ],
 )
-def test_bad_input_ends_with_2_and_one_line(command, arguments, message):
+def test_a_kernel_that_cannot_be_ends_with_one_line(command, arguments, message):
     code, out, errors = command("kernel", *arguments)
     assert code == 2
     assert not out
     assert errors.startswith("lop: ")
     assert message in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_a_run_prints_its_end_and_goes_into_a_file(command, tmp_path):
+    file = tmp_path / "run.npz"
+    short = ("--hidden", 3, "--steps", 4_000, "--seeds", 0, 1, "--bin", 2_000)
+    code, out, _ = command("simulate", "bit-flipping", "--learner", "cbp", *short, "--out", file)
+    assert code == 0
+    assert "cbp, 3 units, 4,000 steps" in out
+    assert "loss" in out
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--learner", "cpb"], "lop: learner: 'cpb' is unknown; did you mean cbp?"),
+        (["--hidden", "-3"], "lop: hidden: got -3; it has to be at least 1"),
+        (["--bin", "7"], "lop: bin: 7 does not divide the 1000000 steps; choose one that does"),
+        (["--rate", "-1"], "lop: rate: got -1.0; it has to be finite, 0 or more"),
+    ],
+)
+def test_a_run_that_cannot_be_ends_with_one_line(command, arguments, said):
+    assert command("simulate", "bit-flipping", *arguments) == (2, "", f"{said}\n")

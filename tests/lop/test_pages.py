@@ -1,3 +1,5 @@
+"""`lop claims`: tables, JSON, checks and single claims; other output of `lop results` is in its own tests."""
+
 import json
 import subprocess
 import sys

@@ -1,0 +1,26 @@
+"""Which extra of the package brings which module."""
+
+from __future__ import annotations
+
+EXTRAS = {
+    "torch": ("torch", "safetensors", "pyarrow", "sklearn", "PIL"),
+    "figures": ("matplotlib", "tueplots"),
+    "hf": ("transformers",),
+    "notebooks": ("ipykernel", "jupytext", "nbclient", "nbconvert"),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
+}
+
+
+def named(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """Return the error with the line that installs what is missing; the error itself where no extra brings it.
+
+    >>> print(named(ModuleNotFoundError("No module named 'torch'", name="torch")))
+    this needs torch, which is not installed: pip install 'lop-companion[torch]'
+    """
+    missing = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if missing in modules:
+            said = f"this needs {missing}, which is not installed: pip install 'lop-companion[{extra}]'"
+            return ModuleNotFoundError(said, name=error.name)
+    return error

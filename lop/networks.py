@@ -1,0 +1,128 @@
+"""`lop certify`, `lop diagnose`, `lop clone`: the checks of the library on a network of yours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from lop.deferred import Deferred
+from lop.subject import Subject, settings_of
+
+if TYPE_CHECKING:
+    import safetensors.torch as safetensors
+    import torch
+    from rich import console
+
+    import torch_experiments as library
+    from simulate import files
+    from torch_experiments.support import loading
+else:
+    safetensors, torch, console = map(Deferred, ("safetensors.torch", "torch", "rich.console"))
+    library, files = Deferred("torch_experiments"), Deferred("simulate.files")
+    loading = Deferred("torch_experiments.support.loading")
+
+FOR_CERTIFY, FOR_DIAGNOSE, FOR_CLONE = Subject(samples=64), Subject(samples=512), Subject(samples=8)
+
+
+def certify(
+    subject: Subject = FOR_CERTIFY,
+    optimizer: str | None = None,
+    optimizer_settings: str = "{}",
+    box: tuple[float, float] | None = None,
+    html: Path | None = None,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """Which units of a network are frozen or copies, and whether its optimizer can move them.
+
+    Args:
+        subject: The network and its batch.
+        optimizer: That trains the network: a name of torch.optim in small letters, such as adamw; gradient flow if
+            not given. Its state is read from a checkpoint that has it under "optimizer", and its settings with it.
+        optimizer_settings: Its keyword arguments, as JSON, such as '{"lr": 0.001}'.
+        box: Lower and upper bound of all inputs, to find units that are dead wherever inputs lie in it.
+        html: Write the certificate to this file too, as a page of HTML.
+        as_json: Print JSON.
+    """
+    model, batch = subject.load(box)
+    settings = settings_of("optimizer-settings", optimizer_settings)
+    rule = optimizer and loading.make_optimizer(model, optimizer, settings, subject.checkpoint)
+    found = library.certify(model, batch.inputs, rule or None, targets=batch.targets, box=box)
+    if html is not None:
+        _write(html, found.to_html().encode())
+    _show(found.to_dict() if as_json else found, as_json)
+    if subject.batch is None and not as_json:
+        print(f"observed on {subject.samples} random inputs; use --batch FILE for your data")
+    if html is not None and not as_json:
+        print(f"wrote {html}")
+
+
+def diagnose(
+    subject: Subject = FOR_DIAGNOSE,
+    full: bool = False,
+    as_json: Annotated[bool, arg(name="json")] = False,
+) -> None:
+    """How dead, duplicate, saturated and low in rank the units of a network are.
+
+    Args:
+        subject: The network and its batch.
+        full: The metrics that cost many passes too: tangent kernel, sharpness, spectrum of the Hessian.
+        as_json: Print JSON.
+    """
+    model, batch = subject.load()
+    found = library.diagnose(model, batch.inputs, batch.targets, metrics="full" if full else "fast")
+    _show(dict(found) if as_json else found, as_json)
+    if subject.batch is None and not as_json:
+        print(f"on {subject.samples} random inputs, without gradients; use --batch FILE for your data")
+
+
+def clone(
+    out: Path,
+    subject: Subject = FOR_CLONE,
+    factor: int = 2,
+    mode: Literal["equal", "equitable", "rows", "columns", "broken"] = "equal",
+) -> None:
+    """Widen a network so that every hidden unit has copies and the function stays the same; write its weights.
+
+    Args:
+        out: File for the weights, .safetensors.
+        subject: The network and its batch.
+        factor: Copies of a unit.
+        mode: Equal weights, random equitable ones, or one of the kinds that are broken on purpose.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"out: got {out.name}; the file has to end in .safetensors")
+    model, batch = subject.load()
+    source = torch.Generator().manual_seed(subject.seed)
+    wide = library.clone(model, factor, mode, source, example_inputs=batch.inputs)
+    if mode in ("equal", "equitable", "rows"):
+        place = library.layout(model, factor, example_inputs=batch.inputs)
+        checked = library.verify(wide, model, place, batch.inputs)
+        print(f"verified: outputs differ by {checked.function:.1e} (relative) on {checked.samples} samples")
+    tensors = _untied(wide.state_dict())
+    _write(out, safetensors.save(tensors, {"factor": str(factor), "mode": mode, "format": "pt"}))
+    for name, tensor in model.state_dict().items():
+        if tensor.shape != tensors[name].shape:
+            print(f"{name}: {tuple(tensor.shape)} -> {tuple(tensors[name].shape)}")
+    print(f"wrote {out}")
+
+
+def _untied(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return tensors that share no memory, as safetensors wants them."""
+    return {name: t.detach().contiguous().clone() for name, t in tensors.items()}
+
+
+def _show(found: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        console.Console().print(found)
+
+
+def _write(file: Path, content: bytes) -> None:
+    if not file.parent.is_dir():
+        raise ValueError(f"{file}: there is no folder {file.parent}; make it first")
+    with files.replacing(file) as part:
+        part.write_bytes(content)

@@ -1,0 +1,113 @@
+"""What `lop certify`, `lop diagnose` and `lop clone` look at: a network, its weights and a batch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from lop.deferred import Deferred
+
+if TYPE_CHECKING:
+    import torch
+
+    from torch_experiments.support import loading
+    from torch_experiments.units import inputs
+else:
+    torch = Deferred("torch")
+    loading, inputs = Deferred("torch_experiments.support.loading"), Deferred("torch_experiments.units.inputs")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and its batch, as the command line names them.
+
+    Attributes:
+        model: module:function that makes the network, such as my_package.models:make.
+        input: Shape of one input, such as 3,64,64; random inputs are used unless --batch is given.
+        checkpoint: Weights: .safetensors, or a file of torch.save with tensors alone, such as a state dict or
+            {"model": state dict, "optimizer": state dict}.
+        settings: Keyword arguments of the function, as JSON, such as '{"width": 64}'.
+        batch: Your data: a .safetensors file with a tensor named inputs, and one named targets if there are any, or
+            a .npy file of inputs.
+        samples: Number of random inputs.
+        tokens: Draw integers below this number instead of Gaussian inputs.
+        seed: Seed of everything that is drawn.
+        dtype: Convert the network first.
+    """
+
+    model: Positional[str] = tyro.MISSING
+    input: str = ""
+    checkpoint: Path | None = None
+    settings: str = "{}"
+    batch: Path | None = None
+    samples: int = 64
+    tokens: int | None = None
+    seed: int = 0
+    dtype: Literal["float32", "float64", "bfloat16"] | None = None
+
+    def load(self, box: tuple[float, float] | None = None) -> tuple[torch.nn.Module, loading.Batch]:
+        """Return the network with its weights, and the batch; random inputs are drawn in ``box`` if there is one.
+
+        Raises:
+            ValueError, FileNotFoundError: for what does not fit; the message names the option.
+        """
+        model = loading.build(self.model, settings_of("settings", self.settings))
+        if self.checkpoint is not None:
+            loading.load_weights(model, self.checkpoint)
+        if self.dtype is not None:
+            model = model.to(getattr(torch, self.dtype))
+        batch = self._batch(model, box)
+        _check_runs(model, batch.inputs)
+        return model, batch
+
+    def _batch(self, model: torch.nn.Module, box: tuple[float, float] | None) -> loading.Batch:
+        if self.batch is not None:
+            return loading.read_batch(self.batch, model)
+        shape = _shape(self.input)
+        if not shape:
+            raise ValueError("input: is missing; give the shape of one input, --input 3,64,64, or --batch FILE")
+        return loading.random_batch(model, shape, self.samples, tokens=self.tokens, box=box, seed=self.seed)
+
+
+def settings_of(option: str, text: str) -> dict[str, Any]:
+    """Return what a JSON object says.
+
+    Raises:
+        ValueError: it is none; the message names the option.
+    """
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{option}: {text!r} is no JSON ({error}); write for instance '{{\"width\": 64}}'"
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{option}: got {text!r}; it has to be a JSON object, such as '{{\"width\": 64}}'")
+    return found
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(n) for n in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError(
+            f"input: got {text!r}; write the sizes of one input with commas, such as 3,64,64"
+        ) from None
+
+
+def _check_runs(model: torch.nn.Module, batch: torch.Tensor) -> None:
+    """Run two samples, so that inputs of a wrong shape or kind end with a message that names the options."""
+    try:
+        with torch.random.fork_rng(devices=[]), inputs.evaluating(model):
+            inputs.call(model, batch[:2])
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"input: the network cannot run on inputs of shape {tuple(batch.shape)}, {batch.dtype} "
+            f"({str(error).splitlines()[0]}); give the shape of one input without the batch (--input 3,64,64), "
+            "--tokens N for integers below N, or --batch FILE"
+        ) from error
