@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from claims.evidence import CONTROL, ClaimsError, Row
 from claims.ledger import VERDICTS, Claim, Ledger, Verdict, load, settling, verdicts
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 PAGE = Path(__file__).with_name("CLAIMS.md")
 README = Path(__file__).parent.parent / "README.md"
@@ -40,9 +40,6 @@ Verdicts = dict[str, Verdict]
 
 def table(ledger: Ledger, found: Verdicts) -> Table:
     """Return the claims as a table that fits 100 columns."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold")
     grid.caption, grid.caption_justify = tally(found), "left"
     grid.add_column("claim", no_wrap=True)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lop import extras
+
 if TYPE_CHECKING:
     from lop.application import main
     from theory.kernels import dual_kernel
@@ -43,7 +45,6 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(HOMES[name]), name)
     except ModuleNotFoundError as error:
-        extras = import_module("lop.extras")
         raise extras.named(error) from error
 
 
