@@ -40,6 +40,10 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command of ``words``, those of the command line by default; `lop --help` lists the commands.
 
     What a user got wrong is one line on stderr and exit code 2; an interruption has 130.
+
+    >>> main(["kernel", "relu", "--rho", "1"])
+    relu: E φ = 0.398942280401, Var φ = 0.340845056908, E φ'² = 0.5, c₁²/Var φ = 0.733471103462
+    K(1.0) = 1, E φ(X)φ(Y) = 0.5
     """
     given = [str(word) for word in (sys.argv[1:] if words is None else words)]
     guard.make_printable()

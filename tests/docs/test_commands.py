@@ -9,7 +9,7 @@ from paper_figures.support import registry
 from tests.docs.pages import GUIDES, PAGES, ROOT, code, read
 from torch_experiments.lab.campaign import items
 
-CAMPAIGN = "evidence"
+CAMPAIGN = "campaign"
 LINES = [line for page in PAGES for line in code(read(page))]
 MAKE = re.compile(r"^(?:\w+=\w+ )*make((?: [a-z][a-z-]*)+)")
 CALLED = re.compile(r"(?:^|/|-m )lop ([a-z]+)(.*)")
