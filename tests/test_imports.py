@@ -146,7 +146,10 @@ def test_no_files_import_each_other_in_a_circle():
     ("modules", "found"),
     [
         ({"a.x": "from a import y", "a.y": "from a.x import f"}, {"a.x", "a.y"}),
-        ({"a.x": "def f():\n    from a.y import g", "a.y": "import a.z", "a.z": "import a.x"}, {"a.x", "a.y", "a.z"}),
+        (
+            {"a.x": "def f():\n    from a.y import g", "a.y": "import a.z", "a.z": "import a.x"},
+            {"a.x", "a.y", "a.z"},
+        ),
         ({"a": "from a.x import f", "a.x": "from a import f"}, {"a", "a.x"}),
         ({"a.x": "from a import y", "a.y": "import b"}, set()),
         (

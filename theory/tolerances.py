@@ -6,6 +6,7 @@ Exact algebra compares with `==` and enclosures by containment; neither has a to
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,38 @@ SILENT = 1e-12  # of the largest column: a column below it is zero to rounding, 
 SMALLEST = 1e-300  # stands for the largest column where all are zero
 COPY = 1e-12  # of a unit's activations: a multiple of another unit up to rounding of some hundred products
 
-# -------------------------------------------------------------------------------- simulations and networks in torch
-# Multiples of eps, the rounding unit of the dtype in which a number was computed.
+# ----------------------------------------------------------------------------------------------- networks in torch
+# Multiples of eps, the rounding unit of the dtype in which a number was computed:
 
 KRYLOV = 8  # of ‖A q‖: what two orthogonalisations leave of A q when its direction is in the Krylov space already
+ULPS = 8  # of the value: assumed error of exp, tanh, erf, …; libraries state one to a few
+EQUAL = 16  # of the size of entries that are equal but for the few operations by which each was computed
+BATCH = 64 * EQUAL  # the same for gradients and moments: sums over a batch, each in an order of its own
+CANCELLED = 1000  # of Σ x²: what its difference with (Σ x)²/n leaves of a variance that is zero
+SINGULAR = 8  # of the largest singular value of activations, where they are at hand themselves
+KERNEL = 128  # of the largest eigenvalue of a Gram matrix: its entries are sums over all parameters
+
+# Relative to what is named, in any dtype:
+
+PRODUCTS = 1e-7  # of the largest singular value: from eigenvalues of float64 products those below √eps are rounding
+VARIES = 1e-12  # of Σ x²: a variance below it is that of a constant, over as many values as a data set has
+ZERO_SUM = 1e-12  # of the root mean square of a layer's sums: a sum below it has no direction to scale by
+PROPORTION = 1e-12  # of a scale: copies whose scales are closer have the same
+EQUIVARIANT = 1e-3  # of |s f(z)|: activations that are equivariant err by rounding, others by shares of one
+NEAR_MANIFOLD = 1e-6  # of a layer's norm: float32 weights after many steps, still close enough for one type
+SUMS = 1e-9  # of the norm of what two sums of float64 weights add up: equal after many steps of training
+LAYER = 10  # times the tolerance of one sum: what a whole layer may be off when each of its sums is
+
+# By dtype; `"other"` is any that is not named:
+
+# COPIES are of sums over copies' weights after training, BLOCKS too but wider, so that none is missed; TWINS of the
+# largest output, of two networks that are one function.
+
+COPIES = {"float64": SUMS, "float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3, "other": 1e-5}
+BLOCKS = {"float64": SUMS, "other": 1e-4}
+TWINS = {"float64": 1e-11, "float32": 1e-4, "other": 0.05}
+
+
+def of_dtype(table: Mapping[str, float], dtype: Any) -> float:
+    """Return the tolerance of a dtype of NumPy or torch."""
+    return table.get(str(dtype).removeprefix("torch."), table["other"])

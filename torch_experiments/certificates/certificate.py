@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from theory.certificates import Firmness
+from theory.tolerances import COPIES, LAYER, SUMS, of_dtype
 from torch_experiments.certificates.display import copies, html, rendered, text
 from torch_experiments.certificates.frozen.analysis import Bound, Frozen, frozen_units
 from torch_experiments.certificates.manifold import places
@@ -42,13 +42,6 @@ from torch_experiments.units.inputs import (
 
 Part = Literal["frozen", "near", "optimizer", "stability"]
 PARTS: tuple[Part, ...] = ("frozen", "near", "optimizer", "stability")
-TOLERANCE: Mapping[torch.dtype, float] = {
-    torch.float64: 1e-9,
-    torch.float32: 1e-5,
-    torch.bfloat16: 2e-2,
-    torch.float16: 2e-3,
-}
-LAYER = 10  # times the tolerance of one sum: what a whole layer may be off when each of its sums is
 Loss = Callable[[Any], Tensor]
 
 
@@ -325,7 +318,7 @@ def _grouped(part: str, reasons: Mapping[str, str]) -> list[str]:
 
 def _tolerance(model: nn.Module) -> float:
     kinds = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
-    return max((TOLERANCE.get(kind, 1e-5) for kind in kinds), default=1e-9)
+    return max((of_dtype(COPIES, kind) for kind in kinds), default=SUMS)
 
 
 def _check_finite(model: nn.Module, inputs: Inputs) -> None:

@@ -13,6 +13,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from theory.tolerances import EQUAL
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, identity, project, residuals_of
 
 Masks = Mapping[str, Tensor]
@@ -117,7 +118,7 @@ def check_on(model: nn.Module, layout: Layout, tolerance: float) -> None:
 
 def rounding(dtype: torch.dtype) -> float:
     """Return 16 ε: how far entries that are equal but for rounding may lie apart, relative to their size."""
-    return 16 * torch.finfo(dtype).eps
+    return EQUAL * torch.finfo(dtype).eps
 
 
 def _placements(model: nn.Module, layout: Layout) -> dict[str, Placement]:

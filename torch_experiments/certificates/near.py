@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from theory.tolerances import CANCELLED
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import blocks_of
 from torch_experiments.units.axes import Axis
@@ -101,7 +102,7 @@ def distances(gram: Tensor, centred: Tensor, carried: Scales) -> tuple[Tensor, T
         Scales.ANY: torch.where(G != 0, ratio, one),
     }[carried]
     residual = (square - 2 * scale * G + scale.square() * square[:, None]).clamp_min(0)
-    constant = variance <= 1e3 * torch.finfo(G.dtype).eps * square
+    constant = variance <= CANCELLED * torch.finfo(G.dtype).eps * square
     d = (residual / variance.clamp_min(torch.finfo(G.dtype).tiny)).sqrt()
     return scale, d.masked_fill(constant[:, None] | constant, torch.inf)
 

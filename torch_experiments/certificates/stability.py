@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from simulate.stability import Kind, kind_of
-from theory.tolerances import IDENTITY
+from theory.tolerances import IDENTITY, NEAR_MANIFOLD
 from torch_experiments.certificates.manifold import Masks, Place, check_on, places
 from torch_experiments.certificates.optimizer.update_rules import Group, facts_of, inertia, number
 from torch_experiments.cloning.layouts import Layout
@@ -31,7 +31,6 @@ from torch_experiments.support.lanczos import ends
 from torch_experiments.units.inputs import reference_kernels
 
 GOAL = 0.01
-ON_MANIFOLD = 1e-6
 PROBES = 2
 
 
@@ -83,7 +82,7 @@ def stability(
     iterations: int = 40,
     start: float | None = None,
     generator: torch.Generator | None = None,
-    tolerance: float = ON_MANIFOLD,
+    tolerance: float = NEAR_MANIFOLD,
 ) -> Stability:
     """Return the type of the manifold that ``model`` is on, with the predicted escape from it.
 

@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.chains import chain_inputs, weights_layout
 from torch_experiments.cloning.layouts import Layout, Profile, Residual, residuals_of
 from torch_experiments.cloning.verification import sum_deviations
-from torch_experiments.cloning.widen import SAMPLES, TOLERANCE, filled, planned
+from torch_experiments.cloning.widen import SAMPLES, filled, planned
 from torch_experiments.support.choices import choose
 from torch_experiments.units.graph import TraceError, coarsest
 from torch_experiments.units.groups import Attention
@@ -120,7 +121,7 @@ def residuals(
 
 
 def _same_sums(twin: nn.Module, model: nn.Module, found: Layout) -> None:
-    tolerance = TOLERANCE.get(coarsest(model.parameters()), 0.05)
+    tolerance = of_dtype(TWINS, coarsest(model.parameters()))
     for layer, off in sum_deviations(twin, model, found).items():
         if not off <= tolerance:
             raise TraceError(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from theory.tolerances import SUMS, ZERO_SUM
 from torch_experiments.cloning.layouts import Layout, Placement, Profile
 from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
 from torch_experiments.units.graph import Graph, TraceError
@@ -78,7 +79,7 @@ def coarsest_blocks(
     model: nn.Module,
     example_inputs: Inputs,
     *,
-    tolerance: float = 1e-9,
+    tolerance: float = SUMS,
     scaled: bool = False,
     generator: torch.Generator | None = None,
     graph: Graph | None = None,
@@ -274,7 +275,7 @@ def _entries(graph: Graph, name: str, atom: Axis) -> list[int]:
 def _scale(total: Tensor, allowed: Scales, tolerance: float) -> Tensor:
     size = float(total.square().mean().sqrt())
     scale = {Scales.SIGN: total.sign(), Scales.POSITIVE: total.abs() / size, Scales.ANY: total / size}[allowed]
-    return torch.where(total.abs() > max(tolerance, 1e-12) * size, scale, 1.0)
+    return torch.where(total.abs() > max(tolerance, ZERO_SUM) * size, scale, 1.0)
 
 
 def _contract(tensor: Tensor, weights: list[Tensor], kept: int) -> Tensor:

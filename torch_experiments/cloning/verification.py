@@ -17,8 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, identity, rescaled, scaled, widened
-from torch_experiments.cloning.widen import SAMPLES, TOLERANCE, evaluated, gap, outputs
+from torch_experiments.cloning.widen import SAMPLES, evaluated, gap, outputs
 from torch_experiments.units.graph import coarsest
 from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import Inputs, flatten, same_device, sample_count
@@ -33,7 +34,7 @@ class Verification:
         weights: by layer, of the sums over copies of all its parameters and buffers; for all inputs.
         activations: by module in order of execution, of its output, on the samples as `verify` says.
         samples: number of samples that were run; 0 where the inputs have no common batch axis and ran as they are.
-        tolerance: rounding of this depth and precision, `TOLERANCE`.
+        tolerance: rounding of this depth and precision, `theory.tolerances.TWINS`.
     """
 
     function: float
@@ -86,7 +87,7 @@ def verify(
         same_device(model, inputs)
     weights = sum_deviations(twin, base, place)
     parts, f = evaluated(base, inputs, samples)
-    tolerance = TOLERANCE.get(coarsest([*twin.parameters(), *f]), 0.05)
+    tolerance = of_dtype(TWINS, coarsest([*twin.parameters(), *f]))
     g, activations = _compared(twin, base, place, parts[0])
     for k, part in enumerate(parts[1:], start=1):
         found = outputs(twin, part)

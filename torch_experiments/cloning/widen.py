@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
 from torch_experiments.units.axes import Axis, exponent, find
@@ -37,7 +38,6 @@ TRIES = 64
 DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)
 Setting = list[tuple[list[str], str, Any]]
 SAMPLES = 7  # few, and a size that layers rarely have, so that no layer's own size is taken for it
-TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-11, torch.float32: 1e-4}
 
 
 class Option(NamedTuple):
@@ -267,7 +267,7 @@ def planned(
     plan = make_plan(graph, factor, attention)
     if not plan.chosen:
         raise TraceError(_nothing(plan))
-    wide, tolerance = widen(model, plan, layout_of(plan)), TOLERANCE.get(graph.precision(), 0.05)
+    wide, tolerance = widen(model, plan, layout_of(plan)), of_dtype(TWINS, graph.precision())
     error, closest = None, math.inf
     for setting in settings(wide, plan):
         apply(wide, setting)

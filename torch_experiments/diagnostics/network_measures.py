@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from theory.tolerances import KERNEL
 from torch_experiments.diagnostics.probe import Probe
 from torch_experiments.diagnostics.registry import network_metric
 from torch_experiments.metrics import parameters, spectra
@@ -49,7 +50,7 @@ def ntk_rank(p: Probe) -> float | None:
         return None
     eigenvalues = spectra.singular_values(p.ntk).square()
     eps = torch.finfo(p.parameters[0].dtype).eps
-    return spectra.hard_rank(eigenvalues, 128 * eps * eigenvalues[0])
+    return spectra.hard_rank(eigenvalues, KERNEL * eps * eigenvalues[0])
 
 
 @network_metric("Lyle et al. (2024), arXiv 2402.18762; R8, order 1")

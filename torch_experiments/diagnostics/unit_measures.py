@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from theory.tolerances import PRODUCTS, SINGULAR
 from torch_experiments.diagnostics.registry import unit_metric
 from torch_experiments.metrics import activity, copies, moments, spectra
 from torch_experiments.metrics.activity import share
 from torch_experiments.metrics.statistics import Statistics
 
-RESOLVED = 1e-7  # share of the largest singular value below which those from products are rounding
 LINEAR = 0.999  # r² of output and input from which a unit counts as linearised
 PUBLISHED = "JL25 (arXiv 2510.00304), its public code"
 
@@ -111,7 +111,7 @@ def _srank(s: Statistics, *, centred: bool) -> float:
 
 def _hard_rank(s: Statistics, *, centred: bool) -> float:
     """Return how many singular values exceed rounding: 8 machine epsilons, or 1e-7, of the largest one, raw."""
-    bound = max(8 * s.precision, RESOLVED) * s.sigma_raw[0]
+    bound = max(SINGULAR * s.precision, PRODUCTS) * s.sigma_raw[0]
     return spectra.hard_rank(s.sigma_centred if centred else s.sigma_raw, bound)
 
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
 
+from simulate.optimizer_table import EARLY
+from theory.tolerances import KEPT, LEFT
 from torch_experiments.cloning.chains import expand, profiles
 from torch_experiments.cloning.exact import residuals
 from torch_experiments.cloning.layouts import Profile
@@ -26,7 +28,6 @@ from torch_experiments.support.loading import shipped
 from torch_experiments.support.noise import GradientNoise
 
 INPUTS, WIDTH, OUTPUTS, SAMPLES = 5, 4, 3, 16
-KEPT, LEFT, EARLY = 1e-12, 1e-3, 30
 
 Edit = Callable[[nn.Module, torch.Generator], None]
 

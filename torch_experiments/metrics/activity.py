@@ -12,13 +12,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from theory.tolerances import VARIES
 from torch_experiments.support.precision import exact
 
 NEARLY_SILENT = 0.05
 FLAT = 1e-2  # share of the largest slope up to which an activation is called saturated
 GRID = 101
 STILL, ALMOST_ALL = 1e-4, 0.99  # thresholds of JL25's saturated units
-CONSTANT = 1e-12  # of the mean square: a variance below it is rounding
 
 
 def share(units: Tensor) -> float:
@@ -134,7 +134,7 @@ def linearity(n: Tensor, h: Tensor, hh: Tensor, z: Tensor, zz: Tensor, zh: Tenso
     1.0
     """
     var_h, var_z = hh - h * h / n, zz - z * z / n
-    varies = (var_h > CONSTANT * hh) & (var_z > CONSTANT * zz)
+    varies = (var_h > VARIES * hh) & (var_z > VARIES * zz)
     return (zh - z * h / n).square() / torch.where(varies, var_h * var_z, torch.inf)
 
 
@@ -163,5 +163,5 @@ def shift(mean: Tensor, square: Tensor) -> float | None:
     3.0
     """
     variance = square - mean.square()
-    varies = variance > CONSTANT * square
+    varies = variance > VARIES * square
     return float((mean.abs() / variance.sqrt())[varies].mean()) if bool(varies.any()) else None

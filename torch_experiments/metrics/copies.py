@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from theory.tolerances import EQUAL
 from torch_experiments.cloning.layouts import Profile
 
 
@@ -103,5 +104,5 @@ def _spread(a: Tensor, block: Tensor, n: Tensor) -> Tensor:
 
 def _living(a: Tensor, variance: Tensor) -> Tensor:
     """Return 1 for units that vary over the samples by more than rounding, else 0."""
-    rounding = (16 * torch.finfo(a.dtype).eps * a.abs().amax(dim=0)).square()
+    rounding = (EQUAL * torch.finfo(a.dtype).eps * a.abs().amax(dim=0)).square()
     return (variance > rounding).to(a)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theory.tolerances import CANCELLED, EPS
 from torch_experiments.metrics.activity import dead, nearly_silent, share
 from torch_experiments.metrics.spectra import RANKS, singular_values
 
@@ -99,7 +100,7 @@ def later_duplicate_fraction(m: Moments) -> float:
 def _cosines(products: Tensor, m: Moments) -> Tensor:
     """Return ``A_uv / √(A_uu A_vv)``, 0 for units whose ``A_uu`` is rounding."""
     square = products.diagonal()
-    rounding = m.gram.diagonal() * 1e3 * torch.finfo(torch.float64).eps
+    rounding = m.gram.diagonal() * CANCELLED * EPS
     norm = torch.where(square > rounding, square, torch.inf).sqrt()
     return products / torch.outer(norm, norm)
 

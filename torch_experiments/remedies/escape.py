@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theory.tolerances import BLOCKS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks
 from torch_experiments.metrics.activity import dead
@@ -83,8 +84,8 @@ class Escape(Remedy):
         return touched
 
     def _partition(self, network: Network) -> Blocks:
-        double = next(network.model.parameters()).dtype == torch.float64
-        tolerance = (1e-9 if double else 1e-4) if self.tolerance is None else self.tolerance
+        own = of_dtype(BLOCKS, next(network.model.parameters()).dtype)
+        tolerance = own if self.tolerance is None else self.tolerance
         return coarsest_blocks(network.model, network.inputs, tolerance=tolerance, scaled=self.scaled)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from theory.tolerances import ULPS
 from torch_experiments.certificates.frozen.intervals import (
     Interval,
     around,
@@ -358,7 +359,7 @@ def _within(f: Activation, bounds: Interval, x: Interval, dtype: torch.dtype) ->
     wide = widened(bounds, dtype, x)
     if f.shape != "monotone":
         return wide
-    unit = 8 * torch.finfo(dtype).eps
+    unit = ULPS * torch.finfo(dtype).eps
     lowest = f.low - unit * abs(f.low) if f.low > -math.inf else f.low
     highest = f.high + unit * abs(f.high) if f.high < math.inf else f.high
     return Interval(wide.lo.clamp_min(lowest), wide.hi.clamp_max(highest))

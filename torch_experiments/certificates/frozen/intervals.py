@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theory.tolerances import ULPS
+
 Map = Callable[[Tensor, Tensor], Tensor]
-ULPS = 8  # assumed accuracy of exp, tanh, erf, … in units in the last place
 
 
 @dataclass(frozen=True, eq=False)

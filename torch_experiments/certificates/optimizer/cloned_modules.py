@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn.modules import activation, dropout
 from torch.nn.modules.batchnorm import _NormBase
 
+from theory.tolerances import EQUIVARIANT
 from torch_experiments.certificates.optimizer.cloned_weights import Scales, scales_of
 from torch_experiments.certificates.optimizer.sentences import Sentence
 from torch_experiments.cloning.layouts import Layout, Profile
 
 CENTRED = (nn.LayerNorm, nn.GroupNorm)
-POINTS, EQUIVARIANT = 64, 1e-3
+POINTS = 64
 NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, nn.RReLU)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from theory.tolerances import BATCH, PROPORTION
 from torch_experiments.certificates.manifold import Place, rounding
 from torch_experiments.certificates.optimizer.sentences import Sentence, Verdict
 from torch_experiments.certificates.optimizer.update_rules import (
@@ -30,7 +31,6 @@ from torch_experiments.cloning.layouts import Placement, Profile, identity, proj
 
 Scales = Literal["identical", "signed", "scaled"]
 SCALES: tuple[Scales, ...] = ("identical", "signed", "scaled")
-SAME, COARSE = 1e-12, 64
 WITHOUT_FLOOR = ("grad_avg", "exp_inf", "acc_delta")
 
 STEPS: Mapping[Step, str] = {
@@ -117,7 +117,7 @@ def _of_state(
     name: str, place: Place, optimizer: Optimizer, group: Group, facts: Facts, tolerance: float
 ) -> Iterator[Sentence]:
     """Yield what is off the block structure by so much that steps feel it: the last gradient, and the state."""
-    tolerance = max(tolerance, COARSE * rounding(place.parameter.dtype))
+    tolerance = max(tolerance, BATCH * torch.finfo(place.parameter.dtype).eps)
     for key, x in _memories(place.parameter, optimizer, group, facts):
         even = key in facts.even
         own = _fitted(place.placement, x, even)
@@ -182,7 +182,7 @@ def _fitted(place: Placement, x: Tensor, even: bool) -> Placement:
 def _scales(profile: Profile) -> Scales:
     size = profile.scale.abs()
     highest = torch.zeros_like(size).scatter_reduce(0, profile.block, size, "amax")[profile.block]
-    if bool((size < highest * (1 - SAME)).any()):
+    if bool((size < highest * (1 - PROPORTION)).any()):
         return "scaled"
     positive = torch.zeros_like(size).index_add(0, profile.block, (profile.scale > 0).double())[profile.block]
     count = profile.block.bincount()[profile.block]

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from theory.tolerances import EPS
+
 Step = Literal["linear", "odd", "spectral", "quasi-newton"]
 Group = Mapping[str, Any]
 State = dict[str, list[Tensor]]
@@ -146,10 +148,10 @@ def drift(optimizer: Optimizer, group: Group, parameter: Tensor) -> Tensor | Non
 
 
 def _travels(group: Group, ratio: float, step: float, uncorrected: bool) -> tuple[float, float]:
-    """Return the two sums over ``k``, to where their terms are below 1e-16 of the first."""
+    """Return the two sums over ``k``, to where their terms are below ``eps`` of the first."""
     first, second = (float(beta) for beta in group["betas"])
     slowest = max(ratio, first) if ratio < 1 else first
-    k = torch.arange(1, math.ceil(-36 / math.log(slowest)) + 2, dtype=torch.float64)
+    k = torch.arange(1, math.ceil(math.log(EPS) / math.log(slowest)) + 2, dtype=torch.float64)
     rates = number(group, "lr") / (1 - first ** (step + k))
     corrected = 1.0 if uncorrected else (1 - second ** (step + k)).sqrt()
     by_size = float((rates * ratio**k * corrected).sum()) if ratio < 1 else math.inf

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
+from theory.tolerances import SUMS
 from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
 from torch_experiments.certificates.optimizer.cloned_modules import module_reasons
 from torch_experiments.certificates.optimizer.cloned_weights import clone_reasons
@@ -78,7 +79,7 @@ def optimizer_verdict(
     frozen: Masks | None = None,
     *,
     sign_frozen: Masks | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float = SUMS,
 ) -> OptimizerVerdict:
     """Return whether training ``model`` with ``optimizer`` keeps it on its cloned and frozen manifold.
 
