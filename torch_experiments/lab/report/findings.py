@@ -278,7 +278,9 @@ def norm_symptoms(folder: Path) -> Finding:
         less += [means[cell] < means["none"] for cell in NORMS]
         shares = ", ".join(f"{cell} {mean:.3f}" for cell, mean in means.items())
         texts.append(f"{metric.removesuffix('_fraction')}: {shares}")
-    words = f"{'; '.join(texts)}; of ReLU units the dead ones are saturated, and no others"
+    pairs = [[runs.over(cell, metric, common) for metric in (DEAD, SATURATED)] for cell in ("none", *NORMS)]
+    same = all(np.array_equal(dead, saturated) for dead, saturated in pairs)
+    words = f"{'; '.join(texts)}{'; of ReLU units the dead ones are saturated, and no others' if same else ''}"
     return Finding("P9", about, words, all(less), not any(less), len(common) * len(NORMS))
 
 

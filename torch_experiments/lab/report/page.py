@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from scipy.stats import gmean
 
 from simulate.files import replacing
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import findings, published, series, tables
+from torch_experiments.lab.report import findings, prose, published, series, tables
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
@@ -32,50 +32,6 @@ classes of the task unless it says "over all outputs", as JL25's code has it. A 
 does. Runs on a CPU are reduced, in steps or in size: each item says how.
 """
 
-NOT_RUN = """\
-## What was not run
-
-- JL25's runs as they are, 10,000 steps a task, 400,000 a run, five seeds (`--profile paper`), unless an item above
-  says so; ResNet-18, and CNN and ViT at full width on images of 64×64, take two to twenty seconds of one core for a
-  training step, and wait for a GPU: `lop run e02 --arch resnet18 --profile paper --device cuda --data FOLDER`.
-- CNN and ViT with batch normalisation, without affine maps and with dropout; more than one seed of them on a CPU.
-- Cloned networks for 500 epochs on all of CIFAR-10, and JL25's grids of noise, dropout and rates on images.
-- Remedies on Tiny ImageNet, and any tuning of their strengths.
-"""
-
-STATEMENTS = """\
-Yes: the records show it, at their scale. No: they hold a counterexample in every seed, with networks of JL25's
-size. Not shown: neither, by the criterion that the claim gives. Open: records are missing.
-Nearly silent units are silent for 95 % of the samples, which JL25's code calls dead; noisy-elementwise is its
-gradient noise, relative per entry; the distance from the coset tells how far weights are from those of exact
-clones."""
-
-COMPARED = """\
-Without normalisation ours is the run as published where there is one (accuracy over all outputs, dead and
-duplicate units as the code counts them), else the corrected one. Changes below 0.02, of a rank below 2 %, count
-as none. Where only a mean over the tasks is published, the direction is that against the network without
-normalisation, here the corrected one of the same seeds. Published runs have full size, five seeds and, by their
-code, 10,000 steps a task; the axis of their curves ends at 24,000, which fits neither 40 tasks of 500 steps nor
-40 of 500 epochs (20,000), so that the time of their ends is uncertain. What is not run here is listed at the
-end."""
-
-DEFECTS = """\
-Networks without normalisation, trained and measured as the public code does and corrected (`--protocol`).
-Accuracy over all 200 outputs can fall below the chance level of 0.2 by construction, as the loss is over the 5
-of the task; the metric batch of the code holds one class; a head that is set to zero keeps its Adam moments,
-which moves the rows of past classes, never those of a new task. A choice changes a conclusion where the
-direction from start to end is another one (changes below 0.02, of a rank below 2 %, count as none); the
-interval tells what the seeds can."""
-
-CLONES = """\
-Every hidden unit twice; base trained for 20 epochs, then 50 (MLP), 20 (CNN) or 10 more for base and clone;
-published: full size and data, 500 epochs. Our score is the explained variance, 0 for independent units and 1
-for copies; JL25's has another normaliser, so only the direction is compared: at least 0.99, or less. P11 looks
-at the distance of the weights from the coset instead, which sees copies part before the score does. Losses are
-ratios over the second half of the epochs (geometric means, over seeds too; two measurements for ViT and
-ResNet-18), ranks (Roy and Vetterli) at the end; published ratios are those of the ends. The published ViT under
-Adam did not train: its loss ends at 2.1."""
-
 TOLD: Mapping[str, str] = {
     "remedies": """\
 Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network
@@ -90,9 +46,6 @@ Does a network that keeps its rank, or that generalises, learn the next task bet
 drift over the tasks, so that a correlation within a setting may be no more than that: the last column takes a
 line out of every run first. Then the rank is held up by a bonus in the loss, or by layer norm, which changes
 more than the rank: where the rank is a cause, learning follows. Means over the second half of the tasks.""",
-    "after-escape": """\
-A network starts with every hidden unit twice: it stays so (trapped), the out-weights of its clones are split
-without changing the function, or noise parts them; scratch has the same width, narrow half of it.""",
     "streams": """\
 How far a network lags a fresh one, and one with layer norm a fresh one with layer norm.""",
 }
@@ -120,12 +73,12 @@ def text(folder: Path = items.RESULTS) -> str:
     parts = [
         INTRODUCTION,
         _statements(folder),
-        f"## Beside the paper: continual training\n\n{COMPARED}\n\n{tables.beside_the_paper(runs)}\n",
+        f"## Beside the paper: continual training\n\n{prose.compared()}\n\n{tables.beside_the_paper(runs)}\n",
         f"## Beside the paper: cloning\n\n{_of_cloning(clones)}\n",
-        f"## Which defects of the public code change which conclusion\n\n{DEFECTS}\n\n"
+        f"## Which defects of the public code change which conclusion\n\n{prose.defects()}\n\n"
         f"{tables.defects(list(runs.values()))}\n",
         *(_of_item(r) for name, r in runs.items() if name in items.ITEMS or r.environments),
-        NOT_RUN + _wanting([r for name, r in runs.items() if name not in items.ITEMS and not r.environments]),
+        f"## What was not run\n\n{prose.not_run(runs)}",
     ]
     return "\n".join(parts)
 
@@ -137,18 +90,13 @@ def _statements(folder: Path) -> str:
     ]
     lines = [("claim", "statement of JL25", "shown here", "what the records say"), ("---",) * 4, *rows]
     made = "\n".join(f"| {' | '.join(row)} |" for row in lines)
-    return f"## The paper's statements\n\n{STATEMENTS}\n\n{made}\n"
+    return f"## The paper's statements\n\n{prose.statements()}\n\n{made}\n"
 
 
 def _said(found: findings.Finding) -> str:
     if found.shown is None:
         return "open"
     return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "not shown")
-
-
-def _wanting(absent: Sequence[Runs]) -> str:
-    """List the items for a GPU of which there is no record."""
-    return "".join(f"- Item `{r.name}`, for a GPU: {r.item.about}, {len(r.item.seeds)} seeds.\n" for r in absent)
 
 
 # ---------------------------------------------------------------------------------------- items
@@ -203,8 +151,8 @@ def _environment(found: Mapping[Any, Mapping[str, Any]]) -> str:
 
 
 def _body(runs: Runs) -> str:
-    body = BODIES.get(runs.name, tables.overview)(runs)
-    return f"{TOLD[runs.name]}\n\n{body}" if runs.name in TOLD else body
+    told = prose.after_escape() if runs.name == "after-escape" else TOLD.get(runs.name, "")
+    return "\n\n".join(filter(None, (told, BODIES.get(runs.name, tables.overview)(runs))))
 
 
 # ---------------------------------------------------------------------------------------- cloning
@@ -214,7 +162,7 @@ def _of_cloning(clones: Clones) -> str:
     done = {place: record.environment for place, record in clones.found.items()}
     parts = [
         f"{items.CLONING.about[0].upper()}{items.CLONING.about[1:]}.",
-        CLONES,
+        prose.clones(clones),
         f"{_done(len(done), len(clones.planned))} {_environment(done)}".strip(),
         "Again: `lop campaign cloning --data FOLDER`, with a folder of CIFAR-10.",
         f"Missing: {'; '.join(lost)}." if (lost := clones.missing()) and done else "",

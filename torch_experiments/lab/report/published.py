@@ -1,8 +1,8 @@
 """Numbers of JL25, read off the vector graphics of its figures (3.1, 3.2, 4.1 and the bars; 2.1 and the appendix).
 
 ``published_streams.csv``: first and last value of a curve over the tasks, and the mean over them where a bar has
-it, with its interval over seeds. The curves have 25 points up to 24,000 on their axis. By its code the network is
-trained for 500 epochs a task, which are 10,000 steps, accuracy is taken over all 200 outputs, units are measured on
+it, with its interval over `SEEDS`. The curves have 25 points up to `AXIS`. By its code the network is trained for
+`EPOCHS` a task, which are 10,000 steps, accuracy is taken over all `OUTPUTS`, units are measured on
 a batch of one class, and dead and duplicate units counted as its code does. ``published_cloning.csv``: the score of
 cloning, training loss and effective rank after 500 epochs; the score is a ratio of standard deviations that gives
 even independent units more than 0.
@@ -23,6 +23,9 @@ METRICS: Mapping[str, str] = {
     "duplicate_fraction": "duplicate",
     "roy_vetterli_rank_raw": "rank",
 }  # of records, and the quantity in the files
+NAMES: Mapping[str, str] = {"mlp": "MLP", "cnn": "CNN", "resnet18": "ResNet-18", "vit": "ViT"}
+SEEDS, EPOCHS, OUTPUTS = 5, 500, 200  # of every curve; epochs a task, by the code; classes of Tiny ImageNet
+AXIS = 24_000  # where the curves over the tasks end
 HERE = Path(__file__).parent
 
 
