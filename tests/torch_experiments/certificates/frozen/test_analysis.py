@@ -243,6 +243,19 @@ def test_a_unit_whose_weight_is_positive_or_whose_input_may_be_negative_has_no_s
         assert ("act2", 5) not in {k for k, r in reasons(frozen_units(model, x)).items() if r == "sign"}
 
 
+def test_a_unit_that_a_dead_one_upstream_holds_has_no_sign() -> None:
+    """Its positive weight reads a unit that is dead as long as that unit's own weights keep their signs."""
+    layers = [nn.Linear(3, 8), nn.Sigmoid(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU()]
+    model = nn.Sequential(*layers).double()
+    nonpositive(model[2], 0)
+    nonpositive(model[4], 1)
+    with torch.no_grad():
+        model[4].weight[1, 0] = 1
+    found = reasons(frozen_units(model, inputs(5, 3)))
+    assert found["3", 0] == "sign"
+    assert found["5", 1] == "observed"
+
+
 SOURCES: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
     "relu6": (nn.functional.relu6, True),
     "sigmoid": (torch.sigmoid, True),
