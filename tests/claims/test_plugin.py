@@ -19,15 +19,16 @@ markers =
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """Run a test file in a fresh process; return the result and the rows written (None if none were)."""
+    """Run a test file, in a fresh process where it ends one; return the result and the rows written, or None."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini(INI)
     path = pytester.path / "out" / "evidence.json"
 
     def run(body, *options):
         pytester.makepyfile(test_it=HEAD + body)
-        options = ("-p", "claims.pytest_plugin", "-p", "no:cacheprovider", "--evidence", str(path), *options)
-        result = pytester.runpytest_subprocess(*options)
+        ends = "-n" in options or "Interrupt" in body
+        start = pytester.runpytest_subprocess if ends else pytester.runpytest_inprocess
+        result = start("-p", "claims.pytest_plugin", "-p", "no:cacheprovider", "--evidence", str(path), *options)
         return result, read(path) if path.exists() else None
 
     return run
@@ -199,6 +200,6 @@ def test_a_run_that_was_cut_short_or_saw_nothing_writes_nothing(run, body, optio
 def test_without_the_option_nothing_is_written(pytester):
     pytester.makeini(INI)
     pytester.makepyfile(HEAD + FIRST)
-    result = pytester.runpytest_subprocess("-p", "claims.pytest_plugin", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "claims.pytest_plugin", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
     assert not list(pytester.path.rglob("*.json"))
