@@ -38,7 +38,7 @@ def claims(
     Args:
         ids: Print these in full, such as C9 P2; the table of all if none is given.
         as_json: Print one JSON object a claim.
-        write: Write claims/CLAIMS.md and the README's table from the committed evidence.
+        write: Write claims/CLAIMS.md and what other pages say of the verdicts from the committed evidence.
         check: Exit with 1, and say where, if the verdicts from this evidence differ from the committed ones.
         evidence: Derive the verdicts from this file instead of claims/evidence.json.
     """

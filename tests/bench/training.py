@@ -1,5 +1,7 @@
 """CPU-seconds a training step against a plain implementation of the same protocol, and what the runner adds.
 
+The MLP's first layer is timed alone too: its two matrix products are what no implementation can do without.
+
 The plain one is what the protocol looks like with the usual parts: a Dataset of PIL images, each cropped, flipped,
 jittered and turned into a tensor on its own, a DataLoader, and a loop around torch.optim.Adam. Both train the same
 network on synthetic 64×64 images, batch 128, without metrics, on one thread.
@@ -115,7 +117,18 @@ def main() -> None:
             f"{arch:>8}  {slow:>7.4f} s  {fast:>7.4f} s  {slow / fast:>6.1f}  {share:>6.1%}  {rest:>11.2%}",
             flush=True,
         )
+    first_layer()
     stack(pixels.load("digits"))
+
+
+def first_layer() -> None:
+    """Print the CPU-seconds of the MLP's first layer in a step: its values, and the gradient of its weights."""
+    setting = e02_symptoms.base("paper", "mlp", "synthetic")
+    weight = next(p for p in build(setting, (3, 64, 64), 5, 0).parameters() if p.ndim == 2).detach()
+    x, error = torch.randn(setting.batch, weight.shape[1]), torch.randn(setting.batch, weight.shape[0])
+    seconds = cost(lambda: (x @ weight.T, error.T @ x), 40)
+    rate = 4 * setting.batch * weight.numel() / seconds / 1e9
+    print(f"the two products of the MLP's first layer: {seconds:.4f} s, {rate:.0f} GFLOP/s", flush=True)
 
 
 def stack(digits: Pixels) -> None:
