@@ -3,8 +3,7 @@
 A remedy is a frozen dataclass of settings that is bound to one network; `REMEDIES` lists them. It may act on
 gradients before each step, on weights after each step, and at the start of every task but the first. All
 randomness comes from the network's seed and the step, and what else has to survive an interruption is in
-``state``. Layer norm, batch norm, dropout and other activations are architecture: arguments of
-`torch_experiments.lab.models`.
+``state``. Layer norm, batch norm, dropout and other activations are architecture, and no remedies here.
 
 For a model and an optimizer of your own::
 
@@ -20,9 +19,9 @@ from torch_experiments.remedies.base import NOISE, Remedy
 from torch_experiments.remedies.bound import Bound, bind, redrawn
 from torch_experiments.remedies.control import Controlled
 from torch_experiments.remedies.escape import Escape, split
-from torch_experiments.remedies.gradients import L2, L2Init, Noise, Parseval, RankBonus, Spectral, Syre
 from torch_experiments.remedies.recovery import Action, Recovery
-from torch_experiments.remedies.units import ContinualBackprop, ReDo, SelfNormalizedReset, replace
+from torch_experiments.remedies.regularisers import L2, L2Init, Noise, Parseval, RankBonus, Spectral, Syre
+from torch_experiments.remedies.replacement import ContinualBackprop, ReDo, SelfNormalizedReset, replace
 from torch_experiments.remedies.weights import Fresh, OptimizerReset, ShrinkPerturb, WeightClipping
 from torch_experiments.support.choices import choose
 
@@ -51,7 +50,13 @@ def make(name: str, **settings: Any) -> Remedy:
     """Return the remedy ``name`` of `REMEDIES`.
 
     Raises:
-        ValueError: for an unknown name or setting.
+        ValueError: for an unknown name, an unknown setting, or a value that a setting cannot have.
+
+    >>> make("redo", every=50)
+    ReDo(second_moments='zero', every=50, threshold=0.025)
+    >>> make("redo", every=0)
+    Traceback (most recent call last):
+    ValueError: every: got 0; it has to be a whole number in [1, ∞)
     """
     kind = choose("remedy", name, REMEDIES)
     try:

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.remedies.bound import Bound, bind
 from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.settings import check
 from torch_experiments.support.generators import generator
 
 State = dict[str, Tensor]
@@ -22,7 +23,21 @@ WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)  # modules whose weights regular
 
 @dataclass(frozen=True)
 class Remedy:
-    """Nothing: the plain training that the others are compared with."""
+    """Nothing: the plain training that the others are compared with.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> Remedy().on(model, torch.optim.SGD(model.parameters())).apply()
+    Traceback (most recent call last):
+    TypeError: remedy: Remedy does not act at once; attach it to every step
+    """
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: for a setting that is not allowed, see `settings`.
+        """
+        check(self)
 
     @property
     def edits_gradients(self) -> bool:

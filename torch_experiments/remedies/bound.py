@@ -31,6 +31,14 @@ class Bound:
     Attributes:
         remedy: the settings.  network: what it acts on.  state: what has to survive an interruption.
         steps: of the optimizer so far.  tasks: boundaries so far.  applied: calls of ``apply`` so far.
+
+    >>> from torch_experiments.remedies import L2
+    >>> model = nn.Linear(2, 1)
+    >>> sgd = torch.optim.SGD(model.parameters())
+    >>> bound = L2(0.1).on(model, sgd).attach()
+    >>> sgd.step()
+    >>> bound.steps
+    1
     """
 
     def __init__(self, remedy: Remedy, network: Network, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -121,11 +129,14 @@ def bind(
     Raises:
         ValueError: when the optimizer has none of the model's parameters.
         TraceError, TypeError: as `units.hidden.survey`.
+
+    >>> from torch_experiments.remedies import WeightClipping
+    >>> model = nn.Linear(4, 1)
+    >>> bind(WeightClipping(), model, torch.optim.SGD(model.parameters())).apply()
+    {'weight': [], 'bias': []}
     """
     inner = unwrapped(model)
-    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in known for p in inner.parameters()):
-        raise ValueError("optimizer: it has none of the parameters of model; build it from model.parameters()")
+    _check_trains(optimizer, inner)
     network = Network(
         inner,
         Moments(optimizer),
@@ -139,6 +150,12 @@ def bind(
         heads,
     )
     return Bound(remedy, network, optimizer)
+
+
+def _check_trains(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in known for p in model.parameters()):
+        raise ValueError("optimizer: it has none of the parameters of model; build it from model.parameters()")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -163,6 +180,10 @@ def redrawn(model: nn.Module, seed: int) -> nn.Module:
 
     Raises:
         TypeError: for a module with parameters of its own that has neither; it names the module.
+
+    >>> model = nn.Linear(2, 1)
+    >>> torch.equal(redrawn(model, 7).weight, redrawn(model, 7).weight)
+    True
     """
     other = copy.deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -1,4 +1,4 @@
-"""The recovery controller as a remedy of the continual-training runs."""
+"""The recovery controller as a remedy: it looks by itself, and keeps its memory in the state of the run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch_experiments.remedies.bound import Bound
 from torch_experiments.remedies.escape import Escape
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.recovery import Recovery
+from torch_experiments.remedies.settings import ANY, COUNT, POSITIVE, Range, setting
 from torch_experiments.remedies.weights import ShrinkPerturb
 
 BEST, ON = "best ", "on "  # of the watchman's memory in the state of a run
@@ -49,14 +50,20 @@ class Controlled(Remedy):
         rank: and where the mean Shannon rank of centred activations has lost this share of its largest so far.
         shrink, perturb: of the answer to it.
         size: of the escape.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    >>> bound = Controlled(every=1).on(model, torch.optim.SGD(model.parameters()))
+    >>> bound.step()
+    >>> sorted(bound.state)  # the best values so far
+    ['best 0:mean of the layers', 'best 1:mean of the layers']
     """
 
-    every: int = 100
-    dead: float = 0.1
-    rank: float = 0.5
-    shrink: float = 0.8
-    perturb: float = 0.2
-    size: float = 0.5
+    every: int = setting(100, COUNT)
+    dead: float = setting(0.1, POSITIVE)
+    rank: float = setting(0.5, Range(0, 1, "()"))
+    shrink: float = setting(0.8, ANY)
+    perturb: float = setting(0.2, ANY)
+    size: float = setting(0.5, POSITIVE)
 
     def after_step(self, network: Network, state: State, step: int) -> None:
         """Look, and act if asked to."""

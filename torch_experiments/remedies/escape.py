@@ -27,8 +27,9 @@ from torch_experiments.cloning.partition import Blocks, coarsest_blocks
 from torch_experiments.metrics.activity import dead
 from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
 from torch_experiments.remedies.network import Network
-from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, commit
-from torch_experiments.remedies.units import replacements
+from torch_experiments.remedies.replacement import replacements
+from torch_experiments.remedies.settings import FLAG, POSITIVE, Range, setting
+from torch_experiments.remedies.surgery import KEPT_SECOND_MOMENTS, Edit, SecondMoments, Slice, commit
 from torch_experiments.support.generators import generator
 from torch_experiments.units.hidden import observe
 
@@ -38,11 +39,11 @@ class Escape(Remedy):
     """Split the out-weights of clones and draw the in-weights of dead units again, keeping the function (E2).
 
     At the start of a task and whenever asked. Clones are the blocks of the coarsest equitable partition of the
-    weights (`units.partition.coarsest_blocks`); the perturbation of a weight has entries of ``size`` times its rms
-    before its block sums are removed. Weights with another use besides this linear map (tied ones, embeddings) are
-    left. Dead units are those that are zero on the whole probe batch in eval mode. Units that a norm couples are
-    not drawn again, since their neighbours would feel it. The optimizer forgets drawn units
-    (`surgery`) and keeps the moments of split weights.
+    weights (`cloning.coarsest_blocks`); the perturbation of a weight has entries of ``size`` times its rms before
+    its block sums are removed. Weights with another use besides this linear map (tied ones, embeddings) are left.
+    Dead units are those that are zero on the whole probe batch in eval mode. Units that a norm couples are not
+    drawn again, since their neighbours would feel it. The optimizer forgets drawn units (`surgery`) and keeps the
+    moments of split weights.
 
     Attributes:
         size: of the perturbation, relative to the rms of the weight.
@@ -52,18 +53,20 @@ class Escape(Remedy):
         second_moments: of drawn units; their tensor's mean, or ``"zero"``.
 
     Source: theory E2; for dead units compare Sokar et al. (2023), arXiv 2302.12902.
+
+    >>> from torch import nn
+    >>> from torch_experiments.cloning import clone
+    >>> wide = clone(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double())
+    >>> Escape(dead=False).on(wide, torch.optim.SGD(wide.parameters())).apply()
+    {'2.weight': [0, 1, 2, 3]}
     """
 
-    size: float = 0.5
-    tolerance: float | None = None
-    scaled: bool = True
-    clones: bool = True
-    dead: bool = True
-    second_moments: SecondMoments = "mean"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.size < math.inf:
-            raise ValueError(f"size: got {self.size}; it has to be positive and finite")
+    size: float = setting(0.5, POSITIVE)
+    tolerance: float | None = setting(None, Range(0, optional=True))
+    scaled: bool = setting(True, FLAG)
+    clones: bool = setting(True, FLAG)
+    dead: bool = setting(True, FLAG)
+    second_moments: SecondMoments = setting("mean", KEPT_SECOND_MOMENTS)
 
     def at_task(self, network: Network, state: State, task: int) -> None:
         """Escape."""
@@ -94,6 +97,13 @@ def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: in
 
     Returns:
         The indices of the columns that were touched, by weight.
+
+    >>> from torch import nn
+    >>> from torch_experiments.cloning import clone, layout
+    >>> base = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> wide = clone(base)
+    >>> split(Escape().on(wide, torch.optim.SGD(wide.parameters())).network, layout(base))
+    {'2.weight': [0, 1, 2, 3]}
     """
     found = dict(splits(network, where, size, place))
     commit(list(found.values()))

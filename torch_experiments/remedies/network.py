@@ -1,10 +1,4 @@
-"""Networks of one shape trained together: their parameters stacked, one forward pass by `torch.func.vmap`.
-
-An engine holds the networks of ``S`` seeds and one optimizer. `Separate` is the plain case of one network;
-`Stacked` keeps every parameter as one tensor ``[S, …]`` that the optimizer sees, and the networks' own parameters
-are views of it, so that whatever is read or written in network ``s`` is read or written in the stack. Adam and SGD
-are elementwise, so stacked training is separate training up to rounding. The public face of a network is `Network`.
-"""
+"""What a remedy sees of the training: one network, its optimizer's state, and the inputs of the moment."""
 
 from __future__ import annotations
 

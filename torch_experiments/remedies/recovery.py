@@ -90,6 +90,13 @@ class Recovery:
     Raises:
         TypeError: for a remedy that acts at every step only.
         ValueError: for a negative patience.
+
+    >>> from torch_experiments.remedies import WeightClipping
+    >>> model = torch.nn.Linear(4, 1)
+    >>> clip = WeightClipping().on(model, torch.optim.SGD(model.parameters()), example_inputs=torch.ones(2, 4))
+    >>> recovery = Recovery(None, clip)
+    >>> [(action.remedy, action.layers) for action in recovery.apply()]
+    [('WeightClipping', ('weight', 'bias'))]
     """
 
     def __init__(

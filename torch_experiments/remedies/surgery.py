@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from torch_experiments.remedies.network import moments_of
+from torch_experiments.remedies.settings import OneOf
 
 Undo = Callable[[], object]
 SecondMoments = Literal["zero", "mean"]
+KEPT_SECOND_MOMENTS = OneOf(get_args(SecondMoments))
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum", "acc_delta")
 
 

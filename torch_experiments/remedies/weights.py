@@ -9,6 +9,7 @@ import torch
 
 from torch_experiments.remedies.base import PERTURBATION, RESTART, WEIGHTED, Remedy, State, Touched, seed_of, whole
 from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.settings import ANY, NONNEGATIVE, setting
 from torch_experiments.remedies.surgery import Edit, Forget, Whole, commit
 
 
@@ -17,10 +18,16 @@ class ShrinkPerturb(Remedy):
     """At the start of a task ``w ← shrink · w + perturb · w'``, ``w'`` freshly initialised weights.
 
     Source: Ash & Adams (2020), arXiv 1910.08475, with the noise of their code (a fresh initialisation, scaled).
+
+    >>> model = torch.nn.Linear(1, 1)
+    >>> before = model.bias.detach().clone()
+    >>> _ = ShrinkPerturb(0.5, 0.0).on(model, torch.optim.SGD(model.parameters())).apply()
+    >>> torch.equal(model.bias, 0.5 * before)
+    True
     """
 
-    shrink: float = 0.4
-    perturb: float = 0.1
+    shrink: float = setting(0.4, ANY)
+    perturb: float = setting(0.1, ANY)
 
     def at_task(self, network: Network, state: State, task: int) -> None:
         """Shrink and perturb all parameters."""
@@ -42,9 +49,15 @@ class WeightClipping(Remedy):
     ``m`` is the fan-in of a Linear or convolutional module; its bias has the same bound. Norms are left alone.
 
     Source: Elsayed, Lan, Lyle & Mahmood (2024), arXiv 2407.01704.
+
+    >>> model = torch.nn.Linear(4, 1)
+    >>> _ = torch.nn.init.constant_(model.bias, 100.0)
+    >>> _ = WeightClipping(3.0).on(model, torch.optim.SGD(model.parameters())).apply()
+    >>> model.bias.item()
+    1.5
     """
 
-    kappa: float = 3.0
+    kappa: float = setting(3.0, NONNEGATIVE)
 
     def after_step(self, network: Network, state: State, step: int) -> None:
         """Clip."""
@@ -67,6 +80,14 @@ class OptimizerReset(Remedy):
 
     Adam with equal betas (Dohare et al. 2023) is no remedy here but a setting of the optimizer:
     ``torch.optim.Adam(..., betas=(0.9, 0.9))``.
+
+    >>> model = torch.nn.Linear(1, 1)
+    >>> adam = torch.optim.Adam(model.parameters())
+    >>> model(torch.ones(1, 1)).sum().backward(), adam.step()
+    (None, None)
+    >>> OptimizerReset().on(model, adam).task()
+    >>> len(adam.state)
+    0
     """
 
     def at_task(self, network: Network, state: State, task: int) -> None:
@@ -81,7 +102,13 @@ class OptimizerReset(Remedy):
 
 @dataclass(frozen=True)
 class Fresh(Remedy):
-    """A new network and optimizer for every task: no remedy, but what plasticity is measured against."""
+    """A new network and optimizer for every task: no remedy, but what plasticity is measured against.
+
+    >>> model = torch.nn.Linear(1, 1)
+    >>> bound = Fresh().on(model, torch.optim.SGD(model.parameters()), fresh=lambda seed: torch.nn.Linear(1, 1))
+    >>> sorted(bound.apply())
+    ['bias', 'weight']
+    """
 
     def at_task(self, network: Network, state: State, task: int) -> None:
         """Start again."""

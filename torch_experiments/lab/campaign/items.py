@@ -50,7 +50,7 @@ class Item:
         configs: the cells, from where the images lie.
         seeds: of every cell.
         real: whether it needs Tiny ImageNet; else it runs on the embedded digits.
-        stack: whether all seeds are trained at once (`torch_experiments.remedies.network`).
+        stack: whether all seeds are trained at once (`lab.training.ensemble`).
     """
 
     about: str

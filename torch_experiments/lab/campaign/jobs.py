@@ -28,7 +28,7 @@ class Job:
         log: file that gets what the run prints and the tracebacks of its errors.
         threads: of torch on the CPU.
         checkpoint_every: seconds.
-        more: further seeds, trained at once with the first (`torch_experiments.remedies.network`).
+        more: further seeds, trained at once with the first (`lab.training.ensemble`).
         records: names of the records that it makes, without suffix; that of the log if empty.
     """
 

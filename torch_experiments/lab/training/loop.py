@@ -92,7 +92,7 @@ def run(
         seeds: of initial weights, stream, order, augmentation and noise.
         out: folder of the records; None keeps nothing.
         data: the images, where the caller has them already.
-        stack: train all seeds that are not finished at once (`torch_experiments.remedies.network`).
+        stack: train all seeds that are not finished at once (`lab.training.ensemble`).
         resume: whether a checkpoint may be used.
         progress: called with the number of steps just done, of one seed or of the whole stack.
         checkpoint_every: seconds.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import get_args
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,17 @@ from torch.utils.hooks import RemovableHandle
 from torch_experiments.metrics.activity import dormant
 from torch_experiments.remedies.base import REPLACEMENT, Remedy, State, Touched, seed_of
 from torch_experiments.remedies.network import Network
-from torch_experiments.remedies.surgery import Edit, SecondMoments, Slice, Whole, commit, forgotten, zeroed
-from torch_experiments.support.choices import choose
+from torch_experiments.remedies.settings import COUNT, NONNEGATIVE, SHARE, Range, setting
+from torch_experiments.remedies.surgery import (
+    KEPT_SECOND_MOMENTS,
+    Edit,
+    SecondMoments,
+    Slice,
+    Whole,
+    commit,
+    forgotten,
+    zeroed,
+)
 from torch_experiments.units.groups import Edge
 from torch_experiments.units.hidden import HiddenLayer, watch
 
@@ -33,10 +41,7 @@ class Watching(Remedy):
             ``"mean"``, see `surgery`.
     """
 
-    second_moments: SecondMoments = field(default="zero", kw_only=True)
-
-    def __post_init__(self) -> None:
-        choose("second_moments", self.second_moments, dict.fromkeys(get_args(SecondMoments)))
+    second_moments: SecondMoments = setting("zero", KEPT_SECOND_MOMENTS, kw_only=True)
 
     @property
     def watches(self) -> bool:
@@ -80,10 +85,17 @@ class ReDo(Watching):
     changes by what the unit still said.
 
     Source: Sokar et al. (2023), arXiv 2302.12902, algorithm 1.
+
+    >>> model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = model[0].weight.data.fill_(1.0), model[0].bias.data.copy_(torch.tensor([0.0, -9.0]))
+    >>> bound = ReDo().on(model, torch.optim.SGD(model.parameters()))
+    >>> _ = model(torch.ones(4, 1))  # a training pass: the second unit is silent
+    >>> bound.apply()
+    {'0': [1]}
     """
 
-    every: int = 1000
-    threshold: float = 0.025
+    every: int = setting(1000, COUNT)
+    threshold: float = setting(0.025, NONNEGATIVE)
 
     def after_step(self, network: Network, state: State, step: int) -> None:
         """Recycle the dormant units after step ``every − 1``, ``2 every − 1``, …"""
@@ -108,11 +120,19 @@ class ContinualBackprop(Watching):
     every whole one in it a unit is replaced: fresh in-weights, zero out-weights, utility, age and moments.
 
     Source: Dohare et al. (2024), Nature 632, algorithm 1; the account makes the rate an expectation.
+
+    >>> model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = model[0].weight.data.fill_(1.0), model[0].bias.data.copy_(torch.tensor([0.0, -9.0]))
+    >>> bound = ContinualBackprop(rate=0.5, maturity=0).on(model, torch.optim.SGD(model.parameters()))
+    >>> _ = model(torch.ones(4, 1))
+    >>> bound.step()  # one unit is due: the one without utility
+    >>> model[2].weight[0, 1].item(), bound.state["0.age"].tolist()
+    (0.0, [1.0, 0.0])
     """
 
-    rate: float = 1e-4
-    maturity: int = 100
-    decay: float = 0.99
+    rate: float = setting(1e-4, NONNEGATIVE)
+    maturity: int = setting(100, Range(0, whole=True))
+    decay: float = setting(0.99, Range(0, 1))
 
     def begin(self, network: Network) -> State:
         """Return zero utilities, ages and accounts."""
@@ -152,11 +172,19 @@ class SelfNormalizedReset(Watching):
 
     Source: Farias & Jozefiak (2025), arXiv 2410.20098. This is their test with a geometric law of the intervals,
     which needs two numbers a unit; their code keeps a percentile of the observed intervals.
+
+    >>> model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = model[0].weight.data.fill_(1.0), model[0].bias.data.copy_(torch.tensor([0.0, -9.0]))
+    >>> bound = SelfNormalizedReset(most=2).on(model, torch.optim.SGD(model.parameters()))
+    >>> for _ in range(2):
+    ...     _ = model(torch.ones(4, 1)), bound.step()
+    >>> model[2].weight[0, 1].item()
+    0.0
     """
 
-    eta: float = 0.02
-    least: int = 10
-    most: int = 20_000
+    eta: float = setting(0.02, SHARE)
+    least: int = setting(10, Range(0, whole=True))
+    most: int = setting(20_000, COUNT)
 
     def summary(self, values: Tensor) -> Tensor:
         """Return 1 for the units that fire, else 0."""
@@ -207,6 +235,11 @@ def replace(
 
     Returns:
         The units by layer, layers without any left out.
+
+    >>> model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> network = ReDo().on(model, torch.optim.SGD(model.parameters())).network
+    >>> replace(network, {"0": torch.tensor([1])}, place=0), model[2].weight[0, 1].item()
+    ({'0': [1]}, 0.0)
     """
     found = {name: units for name, units in chosen.items() if len(units)}
     if found or beside:

@@ -1,12 +1,14 @@
 """Remedies that edit gradients before the optimizer's step: regularisers and noise.
 
-A penalty ``λ R(w)`` enters as its gradient, so it passes through the optimizer like the loss (coupled).
+A penalty ``λ R(w)`` enters as its gradient, so it passes through the optimizer like the loss (coupled). In the
+examples the loss has no gradient, so what a step of SGD does is the remedy's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +17,26 @@ from torch_experiments.metrics import layers
 from torch_experiments.metrics.spectra import log_renyi2_rank
 from torch_experiments.remedies.base import NOISE, OFFSET, WEIGHTED, Remedy, State
 from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.settings import ANY, COUNT, NONNEGATIVE, SHARE, OneOf, setting
 from torch_experiments.support.generators import generator
 from torch_experiments.support.noise import Convention, GradientNoise
+
+CONVENTIONS = OneOf(get_args(Convention))
 
 
 @dataclass(frozen=True)
 class L2(Remedy):
-    """Coupled L2 regularisation, ``g ← g + λ w``: the gradient of ``λ ‖w‖² / 2`` passes through the optimizer."""
+    """Coupled L2 regularisation, ``g ← g + λ w``: the gradient of ``λ ‖w‖² / 2`` passes through the optimizer.
 
-    strength: float = 1e-4
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> bound = L2(0.5).on(model, torch.optim.SGD(model.parameters()))
+    >>> model.weight.grad = torch.zeros(1, 1)
+    >>> bound.before_step()
+    >>> torch.equal(model.weight.grad, 0.5 * model.weight)
+    True
+    """
+
+    strength: float = setting(1e-4, NONNEGATIVE)
 
     def before_step(self, network: Network, state: State, step: int) -> None:
         """Add ``λ w``."""
@@ -36,9 +49,17 @@ class L2Init(Remedy):
     """Regenerative regularisation, ``g ← g + λ (w − w₀)`` with the initial weights ``w₀``.
 
     Source: Kumar, Marklund & Van Roy (2023), arXiv 2308.11958; their loss is ``λ' ‖w − w₀‖²``, so ``λ = 2 λ'``.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> bound = L2Init(0.5).on(model, torch.optim.SGD(model.parameters()))
+    >>> model.weight.data += 1
+    >>> model.weight.grad = torch.zeros(1, 1)
+    >>> bound.before_step()
+    >>> round(model.weight.grad.item(), 6)
+    0.5
     """
 
-    strength: float = 1e-4
+    strength: float = setting(1e-4, NONNEGATIVE)
 
     def begin(self, network: Network) -> State:
         """Keep the initial weights."""
@@ -59,11 +80,18 @@ class Syre(Remedy):
     trains ``f(w' + θ₀)`` with the decay ``λ w'``: the same in ``w = w' + θ₀``. The start is left as it is.
 
     Source: Ziyin, Xu & Chuang (2025), arXiv 2408.15495.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> bound = Syre(sigma=0, spread=0, strength=0.5).on(model, torch.optim.SGD(model.parameters()))
+    >>> model.weight.grad = torch.zeros(1, 1)
+    >>> bound.before_step()  # without randomness, L2
+    >>> torch.equal(model.weight.grad, 0.5 * model.weight)
+    True
     """
 
-    strength: float = 1e-4
-    sigma: float = 0.1
-    spread: float = 0.01
+    strength: float = setting(1e-4, NONNEGATIVE)
+    sigma: float = setting(0.1, NONNEGATIVE)
+    spread: float = setting(0.01, NONNEGATIVE)
 
     def begin(self, network: Network) -> State:
         """Draw ``θ₀`` and ``d``."""
@@ -91,11 +119,19 @@ class Spectral(Remedy):
     last step; for a bias ``2 λ k ‖b‖²ᵏ⁻² b``. Scales of norms are left alone (the paper pulls them to one).
 
     Source: Lewandowski et al. (2025), arXiv 2406.06811; their ``k`` is 2.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.constant_(model.weight, 2.0)
+    >>> bound = Spectral(1.0, power=1).on(model, torch.optim.SGD(model.parameters()))
+    >>> model.weight.grad = torch.zeros(1, 1)
+    >>> bound.before_step()
+    >>> model.weight.grad.item()  # of (σ − 1)²
+    2.0
     """
 
-    strength: float = 1e-4
-    power: int = 2
-    iterations: int = 1
+    strength: float = setting(1e-4, NONNEGATIVE)
+    power: int = setting(2, COUNT)
+    iterations: int = setting(1, COUNT)
 
     def begin(self, network: Network) -> State:
         """Return the top right singular vectors."""
@@ -122,10 +158,18 @@ class Parseval(Remedy):
     flattened to ``[outputs, …]``. The head, the last weight, is left alone, as in the paper.
 
     Source: Chung, Cherif, Meger & Precup (2024), arXiv 2412.07224.
+
+    >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1))
+    >>> _ = nn.init.constant_(model[0].weight, 1.0)
+    >>> bound = Parseval(1.0, scale=2.0).on(model, torch.optim.SGD(model.parameters()))
+    >>> model[0].weight.grad = torch.zeros(1, 1)
+    >>> bound.before_step()
+    >>> model[0].weight.grad.item()  # of (w² − 2)²
+    -4.0
     """
 
-    strength: float = 1e-4
-    scale: float = 2.0
+    strength: float = setting(1e-4, NONNEGATIVE)
+    scale: float = setting(2.0, NONNEGATIVE)
 
     def before_step(self, network: Network, state: State, step: int) -> None:
         """Add the gradient."""
@@ -146,10 +190,18 @@ class RankBonus(Remedy):
 
     An intervention on the rank alone, to ask what follows from it (ours; compare the penalty of Kumar et al. 2021,
     arXiv 2010.14498).
+
+    >>> model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 1))
+    >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.1]]))
+    >>> bound = RankBonus(1.0).on(model, torch.optim.SGD(model.parameters()), example_inputs=torch.eye(2))
+    >>> model[0].weight.grad = torch.zeros(2, 2)
+    >>> bound.before_step()
+    >>> bool(model[0].weight.grad[1, 1] < 0)  # the weaker unit grows
+    True
     """
 
-    strength: float = 0.1
-    images: int = 100
+    strength: float = setting(0.1, ANY)
+    images: int = setting(100, COUNT)
 
     def before_step(self, network: Network, state: State, step: int) -> None:
         """Add the gradient; whoever trains in several processes gets the mean over them."""
@@ -165,11 +217,19 @@ class RankBonus(Remedy):
 
 @dataclass(frozen=True)
 class Noise(Remedy):
-    """Gaussian noise on the gradients (`torch_experiments.support.noise.GradientNoise`), JL25's noisy SGD."""
+    """Gaussian noise on the gradients (`torch_experiments.support.noise.GradientNoise`), JL25's noisy SGD.
 
-    sigma: float = 0.01
-    decay: float = 1.0
-    convention: Convention = "normwise"
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> bound = Noise(0.0).on(model, torch.optim.SGD(model.parameters()))
+    >>> model.weight.grad = torch.ones(1, 1)
+    >>> bound.before_step()
+    >>> model.weight.grad.item()
+    1.0
+    """
+
+    sigma: float = setting(0.01, NONNEGATIVE)
+    decay: float = setting(1.0, SHARE)
+    convention: Convention = setting("normwise", CONVENTIONS)
 
     def before_step(self, network: Network, state: State, step: int) -> None:
         """Add the noise of this step."""
@@ -190,7 +250,8 @@ def _weights(network: Network) -> list[tuple[str, nn.Parameter]]:
     """Return the weights of Linear and convolutional modules, in order."""
     parameters = dict(network.model.named_parameters())
     owners = [name for name, module in network.model.named_modules() if isinstance(module, WEIGHTED)]
-    return [(f"{name}.weight", parameters[f"{name}.weight"]) for name in owners if f"{name}.weight" in parameters]
+    names = [f"{name}.weight" if name else "weight" for name in owners]
+    return [(name, parameters[name]) for name in names if name in parameters]
 
 
 def _biases(network: Network) -> list[nn.Parameter]:
