@@ -217,12 +217,12 @@ MUTATIONS = {
     "replaced units are heard and remembered, and escapes change the sums": Mutation(
         [
             Broken(
-                "torch_experiments/remedies/units.py",
+                "torch_experiments/remedies/replacement.py",
                 "yield zeroed(tensor, edge.dim, index)",
                 "yield from ()",
             ),
             Broken(
-                "torch_experiments/remedies/units.py",
+                "torch_experiments/remedies/replacement.py",
                 "moments = network.moments(tensor) if isinstance(tensor, nn.Parameter) else {}",
                 "moments: dict[str, Tensor] = {}",
             ),
