@@ -44,7 +44,8 @@ WHOLE = (
     "simulate.optimizers",
     "claims.ledger",
 )
-PENDING = {*LISTED, *WHOLE}  # still without; shrinks to nothing
+DONE = {name for name in LISTED if name.startswith("torch_experiments.certificates")}
+PENDING = {*LISTED, *WHOLE} - DONE  # still without; shrinks to nothing
 
 
 def modules_with_examples():

@@ -27,11 +27,6 @@ BANNED = {
     "torch_experiments": {"matplotlib"},
 }
 HEAVY = {"lightning", "matplotlib", "pyarrow", "ray", "sklearn", "submitit", "transformers"}  # optional, and slow
-KNOWN_CIRCLES = {"torch_experiments.certificates.certificate", "torch_experiments.certificates.report"}
-KNOWN_INSIDE = {
-    "torch_experiments.certificates.certificate",
-    "torch_experiments.certificates.report",
-}
 
 
 def texts():
@@ -139,7 +134,7 @@ def home_of(name, modules):
 
 
 def test_no_files_import_each_other_in_a_circle():
-    assert circle({module: text for module, text in OURS.items() if module not in KNOWN_CIRCLES}) == set()
+    assert circle(OURS) == set()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +172,7 @@ def inside_functions(text):
 
 
 def test_imports_stand_at_the_top():
-    wrong = {module: inside_functions(text) for module, text in OURS.items() if module not in KNOWN_INSIDE}
+    wrong = {module: inside_functions(text) for module, text in OURS.items()}
     assert {module: found for module, found in wrong.items() if found} == {}
 
 

@@ -32,7 +32,11 @@ INFINITY = float("inf")
 
 
 class Firmness(StrEnum):
-    """What a certificate of a frozen unit rests on, the firmest first."""
+    """What a certificate of a frozen unit rests on, the firmest first.
+
+    >>> [str(kind) for kind in Firmness]
+    ['sign', 'interval', 'observed']
+    """
 
     SIGN = "sign"
     INTERVAL = "interval"

@@ -152,6 +152,13 @@ def certify(
         ValueError: for unknown parts, NaN activations, or arguments out of range.
 
     Source: claims F1 to F2d, C1 to C11, M1, M2.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))  # with all weights 1 three copies of one
+    >>> nn.utils.vector_to_parameters(torch.ones(13), model.parameters())
+    >>> found = certify(model, torch.eye(4, 2))
+    >>> found.parameters, found.dimension, found.optimizer.clones
+    (13, 5, 'kept')
     """
     start = time.perf_counter()
     _check_parts(parts)
@@ -243,7 +250,10 @@ class _Seen:
 
 
 def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Return how many entries are trained, and in how many directions gradients on the manifold move them."""
+    """Return how many entries are trained, and in how many directions gradients on the manifold move them.
+
+    The second is the first less one for every normal direction (`manifold.Place`).
+    """
     trained = {n: p for n, p in model.named_parameters() if n in known.graph.used and p.requires_grad}
     held = sum(place.codimension for name, place in places(model, layout, frozen).items() if name in trained)
     total = sum(p.numel() for p in trained.values())
@@ -251,7 +261,10 @@ def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mappin
 
 
 def _surveyed(model: nn.Module, inputs: Inputs) -> tuple[Inputs, Survey]:
-    """Return the first samples and a survey with them; with all where the network has a batch size of its own."""
+    """Return the first samples and a survey with them; with all where the network has a batch size of its own.
+
+    A trace keeps every tensor, and what it finds does not depend on the number of samples.
+    """
     few = first_samples(inputs, SAMPLES)
     try:
         return few, survey(model, few)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch_experiments.certificates.certificate import Certificate
     from torch_experiments.certificates.optimizer.sentences import Sentence
 
-WIDTH = 110
+WIDTH = 110  # of pages and plain text; a terminal has its own
 SHOWN = 8  # rows of near-clones, and notes
-REASONS = 2
+REASONS = 2  # shown of each verdict, the worst first
 NOTE = 300  # characters
 NAMES = {
     "clones": "copies stay copies",
@@ -53,7 +53,18 @@ def text(certificate: Certificate) -> str:
 
 
 def copies(blocks: Blocks) -> dict[str, dict[str, Any]]:
-    """Return by group of units how many there are, how many differ, and the sets of copies with their scales."""
+    """Return by group of units how many there are, how many differ, and the sets of copies with their scales.
+
+    ``kind`` is ``"identical"``, ``"signed"`` (scales ±1), ``"scaled"``, or ``"none"`` without copies.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from torch_experiments.cloning.partition import coarsest_blocks
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> nn.utils.vector_to_parameters(torch.ones(13), model.parameters())
+    >>> copies(coarsest_blocks(model, torch.ones(1, 2)))["0"]["copies"]
+    [[0, 1, 2]]
+    """
     return {name: _summary(profile) for name, profile in blocks.groups.items()}
 
 

@@ -23,6 +23,9 @@ Masks = Mapping[str, Tensor]
 class Place:
     """Where a parameter lies on the manifold.
 
+    On a cell, the entries between block ``I`` of its rows and ``J`` of its columns, it moves by ``a_IJ s_i s_jᵀ``:
+    one direction; all others are normal.
+
     Attributes:
         parameter: of the model.
         placement: blocks and scales of its dimensions, and which of these are outputs and inputs.
@@ -50,7 +53,7 @@ class Place:
         return self.parameter.numel() - cells + (0 if self.fixed is None else self._fixed_cells())
 
     def normal(self, x: Tensor) -> Tensor:
-        """Return the part of ``x`` that is orthogonal to all moves on the manifold."""
+        """Return the part of ``x``, of the parameter's shape, that is orthogonal to all moves on the manifold."""
         moving = project(x, self.profiles)
         return x - (moving if self.fixed is None else moving.masked_fill(self.fixed, 0))
 
@@ -68,6 +71,11 @@ def places(model: nn.Module, layout: Layout | None, frozen: Masks | None = None)
 
     Raises:
         ValueError: for a layout or masks that do not fit the parameters; it names them.
+
+    >>> frozen = {"weight": torch.tensor([[True, False]])}
+    >>> place = places(nn.Linear(2, 1), None, frozen)["weight"]
+    >>> place.codimension, place.normal(torch.tensor([[3.0, 4.0]])).tolist()
+    (1, [[3.0, 0.0]])
     """
     known = dict(model.named_parameters())
     placements = {} if layout is None else _placements(model, layout)
@@ -117,7 +125,11 @@ def check_on(model: nn.Module, layout: Layout, tolerance: float) -> None:
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """Return 16 ε: how far entries that are equal but for rounding may lie apart, relative to their size."""
+    """Return 16 ε: how far entries that are equal but for rounding may lie apart, relative to their size.
+
+    >>> rounding(torch.float32) / torch.finfo(torch.float32).eps
+    16.0
+    """
     return EQUAL * torch.finfo(dtype).eps
 
 
@@ -139,7 +151,7 @@ def _placements(model: nn.Module, layout: Layout) -> dict[str, Placement]:
 
 
 def _per_cell(mask: Tensor, profiles: tuple[Profile, ...]) -> Tensor:
-    """Return how many entries of each cell are marked."""
+    """Return how many entries of each cell are marked, an entry a cell."""
     count = mask.to(torch.float64)
     for dim, profile in enumerate(profiles):
         size = list(count.shape)

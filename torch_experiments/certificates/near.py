@@ -32,7 +32,7 @@ class Cluster:
     """Units that are near their first.
 
     Attributes:
-        layer: that makes them.
+        layer: the one that makes them.
         units: indices, the leader first.
         scales: of the units against the leader.
         activations: the largest ``d`` to the leader on the batch.
@@ -65,6 +65,11 @@ def near_clones(
     Raises:
         TraceError: as `trace`.
         ValueError: for a threshold that is negative, or 1 or more.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> nn.utils.vector_to_parameters(torch.ones(13), model.parameters())
+    >>> [(cluster.layer, cluster.units) for cluster in near_clones(model, torch.eye(4, 2))]
+    [('0', (0, 1, 2))]
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold: got {threshold}; it has to be in [0, 1), 0 for exact copies")
@@ -90,8 +95,15 @@ def distances(gram: Tensor, centred: Tensor, carried: Scales) -> tuple[Tensor, T
         gram: ``Σ a_u a_v``, float64 ``[C, C]``.
         centred: the same of ``a − ā``.
         carried: which scales are tried.
+
+    >>> a = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    >>> b = a - a.mean(dim=0)
+    >>> s, d = distances(a.T @ a, b.T @ b, Scales.POSITIVE)
+    >>> s[0].tolist(), d[0].tolist()
+    ([1.0, 2.0], [0.0, 0.0])
     """
     G = gram
+    # min_s ‖a_v − s a_u‖ is at s = a_u·a_v / ‖a_u‖², and ‖a_v‖² − 2 s a_u·a_v + s² ‖a_u‖² its square
     square, variance = G.diagonal(), centred.diagonal()
     ratio = G / square[:, None].clamp_min(torch.finfo(G.dtype).tiny)
     one = torch.ones_like(G)
@@ -108,7 +120,11 @@ def distances(gram: Tensor, centred: Tensor, carried: Scales) -> tuple[Tensor, T
 
 
 def led_by(d: Tensor, threshold: float) -> Tensor:
-    """Return the leader of every unit: itself, or the first leader within the threshold."""
+    """Return the leader of every unit: itself, or the first leader within the threshold.
+
+    >>> led_by(torch.tensor([[0.0, 0.1, 0.2], [0.1, 0.0, 0.1], [0.2, 0.1, 0.0]]), 0.15).tolist()
+    [0, 0, 2]
+    """
     near = d <= threshold
     leader = torch.arange(len(d))
     for u in range(len(d)):

@@ -30,8 +30,8 @@ from torch_experiments.support.hessian import flat, hessian
 from torch_experiments.support.lanczos import ends
 from torch_experiments.units.inputs import reference_kernels
 
-GOAL = 0.01
-PROBES = 2
+GOAL = 0.01  # of the weights: a distance from the manifold at which copies count as parted
+PROBES = 2  # Gaussian vectors that estimate ‖H‖_F² = E ‖Hv‖²: its size is wanted, not its digits
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class Stability:
         time, steps: until the distance from the manifold is 1 % of the weights, all of the perturbation growing at
             the full rate: not earlier, while the Hessian is as it is; None where nothing grows.
         reason: why ``growth`` or ``steps`` is None, else empty.
+
+    >>> from torch_experiments import certify
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    >>> nn.utils.vector_to_parameters(torch.ones(13), model.parameters())
+    >>> certify(model, torch.eye(2), targets=torch.zeros(2, 1)).stability.reason
+    'no optimizer is given'
     """
 
     kind: Kind
@@ -109,6 +115,14 @@ def stability(
             does not depend on the parameters, ``iterations`` below 2, or ``start`` outside (0, 0.01).
 
     Source: claims D2 and C10; Lanczos with full reorthogonalisation (Paige 1972; Parlett 1980).
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    >>> nn.utils.vector_to_parameters(torch.ones(13), model.parameters())
+    >>> from torch_experiments.cloning.partition import coarsest_blocks
+    >>> x = torch.eye(2)
+    >>> found = stability(model, coarsest_blocks(model, x).layout(), lambda: model(x).square().mean())
+    >>> found.codimension, found.kind
+    (8, 'saddle')
     """
     _check_numbers(iterations, start)
     if layout is not None:
@@ -190,6 +204,9 @@ def growth_factor(h: float, rate: float, momentum: float = 0.0, nesterov: bool =
         rate: ``η``.
         momentum: ``μ``.
         nesterov: whether the step looks ahead.
+
+    >>> round(growth_factor(-0.5, 0.1), 6), round(growth_factor(-0.5, 0.1, momentum=0.9), 6)
+    (1.05, 1.2)
     """
     shrink = 1 - rate * h
     trace = (1 + momentum) * shrink if nesterov else momentum + shrink

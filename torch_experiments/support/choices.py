@@ -7,7 +7,15 @@ from typing import Any
 
 
 def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
-    """Return ``table[name]``; a ValueError that names the argument and lists what is allowed if there is none."""
+    """Return ``table[name]``.
+
+    Raises:
+        ValueError: if it has no such name; the message names the argument and lists what is allowed.
+
+    >>> choose("mode", "slow", {"fast": 1})
+    Traceback (most recent call last):
+    ValueError: mode: got 'slow'; allowed are 'fast'
+    """
     if name not in table:
         raise ValueError(f"{argument}: got {name!r}; allowed are {', '.join(map(repr, table))}")
     return table[name]

@@ -28,7 +28,7 @@ NESTED = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 TELLING = {"betas", "momentum", "rho", "alpha", "etas", "lambd"}  # settings by which kinds of optimizers differ
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim")
-LISTED = 5
+LISTED = 5  # names that a message lists before it counts the others
 
 
 class Batch(NamedTuple):
@@ -48,8 +48,11 @@ def build(target: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
         settings: keyword arguments of the function.
 
     Raises:
-        ValueError: for a target without a colon, or that makes no ``nn.Module``.
-        ImportError: for a module that cannot be imported; AttributeError: for a name that it does not have.
+        ValueError: for a target without a colon, a module that cannot be found, a name that it does not have,
+            settings that do not fit, or something that is no ``nn.Module``.
+
+    >>> build("torch.nn:Linear", {"in_features": 2, "out_features": 1})
+    Linear(in_features=2, out_features=1, bias=True)
     """
     path, colon, name = target.partition(":")
     if not (path and colon and name):
@@ -132,6 +135,9 @@ def make_optimizer(
 
     Raises:
         ValueError: for an unknown name or setting, or a state that does not fit.
+
+    >>> make_optimizer(nn.Linear(1, 1), "sgd", {"lr": 0.1}, None).param_groups[0]["lr"]
+    0.1
     """
     kinds = {kind.__name__.lower(): kind for kind in shipped()}
     kind = choose("optimizer", name.lower(), kinds)
@@ -163,6 +169,9 @@ def random_batch(
 
     Raises:
         ValueError: for sizes below one, or an empty box.
+
+    >>> random_batch(nn.Linear(3, 1), (3,), 2, box=(0, 1)).inputs.shape
+    torch.Size([2, 3])
     """
     if samples < 1 or any(n < 1 for n in shape):
         raise ValueError(f"input: got {samples} samples of shape {tuple(shape)}; every size has to be 1 or more")
@@ -268,6 +277,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def shipped() -> list[type[Optimizer]]:
-    """Return every optimizer class of ``torch.optim``, found by introspection, sorted by name."""
+    """Return every optimizer class of ``torch.optim``, found by introspection, sorted by name.
+
+    >>> shipped()[0].__name__
+    'ASGD'
+    """
     found = (kind for _, kind in inspect.getmembers(torch.optim, inspect.isclass))
     return [kind for kind in found if issubclass(kind, Optimizer) and kind is not Optimizer]

@@ -33,7 +33,11 @@ class GradientNoise:
     Raises:
         ValueError: for values out of these ranges.
 
-    Use: ``optimizer.register_step_pre_hook(GradientNoise(0.01, 0.999))``.
+    Source: JL25 (arXiv 2510.00304) and its public code; claim E1.
+
+    >>> weight = torch.nn.Parameter(torch.zeros(2))
+    >>> optimizer = torch.optim.SGD([weight], lr=0.1)
+    >>> handle = optimizer.register_step_pre_hook(GradientNoise(0.01, 0.999))
     """
 
     def __init__(

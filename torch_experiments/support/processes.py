@@ -10,7 +10,11 @@ from torch import Tensor, distributed
 
 
 def processes() -> int:
-    """Return the number of processes that share the work."""
+    """Return the number of processes that share the work.
+
+    >>> processes(), leads()
+    (1, True)
+    """
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
@@ -20,7 +24,11 @@ def leads() -> bool:
 
 
 def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the sums over all processes of tensors of one dtype, by one reduction."""
+    """Return the sums over all processes of tensors of one dtype, by one reduction.
+
+    >>> summed({"n": torch.ones(2)})
+    {'n': tensor([1., 1.])}
+    """
     if processes() == 1 or not tensors:
         return dict(tensors)
     flat = torch.cat([x.flatten() for x in tensors.values()])
@@ -30,7 +38,11 @@ def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def joined(rows: Tensor) -> Tensor:
-    """Return the rows of all processes."""
+    """Return the rows ``[n, …]`` of all processes, in their order; ``n`` may differ.
+
+    >>> joined(torch.ones(1, 2)).tolist()
+    [[1.0, 1.0]]
+    """
     if processes() == 1:
         return rows
     found: list[Any] = [None] * processes()
@@ -39,7 +51,11 @@ def joined(rows: Tensor) -> Tensor:
 
 
 def agreed(answer: bool) -> bool:
-    """Return the answer of the first process."""
+    """Return the answer of the first process.
+
+    >>> agreed(True)
+    True
+    """
     if processes() == 1:
         return answer
     box: list[Any] = [answer]
@@ -48,7 +64,11 @@ def agreed(answer: bool) -> bool:
 
 
 def total(values: Iterable[float]) -> list[float]:
-    """Return the sums over all processes of plain numbers."""
+    """Return the sums over all processes of plain numbers, in float64.
+
+    >>> total([1, 2.5])
+    [1.0, 2.5]
+    """
     numbers = torch.tensor(list(values), dtype=torch.float64)
     if processes() > 1:
         device = "cuda" if distributed.get_backend() == "nccl" else "cpu"

@@ -14,7 +14,12 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread; its number is restored at the end."""
+    """Let torch use one thread; its number is restored at the end.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -25,7 +30,13 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def flushed() -> Iterator[None]:
-    """Let the processor take numbers below the smallest normal one for zero; the default is restored at the end."""
+    """Let the processor take numbers below the smallest normal one for zero; the default is restored at the end.
+
+    Processors that cannot do so go on as they are.
+
+    >>> with flushed():
+    ...     _ = torch.tensor(1e-40) * 1
+    """
     torch.set_flush_denormal(True)
     try:
         yield

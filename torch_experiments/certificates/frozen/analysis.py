@@ -58,6 +58,11 @@ class FrozenUnit:
             the dtype of the network only.
         slope: largest ``|f'(z)|`` on the batches; for the other reasons zero.
         zero: whether the unit's output is zero wherever the certificate holds.
+
+    >>> model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
+    >>> nn.utils.vector_to_parameters(torch.tensor([1.0, -3.0, 1.0, 0.0]), model.parameters())
+    >>> frozen_units(model, torch.ones(1, 1)).units[0].inequality
+    "f'(z) = 0 on all 1 values, z ∈ [-2, -2]"
     """
 
     layer: str
@@ -73,7 +78,12 @@ class FrozenUnit:
 
 @dataclass(frozen=True)
 class Missing:
-    """A layer about which less is known than asked for, and why."""
+    """A layer about which less is known than asked for, and why.
+
+    >>> model = nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 1)).train()
+    >>> frozen_units(model, torch.ones(2, 1)).missing[0].layer
+    '1'
+    """
 
     layer: str
     why: str
@@ -157,6 +167,13 @@ def frozen_units(
         TraceError: as `trace`.
         ValueError: for a negative tolerance, radii that do not increase, a graph of another model, a box that is
             empty, does not fit, or leaves an input out, or negative inputs that were promised not to be.
+
+    Source: claims F1 (``observed``), F2b (``sign``), F2c (``interval``).
+
+    >>> model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> nn.utils.vector_to_parameters(torch.tensor([1.0, 1, -9, 9, 1, 1, 0]), model.parameters())
+    >>> frozen_units(model, torch.ones(4, 1), box=(-1, 1)).by_layer()
+    {'1': {'units': 2, 'sign': 0, 'interval': 1, 'observed': 0}}
     """
     _check(tolerance, radii)
     graph = graph if graph is not None else trace(model, inputs)
@@ -285,6 +302,7 @@ def _flat(site: Site, low: Tensor, high: Tensor) -> list[int]:
 
 
 def _dies(low: float, high: float) -> bool:
+    """Return whether a flat piece reaches from ``−∞`` to the last float64 below zero: ReLU's does not hold zero."""
     return low == -torch.inf and high >= -5e-324
 
 

@@ -462,7 +462,10 @@ def boxed(inputs: Sequence[Tensor], box: tuple[Any, Any]) -> list[Interval]:
     """Return the bounds of inputs: the box for real numbers, none for integers and truth values.
 
     Raises:
-        ValueError: if the box is empty, holds NaN, does not fit the inputs, or does not contain them.
+        ValueError: if the box is empty, holds NaN, or does not fit the inputs.
+
+    >>> boxed([torch.ones(1, 2)], (-1, 1))[0].lo.tolist()
+    [[-1.0, -1.0]]
     """
     reals = [x for x in inputs if x.is_floating_point()]
     if len(reals) > 1 and any(isinstance(bound, Tensor) and bound.ndim for bound in box):
@@ -483,5 +486,10 @@ def _one_box(x: Tensor, box: tuple[Any, Any]) -> Interval:
 
 
 def parameter_balls(parameters: Mapping[str, Tensor], radius: float) -> dict[int, Interval]:
-    """Return ``[w − radius, w + radius]`` for every weight, by the ids of the parameters."""
+    """Return ``[w − radius, w + radius]`` for every weight, by the ids of the parameters.
+
+    >>> w = torch.ones(2)
+    >>> parameter_balls({"w": w}, 0.0)[id(w)].hi.tolist()
+    [1.0, 1.0]
+    """
     return {id(p): around(p, radius) for p in parameters.values()}

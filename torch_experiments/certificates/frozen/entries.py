@@ -20,7 +20,7 @@ from torch_experiments.certificates.frozen.replay import Replay, as_tensors, cha
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, evaluating, flatten, reference_kernels
 
-DRAWS = 2
+DRAWS = 2  # a polynomial that is not zero vanishes in one with probability zero; two guard against underflow
 CHOICES = frozenset({
     "gt", "lt", "ge", "le", "eq", "ne", "sign", "sgn", "sort", "topk", "argmax", "argmin", "max", "min", "cummax",
     "cummin", "heaviside", "floor", "ceil", "round", "trunc", "kthvalue", "median", "mode", "isnan", "isinf",
@@ -33,10 +33,10 @@ class ChoiceError(ValueError):
     """A network whose path depends on its numbers, so that its structure does not tell which gradients are zero."""
 
 
-Frozen = Mapping[int, tuple[Tensor, Tensor]]
+Flat = Mapping[int, tuple[Tensor, Tensor]]
 
 
-class Probe:
+class RandomDomain:
     """The domain of random numbers.
 
     Args:
@@ -46,7 +46,7 @@ class Probe:
         generator: of the slopes.
     """
 
-    def __init__(self, leaves: Mapping[int, Tensor], frozen: Frozen, generator: torch.Generator) -> None:
+    def __init__(self, leaves: Mapping[int, Tensor], frozen: Flat, generator: torch.Generator) -> None:
         self.leaves, self.frozen, self.generator = leaves, frozen, generator
 
     def leaf(self, tensor: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ STAND_INS: Mapping[str, Callable[[Step], Any]] = {
     "adaptive_max_pool2d": _adaptive_mean,
     "amax": _mean,
     "amin": _mean,
-    "abs": lambda step: step.args[0] * 1.5,
+    "abs": lambda step: step.args[0] * 1.5,  # any factor but 0 and ±1: linear, so that gradients stay polynomials
     "maximum": lambda step: step.args[0] * 0.4 + step.args[1] * 0.6,
     "minimum": lambda step: step.args[0] * 0.6 + step.args[1] * 0.4,
 }
@@ -173,7 +173,7 @@ def _gradients(
     generator = torch.Generator().manual_seed(seed)
     leaves = {id(p): _random(p, generator, _fan_in(p)) for p in parameters.values()}
     inputs = [x for x in graph.given if x.is_floating_point()]
-    probe = Probe(leaves | {id(x): _random(x, generator, 1) for x in inputs}, frozen, generator)
+    probe = RandomDomain(leaves | {id(x): _random(x, generator, 1) for x in inputs}, frozen, generator)
     with torch.enable_grad():
         replay: Replay[Tensor] = Replay(graph, probe)
         outputs = [replay.value(y) for y in graph.returned if y.is_floating_point()]

@@ -47,11 +47,16 @@ def point(x: Tensor) -> Interval:
 
 
 def around(x: Tensor, radius: float) -> Interval:
-    """Return ``[x − radius, x + radius]``, rounded outwards."""
+    """Return ``[x − radius, x + radius]``, rounded outwards.
+
+    >>> ball = around(torch.ones(1), 0.1)
+    >>> bool(ball.lo < 0.9), bool(ball.hi > 1.1)
+    (True, True)
+    """
     x = x.detach().double()
     if not radius:
         return Interval(x, x)
-    slack = 4 * torch.finfo(torch.float64).eps * (x.abs() + radius)
+    slack = 4 * torch.finfo(torch.float64).eps * (x.abs() + radius)  # of the two roundings of each end, doubled
     return Interval(x - radius - slack, x + radius + slack)
 
 
@@ -81,10 +86,15 @@ def outward(up: tuple[Tensor, Tensor], down: tuple[Tensor, Tensor], terms: int, 
         up: of the upper bounds of the terms.  down: of their lower bounds.
         terms: number of terms, and of roundings on the way to each.
         dtype: in which the network computes.
+
+    >>> P, N = torch.tensor([3.0]), torch.tensor([1.0])  # the sum is 2
+    >>> found = outward((P, N), (P, N), 10, torch.float32)
+    >>> bool(found.lo < 2 < found.hi), bool(found.hi - found.lo < 1e-4)
+    (True, True)
     """
     info = torch.finfo(dtype)
-    share = (2 * terms + 10) * info.eps / 2
-    if share >= 0.5:
+    share = (2 * terms + 10) * info.eps / 2  # a product and a sum each, and ten roundings of these lines themselves
+    if share >= 0.5:  # γ has no meaning from 1 on, and bounds nothing well before
         return everything(up[0])
     gamma, tiny = share / (1 - share), terms * info.tiny
     hi = up[0] * (1 + gamma) - up[1] * (1 - gamma) + tiny
@@ -102,6 +112,11 @@ def bilinear(
     With positive and negative parts ``x = x⁺ − x⁻`` the products ``x⁺y⁺, x⁻y⁻`` are positive and ``x⁺y⁻, x⁻y⁺``
     negative terms; each part is bounded on its own. Exact where one factor has one sign or is a point; where both
     have either sign, the bounds by midpoints are taken where they are better.
+
+    >>> x = Interval(torch.zeros(1, 2).double(), torch.ones(1, 2).double())
+    >>> y = bilinear(torch.matmul, x, point(torch.tensor([[1.0], [-2.0]])), 2, torch.float32)
+    >>> round(y.lo.item(), 5), round(y.hi.item(), 5)
+    (-2.0, 1.0)
     """
     xp, xn, yp, yn = *_parts(x), *_parts(y)
     up = _sum(f, (xp.hi, yp.hi), (xn.hi, yn.hi)), _sum(f, (xp.lo, yn.lo), (xn.lo, yp.lo))
@@ -187,7 +202,7 @@ def widened(x: Interval, dtype: torch.dtype, extra: Interval | None = None) -> I
     unit = ULPS * torch.finfo(dtype).eps
     slack = Interval(x.lo.abs(), x.hi.abs())
     if extra is not None:
-        most = magnitude(extra).hi.clamp_max(64)
+        most = magnitude(extra).hi.clamp_max(64)  # beyond, activations are constant or linear to rounding
         slack = Interval(slack.lo + most, slack.hi + most)
     tiny = torch.finfo(dtype).tiny
     lo = torch.where(x.lo == 0, x.lo, x.lo - unit * slack.lo - tiny) if extra is None else x.lo - unit * slack.lo

@@ -110,7 +110,7 @@ def _seen(site: Site, step: Step) -> Seen:
 
 
 def differentiated(step: Step, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``f(z)`` and ``f'(z)`` as torch.autograd computes it, for the activation of a step."""
+    """Return ``f(z)`` and ``f'(z)``, of the shape of ``z``, as torch.autograd computes it for a step's ``f``."""
     with torch.enable_grad():
         x = z.detach().clone().requires_grad_()
         y = as_tensors(step.func(x.clone() if changes(step) else x, *step.args[1:], **step.kwargs))[0]

@@ -11,12 +11,12 @@ from torch.nn.modules import activation, dropout
 from torch.nn.modules.batchnorm import _NormBase
 
 from theory.tolerances import EQUIVARIANT
-from torch_experiments.certificates.optimizer.cloned_weights import Scales, scales_of
+from torch_experiments.certificates.optimizer.cloned_weights import Likeness, scales_of
 from torch_experiments.certificates.optimizer.sentences import Sentence
 from torch_experiments.cloning.layouts import Layout, Profile
 
 CENTRED = (nn.LayerNorm, nn.GroupNorm)
-POINTS = 64
+POINTS = 64  # Gaussian numbers a unit: some on either side of every kink
 NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, nn.RReLU)
 
 
@@ -67,7 +67,7 @@ def _dropped(module: nn.Module) -> float:
     return 0.5 if isinstance(module, nn.RReLU) and module.lower < module.upper else 0.0
 
 
-def _of_norm(name: str, module: nn.Module, scales: Scales, traced: bool, tolerance: float) -> Iterator[Sentence]:
+def _of_norm(name: str, module: nn.Module, scales: Likeness, traced: bool, tolerance: float) -> Iterator[Sentence]:
     if not isinstance(module, (*CENTRED, nn.RMSNorm, _NormBase)):
         return
     kind = type(module).__name__

@@ -19,7 +19,7 @@ from torch_experiments.certificates.optimizer.sentences import Sentence, Verdict
 from torch_experiments.certificates.optimizer.update_rules import (
     Facts,
     Group,
-    Step,
+    RuleKind,
     coupled_decay,
     decoupled_decay,
     in_use,
@@ -29,29 +29,33 @@ from torch_experiments.certificates.optimizer.update_rules import (
 )
 from torch_experiments.cloning.layouts import Placement, Profile, identity, project, violations
 
-Scales = Literal["identical", "signed", "scaled"]
-SCALES: tuple[Scales, ...] = ("identical", "signed", "scaled")
-WITHOUT_FLOOR = ("grad_avg", "exp_inf", "acc_delta")
+Likeness = Literal["identical", "signed", "scaled"]
+LIKENESSES: tuple[Likeness, ...] = ("identical", "signed", "scaled")  # each holds the ones before
+WITHOUT_FLOOR = ("grad_avg", "exp_inf", "acc_delta")  # no ε beside them: steps feel them however small they are
 
-STEPS: Mapping[Step, str] = {
+STEPS: Mapping[RuleKind, str] = {
     "linear": "its step is a linear combination of gradients",
     "odd": "its step is an odd function of each entry's gradients",
     "spectral": "its step is a polynomial matrix map of gradients, rounded to bfloat16",
     "quasi-newton": "its step combines gradients with inner products as coefficients",
 }
-OUTCOMES: Mapping[tuple[Step, Scales], tuple[Verdict, str]] = {
+OUTCOMES: Mapping[tuple[RuleKind, Likeness], tuple[Verdict, str]] = {
     ("odd", "scaled"): ("left", "which does not keep proportions other than ±1"),
     ("spectral", "scaled"): ("left", "which keeps proportions in exact arithmetic only"),
     **dict.fromkeys(
-        (("quasi-newton", scales) for scales in SCALES),
+        (("quasi-newton", scales) for scales in LIKENESSES),
         ("unknown", "which keeps copies in exact arithmetic, but rounding was seen to grow to order one"),
     ),
 }
 
 
-def scales_of(profiles: tuple[Profile, ...]) -> Scales:
-    """Return how copies differ: not at all, by signs, or by other factors."""
-    return max((_scales(p) for p in profiles), key=SCALES.index, default="identical")
+def scales_of(profiles: tuple[Profile, ...]) -> Likeness:
+    """Return how copies differ: not at all, by signs, or by other factors.
+
+    >>> scales_of((Profile(torch.tensor([0, 0]), torch.tensor([1.0, -1.0], dtype=torch.float64)),))
+    'signed'
+    """
+    return max((_scales(p) for p in profiles), key=LIKENESSES.index, default="identical")
 
 
 def clone_reasons(
@@ -79,7 +83,12 @@ def clone_reasons(
 
 
 def off_tangent(x: Tensor, place: Placement) -> float:
-    """Return ``‖x − Px‖ / ‖x‖``: how far ``x`` is from multiples of ``s_i s_jᵀ`` on every pair of blocks."""
+    """Return ``‖x − Px‖ / ‖x‖``: how far ``x`` is from multiples of ``s_i s_jᵀ`` on every pair of blocks.
+
+    >>> pair = Placement((Profile(torch.tensor([0, 0]), torch.ones(2, dtype=torch.float64)),))
+    >>> [round(off_tangent(torch.tensor([1.0, x]), pair), 6) for x in (1.0, -1.0)]
+    [0.0, 1.0]
+    """
     x = x.double()
     return float((x - project(x, place.tangent)).norm()) / (float(x.norm()) or 1.0)
 
@@ -91,7 +100,7 @@ def off_equations(x: Tensor, place: Placement) -> float:
     return (max(rows, columns) / (size or 1.0)) ** 0.5
 
 
-def _of_step(step: Step, scales: Scales, flat: bool) -> tuple[Verdict, str, tuple[str, ...]]:
+def _of_step(step: RuleKind, scales: Likeness, flat: bool) -> tuple[Verdict, str, tuple[str, ...]]:
     if step == "spectral" and scales != "scaled" and not flat:
         known: tuple[Verdict, str] = ("unknown", "which keeps RE ∩ CE in exact arithmetic, but rounding may grow")
     else:
@@ -161,7 +170,7 @@ def _felt(key: str, x: Tensor, parameter: Tensor, group: Group, facts: Facts) ->
     if key in facts.even:
         return min(1.0, float(x.max().clamp_min(0).sqrt()) / eps)
     rate = max(number(group, "lr"), number(group, "initial_lr")) / (1.0 if key == "momentum_buffer" else eps)
-    lever = rate / (1 - min(inertia(group), 1 - 1e-9))
+    lever = rate / (1 - min(inertia(group), 1 - 1e-9))  # with β = 1 it would be infinite
     return min(1.0, lever * float(x.double().norm()) / (float(parameter.detach().double().norm()) or 1.0))
 
 
@@ -179,7 +188,7 @@ def _fitted(place: Placement, x: Tensor, even: bool) -> Placement:
     return place._replace(profiles=profiles)
 
 
-def _scales(profile: Profile) -> Scales:
+def _scales(profile: Profile) -> Likeness:
     size = profile.scale.abs()
     highest = torch.zeros_like(size).scatter_reduce(0, profile.block, size, "amax")[profile.block]
     if bool((size < highest * (1 - PROPORTION)).any()):

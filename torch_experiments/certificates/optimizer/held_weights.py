@@ -28,7 +28,7 @@ from torch_experiments.certificates.optimizer.update_rules import (
 
 Claims = tuple[str, ...]
 Said = tuple[Verdict, str, Claims]
-NAMED = (SGD, Adam)
+NAMED = (SGD, Adam)  # the rules that claim F2d is about; of others only the gradient is zero (F1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ ORDER: tuple[Verdict, ...] = ("left", "unknown", "kept")
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of a verdict.
+    """One reason of a verdict.
 
     Attributes:
         about: ``"clones"`` (units stay copies of each other), ``"coset"`` (weights stay on ``w₀`` + the tangent
@@ -22,6 +22,9 @@ class Sentence:
         sentence: why, with numbers.
         where: the parameters, modules or hooks that it is about.
         rests_on: ids of claims in the ledger.
+
+    >>> Sentence("clones", "kept", "gradients are multiples of s_i s_jᵀ", ("weight",), ("C3",)).verdict
+    'kept'
     """
 
     about: Subject
@@ -32,7 +35,12 @@ class Sentence:
 
 
 def merged(reasons: Iterable[Sentence]) -> tuple[Sentence, ...]:
-    """Return the reasons with equal ones at several places made one, the worst first."""
+    """Return the reasons with equal ones at several places made one, the worst first.
+
+    >>> both = [Sentence("clones", "kept", "why", (name,)) for name in ("a", "b")]
+    >>> [reason.where for reason in merged(both)]
+    [('a', 'b')]
+    """
     found: dict[tuple[Subject, Verdict, str, tuple[str, ...]], dict[str, None]] = {}
     for reason in reasons:
         key = (reason.about, reason.verdict, reason.sentence, reason.rests_on)
@@ -42,6 +50,10 @@ def merged(reasons: Iterable[Sentence]) -> tuple[Sentence, ...]:
 
 
 def worst(reasons: Iterable[Sentence], *about: Subject) -> Verdict:
-    """Return ``"left"`` if a reason about these says so, else ``"unknown"`` if one does, else ``"kept"``."""
+    """Return ``"left"`` if a reason about these says so, else ``"unknown"`` if one does, else ``"kept"``.
+
+    >>> worst([Sentence("clones", "unknown", "why"), Sentence("frozen", "left", "why")], "clones")
+    'unknown'
+    """
     said = {reason.verdict for reason in reasons if reason.about in about}
     return next((verdict for verdict in ORDER if verdict in said), "kept")

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from theory.tolerances import EPS
 
-Step = Literal["linear", "odd", "spectral", "quasi-newton"]
+RuleKind = Literal["linear", "odd", "spectral", "quasi-newton"]
 Group = Mapping[str, Any]
 State = dict[str, list[Tensor]]
 
@@ -35,9 +35,12 @@ class Facts:
         even: names of those that do not depend on their signs, so they have to be constant on blocks.
         carries: names of those that go on moving a weight whose gradient is zero.
         decoupled: whether decay shrinks the weights beside the step; else it is added to the gradient.
+
+    >>> FACTS[optim.SGD].carries
+    ('momentum_buffer',)
     """
 
-    step: Step
+    step: RuleKind
     odd: tuple[str, ...] = ()
     even: tuple[str, ...] = ()
     carries: tuple[str, ...] = ()
@@ -67,7 +70,11 @@ FACTS: Mapping[type[Optimizer], Facts] = {
 
 
 def facts_of(optimizer: Optimizer) -> Facts | None:
-    """Return the facts of an optimizer, those of its base if a subclass changes no step; None if unknown."""
+    """Return the facts of an optimizer, those of its base if a subclass changes no step; None if unknown.
+
+    >>> facts_of(optim.AdamW([torch.zeros(1)])).step
+    'odd'
+    """
     kind = type(optimizer)
     for base in kind.__mro__:
         if base in FACTS:
@@ -133,6 +140,18 @@ def drift(optimizer: Optimizer, group: Group, parameter: Tensor) -> Tensor | Non
 
     with ``r = β₁/√β₂`` (AMSGrad: ``β₁``; Adamax: ``β₁/β₂``), since the denominator is at least ``√(β₂ᵏ v)`` and at
     least ``ε`` after ``k`` more steps. None where no bound is known (RAdam, Muon, LBFGS).
+
+    Returns:
+        The distances, of the parameter's shape.
+
+    Source: claim F2d.
+
+    >>> w = torch.zeros(1, requires_grad=True)
+    >>> rule = optim.SGD([w], lr=0.1, momentum=0.9)
+    >>> w.grad = torch.ones(1)
+    >>> rule.step()
+    >>> drift(rule, rule.param_groups[0], w)
+    tensor([0.9000])
     """
     state, kind = optimizer.state.get(parameter, {}), type(optimizer)
     if isinstance(optimizer, optim.SGD | optim.RMSprop):

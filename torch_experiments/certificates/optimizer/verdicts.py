@@ -102,6 +102,14 @@ def optimizer_verdict(
     Raises:
         ValueError: for masks or a layout that do not fit, a network off its layout's manifold, an
             optimizer without a parameter of the model, or a setting that is no number.
+
+    Source: claims C3, C8, C9 for copies, F1, F2b, F2d for frozen weights.
+
+    >>> from torch_experiments.cloning.exact import clone, layout
+    >>> base, x = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)), torch.ones(1, 2)
+    >>> wide, place = clone(base, 2, example_inputs=x), layout(base, 2, example_inputs=x)
+    >>> optimizer_verdict(wide, torch.optim.Adam(wide.parameters()), place).clones
+    'kept'
     """
     if layout is not None:
         check_on(model, layout, tolerance)
