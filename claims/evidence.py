@@ -40,7 +40,14 @@ class EvidenceError(ClaimsError):
 
 @dataclass
 class Tally:
-    """Instances checked so far, and the largest residual among them."""
+    """Instances checked so far, and the largest residual among them.
+
+    >>> tally = Tally()
+    >>> tally.add(0.5, 3)
+    >>> tally.add(0.25, 1)
+    >>> tally
+    Tally(instances=4, residual=0.5)
+    """
 
     instances: int = 0
     residual: float = 0.0
@@ -57,6 +64,9 @@ class Row:
 
     `kind` is one of `KINDS`, or `CONTROL`; `outcome` is one of `OUTCOMES`, where `empty` says that the test
     passed without a single instance. `why` is what a skipped test gave as its reason.
+
+    >>> Row("test", "A", "exact").fault, Row("test", "A", "exact", instances=1).passed
+    ('checked no instance', True)
     """
 
     test: str
@@ -90,7 +100,13 @@ _current: ContextVar[Tally | None] = ContextVar("tally of the running test", def
 
 @contextmanager
 def recording() -> Iterator[Tally]:
-    """Yield a fresh tally that every `witness` within the block adds to."""
+    """Yield a fresh tally that every `witness` within the block adds to.
+
+    >>> with recording() as tally:
+    ...     witness(residual=1e-3, instances=2)
+    >>> tally.instances, tally.residual
+    (2, 0.001)
+    """
     tally = Tally()
     token = _current.set(tally)
     try:
@@ -107,6 +123,12 @@ def witness(residual: SupportsFloat = 0.0, instances: int = 1) -> None:
 
     Raises:
         ValueError: `residual` is negative, infinite or not a number, or `instances` is negative.
+
+    >>> with recording() as tally:
+    ...     for k in range(3):
+    ...         witness(abs(k * 0.5 - k / 2))
+    >>> tally.instances, tally.residual
+    (3, 0.0)
     """
     size = float(residual)
     if not 0 <= size < math.inf:
@@ -119,7 +141,12 @@ def witness(residual: SupportsFloat = 0.0, instances: int = 1) -> None:
 
 
 def merge(rows: Iterable[Row]) -> list[Row]:
-    """Merge the cases of a parametrised test: instances add up, the worst outcome and residual stand."""
+    """Merge the cases of a parametrised test: instances add up, the worst outcome and residual stand.
+
+    >>> [row] = merge([Row("test", "A", "exact", instances=2), Row("test", "A", "exact", outcome="failed")])
+    >>> row.instances, row.outcome
+    (2, 'failed')
+    """
     merged: dict[tuple[str, str, str, str], Row] = {}
     for row in rows:
         key = (row.claim, row.kind, row.step or "", row.test)
@@ -138,7 +165,11 @@ def _worse(one: Row, other: Row) -> Row:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the installed libraries that evidence rests on; nothing is imported."""
+    """Return the versions of Python and of the installed libraries that evidence rests on; nothing is imported.
+
+    >>> "numpy" in versions()
+    True
+    """
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -149,7 +180,14 @@ def versions() -> dict[str, str]:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write `rows`, merged and sorted, and the versions; a reader sees the old file or the new, never half."""
+    """Write `rows`, merged and sorted, and the versions; a reader sees the old file or the new, never half.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(Path(folder, "evidence.json"), [Row("test", "A", "exact", instances=2)])
+    ...     read(Path(folder, "evidence.json"))[0].instances
+    2
+    """
     lines = ",\n".join(json.dumps(_rounded(row)) for row in merge(rows))
     tests = f"[\n{lines}\n]" if lines else "[]"
     write_text(Path(path), f'{{\n"versions": {json.dumps(versions(), indent=1)},\n"tests": {tests}\n}}\n')
@@ -164,6 +202,12 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` by a file holding `text`, in one step; missing folders are made.
 
     On a full disk or after an interruption the old file is as it was, and no other is left.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(Path(folder, "new", "page.md"), "# Title")
+    ...     Path(folder, "new", "page.md").read_text()
+    '# Title'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -179,6 +223,10 @@ def read(path: Path | str = EVIDENCE) -> list[Row]:
 
     Raises:
         EvidenceError: The file is missing or no JSON, or a row has an unknown field, kind or outcome.
+
+    >>> read("missing.json")
+    Traceback (most recent call last):
+    claims.evidence.EvidenceError: no evidence at missing.json: run `make verify`, or name a file that exists
     """
     try:
         tests = json.loads(Path(path).read_text(encoding="utf-8"))["tests"]

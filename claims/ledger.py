@@ -24,7 +24,11 @@ class LedgerError(ClaimsError):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a proof: the name that tests mark evidence with, and what it says."""
+    """One step of a proof: the name that tests mark evidence with, and what it says.
+
+    >>> Step("all-dags", "On every graph with five units.").step
+    'all-dags'
+    """
 
     step: str
     says: str
@@ -32,7 +36,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of the ledger. Texts are Markdown with LaTeX between dollar signs; titles are plain words."""
+    """One entry of the ledger. Texts are Markdown with LaTeX between dollar signs; titles are plain words.
+
+    Attributes:
+        id, title: By which it is called, and what it says in a line.
+        statement, source: In full, and where it is from.
+        kind: One of `CLAIM_KINDS`.
+        limits: What its check does not show.
+        hypotheses, uses: What it supposes, and the ids of the claims that it rests on.
+        proof: Its steps, if one is written out.
+        repair: The corrected statement of one that is false.
+
+    >>> load()["F1"].kind, load()["F1"].steps
+    ('lemma', ('all-dags', 'general'))
+    """
 
     id: str
     title: str
@@ -55,11 +72,18 @@ Ledger = dict[str, Claim]
 
 
 def load(path: Path | str | None = None) -> Ledger:
-    """Read the ledger at `path` (default: the project's own): claims by id, each after those that it uses.
+    """Read the ledger, claims by id, each after those that it uses.
+
+    Args:
+        path: A file of TOML; by default the project's own.
 
     Raises:
         LedgerError: An entry lacks a field or has an unknown one, is of unknown kind, repeats an id or the name
             of a proof step, or uses an unknown claim or, in the end, itself.
+
+    >>> ledger = load()
+    >>> list(ledger).index("C1") < list(ledger).index("C3")
+    True
     """
     path = Path(path or LEDGER)
     entries = tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
@@ -73,6 +97,9 @@ def chosen(ledger: Ledger, ids: Sequence[str]) -> Ledger:
 
     Raises:
         LedgerError: There is no such claim.
+
+    >>> list(chosen(load(), ["c1", "F2"]))
+    ['C1', 'F2']
     """
     known = {name.upper(): name for name in ledger}
     if lost := [name for name in ids if name.upper() not in known]:
@@ -146,7 +173,11 @@ def _sorted(graph: dict[str, tuple[str, ...]]) -> Iterator[str]:
 
 
 def unknown_id(given: str, known: Iterable[str]) -> str:
-    """Say that `given` is no claim's id, with the ids that are near, or all of them."""
+    """Say that `given` is no claim's id, with the ids that are near, or all of them.
+
+    >>> unknown_id("C33", ["C3", "F1"])
+    'which the ledger does not have; near are C3'
+    """
     near = get_close_matches(given, known, cutoff=0.5)
     return f"which the ledger does not have; {'near are' if near else 'it has'} {', '.join(near or known)}"
 
@@ -213,6 +244,12 @@ def verdicts(ledger: Ledger | None = None, evidence: Evidence = None) -> dict[st
     Raises:
         LedgerError: A row names a claim that the ledger does not have.
         EvidenceError: The evidence file cannot be read.
+
+    >>> proof = (Step("all", "it is so"),)
+    >>> claim = Claim("A", "a title", "a statement", "here", "theorem", "its limits", proof=proof)
+    >>> rows = [Row("test", "A", "exact", "all", instances=7), Row("control", "A", CONTROL)]
+    >>> verdicts({"A": claim}, rows)["A"].verdict, verdicts({"A": claim}, rows[:1])["A"].reasons
+    ('proved', ('no negative control passed',))
     """
     ledger = load() if ledger is None else ledger
     rows = _by_claim(_rows(evidence), ledger)
@@ -236,7 +273,17 @@ def _by_claim(rows: Iterable[Row], ledger: Ledger) -> dict[str, tuple[Row, ...]]
 
 
 def judge(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> Verdict:
-    """Derive one claim's verdict from its own evidence `rows` and the verdicts of the claims that it uses."""
+    """Derive one claim's verdict from its own evidence and the verdicts of the claims that it uses.
+
+    Args:
+        claim: The claim.
+        rows: All rows on it.
+        used: The verdicts of `claim.uses`.
+
+    >>> claim = Claim("A", "a title", "a statement", "here", "theorem", "its limits")
+    >>> judge(claim, (Row("test", "A", "exact", outcome="failed"),), []).verdict
+    'failing'
+    """
     against = _against(rows, used)
     if against:
         return Verdict(claim.id, "failing", "open", rows, against)
@@ -288,7 +335,11 @@ def _skipped(row: Row) -> str:
 
 
 def settling(step: str, rows: Iterable[Row]) -> list[Row]:
-    """Return the passing rows that settle a proof's step exactly."""
+    """Return the passing rows that settle a proof's step exactly.
+
+    >>> settling("all", [Row("test", "A", "property", "all", instances=9)])  # not exact
+    []
+    """
     return [row for row in rows if row.passed and row.step == step and row.kind in EXACT]
 
 

@@ -39,7 +39,12 @@ Verdicts = dict[str, Verdict]
 
 
 def table(ledger: Ledger, found: Verdicts) -> Table:
-    """Return the claims as a table that fits 100 columns."""
+    """Return the claims as a table that fits 100 columns.
+
+    >>> ledger = load()
+    >>> table(ledger, verdicts(ledger)).row_count == len(ledger)
+    True
+    """
     grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold")
     grid.caption, grid.caption_justify = tally(found), "left"
     grid.add_column("claim", no_wrap=True)
@@ -55,7 +60,11 @@ def table(ledger: Ledger, found: Verdicts) -> Table:
 
 
 def tally(found: Verdicts) -> str:
-    """Return how many claims stand where, in one line."""
+    """Return how many claims stand where, in one line.
+
+    >>> tally({"A": Verdict("A", "proved", "proved"), "B": Verdict("B", "open", "open")})
+    '2 claims: 1 proved, 1 open'
+    """
     counts = Counter(verdict.verdict for verdict in found.values())
     return f"{len(found)} claims: " + ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
 
@@ -75,7 +84,11 @@ def _size(residual: float) -> str:
 
 
 def to_json(ledger: Ledger, found: Verdicts) -> str:
-    """Return a JSON list with one object a claim."""
+    """Return a JSON list with one object a claim.
+
+    >>> json.loads(to_json({"C1": load()["C1"]}, {"C1": Verdict("C1", "open", "open")}))[0]["verdict"]
+    'open'
+    """
     entries = [_entry(claim, found[claim.id]) for claim in ledger.values()]
     return json.dumps(entries, indent=1, ensure_ascii=False)
 
@@ -102,7 +115,12 @@ def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
 
 
 def page(ledger: Ledger, found: Verdicts) -> str:
-    """Return the text of `CLAIMS.md`: the table, and a section for each claim."""
+    """Return the text of `CLAIMS.md`: the table, and a section for each claim.
+
+    >>> ledger = load()
+    >>> sum(line.startswith("## ") for line in page(ledger, verdicts(ledger)).splitlines()) == len(ledger)
+    True
+    """
     sections = "\n".join(section(claim, found[claim.id]) for claim in ledger.values())
     return (
         "# Claims\n\nMade by `lop claims --write` from `ledger.toml` and `evidence.json`; edits here are lost.\n\n"
@@ -111,7 +129,12 @@ def page(ledger: Ledger, found: Verdicts) -> str:
 
 
 def summary(ledger: Ledger, found: Verdicts) -> str:
-    """Return tally, legend and table of `docs/claims.md`; the ids lead to the sections of `claims/CLAIMS.md`."""
+    """Return tally, legend and table of `docs/claims.md`; the ids lead to the sections of `claims/CLAIMS.md`.
+
+    >>> ledger = load()
+    >>> sum(line.startswith("| [") for line in summary(ledger, verdicts(ledger)).splitlines()) == len(ledger)
+    True
+    """
     return _overview(ledger, found, "../claims/CLAIMS.md")
 
 
@@ -130,7 +153,21 @@ def _markdown_table(ledger: Ledger, found: Verdicts, target: str) -> str:
 
 
 def section(claim: Claim, verdict: Verdict) -> str:
-    """Return all that is known of a claim."""
+    """Return all that is known of a claim.
+
+    >>> claim = Claim("A", "a title", "a statement", "here", "theorem", "its limits")
+    >>> print(section(claim, Verdict("A", "open", "open")))
+    <a id="a"></a>
+    <BLANKLINE>
+    ## A. a title
+    <BLANKLINE>
+    **open** · theorem · here
+    <BLANKLINE>
+    a statement
+    <BLANKLINE>
+    **Limits.** its limits
+    <BLANKLINE>
+    """
     parts = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id}. {claim.title}',
         _headline(claim, verdict),
@@ -172,6 +209,9 @@ def between(name: str, text: str, made: str) -> str:
 
     Raises:
         ClaimsError: The page does not have each marker once, the first before the second.
+
+    >>> between("a page", f"a {BEGIN} old {END} b", "new").replace(BEGIN, "(").replace(END, ")").split()
+    ['a', '(', 'new', ')', 'b']
     """
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
@@ -185,6 +225,9 @@ def pages() -> dict[Path, str]:
 
     These are `CLAIMS.md`, and, where they are (an installed package has them not), the table of `docs/claims.md`
     and the tally of the README.
+
+    >>> PAGE in pages()
+    True
     """
     ledger = load()
     found = verdicts(ledger)
@@ -196,7 +239,11 @@ def pages() -> dict[Path, str]:
 
 
 def differences(committed: Verdicts, derived: Verdicts) -> list[str]:
-    """Return one line for each claim on which two sets of verdicts differ."""
+    """Return one line for each claim on which two sets of verdicts differ.
+
+    >>> differences({"A": Verdict("A", "proved", "proved")}, {"A": Verdict("A", "open", "open")})
+    ['A: committed proved, now open']
+    """
     return [
         f"{name}: committed {_label(committed[name])}, now {_label(derived[name])}"
         + "".join(f"\n    {reason}" for reason in derived[name].reasons)

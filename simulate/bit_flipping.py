@@ -59,6 +59,10 @@ class Config:
         seeds: of target, stream, initial weights and whatever the learner draws.
         bin: steps over which losses are averaged, and between two measurements of the units.
         stream: what the learner sees.
+
+    >>> config = Config("cbp", steps=100, bin=50, seeds=range(2))
+    >>> config.seeds, config.settings.resets
+    ((0, 1), 'cbp')
     """
 
     learner: str | Learner = "sgd"
@@ -97,7 +101,7 @@ class Config:
         return 1 if self.settings.linear else self.hidden
 
     def about(self) -> dict[str, Any]:
-        """Return the config as JSON values."""
+        """Return the config as JSON values, with the revision of the numbers."""
         return {"experiment": "bit_flipping", "revision": REVISION} | json.loads(
             json.dumps(dataclasses.asdict(self))
         )
@@ -152,8 +156,19 @@ def run(
     While it runs, its state is kept beside `out`, so that a run that was killed goes on with exactly the same
     numbers. The number of threads (all cores, if none is given) changes nothing but the time.
 
+    Args:
+        config: What is run.
+        out: Where the result is kept, an `.npz` file.
+        threads: How many seeds move at once.
+        progress: Whether a bar is shown.
+
     Raises:
-        ValueError: `out`, or the state beside it, belongs to another config or is no result.
+        ValueError: `out`, or the state beside it, belongs to another config or is no result; `threads` is below 1.
+
+    >>> small = Config(steps=40, bin=20, seeds=[0], stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> result = run(small, threads=1)
+    >>> result.loss.shape, result.end("renewed").tolist()
+    ((1, 2), [0.0])
     """
     file = Path(out) if out is not None else None
     if file is not None and file.exists():
@@ -167,14 +182,32 @@ def run(
 
 
 def begun(config: Config) -> Progressing:
-    """Return the run before its first step."""
+    """Return the run before its first step.
+
+    >>> begun(Config(steps=40, bin=20, seeds=range(3))).loss.shape
+    (3, 2)
+    """
     states = [learners.initial(config.settings, config.stream.bits, config.units, s) for s in config.seeds]
     shape = (len(states), config.steps // config.bin)
     return Progressing(0, states, np.full(shape, np.nan), np.full((*shape, len(_names())), np.nan))
 
 
 def advanced(config: Config, seed: int, world: World, state: State, bins: range, advance: Advance) -> list[Any]:
-    """Move one seed through some bins and return for each the mean loss and the metrics (a list of pairs)."""
+    """Move one seed through some bins and return for each the mean loss and the metrics (a list of pairs).
+
+    Args:
+        config: What is run.
+        seed: Which of the seeds.
+        world: What it sees.
+        state: Of its learner; changed in place.
+        bins: Numbers of the bins, in order.
+        advance: Of `simulate.learner_kernels`, or the slow one of `simulate.learner_reference`.
+
+    >>> small = Config(steps=40, bin=20, seeds=[0], stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> rows = advanced(small, 0, world(small, 0), begun(small).states[0], range(2), learner_kernels.advance)
+    >>> [loss for loss, _ in rows] == run(small, threads=1).loss[0].tolist()
+    True
+    """
     rows = []
     for number in bins:
         total = 0.0
@@ -185,7 +218,18 @@ def advanced(config: Config, seed: int, world: World, state: State, bins: range,
 
 
 def segments(config: Config, seed: int, world: World, start: int, stop: int) -> list[Segment]:
-    """Return the steps from `start` to before `stop`, split where tasks change."""
+    """Return the steps from `start` to before `stop`, split where tasks change.
+
+    Args:
+        config: What is run.
+        seed: Which of the seeds.
+        world: What it sees.
+        start, stop: Steps, `0 ≤ start < stop ≤ config.steps`.
+
+    >>> small = Config(steps=40, bin=20, seeds=[0], stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> [len(part.order) for part in segments(small, 0, world(small, 0), 5, 25)]
+    [5, 10, 5]
+    """
     hold, memory = config.stream.hold, config.settings.memory
     found = []
     for index in range(start // hold, (stop - 1) // hold + 1):
@@ -197,14 +241,31 @@ def segments(config: Config, seed: int, world: World, start: int, stop: int) -> 
 
 
 def world(config: Config, seed: int) -> World:
-    """Return what a seed sees."""
+    """Return what a seed sees.
+
+    >>> small = Config(steps=40, bin=20, seeds=[0], stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> world(small, 0).slow.shape, world(small, 0).probe.shape
+    ((4, 3), (512, 5))
+    """
     tasks = (config.steps - 1) // config.stream.hold + 1
     probe = generator(seed, PROBE).integers(0, 2, (PROBES, config.stream.bits)).astype(float)
     return World(target(config.stream, seed), slow_bits(config.stream, seed, tasks), probe)
 
 
 def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, float]:
-    """Return the metrics after that many steps."""
+    """Return the metrics after that many steps, by name.
+
+    Args:
+        config: What is run.
+        seen: The world of the seed.
+        state: Of its learner.
+        steps: How many it has made, at least 1.
+
+    >>> small = Config(steps=40, bin=20, seeds=[0], stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> found = measure(small, world(small, 0), begun(small).states[0], 1)
+    >>> found["renewed"], 0 <= found["uniform_dead_fraction"] <= 1
+    (0.0, True)
+    """
     slow = seen.slow[(steps - 1) // config.stream.hold][None]
     found: dict[str, float] = {}
     for batch, x in zip(BATCHES, (patterns(config.stream, slow), seen.probe), strict=True):
@@ -216,7 +277,12 @@ def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, 
 
 
 def summary(result: Result, title: str = "") -> Table:
-    """Return loss and metrics in the first bin and the last tenth, mean ± standard error; all re-drawn units."""
+    """Return loss and metrics in the first bin and the last tenth, mean ± standard error; all re-drawn units.
+
+    >>> small = Config(steps=40, bin=20, seeds=[0], stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> summary(run(small, threads=1)).row_count
+    7
+    """
     table = Table("", "first bin", "last tenth", title=title)
     for name in ("loss", *SHOWN):
         values = result.loss if name == "loss" else result.metrics[name]
@@ -226,12 +292,24 @@ def summary(result: Result, title: str = "") -> Table:
 
 
 def key(config: Config) -> str:
-    """Return 16 hex digits that depend on the config alone."""
+    """Return 16 hex digits that depend on the config alone.
+
+    >>> key(Config()) == key(Config(learner="sgd")) != key(Config("adam"))
+    True
+    """
     return sha256(json.dumps(config.about(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def save(file: Path, result: Result) -> None:
-    """Write a result at once: a reader sees all of it or nothing."""
+    """Write a result whole or not at all, as an `.npz` file; missing folders are made.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> small = Config(steps=40, bin=20, seeds=[0], stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> with TemporaryDirectory() as folder:
+    ...     save(Path(folder, "run.npz"), run(small, threads=1))
+    ...     load(Path(folder, "run.npz"), small).loss.shape
+    (1, 2)
+    """
     about = json.dumps({"config": result.config, "environment": result.environment})
     _write(file, {"about": np.array(about), "loss": result.loss} | dict(result.metrics))
 
@@ -241,6 +319,10 @@ def load(file: Path, config: Config | None = None) -> Result:
 
     Raises:
         ValueError: it is no result, or that of another config.
+
+    >>> load(Path("missing.npz"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: out: missing.npz is no result of this project, or damaged ...
     """
     arrays = _read(file)
     about = json.loads(str(arrays.pop("about")))
@@ -252,7 +334,11 @@ def load(file: Path, config: Config | None = None) -> Result:
 
 
 def environment() -> dict[str, str]:
-    """Return the versions that make the numbers."""
+    """Return the versions that make the numbers.
+
+    >>> sorted(environment())
+    ['numba', 'numpy', 'platform', 'python']
+    """
     versions = {package: version(package) for package in ("numpy", "numba")}
     return {"python": platform.python_version(), "platform": platform.platform()} | versions
 

@@ -48,6 +48,9 @@ class Disturbance:
         convention: `"entry"` is JL25's code, `√d` times stronger than `"vector"`.
         dropout: Probability with which a clone is silent for a sample; the others are scaled up.
         batch: Samples a step, drawn with replacement; all of them if `None`.
+
+    >>> Disturbance(sigma=0.1, batch=8).convention
+    'vector'
     """
 
     sigma: float = 0.0
@@ -71,6 +74,9 @@ def random_problem(
 
     Raises:
         ValueError: A number is below 1, or the rate is not positive.
+
+    >>> random_problem(4, 3, 10, np.random.default_rng(0)).W.shape
+    (4, 3)
     """
     for name, value in (("units", units), ("inputs", inputs), ("samples", samples)):
         if value < 1:
@@ -90,8 +96,17 @@ def base_path(problem: Problem, steps: int) -> tuple[Array, Array]:
     The clone of a base unit moves like it with half the rate of `w` (claim C7: `w₁ = w`, `a₁ = a/2`, so that
     `∂L/∂w₁ = (a/2) b` and `∂L/∂a₁ = ∂L/∂a`).
 
+    Args:
+        problem: Base network and data.
+        steps: How many steps.
+
     Returns:
         `b` of shape (steps, units, inputs), and norms of shape (steps,).
+
+    >>> one = Problem(np.array([[1.0]]), np.array([2.0]), np.array([[3.0]]), np.array([5.0]), 0.1)
+    >>> b, norms = base_path(one, 1)
+    >>> float(b[0, 0, 0]), f"{norms[0]:.6f}"  # (2 · 3 − 5) · 3, and √(2 · 3² + 2 · 3²)
+    (3.0, '6.000000')
     """
     W, a = problem.W.copy(), problem.a.copy()
     b, norms = np.empty((steps, *W.shape)), np.empty(steps)
@@ -111,6 +126,11 @@ def perturbations(problem: Problem, size: float, seeds: int, rng: np.random.Gene
 
     Raises:
         ValueError: `size` is negative, or `seeds < 1`.
+
+    >>> one = Problem(np.array([[1.0]]), np.array([2.0]), np.array([[3.0]]), np.array([5.0]), 0.1)
+    >>> epsilon, alpha = perturbations(one, 0.1, 3, np.random.default_rng(0))
+    >>> epsilon.shape, [f"{d:.3f}" for d in predicted_distances(np.zeros((0, 1, 1)), epsilon, alpha, 0.1)[0]]
+    ((3, 1, 1), ['0.100', '0.100', '0.100'])
     """
     if not size >= 0 or seeds < 1:
         raise ValueError(f"size is {size!r} and seeds {seeds!r}; allowed are size ≥ 0 and seeds ≥ 1")
@@ -121,7 +141,17 @@ def perturbations(problem: Problem, size: float, seeds: int, rng: np.random.Gene
 
 
 def predicted_distances(b: Array, epsilon: Array, alpha: Array, rate: float) -> Array:
-    """Return the distance from the manifold after each linearised step, shape (steps + 1, seeds)."""
+    """Return the distance from the manifold after each linearised step, shape (steps + 1, seeds).
+
+    Args:
+        b: As `base_path` returns it, shape (steps, units, inputs).
+        epsilon, alpha: As `perturbations` returns them.
+        rate: Learning rate.
+
+    >>> b, epsilon, alpha = np.ones((2, 1, 1)), np.full((1, 1, 1), 0.6), np.full((1, 1), -0.6)
+    >>> (predicted_distances(b, epsilon, alpha, 0.5)[:, 0] / (0.6 * np.sqrt(2))).round(6).tolist()
+    [1.0, 1.5, 2.25]
+    """
     distances = [_length(epsilon, alpha)]
     for slope in b:
         step = np.einsum("kd,skd->sk", slope, epsilon)
@@ -134,6 +164,15 @@ def predicted_noise(b: Array, norms: Array, rate: float, disturbance: Disturbanc
     """Return the root mean square distance under gradient noise from a start on the manifold, shape (steps + 1,).
 
     The covariance of `(ε, α)` of each pair obeys `C ← (1 − ηH) C (1 − ηH)ᵀ + η² s² I`, `s` the noise of an entry.
+
+    Args:
+        b, norms: As `base_path` returns them.
+        rate: Learning rate `η`.
+        disturbance: Its `sigma`, `decay` and `convention` count.
+
+    >>> found = predicted_noise(np.zeros((2, 1, 1)), np.ones(2), 0.5, Disturbance(sigma=1.0, convention="entry"))
+    >>> found.round(6).tolist()  # η √(2 t)
+    [0.0, 0.707107, 1.0]
     """
     units, inputs = b.shape[1:]
     C, distances = np.zeros((units, inputs + 1, inputs + 1)), [0.0]
@@ -148,7 +187,17 @@ def predicted_noise(b: Array, norms: Array, rate: float, disturbance: Disturbanc
 
 
 def entry_noise(disturbance: Disturbance, step: int, norm: Any, entries: int) -> Any:
-    """Return the standard deviation of the noise on one entry of the gradient."""
+    """Return the standard deviation of the noise on one entry of the gradient: `σ₀ λᵗ ‖g‖`, over `√d` per vector.
+
+    Args:
+        disturbance: Its `sigma`, `decay` and `convention` count.
+        step: `t`.
+        norm: `‖g‖`, a number or an array.
+        entries: `d`.
+
+    >>> float(entry_noise(Disturbance(sigma=0.5, decay=0.5), 2, 8.0, 4))  # per vector
+    0.5
+    """
     size = disturbance.sigma * disturbance.decay**step * norm
     return size if disturbance.convention == "entry" else size / np.sqrt(entries)
 
@@ -178,6 +227,11 @@ def measured_distances(
 
     Raises:
         ValueError: A disturbance needs `rng`.
+
+    >>> one = Problem(np.array([[1.0]]), np.array([2.0]), np.array([[3.0]]), np.array([5.0]), 0.1)
+    >>> epsilon, alpha = perturbations(one, 0.1, 3, np.random.default_rng(0))
+    >>> measured_distances(one, epsilon, alpha, 5).shape
+    (6, 3)
     """
     if rng is None and disturbance != replace(Disturbance(), decay=disturbance.decay):
         raise ValueError("a disturbance is random: give rng=numpy.random.default_rng(seed)")
@@ -220,6 +274,9 @@ def first_passage(distances: Array, goal: float) -> Array:
     Args:
         distances: Shape (steps + 1, seeds).
         goal: `δ₁`.
+
+    >>> first_passage(np.array([[0.0, 0.0], [1.0, 0.5], [2.0, 0.0]]), 1.0).tolist()
+    [1, -1]
     """
     beyond = np.asarray(distances) >= goal
     return np.where(beyond.any(axis=0), beyond.argmax(axis=0), -1)

@@ -22,6 +22,16 @@ def descend(network: Network, batches: Iterator[Batch] | list[Batch], rule: Rule
         batches: Pairs `(x, criterion)` with `x` of shape (inputs, samples).
         rule: `(state, parameters, gradient) -> (state, parameters)`, as in `simulate.optimizers`; the first state
             is `None`.
+
+    Raises:
+        ValueError: As `theory.network.gradient`.
+
+    >>> from fractions import Fraction
+    >>> from simulate.optimizers import sgd
+    >>> network = Network.from_edges({("x", "y"): Fraction(1)}, "linear", ["x"], ["y"])
+    >>> batches = [(np.array([[Fraction(1)]]), SquaredError(np.array([[Fraction(3)]])))] * 2
+    >>> [str(step.weights[0]) for step in descend(network, batches, sgd(Fraction(1, 2)))]
+    ['1', '2', '5/2']
     """
     state: Any = None
     yield network

@@ -107,8 +107,16 @@ class Course:
 def run(config: Config, seed: int = 0) -> Course:
     """Return the course of all networks; a step costs `O(seeds · hidden · inputs · batch)`.
 
+    Args:
+        config: The learners and their world.
+        seed: Of everything that is drawn.
+
     Raises:
         ValueError: The weights grow beyond all bounds.
+
+    >>> course = run(Config(hidden=2, tasks=1, hold=2, seeds=3))
+    >>> course.gain.shape, course.loss.shape, course.predicted().shape
+    ((2, 3, 2), (1, 3), (2, 3, 2))
     """
     rng = np.random.default_rng(seed)
     signs, target = rng.choice([-1.0, 1.0], (config.seeds, config.slow)), _target(config, rng)
@@ -131,20 +139,42 @@ def onset(frozen: Array, level: float) -> Array:
     Args:
         frozen: Shape (tasks + 1, seeds, hidden).
         level: Between 0 and 1.
+
+    >>> onset(np.array([[[0.0, 0.0]], [[1.0, 0.5]]]), 0.7).tolist()
+    [1]
     """
     beyond = np.asarray(frozen).mean(axis=2) >= level
     return np.where(beyond.any(axis=0), beyond.argmax(axis=0), -1)
 
 
 def standardised(z: Array, epsilon: float) -> tuple[Array, Array]:
-    """Return `(z − mean)/√(var + ε)` over the last axis, and `√(var + ε)` with that axis kept."""
+    """Return `(z − mean)/√(var + ε)` over the last axis, and `√(var + ε)` with that axis kept.
+
+    Args:
+        z: Of shape (..., samples).
+        epsilon: `ε ≥ 0`.
+
+    >>> u, scale = standardised(np.array([1.0, 3.0]), 0.0)
+    >>> u.tolist(), scale.tolist()
+    ([-1.0, 1.0], [1.0])
+    """
     centred = z - z.mean(axis=-1, keepdims=True)
     scale = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
     return centred / scale, scale
 
 
 def initial(config: Config, rng: np.random.Generator) -> Weights:
-    """Return random weights: He's for ReLU and its kin, Xavier's for the others, biases 0."""
+    """Return random weights: He's for ReLU and its kin, Xavier's for the others, biases 0.
+
+    Args:
+        config: Sizes and activation.
+        rng: Source of randomness.
+
+    Source: He et al. 2015; Glorot & Bengio 2010.
+
+    >>> initial(Config(hidden=4, slow=2, fast=1, seeds=5), np.random.default_rng(0)).W.shape
+    (5, 4, 3)
+    """
     inputs, gain = config.slow + config.fast, 2.0 if config.activation in ("relu", "elu", "selu") else 1.0
     W = rng.standard_normal((config.seeds, config.hidden, inputs)) * np.sqrt(gain / inputs)
     v = rng.standard_normal((config.seeds, config.hidden)) / np.sqrt(config.hidden)
@@ -152,13 +182,32 @@ def initial(config: Config, rng: np.random.Generator) -> Weights:
 
 
 def output(config: Config, weights: Weights, x: Array) -> Array:
-    """Return the learners' outputs on a batch, shape (seeds, samples); `x` is (seeds, inputs, samples)."""
+    """Return the learners' outputs on a batch, shape (seeds, samples); `x` is (seeds, inputs, samples).
+
+    >>> config = Config("relu", hidden=1, slow=1, fast=1, seeds=1)
+    >>> weights = Weights(np.ones((1, 1, 2)), np.zeros((1, 1)), np.full((1, 1), 2.0), np.ones(1))
+    >>> output(config, weights, np.array([[[1.0], [2.0]]])).tolist()  # 2 · (1 + 2) + 1
+    [[7.0]]
+    """
     u = _seen(config, weights, x)[0]
     return np.asarray((weights.v[:, None] @ get(config.activation).value(u))[:, 0] + weights.d[:, None])
 
 
 def slopes(config: Config, weights: Weights, x: Array, y: Array) -> tuple[Weights, Array]:
-    """Return the gradient of half the mean squared error on a batch, and that error, shape (seeds,)."""
+    """Return the gradient of half the mean squared error on a batch, and that error, shape (seeds,).
+
+    Args:
+        config: Activation, and whether it is normalised.
+        weights: Of all networks.
+        x: Inputs, shape (seeds, inputs, samples).
+        y: Targets, shape (seeds, samples).
+
+    >>> config = Config("relu", hidden=1, slow=1, fast=1, seeds=1)
+    >>> weights = Weights(np.ones((1, 1, 2)), np.zeros((1, 1)), np.full((1, 1), 2.0), np.ones(1))
+    >>> found, loss = slopes(config, weights, np.array([[[1.0], [2.0]]]), np.array([[6.0]]))
+    >>> found.W.tolist(), found.v.tolist(), loss.tolist()
+    ([[[2.0, 4.0]]], [[3.0]], [0.5])
+    """
     phi = get(config.activation)
     u, scale = _seen(config, weights, x)
     h = phi.value(u)

@@ -24,6 +24,10 @@ def unit_gram(size: int, rank: int, rng: np.random.Generator) -> Array:
 
     Raises:
         ValueError: `size` or `rank` is below 1.
+
+    >>> C = unit_gram(4, 2, np.random.default_rng(0))
+    >>> C.shape, np.diag(C).tolist()
+    ((4, 4), [1.0, 1.0, 1.0, 1.0])
     """
     for name, value in (("size", size), ("rank", rank)):
         if value < 1:
@@ -48,6 +52,10 @@ def sample_gaussian(C: Any, samples: int, rng: np.random.Generator) -> Array:
 
     Raises:
         ValueError: `C` is no correlation matrix.
+
+    >>> samples = sample_gaussian([[1.0, -1.0], [-1.0, 1.0]], 5, np.random.default_rng(0))
+    >>> samples.shape, bool(np.abs(samples.sum(axis=1)).max() < 1e-7)
+    ((5, 2), True)
     """
     eigenvalues, vectors = np.linalg.eigh(correlation_matrix(C))
     root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))

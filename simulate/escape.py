@@ -65,6 +65,12 @@ def predict_escape_time(
     Raises:
         ValueError: The network is not on the manifold, the perturbation is tangent or beyond the goal already, or a
             number is not positive.
+
+    >>> network, goal = Network.layered([[[1.0], [1.0]], [[0.5, 0.5]]], "relu"), SquaredError(np.array([[0.0]]))
+    >>> pairs = Manifold(network.parameters, np.array([0, 0, 1, 1]), np.ones(4))
+    >>> ways = dict(rate=0.01, start=np.array([1e-3, -1e-3, -1e-3, 1e-3]), goal=2.1e-3, longest=100)
+    >>> predict_escape_time(network, pairs, np.array([[1.0]]), goal, **ways).steps
+    6
     """
     delta = _checked_start(manifold, start, goal, rate, longest)
     _check_on(network, manifold)
@@ -87,6 +93,9 @@ def predict_by_rate(rates: Array, step: float, start: float, goal: float) -> int
         step: Learning rate `η`.
         start: `δ₀`, the size of the component along the growing direction.
         goal: `δ₁`.
+
+    >>> predict_by_rate(np.ones(100), 0.1, 1.0, 2.0)  # 1.1⁸ > 2 > 1.1⁷
+    8
     """
     grown = np.cumsum(np.log1p(step * np.asarray(rates)))
     enough = np.flatnonzero(grown >= np.log(goal / start))
@@ -98,8 +107,17 @@ def unstable_rate(base: Network, x: Array, criterion: SquaredError) -> float:
 
     It is `‖b‖` of claim C10 (iii), the rate at which the clones of that unit part under gradient flow.
 
+    Args:
+        base: The network that was cloned; float64, no `a` zero.
+        x: Inputs of shape (inputs, samples).
+        criterion: The loss.
+
     Raises:
         ValueError: The network has another shape.
+
+    >>> base, goal = Network.layered([[[1.0]], [[2.0]]], "relu"), SquaredError(np.array([[5.0]]))
+    >>> unstable_rate(base, np.array([[3.0]]), goal)  # (2 · 3 − 5) · 3
+    3.0
     """
     if len(base.outputs) != 1 or set(base.depth.tolist()) - {0, 1, 2}:
         raise ValueError("the rate is known for one hidden layer and one output; use simulate.stability.classify")
@@ -138,6 +156,13 @@ def measure_escape_time(
     Raises:
         ValueError: A number is not positive, noise is given without `rng`, or the batches end too early.
         ArithmeticError: Descent diverged.
+
+    >>> from itertools import repeat
+    >>> network, goal = Network.layered([[[1.0]]], "linear"), SquaredError(np.array([[1.0]]))
+    >>> point = Manifold(np.zeros(1), np.array([-1]), np.ones(1))
+    >>> batches = repeat((np.array([[1.0]]), SquaredError(np.array([[3.0]]))))
+    >>> measure_escape_time(network, point, batches, rate=0.5, goal=2.5, longest=10)  # at 2, then 2.5
+    2
     """
     _check_positive(rate=rate, goal=goal, longest=longest)
     if noise is not None and rng is None:
@@ -163,12 +188,31 @@ def measure_escape_time(
 
 
 def per_entry(sigma: float, decay: float = 1.0) -> Noise:
-    """Return noise `N(0, (σ₀ λᵗ ‖g‖)²)` on each entry of the gradient, as in JL25's code: `√d` times `σ`."""
+    """Return noise `N(0, (σ₀ λᵗ ‖g‖)²)` on each entry of the gradient, as in JL25's code: `√d` times `σ`.
+
+    Args:
+        sigma: `σ₀ > 0`.
+        decay: `λ` in [0, 1].
+
+    Raises:
+        ValueError: One of them is out of range.
+
+    >>> noisy = per_entry(0.1)(1, np.ones(10_000), np.random.default_rng(0)) - 1  # 0.1 √10⁴ = 10
+    >>> bool(abs(noisy.std() - 10) < 0.5)
+    True
+    """
     return _noisy(sigma, decay, "entry")
 
 
 def per_vector(sigma: float, decay: float = 1.0) -> Noise:
-    """Return noise of expected length `σ₀ λᵗ ‖g‖`: per entry, divided by `√d`."""
+    """Return noise of expected length `σ₀ λᵗ ‖g‖`: per entry, divided by `√d`.
+
+    Arguments and errors as `per_entry`.
+
+    >>> noisy = per_vector(0.1)(1, np.ones(10_000), np.random.default_rng(0)) - 1
+    >>> bool(abs(noisy.std() - 0.1) < 0.005)
+    True
+    """
     return _noisy(sigma, decay, "vector")
 
 
@@ -199,6 +243,12 @@ def function_preserving_split(
     Raises:
         ValueError: `size` is not positive and finite, the network is not on the manifold, this has ties, fixed
             weights or scales, or no unit has two edges from one block, so that nothing can be split.
+
+    >>> network = Network.layered([[[1.0], [1.0]], [[2.0, 2.0]]], "relu")
+    >>> pairs = Manifold(network.parameters, np.array([0, 0, 1, 1]), np.ones(4))
+    >>> a = function_preserving_split(network, pairs, 0.5, np.random.default_rng(0)).weights[2:]
+    >>> f"{a.sum():.6f} {abs(a[0] - a[1]):.6f}"  # ½ √2 apart
+    '4.000000 0.707107'
     """
     _check_positive(size=size)
     if not np.isfinite(size):

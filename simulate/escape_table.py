@@ -51,7 +51,11 @@ def problem() -> Problem:
 
 
 def settings() -> Iterator[tuple[str, Disturbance, float]]:
-    """Yield a name, a disturbance and the size of the perturbation at the start for each row."""
+    """Yield a name, a disturbance and the size of the perturbation at the start for each row.
+
+    >>> len(list(settings()))
+    20
+    """
     for sigma in SIGMAS:
         for decay in DECAYS:
             yield f"noise per vector, σ₀ = {sigma:g}, λ = {decay:g}", Disturbance(sigma=sigma, decay=decay), 0.0
@@ -65,12 +69,27 @@ def settings() -> Iterator[tuple[str, Disturbance, float]]:
 
 
 def rows(seeds: int = SEEDS, steps: int = STEPS) -> list[Row]:
-    """Return the table; about a second a row."""
+    """Return the table; about a second a row.
+
+    Args:
+        seeds: Runs a row.
+        steps: Of each run.
+    """
     return [row(name, disturbance, size, seeds, steps) for name, disturbance, size in settings()]
 
 
 def row(name: str, disturbance: Disturbance, size: float, seeds: int, steps: int) -> Row:
-    """Return how often and when runs with that disturbance and that perturbation at the start escape."""
+    """Return how often and when runs with that disturbance and that perturbation at the start escape.
+
+    Args:
+        name: What the row is called.
+        disturbance: Of all steps.
+        size: Length of the perturbation at the start.
+        seeds, steps: As `rows`.
+
+    >>> row("nothing", Disturbance(), 0.0, 2, 3)
+    Row(name='nothing', share=0.0, quartiles=(inf, inf, inf))
+    """
     base, rng = problem(), np.random.default_rng(1)
     start = perturbations(base, size, seeds, np.random.default_rng(2))
     times = first_passage(measured_distances(base, *start, steps, disturbance, rng), GOAL)
@@ -112,7 +131,16 @@ def push(kind: str, size: float, seeds: int = SEEDS, steps: int = STEPS) -> Push
 
 
 def rise(base: Problem, epsilon: Array, alpha: Array) -> float:
-    """Return the median over seeds of `|L(perturbed) − L| / L`."""
+    """Return the median over seeds of `|L(perturbed) − L| / L`.
+
+    Args:
+        base: Base network and data.
+        epsilon, alpha: As `simulate.clones.perturbations` returns them.
+
+    >>> base = problem()
+    >>> f"{rise(base, *perturbations(base, 0.0, 3, np.random.default_rng(0))):.3f}"
+    '0.000'
+    """
     hidden = [np.maximum((base.W + sign * epsilon / np.sqrt(2)) @ base.x, 0.0) for sign in (1, -1)]
     outs = [base.a / 2 + sign * alpha / np.sqrt(2) for sign in (1, -1)]
     found = sum(np.einsum("sk,skm->sm", a, h) for a, h in zip(outs, hidden, strict=True))

@@ -86,6 +86,11 @@ def gradient_flow(
         ValueError: `duration` is not positive, a distance is given without a manifold or is not positive, or the
             weights are not float64.
         ArithmeticError: The solver failed, as it does where the flow blows up, or needed too many gradients.
+
+    >>> network, goal = Network.layered([[[1.0]]], "linear"), SquaredError(np.array([[0.0]]))
+    >>> flow = gradient_flow(network, [[1.0]], goal, 2.0)  # ẇ = −w
+    >>> f"{flow.parameters(1.0)[0]:.9f}", flow.end
+    ('0.367879441', 2.0)
     """
     _check(network, duration, manifold, leave, reach)
     spent = count()
@@ -156,6 +161,9 @@ def balances(network: Network) -> Array:
         ValueError: Weights are tied.
 
     Source: Du et al. 2018; Kunin et al. 2021.
+
+    >>> balances(Network.layered([[[1.0], [2.0]], [[3.0, 1.0]]], "relu")).tolist()
+    [-8.0, 3.0]
     """
     if len(network.parameters) < len(network.tie):
         raise ValueError("balances are conserved for untied weights; untie the network first")
@@ -170,7 +178,17 @@ def _homogeneous(network: Network) -> list[int]:
 
 
 def energy_drift(flow: Flow, x: Array, criterion: SquaredError) -> float:
-    """Return `|L(0) − L(T) − ∫ ‖∇L‖² dt| / L(0)`: the loss that is lost has to be the length of the gradient."""
+    """Return `|L(0) − L(T) − ∫ ‖∇L‖² dt| / L(0)`: the loss that is lost has to be the length of the gradient.
+
+    Args:
+        flow: A solution.
+        x, criterion: The data and the loss of which it is the flow.
+
+    >>> network, goal = Network.layered([[[1.0]]], "linear"), SquaredError(np.array([[0.0]]))
+    >>> flow = gradient_flow(network, [[1.0]], goal, 1.0)
+    >>> bool(energy_drift(flow, [[1.0]], goal) < 1e-9)
+    True
+    """
     nodes, weights = np.polynomial.legendre.leggauss(16)
     dissipated = 0.0
     for start, end in zip(flow.times[:-1], flow.times[1:], strict=True):

@@ -31,8 +31,19 @@ INITIAL = 3  # the random sequence of initial weights; streams use the ones befo
 def choose(argument: str, given: str, allowed: tuple[str, ...]) -> str:
     """Return `given` if it is allowed.
 
+    Args:
+        argument: What the caller calls it.
+        given: The value.
+        allowed: All values that are.
+
     Raises:
         ValueError: it is not; the message lists near names, or all.
+
+    >>> choose("rule", "sgd", RULES)
+    'sgd'
+    >>> choose("rule", "adm", RULES)
+    Traceback (most recent call last):
+    ValueError: rule: 'adm' is unknown; did you mean adam?
     """
     if given not in allowed:
         near = get_close_matches(given, allowed)
@@ -71,6 +82,9 @@ class Learner:
         tolerance: of "escape": largest relative difference between a unit and a multiple of another one, its copy.
         memory: of "escape": the last so many tasks are recent, that at hand among them.
         linear: the baseline `ŷ = w·x + b`, one unit without activation function.
+
+    >>> Learner("adam", rate=1e-3, resets="cbp").utility
+    'adaptable-contribution'
     """
 
     rule: Rule = "sgd"
@@ -186,7 +200,12 @@ class State(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Steps of one task: inputs (patterns, bits), targets (patterns,), order (steps,), recent (samples, bits)."""
+    """Steps of one task: inputs (patterns, bits), targets (patterns,), order (steps,), recent (samples, bits).
+
+    >>> x = np.array([[0.0], [1.0]])
+    >>> Segment(x, targets=np.array([2.0, 3.0]), order=np.array([0, 1, 1]), recent=x).targets[[0, 1, 1]].tolist()
+    [2.0, 3.0, 3.0]
+    """
 
     inputs: Array
     targets: Array
@@ -199,12 +218,20 @@ def named(name: str) -> Learner:
 
     Raises:
         ValueError: there is none; the message lists near names.
+
+    >>> named("cbp-adam").rule
+    'adam'
     """
     return LEARNERS[choose("learner", name, tuple(LEARNERS))]
 
 
 def settings(learner: Learner) -> Settings:
-    """Return the learner in numbers."""
+    """Return the learner in numbers; names become their places in `RESETS` and `UTILITIES`.
+
+    >>> numbers = settings(named("redo"))
+    >>> numbers.adam, numbers.resets, numbers.correction1.tolist()
+    (False, 2, [0.0, 1.0])
+    """
     values = {name: getattr(learner, name) for name in Settings._fields if hasattr(learner, name)}
     return Settings(
         **values
@@ -220,7 +247,11 @@ def settings(learner: Learner) -> Settings:
 
 
 def corrections(beta: float) -> Array:
-    """Return `1 − βᵗ` for `t = 0, 1, …` until it rounds to 1, where the table ends."""
+    """Return `1 − βᵗ` for `t = 0, 1, …` until it rounds to 1, where the table ends; `0 ≤ β < 1`.
+
+    >>> corrections(0.5)[:4].tolist(), float(corrections(0.5)[-1])
+    ([0.0, 0.5, 0.75, 0.875], 1.0)
+    """
     length = 2 if beta == 0 else ceil(log(2.0**-54) / log(beta)) + 2
     return 1.0 - beta ** np.arange(length)
 
@@ -229,6 +260,16 @@ def initial(learner: Learner, bits: int, hidden: int, seed: int) -> State:
     """Return the state of a new learner.
 
     Kaiming's uniform weights (He et al. 2015): `W ~ U(±√(6/m))`, `v ~ U(±√(3/h))`, no biases; linear: `U(±√(3/m))`.
+
+    Args:
+        learner: Whether it is linear.
+        bits: `m`, inputs.
+        hidden: `h`, units.
+        seed: Of the weights, and of what the learner draws later.
+
+    >>> state = initial(Learner(), bits=3, hidden=2, seed=0)
+    >>> state.weights.shape, state.weights[6:8].tolist(), state.clock.tolist()  # (3 + 2) · 2 + 1; biases; steps
+    ((11,), [0.0, 0.0], [0, 0])
     """
     draws = np.random.default_rng([seed, INITIAL])
     matrix = np.zeros((bits + 2, hidden))
@@ -252,17 +293,36 @@ def initial(learner: Learner, bits: int, hidden: int, seed: int) -> State:
 
 
 def bound(bits: int) -> float:
-    """Return the largest size of an incoming weight of a new unit, `√(6/m)`."""
+    """Return the largest size of an incoming weight of a new unit, `√(6/m)`.
+
+    >>> bound(6)
+    1.0
+    """
     return sqrt(6 / bits)
 
 
 def unpack(weights: Array, hidden: int) -> tuple[Array, Array, Array, Any]:
-    """Return `W` (bits, hidden), `b` (hidden,), `v` (hidden,) as views of the weights, and `c`."""
+    """Return `W` (bits, hidden), `b` (hidden,), `v` (hidden,) as views of the weights, and `c`.
+
+    >>> W, b, v, c = unpack(np.arange(9.0), hidden=2)
+    >>> W.tolist(), b.tolist(), v.tolist(), float(c)
+    ([[0.0, 1.0], [2.0, 3.0]], [4.0, 5.0], [6.0, 7.0], 8.0)
+    """
     matrix = weights[:-1].reshape(-1, hidden)
     return matrix[:-2], matrix[-2], matrix[-1], weights[-1]
 
 
 def activations(weights: Array, hidden: int, x: Array, *, linear: bool = False) -> Array:
-    """Return `max(0, x W + b)`, or `x W + b` if linear, of shape (samples, hidden)."""
+    """Return `max(0, x W + b)`, or `x W + b` if linear, of shape (samples, hidden).
+
+    Args:
+        weights: As `State` holds them.
+        hidden: How many units.
+        x: Inputs, shape (samples, bits).
+        linear: Whether units have no activation function.
+
+    >>> activations(np.array([1.0, -1.0, 0.5, 0.0, 1.0, 1.0, 0.0]), 2, np.array([[1.0]])).tolist()
+    [[1.5, 0.0]]
+    """
     W, b, _, _ = unpack(weights, hidden)
     return x @ W + b if linear else np.maximum(x @ W + b, 0.0)

@@ -61,7 +61,12 @@ MANIFOLDS: Mapping[str, Manifold] = {
 
 
 def flat(rule: optimizers.Rule) -> MatrixRule:
-    """Return a rule of `simulate.optimizers` on all matrices as one vector."""
+    """Return a rule of `simulate.optimizers` on all matrices as one vector.
+
+    >>> _, W = flat(optimizers.sgd(0.5))(None, [np.ones((1, 2))], [np.ones((1, 2))])
+    >>> W[0].tolist()
+    [[0.5, 0.5]]
+    """
 
     def moved(state: Any, W: Matrices, G: Matrices) -> tuple[Any, Matrices]:
         state, w = rule(state, *(np.concatenate([A.ravel() for A in x]) for x in (W, G)))
@@ -72,7 +77,10 @@ def flat(rule: optimizers.Rule) -> MatrixRule:
 
 
 def shampoo(rate: float, eps: float = 1e-4) -> MatrixRule:
-    """Return `W ← W − η L^{−1/4} G R^{−1/4}` with `L = εI + Σ GGᵀ`, `R = εI + Σ GᵀG` (Gupta et al. 2018)."""
+    """Return `W ← W − η L^{−1/4} G R^{−1/4}` with `L = εI + Σ GGᵀ`, `R = εI + Σ GᵀG`, sums over all steps so far.
+
+    Source: Gupta et al. 2018.
+    """
 
     def moved(state: Any, W: Matrices, G: Matrices) -> tuple[Any, Matrices]:
         state = state or [tuple(eps * np.eye(n, dtype=A.dtype) for n in A.shape) for A in W]
@@ -84,7 +92,10 @@ def shampoo(rate: float, eps: float = 1e-4) -> MatrixRule:
 
 
 def muon(rate: float, momentum: float = 0.95) -> MatrixRule:
-    """Return `B ← μ B + G`, `W ← W − η NS(B)` with five steps of Newton and Schulz (Jordan et al. 2024)."""
+    """Return `B ← μ B + G`, `W ← W − η NS(B)` with five steps of Newton and Schulz, see `orthogonalised`.
+
+    Source: Jordan et al. 2024.
+    """
 
     def moved(state: Any, W: Matrices, G: Matrices) -> tuple[Any, Matrices]:
         state = [momentum * B + A for B, A in zip(state or [0 * A for A in W], G, strict=True)]
@@ -104,7 +115,12 @@ def per_unit(rate: float) -> MatrixRule:
 
 
 def orthogonalised(G: Array) -> Array:
-    """Return five Newton-Schulz steps `X ← a X + (b XXᵀ + c (XXᵀ)²) X` from `G/‖G‖`: singular values near 1."""
+    """Return five Newton-Schulz steps `X ← a X + (b XXᵀ + c (XXᵀ)²) X` from `G/‖G‖`: singular values near 1.
+
+    >>> values = np.linalg.svd(orthogonalised(np.diag([1.0, 0.3])), compute_uv=False)
+    >>> bool((np.abs(values - 1) < 0.35).all())
+    True
+    """
     a, b, c = NEWTON_SCHULZ
     X = G / max(float(np.linalg.norm(G)), NO_GRADIENT)
     for _ in range(5):
@@ -136,6 +152,9 @@ def follow(row: Row, manifold: Manifold, steps: int = 300, seed: int = 0, dtype:
 
     Raises:
         ValueError: `steps` is below 1.
+
+    >>> bool(follow(ROWS["SGD"], MANIFOLDS["identical"], steps=5).max() < 1e-13)
+    True
     """
     if steps < 1:
         raise ValueError(f"steps is {steps!r}; allowed are integers ≥ 1")
@@ -163,7 +182,18 @@ def profiles(manifold: Manifold, rng: np.random.Generator) -> Matrices:
 
 
 def start(manifold: Manifold, P: Matrices, rng: np.random.Generator) -> Matrices:
-    """Return weights `P_out C P_in⁺`, and `spread` times a random part that both equations send to zero."""
+    """Return weights `P_out C P_in⁺`, and `spread` times a random part that both equations send to zero.
+
+    Args:
+        manifold: Its `spread`.
+        P: Of each layer, as `profiles` returns them.
+        rng: Source of randomness.
+
+    >>> rng = np.random.default_rng(0)
+    >>> P = profiles(MANIFOLDS["scaled"], rng)
+    >>> residual(start(MANIFOLDS["scaled"], P, rng), P) < 1e-14
+    True
+    """
     found = []
     for Q, R in pairwise(P):
         C = rng.standard_normal((R.shape[1], Q.shape[1])) * np.sqrt(2 / Q.shape[1])
@@ -174,7 +204,10 @@ def start(manifold: Manifold, P: Matrices, rng: np.random.Generator) -> Matrices
 
 
 def residual(W: Matrices, P: Matrices) -> float:
-    """Return the largest relative violation of RE and CE over the layers, computed in float64."""
+    """Return the largest relative violation of RE and CE over the layers, computed in float64.
+
+    `‖W P_in − P_out P_out⁺ W P_in‖/‖W P_in‖`, and likewise of the transposes.
+    """
     found = []
     for A, Q, R in zip(W, P, P[1:], strict=False):
         for B, source, target in ((A, Q, R), (A.T, R, Q)):
@@ -242,7 +275,11 @@ def preconditioned(error: Array, h: Array, damping: float) -> Array:
 
 
 def verdict(residuals: Array) -> Verdict:
-    """Return whether a rule keeps the manifold (1e-12 at the end), leaves it (1e-3 in 30 steps), or drifts."""
+    """Return whether a rule keeps the manifold (1e-12 at the end), leaves it (1e-3 in 30 steps), or drifts.
+
+    >>> verdict(np.array([0.0, 1e-15])), verdict(np.array([0.0, 1.0])), verdict(np.array([0.0] * 40 + [1e-6]))
+    ('keeps', 'leaves', 'drifts')
+    """
     if not np.isfinite(residuals).all() or residuals[: EARLY + 1].max() >= LEFT:
         return "leaves"
     return "keeps" if residuals[-1] <= KEPT else "drifts"
@@ -255,7 +292,10 @@ def table(steps: int = 300, seed: int = 0) -> dict[tuple[str, str], Verdict]:
 
 
 def growth(row: Row, manifold: Manifold, steps: int = 300, seed: int = 0) -> dict[str, float]:
-    """Return by how many units of rounding the residual is off at the end, in float32 and float64."""
+    """Return by how many units of rounding the residual is off at the end, in float32 and float64.
+
+    Arguments as `follow`.
+    """
     found = {np.dtype(d).name: follow(row, manifold, steps, seed, d)[-1] for d in (np.float32, np.float64)}
     return {name: float(value / np.finfo(name).eps) for name, value in found.items()}
 

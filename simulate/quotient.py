@@ -31,6 +31,13 @@ def quotient(network: Network, partition: Partition, tol: float = 0) -> tuple[Ne
 
     Raises:
         ValueError: The network is not on a cloned manifold of the partition, or has tied weights.
+
+    Source: JL25, section 2; the rates are claim C7.
+
+    >>> network = Network.layered([[[1.0], [1.0]], [[3.0, 3.0]]], "relu")
+    >>> base, multiplier = quotient(network, Partition.from_blocks(network, [[(1, 0), (1, 1)]]))
+    >>> base.weights.tolist(), multiplier.tolist()
+    ([1.0, 6.0], [0.5, 2.0])
     """
     if len(network.parameters) < len(network.tie):
         raise ValueError("the quotient is defined for untied weights; untie the network first")

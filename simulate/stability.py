@@ -67,6 +67,16 @@ def classify(network: Network, manifold: Manifold, x: Array, criterion: SquaredE
     Raises:
         ValueError: The parameters are not on the manifold, there is no normal direction, or exact weights come with
             inexact data.
+
+    Source: claims D2 and C10.
+
+    >>> from theory.partitions import Partition
+    >>> from theory.manifolds import cloned_manifold
+    >>> network, goal = Network.layered([[[1.0], [1.0]], [[1.0, 1.0]]], "tanh"), SquaredError(np.array([[0.0]]))
+    >>> manifold = cloned_manifold(network, Partition(np.array([0, 1, 1, 2])))
+    >>> found = classify(network, manifold, np.array([[1.0]]), goal)
+    >>> found.kind, found.inertia, found.certified
+    ('saddle', (1, 1, 0), True)
     """
     _check_on(network, manifold)
     curvature = Curvature(network, x, criterion)
@@ -83,8 +93,14 @@ def classify(network: Network, manifold: Manifold, x: Array, criterion: SquaredE
 def normal_hessian(network: Network, manifold: Manifold, x: Array, criterion: SquaredError) -> Array:
     """Return `Bᵀ ∇²L B` with the columns of `B = normal_basis(manifold)`; shape (codimension, codimension).
 
+    Arguments as `classify`.
+
     Raises:
         ValueError: The parameters are not on the manifold, or there is no normal direction.
+
+    >>> network, goal = Network.layered([[[2.0, 1.0]]], "linear"), SquaredError(np.array([[0.0]]))
+    >>> normal_hessian(network, Manifold(network.parameters, np.array([0, 0]), np.ones(2)), [[3.0], [1.0]], goal)
+    array([[2.]])
     """
     _check_on(network, manifold)
     return _restricted(Curvature(network, x, criterion), normal_basis(manifold))
@@ -95,6 +111,13 @@ def normal_basis(manifold: Manifold) -> Array:
 
     A group of parameters that move together, with coefficients `c`, contributes `m − 1` vectors that are orthogonal
     to each other and to `c`; a fixed parameter contributes itself.
+
+    Raises:
+        ValueError: The manifold is the whole space.
+
+    >>> normal_basis(Manifold(np.array([Fraction(1)] * 3), np.array([0, 0, -1]), np.array([1, 1, 1]))).T.astype(int)
+    array([[ 0,  0,  1],
+           [ 1, -1,  0]])
     """
     exact = manifold.base.dtype == object
     one = Fraction(1) if exact else 1.0
@@ -131,6 +154,12 @@ def inertia(A: Array) -> Inertia:
 
     By congruences (Sylvester): a non-zero diagonal entry is eliminated with its sign; if there is none, a non-zero
     entry off the diagonal is worth one positive and one negative eigenvalue.
+
+    Args:
+        A: Exact scalars that can be divided, shape (n, n).
+
+    >>> inertia(np.array([[Fraction(0), Fraction(1)], [Fraction(1), Fraction(0)]]))
+    (1, 1, 0)
     """
     A, positive, negative = A.copy(), 0, 0
     while len(A):
@@ -222,7 +251,11 @@ def _form(curvature: Curvature, v: Array) -> float:
 
 
 def kind_of(counts: Inertia) -> Kind:
-    """Return the type that belongs to numbers of positive, negative and zero eigenvalues."""
+    """Return the type that belongs to numbers of positive, negative and zero eigenvalues.
+
+    >>> kind_of((1, 1, 3)), kind_of((2, 0, 0)), kind_of((2, 0, 1))
+    ('saddle', 'stable', 'degenerate')
+    """
     positive, negative, zero = counts
     if positive and negative:
         return "saddle"

@@ -31,6 +31,9 @@ class Stream:
         units: LTUs of the target network.
         beta: `β` of their thresholds.
         threshold: "paper" or "code", see `threshold`.
+
+    >>> Stream(bits=5, slow=3, hold=10).kind
+    'redraw'
     """
 
     kind: Kind = "redraw"
@@ -73,12 +76,21 @@ class Task(NamedTuple):
 
 
 def generator(seed: int, *place: int) -> np.random.Generator:
-    """Return the generator that belongs to a place of a seed's randomness; it depends on nothing else."""
+    """Return the generator that belongs to a place of a seed's randomness; it depends on nothing else.
+
+    >>> int(generator(0, 1).integers(100)) == int(generator(0, 1).integers(100))
+    True
+    """
     return np.random.default_rng([seed, *place])
 
 
 def target(stream: Stream, seed: int) -> Target:
-    """Return the target network of a seed; all its weights are ±1 with equal probability."""
+    """Return the target network of a seed; all its weights are ±1 with equal probability.
+
+    >>> network = target(Stream(bits=5, slow=3, units=7), seed=0)
+    >>> network.weights.shape, set(network.outgoing.tolist()) <= {-1.0, 1.0}
+    ((7, 5), True)
+    """
     draws = generator(seed, TARGET)
     weights, offsets = _signs(draws, (stream.units, stream.bits)), _signs(draws, (stream.units,))
     outgoing, bias = _signs(draws, (stream.units,)), _signs(draws, (1,))
@@ -92,6 +104,19 @@ def threshold(stream: Stream, weights: Array, offsets: Array) -> Array:
     fires when more than `β (m+1)` of its m + 1 inputs agree with the signs of its weights. "code": the published
     code computes `S_i = (m − Σ w_i + b_i) / 2`, which needs 14 agreeing bits of 20 where `b_i = 1`, as the paper,
     and 17 instead of 15 where `b_i = −1`.
+
+    Args:
+        stream: `β`, `m` and which of the two.
+        weights: ±1, shape (units, bits).
+        offsets: ±1, shape (units,).
+
+    Source: Dohare et al. 2024.
+
+    >>> weights, offsets = np.array([[1.0, -1.0]]), np.array([-1.0])
+    >>> for kind in ("paper", "code"):
+    ...     print(threshold(Stream(bits=2, slow=1, beta=0.5, threshold=kind), weights, offsets))
+    [-0.5]
+    [1.]
     """
     negative = (weights < 0).sum(axis=1)
     counted = negative + (offsets < 0) if stream.threshold == "paper" else negative + offsets / 2
@@ -99,13 +124,28 @@ def threshold(stream: Stream, weights: Array, offsets: Array) -> Array:
 
 
 def respond(network: Target, x: Array) -> Array:
-    """Return `y = b + Σ_i v_i 1[w_i·x + b_i > θ_i]` of shape (samples,) for `x` (samples, bits)."""
+    """Return `y = b + Σ_i v_i 1[w_i·x + b_i > θ_i]` of shape (samples,) for `x` (samples, bits).
+
+    >>> unit = Target(np.array([[1.0, 1.0]]), np.array([1.0]), np.array([2.5]), np.array([5.0]), -1.0)
+    >>> respond(unit, np.array([[1.0, 1.0], [1.0, 0.0]])).tolist()
+    [4.0, -1.0]
+    """
     fires = x @ network.weights.T + network.offsets > network.thresholds
     return fires @ network.outgoing + network.bias
 
 
 def slow_bits(stream: Stream, seed: int, tasks: int) -> Array:
-    """Return the slow bits (tasks, f) of the first tasks; more tasks go on from fewer."""
+    """Return the slow bits (tasks, f) of the first tasks; more tasks go on from fewer.
+
+    Args:
+        stream: How many bits, and how they change.
+        seed: Of the stream.
+        tasks: How many.
+
+    >>> bits = slow_bits(Stream("flip-one", bits=5, slow=3), seed=0, tasks=3)
+    >>> np.abs(np.diff(bits, axis=0)).sum(axis=1).tolist()
+    [1.0, 1.0]
+    """
     draws = generator(seed, SLOW)
     if stream.kind == "redraw":
         return draws.integers(0, 2, (tasks, stream.slow)).astype(float)
@@ -116,14 +156,31 @@ def slow_bits(stream: Stream, seed: int, tasks: int) -> Array:
 
 
 def patterns(stream: Stream, slow: Array) -> Array:
-    """Return the inputs (settings · 2^(m−f), bits) that slow bits (settings, f) allow, setting by setting."""
+    """Return the inputs (settings · 2^(m−f), bits) that slow bits (settings, f) allow, setting by setting.
+
+    >>> patterns(Stream(bits=3, slow=1), np.array([[1.0]])).tolist()
+    [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
+    """
     fast = stream.bits - stream.slow
     values = (np.arange(2**fast)[:, None] >> np.arange(fast)) & 1
     return np.hstack([np.repeat(slow, 2**fast, axis=0), np.tile(values, (len(slow), 1))])
 
 
 def task(stream: Stream, network: Target, slow: Array, seed: int, index: int) -> Task:
-    """Return the task of that index, whose slow bits are `slow` (f,)."""
+    """Return the task of that index.
+
+    Args:
+        stream: What the learner sees.
+        network: The target.
+        slow: Its slow bits, shape (f,).
+        seed: Of the order in which inputs come.
+        index: Of the task.
+
+    >>> stream = Stream(bits=3, slow=1, hold=10)
+    >>> found = task(stream, target(stream, 0), np.ones(1), seed=0, index=0)
+    >>> found.inputs.shape, found.targets.shape, found.order.shape
+    ((4, 3), (4,), (10,))
+    """
     inputs = patterns(stream, slow[None])
     order = generator(seed, ORDER, index).integers(0, len(inputs), stream.hold, dtype=np.uint16)
     return Task(inputs, respond(network, inputs), order)

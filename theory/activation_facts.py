@@ -30,14 +30,18 @@ Number = float | int | Fraction
 
 @dataclass(frozen=True)
 class Strip:
-    """Where `f` is analytic, with `|f(x + iy)| ≤ offset + growth |x|` for `|y| ≤ width`; real on the real line."""
+    """Where `f` is analytic, with `|f(x + iy)| ≤ offset + growth |x|` for `|y| ≤ width`; real on the real line.
+
+    >>> Strip(Fraction(2), Fraction(4)).compose(Fraction(4), Fraction(0)).width
+    Fraction(1, 2)
+    """
 
     width: Fraction
     offset: Fraction
     growth: Fraction = Fraction(0)
 
     def compose(self, a: Fraction, b: Fraction) -> Strip:
-        """Return the strip of `f(a z + b)`."""
+        """Return the strip of `f(a z + b)` for `a ≠ 0`."""
         return Strip(self.width / abs(a), self.offset + self.growth * abs(b), self.growth * abs(a))
 
 
@@ -62,6 +66,10 @@ class Activation:
         pieces: `f` as a piecewise exponential polynomial, exactly, where it is one.
         strip: A strip around the real line where `f` is analytic, with a bound.
         origin: The activation of which this is the standardised form.
+
+    >>> step = Activation("step", lambda z: (z > 0) * 1.0, lambda z: z * 0.0, kinks=(0.0,), range=(0.0, 1.0))
+    >>> step, step.value(np.array([-1.0, 2.0])).tolist(), step.breaks
+    (Activation('step'), [0.0, 1.0], (0.0,))
     """
 
     name: str
@@ -96,6 +104,9 @@ def unspecified(name: str) -> Activation:
     """Return a symbolic activation about which nothing is assumed but that `f` and `f'` are functions.
 
     Both are undefined SymPy functions, `name` and `d{name}`: what holds for them holds for every activation.
+
+    >>> unspecified("f").value([sympy.Symbol("z")]).tolist()
+    [f(z)]
     """
     f, df = sympy.Function(name), sympy.Function(f"d{name}")
     return Activation(name, elementwise(f), elementwise(df))
@@ -120,6 +131,9 @@ def from_callable(
         TypeError: `function` is not callable or not hashable; or it takes no arrays (raised where it is first
             evaluated).
         ValueError: It returns no real number for each number (raised where it is first evaluated).
+
+    >>> from_callable(lambda z: np.maximum(z, 0), kinks=[0.0], name="mine").value([-1, 2]).tolist()
+    [0.0, 2.0]
     """
     if not callable(function):
         raise TypeError(f"function is {function!r}; give a callable that acts on float64 arrays")
@@ -193,8 +207,15 @@ def _interpolated_slope(value: Callable[[Array], Array], kinks: tuple[float, ...
 def polynomial(coefficients: Sequence[Number], name: str | None = None) -> Activation:
     """Return `f(z) = Σ_j coefficients[j] zʲ`, exact for every scalar.
 
+    Args:
+        coefficients: Of rising degree; floats count as the rationals that they are.
+        name: By default made of the coefficients.
+
     Raises:
         ValueError: There are no coefficients, or one is not finite or too large for float64.
+
+    >>> polynomial((0, 0, 1)).value([Fraction(1, 3)]).tolist()
+    [Fraction(1, 9)]
     """
     return _polynomial(tuple(coefficients), name)
 
@@ -244,6 +265,11 @@ def hermite(n: int) -> Activation:
 
     Raises:
         ValueError: `n` is negative or no integer.
+
+    >>> hermite(3)  # z³ − 3 z
+    Activation('hermite(3)')
+    >>> hermite(3).value([2]).tolist()
+    [2.0]
     """
     if not isinstance(n, int) or n < 0:
         raise ValueError(f"n is {n!r}; allowed are integers n ≥ 0")

@@ -65,6 +65,10 @@ class Moments:
         variance: `E (f(Z) − E f(Z))²`.
         slope_square: `E f'(Z)²`; infinite where `f` jumps.
         linear: `c₁ = E Z f(Z)`.
+
+    >>> given = moments("square")
+    >>> given.mean, given.square, given.variance, given.strength
+    (1.0, 3.0, 2.0, 1.0)
     """
 
     mean: float
@@ -108,6 +112,9 @@ def modulate(phi: AnyActivation, a: Number, b: Number = 0) -> Activation:
 
     Raises:
         ValueError: `a` is zero, or one of them is not finite.
+
+    >>> modulate("relu", 2, -1).value([0.0, 1.0]).tolist()
+    [0.0, 1.0]
     """
     phi, gain, shift = get(phi), rational(a), rational(b)
     if not gain:
@@ -161,6 +168,9 @@ def standardise(phi: AnyActivation) -> Activation:
 
     Raises:
         ValueError: `φ` is constant, or not square integrable under the Gaussian.
+
+    >>> standardise("square").value([0.0, 1.0]).tolist()  # (z² − 1)/√2
+    [-0.7071067811865475, 0.0]
     """
     phi = get(phi)
     if phi.origin:
@@ -216,6 +226,9 @@ def moments(phi: AnyActivation) -> Moments:
 
     Raises:
         ValueError: It is not square integrable under the Gaussian.
+
+    >>> f"{moments('relu').mean:.12f}"  # 1/√(2π)
+    '0.398942280401'
     """
     phi = get(phi)
     if isinstance(phi.kernel, Polynomial):
@@ -250,7 +263,11 @@ def _polynomial_moments(kernel: Polynomial) -> Moments:
 
 @lru_cache(maxsize=1024)
 def resolved(phi: Activation) -> gaussian.Resolved:
-    """Return the activation with the panels on which it is smooth."""
+    """Return the activation with the panels on which it is smooth.
+
+    >>> resolved(get("relu")).kinks
+    (0.0,)
+    """
 
     def value(z: Array) -> Array:
         return phi.value(z)
@@ -268,10 +285,18 @@ def _jumps(f: gaussian.Resolved) -> bool:
 
 
 def check_not_constant(phi: Activation, given: Moments) -> None:
-    """Check that an activation varies by more than rounding.
+    """Check that an activation varies by more than rounding: `√Var φ > 64 eps √E φ²`.
+
+    Args:
+        phi: The activation, for its name.
+        given: Its moments.
 
     Raises:
         ValueError: It does not, so that it cannot be standardised.
+
+    >>> check_not_constant(get("one"), moments("one"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: the activation 'one' is constant (variance 0 at mean 1), so it cannot be standardised; ...
     """
     if given.variance <= CONSTANT**2 * given.square:
         raise ValueError(

@@ -39,6 +39,9 @@ def get(activation: AnyActivation) -> Activation:
     Raises:
         TypeError: It is neither a name nor an activation nor a callable.
         ValueError: The name is unknown; the message lists the names that are near.
+
+    >>> get("ReLU"), get("swish"), get(np.tanh).name.startswith("tanh@")
+    (Activation('relu'), Activation('silu'), True)
     """
     if isinstance(activation, Activation):
         return activation
@@ -56,7 +59,11 @@ def get(activation: AnyActivation) -> Activation:
 
 @cache
 def named() -> dict[str, Activation]:
-    """Return every activation that has a name, by that name."""
+    """Return every activation that has a name, by that name.
+
+    >>> sorted(named())[:4]
+    ['abs', 'celu', 'cos', 'cube']
+    """
     return {activation.name: activation for activation in catalogue()}
 
 
@@ -70,7 +77,11 @@ copyreg.pickle(Activation, _reduced)
 
 
 def catalogue() -> tuple[Activation, ...]:
-    """Return every activation that has a name."""
+    """Return every activation that has a name.
+
+    >>> len(catalogue()) == len(named())
+    True
+    """
     return (
         *_polynomials(),
         *_ramps(),
@@ -83,7 +94,11 @@ def catalogue() -> tuple[Activation, ...]:
 
 
 def leaky_relu(slope: Fraction = LEAK) -> Activation:
-    """Return `z` above zero and `slope · z` below; the name tells any slope but 1/100."""
+    """Return `z` above zero and `slope · z` below; the name tells any slope but 1/100.
+
+    >>> leaky_relu(Fraction(1, 4)).value([Fraction(-2)]).tolist()
+    [Fraction(-1, 2)]
+    """
 
     def exact_slope(z: Any) -> Any:
         return like(slope, z) + (1 - like(slope, z)) * _step(z)
@@ -105,12 +120,24 @@ def leaky_relu(slope: Fraction = LEAK) -> Activation:
 
 
 def elu(alpha: Fraction = ONE) -> Activation:
-    """Return `z` above zero and `α (eᶻ − 1)` below. Source: Clevert et al. 2016."""
+    """Return `z` above zero and `α (eᶻ − 1)` below, for `α > 0`.
+
+    Source: Clevert et al. 2016.
+
+    >>> elu(Fraction(2)).range
+    (-2.0, inf)
+    """
     return _exponential_unit("elu" if alpha == 1 else f"elu({alpha})", ONE, alpha, ONE)
 
 
 def celu(alpha: Fraction = ONE) -> Activation:
-    """Return `z` above zero and `α (e^{z/α} − 1)` below. Source: Barron 2017."""
+    """Return `z` above zero and `α (e^{z/α} − 1)` below, for `α > 0`; its slope does not jump.
+
+    Source: Barron 2017.
+
+    >>> celu(Fraction(2)).kinks
+    ()
+    """
     return _exponential_unit("celu" if alpha == 1 else f"celu({alpha})", ONE, alpha, 1 / alpha)
 
 

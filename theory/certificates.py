@@ -116,6 +116,10 @@ def certify_frozen(
     Raises:
         ValueError: `box` or `samples` has the wrong shape, a lower bound exceeds its upper bound, or a sample is
             missing, NaN or infinite.
+
+    >>> network = Network.layered([[[-1.0], [1.0]], [[1.0, 1.0]]], "relu")
+    >>> [(c.unit, c.reason.value, c.radius) for c in certify_frozen(network, nonnegative_inputs=True)]
+    [((1, 0), 'sign', inf)]
     """
     found: dict[int, FrozenCertificate] = {}
     if samples is not None:
@@ -146,6 +150,10 @@ def certify_cloned(network: Network, tol: float = 0) -> CloneCertificate:
     Raises:
         ValueError: `tol` is negative; or weights are tied across positions in a way that the partition does not
             respect, and no manifold follows.
+
+    >>> certificate = certify_cloned(Network.layered([[[1.0], [1.0]], [[2.0, 2.0]]], "relu"))
+    >>> certificate.blocks, certificate.free_fraction
+    ((((1, 0), (1, 1)),), 0.5)
     """
     partition = coarsest_equitable_partition(network, tol, pattern=True)
     rows, columns = row_residual(network, partition), column_residual(network, partition)
@@ -162,7 +170,12 @@ def certify_cloned(network: Network, tol: float = 0) -> CloneCertificate:
 
 
 def sees_only_nonnegative(network: Network, nonnegative_inputs: bool = False) -> Array:
-    """Return, for each unit, whether all units that feed it are known to be non-negative; bool, shape (units,)."""
+    """Return, for each unit, whether all units that feed it are known to be non-negative; bool, shape (units,).
+
+    >>> network = Network.layered([[[1.0]], [[1.0]], [[1.0]]], "relu")
+    >>> sees_only_nonnegative(network).tolist()
+    [True, False, True, True]
+    """
     negative = np.array([not _is_nonnegative(f, nonnegative_inputs) for f in network.activations])
     return np.bincount(network.target, weights=negative[network.source], minlength=len(network.units)) == 0
 
@@ -174,6 +187,16 @@ def preactivation_balls(network: Network, box: Array, radius: float = 0) -> Arra
         network: Weights are float64 or rational.
         box: Lower and upper bounds of the inputs, shape (inputs, 2).
         radius: Bound on the movement of every single weight.
+
+    Returns:
+        Balls of shape (units,).
+
+    Raises:
+        TypeError: A weight or a bound is neither a float nor a rational.
+
+    >>> z = preactivation_balls(Network.layered([[[2.0]]], "linear"), [[-1, 1]])[1]
+    >>> z.contains(2), z.contains(3)
+    (True, False)
     """
     balls = np.array([_widened(_ball(w), radius) for w in network.parameters], dtype=object)
     x = np.array([_ball(low).union(_ball(high)) for low, high in box], dtype=object)

@@ -22,11 +22,15 @@ _exp, _asin, _acos = transcendental("exp"), transcendental("asin"), transcendent
 
 
 class ClosedForm(ABC):
-    """A dual kernel that is elementary."""
+    """A dual kernel that is elementary: a formula for balls and for symbols.
+
+    >>> ArcCosine(1, ONE, ZERO).compose(Fraction(2), ZERO)  # relu(2 z)
+    ArcCosine(degree=1, right=Fraction(2, 1), left=Fraction(0, 1))
+    """
 
     @abstractmethod
     def formula(self, rho: Any) -> Any:
-        """Return `K(ρ)` for a ball or a SymPy expression."""
+        """Return `K(ρ) = E φ(X) φ(Y)` for a ball or a SymPy expression in [−1, 1]."""
 
     @abstractmethod
     def mean(self, scalar: Any) -> Any:
@@ -46,6 +50,10 @@ class ArcCosine(ClosedForm):
     """`φ(z) = right · zᵐ` for `z > 0` and `left · (−z)ᵐ` for `z < 0`, `m = degree ≤ 2`.
 
     `K(ρ) = (right² + left²) J_m(ρ) + 2 right left J_m(−ρ)`, `J_m(ρ) = E X₊ᵐ Y₊ᵐ`. Source: Cho and Saul 2009.
+
+    >>> import sympy
+    >>> ArcCosine(0, ONE, -ONE).formula(sympy.Rational(1, 2))  # of the sign: (2/π) arcsin ρ
+    1/3
     """
 
     degree: int
@@ -65,13 +73,13 @@ class ArcCosine(ClosedForm):
         return size / root(2 * pi_like(scalar)) if self.degree == 1 else size / 2
 
     def compose(self, a: Fraction, b: Fraction) -> ClosedForm | None:
-        """Return the kernel of `φ(a z)`."""
+        """Return the kernel of `φ(a z)`, `a ≠ 0`; a shift leaves the family."""
         right, left = (self.right, self.left) if a > 0 else (self.left, self.right)
         size = abs(a) ** self.degree
         return ArcCosine(self.degree, right * size, left * size) if b == 0 else None
 
     def derivative(self, order: int) -> ClosedForm | None:
-        """Return the kernel of `φ⁽ᵐ⁾` for `m` up to the degree."""
+        """Return the kernel of `φ⁽ᵐ⁾` between its knots for `m` up to the degree, else `None`."""
         falling = perm(self.degree, order)
         return (
             ArcCosine(self.degree - order, self.right * falling, self.left * (-1) ** order * falling)
@@ -81,17 +89,35 @@ class ArcCosine(ClosedForm):
 
 
 def orthant_mass(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
-    """Return `J₀(ρ) = P(X > 0, Y > 0) = (π − θ)/(2π)` with `θ = arccos ρ`."""
+    """Return `J₀(ρ) = P(X > 0, Y > 0) = (π − θ)/(2π)` with `θ = arccos ρ`.
+
+    Args:
+        rho, sine, angle, pi: `ρ`, `sin θ`, `θ` and `π` in any arithmetic; `orthant_product` and `orthant_squares`
+            take the same.
+
+    >>> orthant_mass(0.0, 1.0, 0.5, 1.0)  # in units where π = 1
+    0.25
+    """
     return (pi - angle) / (2 * pi)
 
 
 def orthant_product(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
-    """Return `J₁(ρ) = E X₊ Y₊ = (sin θ + (π − θ) cos θ)/(2π)`."""
+    """Return `J₁(ρ) = E X₊ Y₊ = (sin θ + (π − θ) cos θ)/(2π)`.
+
+    >>> import sympy
+    >>> orthant_product(0, 1, sympy.pi / 2, sympy.pi)
+    1/(2*pi)
+    """
     return (sine + (pi - angle) * rho) / (2 * pi)
 
 
 def orthant_squares(rho: Any, sine: Any, angle: Any, pi: Any) -> Any:
-    """Return `J₂(ρ) = E X₊² Y₊² = (3 sin θ cos θ + (π − θ)(1 + 2 cos² θ))/(2π)`."""
+    """Return `J₂(ρ) = E X₊² Y₊² = (3 sin θ cos θ + (π − θ)(1 + 2 cos² θ))/(2π)`.
+
+    >>> import sympy
+    >>> orthant_squares(0, 1, sympy.pi / 2, sympy.pi)  # (E X₊²)²
+    1/4
+    """
     return (3 * sine * rho + (pi - angle) * (1 + 2 * rho * rho)) / (2 * pi)
 
 
@@ -103,6 +129,10 @@ class Sine(ClosedForm):
     """`φ(z) = sin(a z + b)`, or `cos(a z + b)`.
 
     `K(ρ) = ½ (e^{−a²(1−ρ)} ∓ cos(2b) e^{−a²(1+ρ)})`, with − for the sine and + for the cosine.
+
+    >>> import sympy
+    >>> Sine().formula(sympy.Integer(0)), Sine(cosine=True).formula(sympy.Integer(0))
+    (0, exp(-1))
     """
 
     a: Fraction = ONE
@@ -148,6 +178,10 @@ class ErrorFunction(ClosedForm):
 
     Floats and balls take `arctan2(2a²ρ, √((1 + 2a²(1 − ρ))(1 + 2a²(1 + ρ))))`, which keeps its digits as the
     ratio nears 1.
+
+    >>> import sympy
+    >>> ErrorFunction(Fraction(1)).formula(sympy.Rational(3, 4))
+    1/3
     """
 
     a: Fraction = ONE
@@ -176,7 +210,12 @@ class ErrorFunction(ClosedForm):
 
 @dataclass(frozen=True)
 class GaussianUnit(ClosedForm):
-    """`φ(z) = exp(−(a z + b)²/2)`: `K(ρ) = exp(−b²/(1 + a² + a²ρ)) / √((1 + a²(1 − ρ))(1 + a²(1 + ρ)))`."""
+    """`φ(z) = exp(−(a z + b)²/2)`: `K(ρ) = exp(−b²/(1 + a² + a²ρ)) / √((1 + a²(1 − ρ))(1 + a²(1 + ρ)))`.
+
+    >>> import sympy
+    >>> GaussianUnit().formula(sympy.Integer(0))
+    1/2
+    """
 
     a: Fraction = ONE
     b: Fraction = ZERO
@@ -201,7 +240,12 @@ class GaussianUnit(ClosedForm):
 
 @dataclass(frozen=True)
 class Gelu(ClosedForm):
-    """`φ(z) = z Φ(z)`; the formula is that of `gelu_kernel`. Source: Tsuchida et al. 2021."""
+    """`φ(z) = z Φ(z)`; the formula is that of `gelu_kernel`. Source: Tsuchida et al. 2021.
+
+    >>> import sympy
+    >>> Gelu().formula(sympy.Integer(0))  # (E φ)²
+    1/(4*pi)
+    """
 
     def formula(self, rho: Any) -> Any:
         """Return `K(ρ)`."""
@@ -213,13 +257,22 @@ class Gelu(ClosedForm):
 
 
 def gelu_kernel(rho: Any, root: Any, angle: Any, pi: Any) -> Any:
-    """Return `ρ/4 + (ρ arcsin(ρ/2) + 1/√(4 − ρ²))/(2π)` from `root = √(4 − ρ²)` and `angle = arcsin(ρ/2)`."""
+    """Return `ρ/4 + (ρ arcsin(ρ/2) + 1/√(4 − ρ²))/(2π)` from `root = √(4 − ρ²)` and `angle = arcsin(ρ/2)`.
+
+    >>> gelu_kernel(0.0, 2.0, 0.0, 1.0)  # in units where π = 1
+    0.25
+    """
     return rho / 4 + (rho * angle + 1 / root) / (2 * pi)
 
 
 @dataclass(frozen=True)
 class Polynomial(ClosedForm):
-    """`φ(z) = Σ_j coefficients[j] zʲ`: `K(ρ) = Σ_k b_k² ρᵏ / k!` with `b_k = E φ⁽ᵏ⁾(Z)`, a rational."""
+    """`φ(z) = Σ_j coefficients[j] zʲ`: `K(ρ) = Σ_k b_k² ρᵏ / k!` with `b_k = E φ⁽ᵏ⁾(Z)`, a rational.
+
+    >>> cube = Polynomial((ZERO, ZERO, ZERO, ONE))  # z³ = He₃ + 3 He₁
+    >>> [str(share) for share in cube.shares], cube.formula(Fraction(1, 2))
+    (['0', '9', '0', '6'], Fraction(21, 4))
+    """
 
     coefficients: tuple[Fraction, ...]
 

@@ -26,6 +26,10 @@ def second_slope(network: Network, trace: Trace) -> Array:
 
     Raises:
         ValueError: An activation has no known second derivative (a callable).
+
+    >>> network = Network.layered([[[2.0]], [[1.0]]], "square", output="linear")
+    >>> second_slope(network, forward(network, [[3.0]])).tolist()
+    [[0.0], [2.0], [0.0]]
     """
     values = trace.z * 0
     for activation, mask in network.units_by_activation:
@@ -48,12 +52,25 @@ def hessian_vector(network: Network, x: Array, criterion: SquaredError, vector: 
 
     Raises:
         ValueError: `vector` has the wrong length, or an activation has no known second derivative.
+
+    Source: Pearlmutter 1994.
+
+    >>> network, goal = Network.layered([[[2.0]], [[1.0]]], "linear"), SquaredError(np.array([[0.0]]))
+    >>> hessian_vector(network, [[1.0]], goal, [1.0, 0.0]).tolist()  # of (w₂ w₁)²/2
+    [1.0, 4.0]
     """
     return Curvature(network, x, criterion).times(vector)
 
 
 def hessian(network: Network, x: Array, criterion: SquaredError) -> Array:
-    """Return the Hessian of the loss, shape (parameters, parameters), one product a column."""
+    """Return the Hessian of the loss, shape (parameters, parameters), one product a column.
+
+    Arguments and errors as `hessian_vector`.
+
+    >>> network, goal = Network.layered([[[2.0]], [[1.0]]], "linear"), SquaredError(np.array([[0.0]]))
+    >>> hessian(network, [[1.0]], goal).tolist()
+    [[1.0, 4.0], [4.0, 4.0]]
+    """
     curvature, unit = Curvature(network, x, criterion), np.eye(len(network.parameters), dtype=np.int64)
     one = network.parameters.flat[0] * 0 + 1
     return np.stack([curvature.times(column * one) for column in unit], axis=1)

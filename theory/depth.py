@@ -32,6 +32,9 @@ class FixedPoint:
     """A correlation that the map keeps, with the map's slope there, possibly infinite.
 
     It attracts if `|rate| < 1`; a slope of 1 at the fixed point 1 attracts from below, as the map is convex.
+
+    >>> FixedPoint(0.5, -0.25).attracts, FixedPoint(1.0, 1.5).attracts
+    (True, False)
     """
 
     value: float
@@ -44,13 +47,18 @@ class FixedPoint:
 
 
 def correlation_map(phi: AnyActivation, rho: Any, *, normalisation: Normalisation = "standardised") -> Any:
-    """Return the correlation after one layer: `K(ρ)` standardised, or `E φ(X) φ(Y)/E φ²` of the activation as it
-    is.
+    """Return the correlation after one layer: `K(ρ)`, or raw the cosine `E φ(X) φ(Y)/E φ²` between two activations.
 
-    The latter is the cosine of the angle between two layers' activations.
+    Args:
+        phi: An activation, its name, or a callable without kinks.
+        rho: Correlations in [−1, 1], of any shape.
+        normalisation: `"standardised"`, or `"raw"`: neither centred nor scaled, but for the cosine.
 
     Raises:
-        ValueError: As `dual_kernel`; or `normalisation` is unknown, or the activation vanishes.
+        TypeError, ValueError: As `dual_kernel`; or `normalisation` is unknown, or the activation vanishes.
+
+    >>> correlation_map("square", 0.5), correlation_map("square", 0.0, normalisation="raw")
+    (0.25, 0.3333333333333333)
     """
     _check(normalisation)
     if normalisation == "standardised":
@@ -78,6 +86,9 @@ def correlation_flow(
 
     Raises:
         ValueError: The depth is negative or no integer; a correlation is NaN or beyond ±1; or as `correlation_map`.
+
+    >>> correlation_flow("square", 0.5, 3).tolist()
+    [0.5, 0.25, 0.0625, 0.00390625]
     """
     if not isinstance(depth, (int, np.integer)) or depth < 0:
         raise ValueError(f"depth is {depth!r}; allowed are integers depth ≥ 0")
@@ -99,6 +110,9 @@ def fixed_points(phi: AnyActivation, *, normalisation: Normalisation = "standard
 
     Raises:
         ValueError: The map is the identity (a linear activation), or as `correlation_map`.
+
+    >>> [(p.value, round(p.rate, 6)) for p in fixed_points("tanh")]
+    [(-1.0, 1.177807), (0.0, 0.93047), (1.0, 1.177807)]
     """
     phi = get(phi)
     slope = slope_at_one(phi, normalisation)
@@ -121,6 +135,9 @@ def limit(phi: AnyActivation, rho: float, *, normalisation: Normalisation = "sta
 
     Raises:
         ValueError: `ρ` is no correlation; or as `fixed_points`.
+
+    >>> limit("tanh", 0.9), limit("relu", 0.0, normalisation="raw")
+    (0.0, 1.0)
     """
     points, phi = fixed_points(phi, normalisation=normalisation), get(phi)
     after = correlation_map(phi, rho, normalisation=normalisation)
@@ -134,6 +151,9 @@ def slope_at_one(phi: AnyActivation, normalisation: Normalisation = "standardise
 
     Raises:
         ValueError: As `correlation_map`.
+
+    >>> slope_at_one("square"), slope_at_one("relu", "raw")
+    (2.0, 1.0)
     """
     _check(normalisation)
     phi = get(phi)
@@ -155,6 +175,14 @@ def fixed_point_enclosure(phi: AnyActivation, radius: float = FIXED_POINT, prec:
     Raises:
         ValueError: The float fixed point is not below 1, or nearer to 1 than `radius`; or the signs are not
             certain: raise `radius` or `prec`.
+
+    Args:
+        phi: A named activation, or one made from those.
+        radius: Half the width of the interval whose ends are tried.
+        prec: Bits of the balls.
+
+    >>> fixed_point_enclosure("square").contains(arb(1) / 2)  # (1 + 2 ρ²)/3
+    True
     """
     guess = fixed_points(phi, normalisation="raw")[-2:][0].value
     if guess == 1.0:
@@ -179,6 +207,9 @@ def critical_law(phi: AnyActivation, depth: Any) -> Any:
 
     Raises:
         ValueError: The slope at 1 is not 1, or there is no kink; or a depth is not positive.
+
+    >>> f"{critical_law('relu', 100):.6f}"  # 9π²/2 / 100²
+    '0.004441'
     """
     layers = reals("depth", depth, 0)
     slope, kink = slope_at_one(phi, "raw"), kink_coefficient(phi, standardised=False)
@@ -195,9 +226,17 @@ def critical_bound(phi: AnyActivation, rho: Any, depth: Any) -> Any:
     All of them have the map `K(cos θ) = cos θ + μ (sin θ − θ cos θ)/π`, `μ = (r − s)²/(r² + s²)` for the slopes `r`
     and `s`, and `sin θ − θ cos θ ≥ (8/3) sin³(θ/2)`.
 
+    Args:
+        phi: The activation.
+        rho: Correlations of the inputs, in [−1, 1], broadcast against `depth`.
+        depth: Numbers of layers `l ≥ 0`.
+
     Raises:
         ValueError: The activation is not positively homogeneous with a kink at 0; a correlation is NaN or beyond
             ±1, or a depth negative.
+
+    >>> float(critical_bound("relu", 0.0, 0)), f"{critical_bound('relu', 0.0, 100):.4f}"
+    (1.0, '0.0039')
     """
     phi = get(phi)
     if phi.degree != 1 or phi.kinks != (0.0,):

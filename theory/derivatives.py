@@ -32,8 +32,16 @@ class Derivative:
 def derivative(phi: Activation, order: int) -> Derivative:
     """Return `φ⁽ᵐ⁾` for `m ≥ 1`.
 
+    Args:
+        phi: The activation.
+        order: `m`.
+
     Raises:
         ValueError: `φ⁽ᵐ⁻²⁾` jumps, so that `φ⁽ᵐ⁾` is worse than a point mass; or no derivative but `φ'` is known.
+
+    >>> square = polynomial((0, 0, 1))
+    >>> derivative(square, 1).regular.value([3.0]).tolist(), derivative(square, 1).jumps
+    ([6.0], ())
     """
     name, symmetry = f"{phi.name}^({order})", _symmetry(phi, order)
     if phi.pieces:
@@ -107,6 +115,10 @@ def stable(expression: sympy.Expr) -> sympy.Expr:
     """Return the same function with `1 + eᵘ = 1/σ(−u)` and `tanh u = σ(2u) − σ(−2u)`, for floats of any size.
 
     Mish's `1/((1 + eᵘ)² + 1)` becomes `σ(−u)²/(1 + σ(−u)²)`.
+
+    >>> u = sympy.Symbol("u")
+    >>> stable(sympy.log(1 + sympy.exp(u)))
+    Softplus(u)
     """
     u = sympy.Wild("u")
     square = Expit(-u) ** 2

@@ -50,7 +50,14 @@ LARGEST_DEGREE = 1024
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function, run with some bits more than its last argument, `prec`, asks for."""
+    """Return the function, run with some bits more than its last argument, `prec`, asks for.
+
+    >>> @guarded
+    ... def bits(prec):
+    ...     return flint.ctx.prec
+    >>> bits(64) == 64 + GUARD
+    True
+    """
 
     @wraps(function)
     def run(*args: Any) -> Any:
@@ -76,6 +83,11 @@ def dual_kernel_enclosure(phi: AnyActivation, rho: Any, prec: int = 64, *, stand
         TypeError: `rho` is complex or no number.
         ValueError: The correlation is NaN or beyond ±1; `prec` is no integer from 2 on; the activation is constant
             and to be standardised, or nothing is known of it that could be proved (a callable).
+
+    Source: JL25, section 5 (K1); Trefethen and Weideman 2014 for the route by strips.
+
+    >>> dual_kernel_enclosure("relu", Fraction(1, 2)).str(12, radius=False)
+    '0.426422342013'
     """
     if not isinstance(prec, (int, np.integer)) or prec < 2:
         raise ValueError(f"prec is {prec!r}; allowed are integers prec ≥ 2: the bits that are aimed at")
@@ -112,15 +124,26 @@ def _bits(phi: Activation, prec: int) -> int:
 
 
 def certifiable(phi: Activation) -> bool:
-    """Tell whether enough is known of an activation to enclose its kernel."""
+    """Tell whether enough is known of an activation to enclose its kernel.
+
+    >>> certifiable(get("tanh")), certifiable(get(np.tanh))
+    (True, False)
+    """
     return bool(phi.kernel or phi.pieces or phi.strip)
 
 
 def moment_balls(phi: Activation, prec: int = 64) -> tuple[arb, arb]:
     """Return balls that contain `E φ(Z)` and `E φ(Z)²`.
 
+    Args:
+        phi: An activation.
+        prec: Bits that are aimed at.
+
     Raises:
         ValueError: Nothing is known of the activation that could be proved.
+
+    >>> [ball.str(9, radius=False) for ball in moment_balls(get("square"))]
+    ['1.00000000', '3.00000000']
     """
     with flint.ctx.workprec(prec + GUARD):
         _, at_one = _ends(phi, prec)
@@ -130,8 +153,10 @@ def moment_balls(phi: Activation, prec: int = 64) -> tuple[arb, arb]:
 def end_balls(phi: Activation, prec: int = 64) -> tuple[arb, arb]:
     """Return balls that contain `K(0) = (E φ)²` and `K(1) = E φ²` of the activation as it is.
 
-    Raises:
-        ValueError: Nothing is known of the activation that could be proved.
+    Arguments and errors as `moment_balls`.
+
+    >>> [ball.str(9, radius=False) for ball in end_balls(get("square"))]
+    ['1.00000000', '3.00000000']
     """
     with flint.ctx.workprec(prec + GUARD):
         return _ends(phi, prec)
@@ -150,7 +175,11 @@ def _mean(phi: Activation, prec: int) -> arb:
 
 
 def closed_form_balls(kernel: ClosedForm, prec: int = PRECISION) -> tuple[arb, arb, arb]:
-    """Return balls that contain the closed form at −1, 0 and 1."""
+    """Return balls that contain the closed form at −1, 0 and 1.
+
+    >>> [ball.str(9, radius=False) for ball in closed_form_balls(get("cube").kernel)]  # 9 ρ + 6 ρ³
+    ['-15.0000000', '0', '15.0000000']
+    """
     with flint.ctx.workprec(prec + GUARD):
         low, zero, one = (kernel.formula(arb(end)) for end in (-1, 0, 1))
         return low, zero, one
@@ -229,6 +258,17 @@ def by_pieces(phi: Activation, rho: arb, prec: int) -> arb:
     With `g` its surrogate without reciprocals, `δ ≥ ‖f − g‖` and the reach `L`,
     `|K_f(ρ) − ∫_{−L}^{L} f P_ρ g γ| ≤ (‖g 1_{|z|>L}‖ + δ) ‖g‖ + (‖g‖ + δ) δ`. At `ρ ∈ {−1, 0, 1}` no integral is
     left.
+
+    Args:
+        phi: An activation with pieces.
+        rho: A ball in [−1, 1].
+        prec: Bits that are aimed at.
+
+    Raises:
+        ArithmeticError: Arb found no finite enclosure of an integral.
+
+    >>> by_pieces(get("hardtanh"), arb(-1), 64).str(9, radius=False)
+    '-0.516058551'
     """
     assert phi.pieces is not None
     g = surrogate(phi.pieces, prec)
@@ -277,6 +317,10 @@ class Surrogate:
         distance: At least `√E (f − g)²`; zero where `f` has no reciprocals.
         beyond: A ball around `√E g² 1_{|Z| > reach}`.
         reach: Where the integral stops.
+
+    >>> g = surrogate(get("relu").pieces, 64)  # ReLU itself: E g² = 1/2
+    >>> g.distance == 0, g.norm.str(9, radius=False)
+    (True, '0.707106781')
     """
 
     pieces: Pieces
@@ -297,7 +341,7 @@ class Surrogate:
         return (2 * self.norm + self.distance) * self.distance
 
     def end(self, rho: arb) -> arb:
-        """Return `K_g` at −1, 0 or 1."""
+        """Return `K_g(ρ)` at −1, 0 or 1."""
         zero, one = arb(0), arb(1)
         if rho.is_zero():
             return power(smoothed(self.balls, zero, one), 2)
@@ -308,7 +352,18 @@ class Surrogate:
 @lru_cache(maxsize=512)
 @guarded
 def surrogate(f: Pieces, prec: int) -> Surrogate:
-    """Return `f` itself, or `f` with every reciprocal as a sum of exponentials: enough that `δ < 2^{−0.7 prec}`."""
+    """Return `f` itself, or `f` with every reciprocal as a sum of exponentials: enough that `δ < 2^{−0.7 prec}`.
+
+    Args:
+        f: A function in pieces, its reciprocals of the first power.
+        prec: Bits that are aimed at.
+
+    Raises:
+        ValueError: A reciprocal has another power.
+
+    >>> surrogate(get("softsign").pieces, 32).distance < arb(2) ** -22
+    True
+    """
     reach = math.ceil(max([2 * math.sqrt(prec * math.log(2)) + 1, *(float(abs(knot)) + 1 for knot in f.knots)]))
     for count in (math.ceil(share * prec) for share in PER_BIT):
         g = _without_reciprocals(f, count, prec)
@@ -349,6 +404,13 @@ def exponential_sum(count: int, prec: int) -> tuple[tuple[Fraction, Fraction], .
 
     Gauss-Laguerre quadrature of `1/w = ∫ e^{−uw} du` after `u = v/c`: its error falls like `|(w − c)/(w + c)|^{2
     count}`, and the Gaussian lets the centre `c` lie near the left end.
+
+    Args:
+        count: How many exponentials.
+        prec: Bits of weights and rates.
+
+    >>> f"{sum(weight * math.exp(-2 * rate) for weight, rate in exponential_sum(8, 96)):.6f}"
+    '0.500000'
     """
     centre, n = CENTRE, count
     coefficients = [(-1) ** k * math.comb(n, k) * (math.factorial(n) // math.factorial(k)) for k in range(n + 1)]
@@ -384,7 +446,13 @@ def _distance(f: Pieces, g: Pieces, reach: int) -> arb:
 
 @guarded
 def by_strip(phi: Activation, rho: arb, prec: int) -> arb:
-    """Return the kernel of an analytic activation: its Hermite series, within `|ρ|^{n+1} · remainder`."""
+    """Return the kernel of an analytic activation: its Hermite series, within `|ρ|^{n+1} · remainder`.
+
+    Arguments as `by_pieces`, of an activation with a strip.
+
+    >>> by_strip(get("sin"), arb(1), 64).str(9, radius=False)  # (1 − e⁻²)/2
+    '0.432332358'
+    """
     assert phi.strip is not None
     series = strip_series(phi, prec)
     value = arb(0)
@@ -405,7 +473,19 @@ class StripSeries:
 @lru_cache(maxsize=512)
 @guarded
 def strip_series(phi: Activation, prec: int) -> StripSeries:
-    """Return the Hermite series, doubling `n` until the remainder is below `2^−prec E f²` or `n` is 1024."""
+    """Return the Hermite series, doubling `n` until the remainder is below `2^−prec E f²` or `n` is 1024.
+
+    Args:
+        phi: An activation with a strip.
+        prec: Bits that are aimed at.
+
+    Raises:
+        ValueError: The activation has no strip.
+
+    >>> series = strip_series(get("sin"), 32)  # c₁² = 1/e
+    >>> series.shares[1].str(9, radius=False), bool(series.remainder < arb(2) ** -32)
+    ('0.367879441', True)
+    """
     degree = 32
     while True:
         coefficients, square = hermite_balls(phi, degree, prec)
@@ -428,6 +508,10 @@ def hermite_balls(phi: Activation, n: int, prec: int) -> tuple[list[arb], arb]:
 
     Raises:
         ValueError: The activation has no strip.
+
+    >>> c, square = hermite_balls(get("sin"), 3, 32)
+    >>> c[1].str(9, radius=False), square.str(9, radius=False)
+    ('0.606530660', '0.432332358')
     """
     if phi.strip is None:
         raise ValueError(f"the activation {phi.name!r} has no strip in which it is known to be analytic")
@@ -448,12 +532,20 @@ def hermite_balls(phi: Activation, n: int, prec: int) -> tuple[list[arb], arb]:
 
 
 def leak(width: arb, step: arb) -> arb:
-    """Return `2 e^{a²/2}/(e^{2πa/h} − 1)`: by how much the trapezoidal rule may err for `f = 1`, `F = γ`."""
+    """Return `2 e^{a²/2}/(e^{2πa/h} − 1)`: by how much the trapezoidal rule may err for `f = 1`, `F = γ`.
+
+    >>> float(leak(arb(2), arb(1) / 4)) < 1e-20
+    True
+    """
     return 2 * (width * width / 2).exp() / ((2 * arb.pi() * width / step).exp() - 1)
 
 
 def cut(size: arb, reach: int) -> arb:
-    """Return `2 (α + β) e^{−L²/4}`, never below `∫_{|x|>L} |f h_k γ|` for any `k` and `L ≥ 2`."""
+    """Return `2 (α + β) e^{−L²/4}`, never below `∫_{|x|>L} |f h_k γ|` for any `k` and `L ≥ 2`.
+
+    >>> cut(arb(1), 20) < 1e-42
+    True
+    """
     return 2 * size * (-(arb(reach) ** 2) / 4).exp()
 
 

@@ -27,7 +27,11 @@ EdgeList = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Graph:
-    """A DAG on units `0 … units−1` in topological order: inputs first, any of the others outputs."""
+    """A DAG on units `0 … units−1` in topological order: inputs first, any of the others outputs.
+
+    >>> Graph(4, 1, (3,), ((0, 1), (1, 3))).hidden
+    (1, 2)
+    """
 
     units: int
     inputs: int
@@ -135,7 +139,11 @@ def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation
 
 
 def clones_agree(values: Iterable[Any], labels: Iterable[Any]) -> bool:
-    """Tell whether the values, one a unit or an edge, are equal wherever the labels are."""
+    """Tell whether the values, one a unit or an edge, are equal wherever the labels are.
+
+    >>> clones_agree([1, 2, 1], [0, 1, 0]), clones_agree([1, 2], [0, 0])
+    (True, False)
+    """
     first: dict[Any, Any] = {}
     return all(first.setdefault(label, value) == value for label, value in zip(labels, values, strict=True))
 

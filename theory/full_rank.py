@@ -44,6 +44,9 @@ def polynomial_rank_limit(rank: int, degree: int) -> int:
 
     Raises:
         ValueError: One of them is below 1.
+
+    >>> polynomial_rank_limit(2, 1), polynomial_rank_limit(2, 3)
+    (2, 7)
     """
     for name, value in (("rank", rank), ("degree", degree)):
         if value < 1:
@@ -52,7 +55,11 @@ def polynomial_rank_limit(rank: int, degree: int) -> int:
 
 
 def monomials(variables: int, degree: int) -> int:
-    """Return `N_k = C(r + k − 1, k)`, how many monomials of degree `k` there are in `r` variables."""
+    """Return `N_k = C(r + k − 1, k)`, how many monomials of degree `k` there are in `r` variables.
+
+    >>> monomials(2, 3)  # x³, x²y, xy², y³
+    4
+    """
     return math.comb(variables + degree - 1, degree)
 
 
@@ -71,6 +78,9 @@ def least_eigenvalue_bound(C: Any, phi: AnyActivation, degree: int = 400) -> flo
 
     Raises:
         ValueError: `C` is no correlation matrix, or `phi` cannot be standardised.
+
+    >>> f"{least_eigenvalue_bound([[1.0, 0.5], [0.5, 1.0]], 'square'):.9f}"  # 1 − ρ²
+    '0.750000000'
     """
     C, phi = one_matrix(C), get(phi)
     given = moments(phi)
@@ -87,8 +97,17 @@ def least_eigenvalue_bound(C: Any, phi: AnyActivation, degree: int = 400) -> flo
 def kernel_matrix(C: Matrix, phi: AnyActivation, prec: int = 64) -> Balls:
     """Return `K_φ(C)` entry by entry as balls, for a rational correlation matrix.
 
+    Args:
+        C: Rows of `Fraction` or integers.
+        phi: A named activation, or one made from those.
+        prec: Bits that are aimed at.
+
     Raises:
         ValueError: `C` is not square and symmetric with unit diagonal, or clearly not positive semidefinite.
+
+    >>> half = Fraction(1, 2)
+    >>> kernel_matrix([[1, half], [half, 1]], "square")[0][1].contains(arb(0.25))
+    True
     """
     n = len(C)
     if not n:
@@ -106,6 +125,11 @@ def is_certainly_positive_definite(K: Balls) -> bool:
     """Tell whether every symmetric matrix within the balls is positive definite: all pivots of `LDLᵀ` are positive.
 
     `False` means that this was not shown.
+
+    >>> is_certainly_positive_definite([[arb(2), arb(1)], [arb(1), arb(2)]])
+    True
+    >>> is_certainly_positive_definite([[arb(1), arb(1)], [arb(1), arb(1)]])
+    False
     """
     K = [list(row) for row in K]
     for i in range(len(K)):
@@ -130,6 +154,10 @@ def least_eigenvalue(C: Matrix, phi: AnyActivation, prec: int = 64) -> arb:
 
     Raises:
         ValueError: `C` is no correlation matrix, or nothing can be proved of `phi`.
+
+    >>> half = Fraction(1, 2)
+    >>> least_eigenvalue([[1, half], [half, 1]], "square").str(9, radius=False)
+    '0.750000000'
     """
     K = kernel_matrix(C, phi, prec)
     with flint.ctx.workprec(prec + GUARD):
@@ -165,6 +193,9 @@ def rational_gram(vectors: Sequence[Sequence[Fraction]]) -> list[list[Fraction]]
 
     Raises:
         ValueError: A vector does not have length one, or they differ in dimension.
+
+    >>> [[str(entry) for entry in row] for row in rational_gram([[1, 0], [Fraction(3, 5), Fraction(4, 5)]])]
+    [['1', '3/5'], ['3/5', '1']]
     """
     if len({len(vector) for vector in vectors}) > 1:
         raise ValueError("the vectors differ in dimension; give each the same number of coordinates")

@@ -32,6 +32,9 @@ def hermite_coefficients(phi: AnyActivation, n: int) -> Array:
 
     Raises:
         ValueError: `n` is negative or no integer, or `φ` is not square integrable under the Gaussian.
+
+    >>> hermite_coefficients("square", 3).tolist()  # z² = √2 h₂ + h₀
+    [1.0, 0.0, 1.4142135623730951, 0.0]
     """
     if not isinstance(n, (int, np.integer)) or n < 0:
         raise ValueError(f"n is {n!r}; allowed are integers n ≥ 0")
@@ -62,6 +65,13 @@ def hermite_functions(x: Array, n: int) -> Iterator[Array]:
     """Yield `h_k(x) e^{−x²/4}` for `k = 0..n`, all of them below 1.1 in size.
 
     From `√(k+1) h_{k+1} = x h_k − √k h_{k−1}`, which is stable.
+
+    Args:
+        x: Where, float64 of any shape.
+        n: The highest degree.
+
+    >>> [float(h[0]) for h in hermite_functions(np.array([0.0]), 2)]
+    [1.0, 0.0, -0.7071067811865475]
     """
     current, previous = np.exp(-x * x / 4), np.zeros_like(x)
     for k in range(n + 1):

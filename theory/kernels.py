@@ -54,7 +54,7 @@ class Evaluator:
     """What is left of an activation once its kernel is known.
 
     Attributes:
-        fill: Writes the kernel at a block of float64 correlations into a second array.
+        fill: Writes the kernel at a block of float64 correlations into a second array of the same shape.
         ends: Its exact values at −1, 0 and 1, in float64.
     """
 
@@ -83,6 +83,9 @@ def dual_kernel(phi: AnyActivation, rho: Any, *, standardised: bool = True) -> A
             or to be standardised and constant, or nearly so that float64 leaves fewer than 12 digits.
 
     Source: JL25, section 5 (K1); Cho and Saul 2009 and Williams 1997 for the first closed forms.
+
+    >>> f"{dual_kernel('relu', 0.5, standardised=False):.12f}"  # (sin θ + (π − θ) cos θ)/(2π) at θ = π/3
+    '0.304498890522'
     """
     correlations = checked_correlations(rho)
     return _evaluated(evaluator(get(phi), standardised), correlations, np.shape(rho))
@@ -109,6 +112,9 @@ def dual_kernel_derivative(phi: AnyActivation, rho: Any, order: int = 1, *, stan
         ValueError: As `dual_kernel`; or the order is negative, or too high for this activation.
 
     Source: Price 1958.
+
+    >>> float(dual_kernel_derivative("relu", 0.0, standardised=False))  # P(X > 0, Y > 0)
+    0.25
     """
     if not isinstance(order, (int, np.integer)) or order < 0:
         raise ValueError(f"order is {order!r}; allowed are integers order ≥ 0")
@@ -127,9 +133,15 @@ def dual_kernel_derivative(phi: AnyActivation, rho: Any, order: int = 1, *, stan
 def checked_correlations(rho: Any) -> Array:
     """Return correlations as a contiguous float64 array of one axis, clipped to [−1, 1].
 
+    Args:
+        rho: Real numbers, of any shape.
+
     Raises:
         TypeError: They are complex, masked, ragged or no numbers.
         ValueError: One is NaN, or beyond ±1 by more than 64 eps of its type.
+
+    >>> checked_correlations([[0.5], [1 + 1e-15]]).tolist()
+    [0.5, 1.0]
     """
     flat, slack = _real(rho)
     if not flat.size:
@@ -175,8 +187,15 @@ def _real(rho: Any) -> tuple[Array, float]:
 def evaluator(phi: Activation, standardised: bool) -> Evaluator:
     """Return the kernel of an activation, ready for arrays; built once and kept.
 
+    Args:
+        phi: An activation.
+        standardised: Whether it is to be centred and scaled.
+
     Raises:
         ValueError: The activation is not square integrable under the Gaussian, or constant and to be standardised.
+
+    >>> evaluator(get("tanh"), True).ends
+    (-1.0, 0.0, 1.0)
     """
     if phi.origin:
         return evaluator(phi.origin, True)
@@ -258,6 +277,9 @@ def interpolant(phi: Activation) -> Interpolant:
 
     Raises:
         ValueError: The activation is not square integrable under the Gaussian, or not resolved.
+
+    >>> len(interpolant(get("silu")).coefficients) < 64
+    True
     """
     parity, given = {"odd": -1, "even": 1}.get(phi.symmetry or "", 0), moments(phi)
     f, node, noise = _standardised(phi), None, NODE / max(_share(given), EPS)
@@ -298,6 +320,10 @@ def chebyshev_series(
 
     Raises:
         ValueError: 1024 polynomials are not enough.
+
+    >>> c = chebyshev_series(math.cos, {0.0: 1.0, 1.0: -1.0}, parity=-1)
+    >>> f"{sum(c):.12f}"  # the value at θ = 0
+    '1.000000000000'
     """
     for degree in DEGREES:
         for j in range(degree + 1):
@@ -356,7 +382,18 @@ def _point_masses(of: Derivative, rho: Array) -> Array:
 
 
 def pair_density(x: float, y: float, rho: Array) -> Array:
-    """Return the density of two standard Gaussians at `(x, y)`; at `|ρ| = 1` its limit, 0 or infinity."""
+    """Return the density of two Gaussians of correlation `ρ` at `(x, y)`; its limit 0 or infinity at `|ρ| = 1`.
+
+    `p(x, y; ρ) = exp(−(x² − 2ρxy + y²)/(2(1 − ρ²)))/(2π√(1 − ρ²))`; the exponent is summed as
+    `(x ∓ y)²/(2(1 − ρ²)) ± xy/(1 + |ρ|)`, which keeps its digits as `ρ → ±1`.
+
+    Args:
+        x, y: Numbers.
+        rho: Correlations in [−1, 1], float64 of any shape.
+
+    >>> [f"{p:.6f}" for p in pair_density(0.0, 0.0, np.array([0.0, 0.6, 1.0]))]
+    ['0.159155', '0.198944', 'inf']
+    """
     r, same = np.abs(rho), np.where(rho < 0, -y, y)
     square, gap = (1 - r) * (1 + r), (x - same) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -389,6 +426,10 @@ def report(phi: AnyActivation, *rho: Any, certify: bool = False, prec: int = 64)
 
     Raises:
         TypeError, ValueError: As `dual_kernel` and `dual_kernel_enclosure`.
+
+    >>> print(report("linear", 0.5))
+    linear: E φ = 0, Var φ = 1, E φ'² = 1, c₁²/Var φ = 1
+    K(0.5) = 0.5, E φ(X)φ(Y) = 0.5
     """
     phi = get(phi)
     lines = [line for r in rho for line in _report_lines(phi, r, certify, prec)]

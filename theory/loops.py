@@ -30,7 +30,7 @@ gelu_kernel = numba.njit(closed_forms.gelu_kernel, error_model="numpy")
 
 @numba.njit(cache=True, error_model="numpy")
 def fill_step(rho, angle, same, opposite, shift, scale, out):
-    """Write an arc-cosine kernel of degree 0."""
+    """Write an arc-cosine kernel of degree 0 for `angle = arccos ρ`."""
     for i in range(rho.size):
         mass = orthant_mass(rho[i], 0.0, angle[i], math.pi)
         other = orthant_mass(-rho[i], 0.0, math.pi - angle[i], math.pi)
@@ -39,7 +39,7 @@ def fill_step(rho, angle, same, opposite, shift, scale, out):
 
 @numba.njit(cache=True, error_model="numpy")
 def fill_ramp(rho, angle, same, opposite, shift, scale, out):
-    """Write an arc-cosine kernel of degree 1."""
+    """Write an arc-cosine kernel of degree 1 for `angle = arccos ρ`."""
     for i in range(rho.size):
         sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
         product = orthant_product(rho[i], sine, angle[i], math.pi)
@@ -49,7 +49,7 @@ def fill_ramp(rho, angle, same, opposite, shift, scale, out):
 
 @numba.njit(cache=True, error_model="numpy")
 def fill_parabola(rho, angle, same, opposite, shift, scale, out):
-    """Write an arc-cosine kernel of degree 2."""
+    """Write an arc-cosine kernel of degree 2 for `angle = arccos ρ`."""
     for i in range(rho.size):
         sine = math.sqrt((1 - rho[i]) * (1 + rho[i]))
         squares = orthant_squares(rho[i], sine, angle[i], math.pi)
@@ -59,7 +59,10 @@ def fill_parabola(rho, angle, same, opposite, shift, scale, out):
 
 @numba.njit(cache=True, error_model="numpy")
 def fill_waves(near, far, phase, shift, scale, out):
-    """Write `½ (near + phase · far)`, the kernel of a sine or cosine."""
+    """Write `½ (near + phase · far)`, the kernel of a sine or cosine: `near = e^{−a²(1−ρ)}`, `far = e^{−a²(1+ρ)}`.
+
+    The two exponentials come from outside, since NumPy takes them for a whole block at once.
+    """
     for i in range(out.size):
         out[i] = ((near[i] + phase * far[i]) / 2 - shift) * scale
 
@@ -74,7 +77,7 @@ def fill_gaussian(rho, rest, ratio, shifted, shift, scale, out):
 
 @numba.njit(cache=True, error_model="numpy")
 def fill_gelu(rho, angle, shift, scale, out):
-    """Write the kernel of GELU."""
+    """Write the kernel of GELU for `angle = arcsin(ρ/2)`."""
     for i in range(rho.size):
         root = math.sqrt((2 - rho[i]) * (2 + rho[i]))
         out[i] = (gelu_kernel(rho[i], root, angle[i], math.pi) - shift) * scale
@@ -135,6 +138,11 @@ def fill(kernel: Any, rho: Array, out: Array, shift: float, scale: float) -> Non
 
     Raises:
         NotImplementedError: There is no loop for a kernel of this kind.
+
+    >>> out = np.empty(2)
+    >>> fill(Polynomial((Fraction(0), Fraction(1))), np.array([0.5, 1.0]), out, 0.0, 2.0)
+    >>> out.tolist()
+    [1.0, 2.0]
     """
     raise NotImplementedError(f"there is no loop for {kernel!r}; register one with theory.loops.fill")
 

@@ -23,7 +23,25 @@ Array = np.ndarray[Any, Any]
 def row_residual(network: Network, partition: Partition, scales: Array | None = None) -> Any:
     """Return the largest `|c(v) − c(v')|` in a block, `c_j(v) = Σ_{u∈S_j} w(u→v) s_u / s_v`, over all blocks `S_j`.
 
-    Zero means row-equitable (RE). A float64 or an exact scalar, like the weights.
+    Zero means row-equitable (RE).
+
+    Args:
+        network: Its weights decide the arithmetic.
+        partition: Blocks.
+        scales: Scalars of shape (units,); all 1 if `None`.
+
+    Returns:
+        A float64 or an exact scalar, like the weights.
+
+    Raises:
+        ValueError: As `scales_of`.
+
+    Source: JL25, section 2.
+
+    >>> network = Network.layered([[[1.0], [3.0]], [[1.0, 1.0]]], "relu")
+    >>> partition = Partition.from_blocks(network, [[(1, 0), (1, 1)]])
+    >>> float(row_residual(network, partition)), float(column_residual(network, partition))
+    (2.0, 0.0)
     """
     s = scales_of(network, partition, scales)
     w = network.weights * s[network.source] / s[network.target]
@@ -33,7 +51,11 @@ def row_residual(network: Network, partition: Partition, scales: Array | None = 
 def column_residual(network: Network, partition: Partition, scales: Array | None = None) -> Any:
     """Return the largest `|d(u) − d(u')|` in a block, `d_i(u) = Σ_{v∈S_i} s_v w(u→v) / s_u`, over all blocks `S_i`.
 
-    Zero means column-equitable (CE). A float64 or an exact scalar, like the weights.
+    Zero means column-equitable (CE). Arguments, result and errors as `row_residual`.
+
+    >>> network = Network.layered([[[1.0], [1.0]], [[1.0, 4.0]]], "relu")
+    >>> float(column_residual(network, Partition.from_blocks(network, [[(1, 0), (1, 1)]])))
+    3.0
     """
     s = scales_of(network, partition, scales)
     w = network.weights * s[network.target] / s[network.source]
@@ -43,7 +65,12 @@ def column_residual(network: Network, partition: Partition, scales: Array | None
 def is_row_equitable(network: Network, partition: Partition, tol: float = 0, scales: Array | None = None) -> bool:
     """Tell whether every unit of a block receives the same block sums (RE), up to `tol`; JL25, section 2.
 
-    Sums of floats are rounded, so give floats a tolerance.
+    Sums of floats are rounded, so give floats a tolerance. Arguments and errors as `row_residual`.
+
+    >>> network = Network.layered([[[0.1], [0.1 + 1e-15]], [[1.0, 1.0]]], "relu")
+    >>> partition = Partition.from_blocks(network, [[(1, 0), (1, 1)]])
+    >>> is_row_equitable(network, partition), is_row_equitable(network, partition, tol=1e-12)
+    (False, True)
     """
     return bool(row_residual(network, partition, scales) <= tol)
 
@@ -53,7 +80,11 @@ def is_column_equitable(
 ) -> bool:
     """Tell whether every unit of a block sends the same block sums (CE), up to `tol`; JL25, section 2.
 
-    Sums of floats are rounded, so give floats a tolerance.
+    Sums of floats are rounded, so give floats a tolerance. Arguments and errors as `row_residual`.
+
+    >>> network = Network.layered([[[1.0], [1.0]], [[2.0, 2.0]]], "relu")
+    >>> is_column_equitable(network, Partition.from_blocks(network, [[(1, 0), (1, 1)]]))
+    True
     """
     return bool(column_residual(network, partition, scales) <= tol)
 
@@ -64,6 +95,13 @@ def is_pattern_equitable(network: Network, partition: Partition, scales: Array |
     For untied weights and `s = 1`: every unit of `S_i` has as many in-edges from `S_j` as every other, and every
     unit of `S_j` as many out-edges into `S_i` (claim C6). With scales, `Σ s_u²` takes the place of the number of
     edges; with ties, each class of parameters that move together has to be equitable by itself.
+
+    Arguments and errors as `row_residual`.
+
+    >>> edges = {("x", "a"): 1.0, ("x", "b"): 1.0, ("a", "y"): 1.0}
+    >>> network = Network.from_edges(edges, "relu", ["x"], ["y"])
+    >>> is_pattern_equitable(network, Partition.from_blocks(network, [["a", "b"]]))
+    False
     """
     s = scales_of(network, partition, scales)
     group = _group_parameters(network, partition, s)[network.tie]
@@ -87,6 +125,10 @@ class Manifold:
         base: Parameters of a point of the manifold, shape (parameters,).
         group: int64 of shape (parameters,), in `−1 … dimension−1`.
         coefficient: Scalars of shape (parameters,), not zero where `group ≥ 0`.
+
+    >>> plane = Manifold(np.zeros(3), np.array([0, 0, -1]), np.ones(3))
+    >>> plane.dimension, plane.codimension, plane.project_tangent(np.array([1.0, 3.0, 5.0])).tolist()
+    (1, 2, [2.0, 2.0, 0.0])
     """
 
     base: Array
@@ -110,11 +152,20 @@ class Manifold:
         return self.expand(inner / square)
 
     def project_normal(self, vector: Array) -> Array:
-        """Return `vector − project_tangent(vector)`."""
+        """Return `vector − project_tangent(vector)`.
+
+        >>> Manifold(np.zeros(2), np.array([0, 0]), np.ones(2)).project_normal(np.array([1.0, 3.0])).tolist()
+        [-1.0, 1.0]
+        """
         return vector - self.project_tangent(vector)
 
     def expand(self, coordinates: Array) -> Array:
-        """Return `Σ_k coordinates[k] t_k`, of shape (parameters,)."""
+        """Return `Σ_k coordinates[k] t_k`, of shape (parameters,).
+
+        >>> plane = Manifold(np.zeros(3), np.array([0, 1, 0]), np.array([1.0, 1.0, 2.0]))
+        >>> plane.expand(np.array([5.0, 7.0])).tolist()
+        [5.0, 7.0, 10.0]
+        """
         free = self.group >= 0
         vector = self.coefficient * coordinates[np.where(free, self.group, 0)] if self.dimension else self.base * 0
         return np.where(free, vector, vector * 0)
@@ -124,7 +175,11 @@ class Manifold:
         return self.project_normal(parameters - self.base)
 
     def distance(self, parameters: Array) -> float:
-        """Return the Euclidean distance of `parameters` from the manifold."""
+        """Return the Euclidean distance of `parameters` from the manifold.
+
+        >>> Manifold(np.zeros(2), np.array([0, -1]), np.ones(2)).distance(np.array([3.0, 4.0]))
+        4.0
+        """
         return float(sum(float(x) ** 2 for x in self.offset(parameters))) ** 0.5
 
     def contains(self, parameters: Array, tol: float = 0) -> bool:
@@ -156,6 +211,11 @@ def cloned_manifold(
         ValueError: The partition is not admissible, the weights are not equitable, or the edge pattern is not.
 
     Source: JL25, Theorem 2.1; the conditions on pattern and scales are claims C6 and C8.
+
+    >>> network = Network.layered([[[1.0], [1.0]], [[2.0, 2.0]]], "relu")
+    >>> manifold = cloned_manifold(network, Partition.from_blocks(network, [[(1, 0), (1, 1)]]))
+    >>> manifold.dimension, manifold.group.tolist()
+    (2, [0, 0, 1, 1])
     """
     check_partition(network, partition)
     for side, residual in (("row", row_residual), ("column", column_residual)):
@@ -181,6 +241,11 @@ def frozen_manifold(network: Network, units: Iterable[Hashable]) -> Manifold:
 
     Raises:
         ValueError: A unit is unknown or an input.
+
+    Source: JL25, section 2.
+
+    >>> frozen_manifold(Network.layered([[[1.0], [1.0]], [[2.0, 2.0]]], "relu"), [(1, 0)]).group.tolist()
+    [-1, 0, 1, 2]
     """
     frozen = np.zeros(len(network.units), dtype=bool)
     for unit in units:
@@ -196,8 +261,17 @@ def frozen_manifold(network: Network, units: Iterable[Hashable]) -> Manifold:
 def scales_of(network: Network, partition: Partition, scales: Array | None) -> Array:
     """Return the scales, ones by default, after checking that every activation is equivariant under them.
 
+    Args:
+        network: Units with their activations.
+        partition: Blocks.
+        scales: Scalars of shape (units,), or `None`.
+
     Raises:
         ValueError: A scale is zero, or not allowed for its unit's activation, or weights are tied.
+
+    >>> network = Network.layered([[[1.0], [2.0]], [[1.0, 1.0]]], "relu")
+    >>> scales_of(network, Partition.from_blocks(network, []), np.array([1, 1, 2, 1])).tolist()
+    [1, 1, 2, 1]
     """
     if scales is None:
         return np.ones(len(network.units), dtype=np.int64)

@@ -24,14 +24,24 @@ LossGradient = Callable[[Array], Array]
 
 
 class Trace(NamedTuple):
-    """Pre-activations `z` and activations `h`, both of shape (units, samples)."""
+    """Pre-activations `z` and activations `h`, both of shape (units, samples); `z` is zero on inputs."""
 
     z: Array
     h: Array
 
 
 class Level(NamedTuple):
-    """The edges that arrive at the units of one depth, sorted by the unit at which they arrive."""
+    """The edges that arrive at the units of one depth, sorted by the unit at which they arrive.
+
+    Attributes:
+        edges: Positions of the edges, int64 of shape (edges of the level,).
+        starts: Where in `edges` those of each unit start, int64 of shape (units of the level,).
+        units: The units, ascending, int64.
+
+    >>> network = Network.layered([[[1.0, 1.0]], [[2.0]]], "relu")
+    >>> [(level.edges.tolist(), level.units.tolist()) for level in network.arrivals]
+    [([0, 1], [2]), ([2], [3])]
+    """
 
     edges: Array
     starts: Array
@@ -52,6 +62,10 @@ class Network:
         tie: int64 array of shape (edges,): edge `e` has weight `parameters[tie[e]]`.
         activations: One a unit; `None` on inputs.
         inputs, outputs: Positions in `units`.
+
+    >>> network = Network.from_edges({("x", "a"): 2.0, ("a", "y"): -1.0}, "relu", ["x"], ["y"])
+    >>> network.units, network.weights.tolist(), network.depth.tolist()
+    (('x', 'a', 'y'), [2.0, -1.0], [0, 1, 2])
     """
 
     units: tuple[Unit, ...]
@@ -93,6 +107,11 @@ class Network:
         Raises:
             ValueError: A weight on a missing edge, an edge without weight, an edge into an input, a cycle, a
                 unit without activation, a weight that is NaN or infinite, tied weights that differ.
+
+        >>> edges = {("x", "a"): 2.0, ("x", "b"): 2.0, ("a", "y"): 1.0, ("b", "y"): 3.0}
+        >>> tied = {("x", "a"): "w", ("x", "b"): "w"}
+        >>> Network.from_edges(edges, "relu", ["x"], ["y"], tied=tied).parameters.tolist()
+        [2.0, 1.0, 3.0]
         """
         weights = _matched_weights(edges, weights)
         _check_distinct("inputs", inputs)
@@ -126,6 +145,9 @@ class Network:
 
         Raises:
             ValueError: Two successive shapes do not fit, or the biases do not.
+
+        >>> Network.layered([[[1.0, 2.0]], [[3.0]]], "tanh", biases=[[0.5], [0.0]]).units
+        ((0, 0), (0, 1), (1, 0), (2, 0), 'one')
         """
         matrices = [np.asarray(m) for m in matrices]
         widths = _widths(matrices)
@@ -199,6 +221,10 @@ class Network:
 
         Raises:
             ValueError: Their number differs, or one is NaN or infinite.
+
+        >>> network = Network.layered([[[1.0]], [[2.0]]], "relu")
+        >>> network.with_parameters([3.0, 4.0]).weights.tolist()
+        [3.0, 4.0]
         """
         if len(parameters) != len(self.parameters):
             raise ValueError(f"parameters has length {len(parameters)}; the network has {len(self.parameters)}")
@@ -216,6 +242,11 @@ def forward(network: Network, x: Array) -> Trace:
         ValueError: The first axis of `x` does not match the inputs.
 
     Source: JL25, section 2.
+
+    >>> from fractions import Fraction
+    >>> network = Network.from_edges({("x", "a"): Fraction(1, 2), ("a", "y"): Fraction(3)}, "relu", ["x"], ["y"])
+    >>> [str(h) for h in forward(network, [Fraction(1, 3)]).h[:, 0]]
+    ['1/3', '1/6', '1/2']
     """
     x = _columns(x, len(network.inputs), "x", "inputs")
     w = network.weights
@@ -231,7 +262,14 @@ def forward(network: Network, x: Array) -> Trace:
 
 
 def outputs(network: Network, x: Array) -> Array:
-    """Return the activations of the outputs, of shape (outputs, samples)."""
+    """Return the activations of the outputs, of shape (outputs, samples).
+
+    Raises:
+        ValueError: As `forward`.
+
+    >>> outputs(Network.layered([[[1.0], [-1.0]], [[1.0, 1.0]]], "relu"), [[3.0, -2.0]]).tolist()
+    [[3.0, 2.0]]
+    """
     return forward(network, x).h[list(network.outputs)]
 
 
@@ -243,7 +281,14 @@ def backward(network: Network, trace: Trace, loss_gradient: Array) -> Array:
         trace: What `forward` returned.
         loss_gradient: `∂ℓ/∂h` at the outputs, of shape (outputs, samples).
 
+    Raises:
+        ValueError: The first axis of `loss_gradient` does not match the outputs.
+
     Source: JL25, section 2.
+
+    >>> network = Network.layered([[[2.0]], [[3.0]]], "relu")
+    >>> backward(network, forward(network, [[1.0, -1.0]]), [[1.0, 1.0]]).tolist()
+    [[6.0, 0.0], [3.0, 3.0], [1.0, 1.0]]
     """
     seed = _columns(loss_gradient, len(network.outputs), "loss_gradient", "outputs")
     w, slopes = network.weights, slope(network, trace)
@@ -256,7 +301,12 @@ def backward(network: Network, trace: Trace, loss_gradient: Array) -> Array:
 
 
 def slope(network: Network, trace: Trace) -> Array:
-    """Return `f'_v(z(v))` of shape (units, samples); zero on inputs, which have no activation."""
+    """Return `f'_v(z(v))` of shape (units, samples); zero on inputs, which have no activation.
+
+    >>> network = Network.layered([[[2.0]], [[3.0]]], "relu")
+    >>> slope(network, forward(network, [[1.0, -1.0]])).tolist()
+    [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
+    """
     slopes = trace.z * 0
     for activation, mask in network.units_by_activation:
         slopes[mask] = activation.slope(trace.z[mask])
@@ -270,6 +320,14 @@ def edge_gradient(network: Network, x: Array, loss_gradient: LossGradient | Arra
         network: The network.
         x: Inputs of shape (inputs, samples).
         loss_gradient: `∂ℓ/∂h` at the outputs, or the function that gives it from the outputs.
+
+    Raises:
+        ValueError: As `forward` and `backward`.
+
+    Source: JL25, section 2.
+
+    >>> edge_gradient(Network.layered([[[2.0]], [[3.0]]], "relu"), [[1.0]], SquaredError([[5.0]]).gradient).tolist()
+    [3.0, 2.0]
     """
     trace = forward(network, x)
     if callable(loss_gradient):
@@ -280,7 +338,15 @@ def edge_gradient(network: Network, x: Array, loss_gradient: LossGradient | Arra
 
 
 def gradient(network: Network, x: Array, loss_gradient: LossGradient | Array) -> Array:
-    """Return `∂L/∂θ` of shape (parameters,): the sum of the edge gradients over each class of tied edges."""
+    """Return `∂L/∂θ` of shape (parameters,): the sum of the edge gradients over each class of tied edges.
+
+    Arguments and errors as `edge_gradient`.
+
+    >>> edges = {("x", "a"): 2.0, ("x", "b"): 2.0, ("a", "y"): 1.0, ("b", "y"): 3.0}
+    >>> network = Network.from_edges(edges, "linear", ["x"], ["y"], tied={("x", "a"): "w", ("x", "b"): "w"})
+    >>> gradient(network, [1.0], [1.0]).tolist()
+    [4.0, 2.0, 2.0]
+    """
     per_edge = edge_gradient(network, x, loss_gradient)
     total = np.full(len(network.parameters), per_edge.flat[0] * 0 if per_edge.size else 0, dtype=per_edge.dtype)
     np.add.at(total, network.tie, per_edge)
@@ -289,12 +355,17 @@ def gradient(network: Network, x: Array, loss_gradient: LossGradient | Array) ->
 
 @dataclass(frozen=True)
 class SquaredError:
-    """The loss `½ Σ (h − y)²` over outputs and samples, with `y` of shape (outputs, samples)."""
+    """The loss `½ Σ (h − y)²` over outputs and samples, with `y` of shape (outputs, samples).
+
+    >>> goal, h = SquaredError(np.array([[1.0, 2.0]])), np.array([[3.0, 2.0]])
+    >>> float(goal(h)), goal.gradient(h).tolist()
+    (2.0, [[2.0, 0.0]])
+    """
 
     y: Array
 
     def __call__(self, h: Array) -> Any:
-        """Return the loss."""
+        """Return the loss at outputs of shape (outputs, samples)."""
         return ((h - self.y) ** 2).sum() / 2
 
     def gradient(self, h: Array) -> Array:
@@ -311,7 +382,11 @@ class SquaredError:
 
 
 class Magnitude(SquaredError):
-    """A squared error without cancellation, to bound the rounding errors of one with."""
+    """A squared error without cancellation, to bound the rounding errors of one with.
+
+    >>> SquaredError([[1.0]]).magnitude().gradient([[-1.0]]).tolist()
+    [[2.0]]
+    """
 
     def gradient(self, h: Array) -> Array:
         """Return `|h| + |y|`."""
@@ -319,15 +394,32 @@ class Magnitude(SquaredError):
 
 
 def loss(network: Network, x: Array, criterion: SquaredError) -> Any:
-    """Return the value of `criterion` at the outputs of the network."""
+    """Return the value of `criterion` at the outputs of the network.
+
+    Raises:
+        ValueError: As `forward`.
+
+    >>> float(loss(Network.layered([[[2.0]], [[3.0]]], "relu"), [[1.0]], SquaredError([[5.0]])))
+    0.5
+    """
     return criterion(outputs(network, x))
 
 
 def longest_paths(source: Array, target: Array, units: int) -> Array:
     """Return the number of edges on the longest path that ends at each unit, in O(edges · depth).
 
+    Args:
+        source, target: Ends of the edges, int64 of shape (edges,).
+        units: How many units there are.
+
+    Returns:
+        int64 of shape (units,).
+
     Raises:
         ValueError: The graph has a cycle; the message names no units, `Network` does.
+
+    >>> longest_paths(np.array([0, 0, 1]), np.array([1, 2, 2]), 3).tolist()
+    [0, 1, 2]
     """
     depth = np.zeros(units, dtype=np.int64)
     waiting = np.bincount(target, minlength=units)
@@ -346,14 +438,26 @@ def longest_paths(source: Array, target: Array, units: int) -> Array:
 
 
 def slices(starts: Array, ends: Array) -> Array:
-    """Return the concatenation of `range(start, end)` over all pairs, as int64."""
+    """Return the concatenation of `range(start, end)` over all pairs, as int64.
+
+    >>> slices(np.array([0, 7]), np.array([3, 9])).tolist()
+    [0, 1, 2, 7, 8]
+    """
     lengths = ends - starts
     offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
     return offsets + np.arange(int(lengths.sum()))
 
 
 def as_scalars(values: Any) -> Array:
-    """Return a float64 array of real numbers, or an object array of exact scalars."""
+    """Return a float64 array of real numbers, or an object array of exact scalars.
+
+    Raises:
+        ValueError: An array holds complex numbers or texts.
+
+    >>> from fractions import Fraction
+    >>> as_scalars([1, 2.5]).dtype, as_scalars([1, Fraction(1, 3)]).dtype
+    (dtype('float64'), dtype('O'))
+    """
     array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
     if array.dtype.kind not in "biufO":
         raise ValueError(f"weights of type {array.dtype} are no real numbers; give floats or exact scalars")

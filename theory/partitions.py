@@ -20,6 +20,10 @@ class Partition:
 
     Attributes:
         labels: int64 array of shape (units,), the block of each unit.
+
+    >>> partition = Partition(np.array([7, 3, 7, 5]))
+    >>> partition.labels.tolist(), partition.sizes.tolist(), [block.tolist() for block in partition.blocks()]
+    ([0, 1, 0, 2], [2, 1, 1], [[0, 2], [1], [3]])
     """
 
     labels: Array
@@ -36,6 +40,10 @@ class Partition:
 
         Raises:
             ValueError: A unit is unknown or stands in two blocks.
+
+        >>> network = Network.layered([[[1.0], [1.0]], [[1.0, 1.0]]], "relu")
+        >>> Partition.from_blocks(network, [[(1, 0), (1, 1)]]).labels.tolist()
+        [0, 1, 1, 2]
         """
         labels = np.arange(len(network.units))
         placed: dict[Hashable, int] = {}
@@ -52,6 +60,10 @@ class Partition:
 
         Raises:
             ValueError: A unit is unknown, stands in two blocks, or in none.
+
+        >>> network = Network.layered([[[1.0]]], "relu")
+        >>> len(Partition.exactly(network, [[(0, 0)], [(1, 0)]]))
+        2
         """
         blocks = [list(block) for block in blocks]
         covered = {unit for block in blocks for unit in block}
@@ -83,12 +95,20 @@ class Partition:
         return [[network.units[i] for i in block] for block in self.blocks()]
 
     def refines(self, other: Partition) -> bool:
-        """Tell whether every block of this partition lies within a block of the other."""
+        """Tell whether every block of this partition lies within a block of the other.
+
+        >>> Partition(np.array([0, 1, 2])).refines(Partition(np.array([0, 1, 1])))
+        True
+        """
         pairs = np.unique(np.stack([self.labels, other.labels]), axis=1)
         return pairs.shape[1] == len(self)
 
     def join(self, other: Partition) -> Partition:
-        """Return the finest partition that both refine: units linked by a chain of common blocks."""
+        """Return the finest partition that both refine: units linked by a chain of common blocks.
+
+        >>> Partition(np.array([0, 0, 1, 2])).join(Partition(np.array([0, 1, 1, 2]))).labels.tolist()
+        [0, 0, 0, 1]
+        """
         labels = self.labels
         while True:
             joined = _merge(_merge(labels, self.labels), other.labels)
@@ -98,7 +118,12 @@ class Partition:
 
 
 def initial_partition(network: Network) -> Partition:
-    """Return the coarsest partition that a cloned manifold admits: inputs and outputs alone, else by activation."""
+    """Return the coarsest partition that a cloned manifold admits: inputs and outputs alone, else by activation.
+
+    >>> network = Network.layered([[[1.0], [2.0]], [[1.0, 1.0]]], "relu")
+    >>> initial_partition(network).named(network)
+    [[(0, 0)], [(1, 0), (1, 1)], [(2, 0)]]
+    """
     kinds: dict[str, int] = {}
     labels = np.array([kinds.setdefault(f.name if f else "", len(kinds)) for f in network.activations])
     alone = [*network.inputs, *network.outputs]
@@ -107,10 +132,14 @@ def initial_partition(network: Network) -> Partition:
 
 
 def check_partition(network: Network, partition: Partition) -> None:
-    """Check the hypotheses on a partition.
+    """Check the hypotheses on a partition: inputs and outputs alone, one activation a block.
 
     Raises:
         ValueError: It has another number of units, an input or output shares a block, or a block mixes activations.
+
+    >>> check_partition(Network.layered([[[1.0]]], "relu"), Partition(np.array([0, 0])))
+    Traceback (most recent call last):
+    ValueError: block [(0, 0), (1, 0)] holds (0, 0), an input or output; these stay alone in their blocks
     """
     if len(partition.labels) != len(network.units):
         raise ValueError(
@@ -143,6 +172,12 @@ def coarsest_equitable_partition(network: Network, tol: float = 0, *, pattern: b
 
     Raises:
         ValueError: `tol` is negative, or the weights have no order.
+
+    Source: Paige and Tarjan 1987 for the rule; the problem is claim C11.
+
+    >>> network = Network.layered([[[1.0], [1.0], [2.0]], [[3.0, 3.0, 3.0]]], "relu")
+    >>> coarsest_equitable_partition(network).named(network)
+    [[(0, 0)], [(1, 0), (1, 1)], [(1, 2)], [(2, 0)]]
     """
     if not tol >= 0:
         raise ValueError(f"tol = {tol} must be zero or positive")
@@ -153,7 +188,11 @@ def coarsest_equitable_partition(network: Network, tol: float = 0, *, pattern: b
 
 
 def partitions_of(items: Sequence[Any]) -> Iterator[list[list[Any]]]:
-    """Yield every partition of the items; Bell(len(items)) of them."""
+    """Yield every partition of the items; Bell(len(items)) of them.
+
+    >>> list(partitions_of("ab"))
+    [[['a'], ['b']], [['a', 'b']]]
+    """
     if not items:
         yield []
         return
@@ -165,7 +204,12 @@ def partitions_of(items: Sequence[Any]) -> Iterator[list[list[Any]]]:
 
 
 def admissible_partitions(network: Network) -> Iterator[Partition]:
-    """Yield every partition that keeps inputs and outputs alone and mixes no activations."""
+    """Yield every partition that keeps inputs and outputs alone and mixes no activations.
+
+    >>> network = Network.layered([[[1.0], [1.0], [1.0]], [[1.0, 1.0, 1.0]]], "relu")
+    >>> len(list(admissible_partitions(network)))
+    5
+    """
     start = initial_partition(network)
     units = [i for i in range(len(network.units)) if i not in {*network.inputs, *network.outputs}]
     for blocks in partitions_of(units):

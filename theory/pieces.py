@@ -28,7 +28,11 @@ _exp = transcendental("exp")
 
 @dataclass(frozen=True)
 class Term:
-    """`p(z) exp(rate · z + shift)` with `p(z) = Σ_j polynomial[j] zʲ`."""
+    """`p(z) exp(rate · z + shift)` with `p(z) = Σ_j polynomial[j] zʲ`.
+
+    >>> Term((Fraction(1), Fraction(2))).derivative()(Fraction(5))
+    Fraction(2, 1)
+    """
 
     polynomial: tuple[Fraction, ...]
     rate: Fraction = ZERO
@@ -52,7 +56,11 @@ class Term:
         return replace(self, polynomial=tuple(d + self.rate * c for d, c in zip(raised, p, strict=False)))
 
     def compose(self, a: Fraction, b: Fraction) -> Term:
-        """Return the term at `a z + b`."""
+        """Return the term at `a z + b`.
+
+        >>> Term((ZERO, ZERO, ONE)).compose(Fraction(2), ONE).polynomial  # (2 z + 1)²
+        (Fraction(1, 1), Fraction(4, 1), Fraction(4, 1))
+        """
         powers = range(len(self.polynomial))
         shifted = [
             sum((self.polynomial[i] * comb(i, j) * a**j * b ** (i - j) for i in powers if i >= j), ZERO)
@@ -71,7 +79,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Reciprocal:
-    """`c / (p + q z)^power`, with `p + q z ≥ 1` on the piece to which it belongs."""
+    """`c / (p + q z)^power`, with `p + q z ≥ 1` on the piece to which it belongs.
+
+    >>> Reciprocal(ONE, ONE, ONE)(Fraction(1))
+    Fraction(1, 2)
+    """
 
     c: Fraction
     p: Fraction
@@ -102,6 +114,10 @@ class Pieces:
         knots: Where one piece ends and the next begins, ascending.
         parts: One sum of terms for each piece, from left to right; one more than there are knots.
         at: The value at each knot: of the piece on the left (−1), on the right (1), or the mean of both (0).
+
+    >>> relu = Pieces((ZERO,), ((), (Term((ZERO, ONE)),)))
+    >>> relu(Fraction(-1)), relu(Fraction(2)), relu.derivative().jumps()
+    (Fraction(0, 1), Fraction(2, 1), ((Fraction(0, 1), 1),))
     """
 
     knots: tuple[Fraction, ...]
@@ -190,7 +206,11 @@ class Pieces:
 
 
 def total(part: Sequence[Term | Reciprocal], z: Any) -> Any:
-    """Return the sum of the terms of one piece at one exact scalar, wherever that lies."""
+    """Return the sum of the terms of one piece at one exact scalar, wherever that lies.
+
+    >>> total((Term((ONE,)), Term((ZERO, ONE))), Fraction(1, 2))
+    Fraction(3, 2)
+    """
     value = z * 0
     for term in part:
         value = value + term(z)
@@ -218,12 +238,20 @@ def _float_total(terms: list[Callable[[Array], Array]], z: Array) -> Array:
 
 
 def normal_cdf(z: Any) -> Any:
-    """Return `Φ(z) = ½ erfc(−z/√2)` of a ball or of a SymPy expression."""
+    """Return `Φ(z) = ½ erfc(−z/√2)` of a ball or of a SymPy expression.
+
+    >>> normal_cdf(sympy.Integer(0))
+    1/2
+    """
     return transcendental("erfc")(-z / root(like(Fraction(2), z))) / 2
 
 
 def normal_pdf(z: Any) -> Any:
-    """Return `γ(z) = e^{−z²/2}/√(2π)` of a ball or of a SymPy expression."""
+    """Return `γ(z) = e^{−z²/2}/√(2π)` of a ball or of a SymPy expression.
+
+    >>> normal_pdf(sympy.Integer(0))
+    sqrt(2)/(2*sqrt(pi))
+    """
     return _exp(-z * z / 2) / root(2 * pi_like(z))
 
 
@@ -240,6 +268,10 @@ def smoothed(pieces: Pieces, mean: Any, deviation: Any) -> Any:
 
     Raises:
         ValueError: There is a reciprocal.
+
+    >>> square = Pieces((), ((Term((ZERO, ZERO, ONE)),),))
+    >>> smoothed(square, flint.arb(1), flint.arb(2)) == 5  # mean² + deviation²
+    True
     """
     value = mean * 0
     for lower, upper, part in pieces.intervals:
@@ -274,6 +306,9 @@ def truncated_moments(alpha: Any, beta: Any, count: int, scalar: Any) -> list[An
         alpha, beta: Balls, or `None` for an infinite end.
         count: How many moments.
         scalar: A ball of the kind wanted, for constants.
+
+    >>> [m == k for m, k in zip(truncated_moments(None, None, 5, flint.arb(0)), (1, 0, 1, 0, 3))]
+    [True, True, True, True, True]
     """
     moments = [_mass(alpha, beta, scalar)]
     left = scalar * 0 if alpha is None or count < 2 else normal_pdf(alpha)
@@ -295,7 +330,12 @@ def _mass(alpha: Any, beta: Any, scalar: Any) -> Any:
 
 
 def product(f: Pieces, g: Pieces) -> Pieces:
-    """Return `f g` for functions without reciprocals."""
+    """Return `f g` for functions without reciprocals.
+
+    >>> relu = Pieces((ZERO,), ((), (Term((ZERO, ONE)),)))
+    >>> product(relu, relu)(Fraction(3))
+    Fraction(9, 1)
+    """
     knots = tuple(sorted({*f.knots, *g.knots}))
     marks = [*knots, None]
     parts = tuple(_part_product(_part_below(f, mark), _part_below(g, mark)) for mark in marks)
@@ -327,5 +367,10 @@ def in_balls(f: Pieces) -> Pieces:
 
 
 def outside(f: Pieces, reach: Fraction) -> Pieces:
-    """Return `f(z) 1{|z| > reach}`, for `reach` beyond every knot."""
+    """Return `f(z) 1{|z| > reach}`, for `reach` beyond every knot.
+
+    >>> one = Pieces((), ((Term((ONE,)),),))
+    >>> outside(one, ONE)(Fraction(1, 2)), outside(one, ONE)(Fraction(2))
+    (Fraction(0, 1), Fraction(1, 1))
+    """
     return Pieces((-reach, reach), (f.parts[0], (), f.parts[-1]))

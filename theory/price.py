@@ -44,6 +44,9 @@ def derive(kernel: ClosedForm) -> Derivation:
 
     Raises:
         TypeError: The family is unknown.
+
+    >>> derive(Polynomial((0, 0, 1))).kernel  # of z²
+    2*rho**2 + 1
     """
     if isinstance(kernel, ArcCosine):
         return _integrated(_point_mass(kernel), tuple(_half_line_mean(kernel, j) for j in range(kernel.degree + 1)))
@@ -64,12 +67,19 @@ def expectation(polynomial: Expr, curvature: Expr | int, rate: Expr | int = 0) -
 
     From `E exp(uX + vY − α(X² + Y²)/2) = det(I + αΣ)^{−1/2} exp(½ wᵀ Σ (I + αΣ)^{−1} w)`, `w = (u, v)`, by
     differentiating in `u` and `v`.
+
+    >>> expectation(z, 0)
+    rho
     """
     return pair_expectation((polynomial, rate), (polynomial, rate), curvature)
 
 
 def pair_expectation(f: tuple[Expr, Expr | int], g: tuple[Expr, Expr | int], curvature: Expr | int) -> Expr:
-    """Return `E f(X) g(Y)` for `f = (p, r)` that stands for `p(z) exp(−curvature z²/2 + r z)`, `g` likewise."""
+    """Return `E f(X) g(Y)` for `f = (p, r)` that stands for `p(z) exp(−curvature z²/2 + r z)`, `g` likewise.
+
+    >>> sympy.expand(pair_expectation((z**2, 0), (z**2, 0), 0))
+    2*rho**2 + 1
+    """
     u, v = sympy.symbols("u v", real=True)
     spread, product = 1 + curvature, curvature * rho
     determinant = (spread - product) * (spread + product)
@@ -84,7 +94,11 @@ def pair_expectation(f: tuple[Expr, Expr | int], g: tuple[Expr, Expr | int], cur
 
 
 def expectation_of_one(polynomial: Expr, curvature: Expr | int) -> Expr:
-    """Return `E p(Z) exp(−curvature Z²/2)` by the integral that defines it."""
+    """Return `E p(Z) exp(−curvature Z²/2)` by the integral that defines it.
+
+    >>> expectation_of_one(z**2, 0)
+    1
+    """
     integrand = polynomial * exp(-(1 + curvature) * z**2 / 2) / sqrt(2 * pi)
     return sympy.integrate(integrand, (z, -sympy.oo, sympy.oo))
 

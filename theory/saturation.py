@@ -33,8 +33,17 @@ def sine_strength(s: Any) -> Any:
 
     For `s² < 10⁻³` by its series, `s⁴/3 − s⁸/45`.
 
+    Args:
+        s: Real numbers, of any shape.
+
+    Returns:
+        float64 of the shape of `s`; a float for a scalar.
+
     Raises:
         TypeError, ValueError: `s` is no finite real number, or an array of them.
+
+    >>> f"{sine_strength(1.0):.9f} {sine_strength(0.01):.4e}"
+    '0.313035285 3.3333e-09'
     """
     square = np.square(reals("s", s))
     small = square < SINE_SERIES
@@ -48,6 +57,9 @@ def sine_frozen(s: float, delta: float) -> float:
 
     Raises:
         ValueError: `s` or `delta` is not positive.
+
+    >>> f"{sine_frozen(10.0, 0.1):.6f}", sine_frozen(1.0, 2.0)
+    ('0.006366', 1.0)
     """
     centres, width = _troughs(s, delta)
     if 2 * width >= math.pi / s:
@@ -63,6 +75,9 @@ def sine_frozen_bound(s: float, delta: float) -> float:
 
     Raises:
         ValueError: `s` or `delta` is not positive.
+
+    >>> sine_frozen(10.0, 0.1) < sine_frozen_bound(10.0, 0.1) < 0.008
+    True
     """
     _troughs(s, delta)
     return 2 / math.pi * math.asin(min(delta / s, 1.0)) * (1 + math.sqrt(2 * math.pi) / s)
@@ -106,6 +121,10 @@ def maps(phi: AnyActivation, a: Any, b: Any, delta: float) -> Map:
         TypeError: Something that should be a number is none.
         ValueError: A gain is not positive, `delta` is not, a number is not finite, or the frozen fraction of `φ` is
             not known.
+
+    >>> found = maps("tanh", [1.0, 100.0], 0.0, 0.1)
+    >>> [f"{x:.3f}" for x in found.frozen], [f"{x:.2f}" for x in found.strength]
+    (['0.069', '0.967'], ['0.18', '52.62'])
     """
     phi = get(phi)
     gain, shift = np.broadcast_arrays(reals("a", a), reals("b", b))
@@ -126,8 +145,16 @@ def maps(phi: AnyActivation, a: Any, b: Any, delta: float) -> Map:
 def frozen_fraction(phi: AnyActivation, a: Any, b: Any, delta: float) -> Array:
     """Return `P(|f'(Z)| < δ)` for `f(z) = φ(a z + b)`: the mass outside `live_interval(φ, δ/a)`.
 
+    Arguments as `maps`.
+
+    Returns:
+        float64 of the broadcast shape of `a` and `b`.
+
     Raises:
-        ValueError: As `maps`.
+        TypeError, ValueError: As `maps`.
+
+    >>> float(frozen_fraction("relu", 1.0, 0.0, 0.5))
+    0.5
     """
     gain, shift = np.broadcast_arrays(reals("a", a), reals("b", b))
     if not ((gain > 0).all() and reals("delta", delta) > 0):
@@ -141,8 +168,16 @@ def frozen_fraction(phi: AnyActivation, a: Any, b: Any, delta: float) -> Array:
 def live_interval(phi: AnyActivation, eta: Any) -> tuple[Array, Array]:
     """Return the ends of the interval `{w : |φ'(w)| ≥ η}`, equal where it is empty.
 
+    Args:
+        phi: One of `LIVE`.
+        eta: Positive numbers, of any shape.
+
     Raises:
         ValueError: `φ` is none of `LIVE`, or an `η` is not positive.
+
+    >>> low, high = live_interval("softsign", [0.25, 2.0])  # 1/(1 + |w|)² ≥ 1/4
+    >>> high.tolist(), (high - low).tolist()
+    ([1.0, 0.0], [2.0, 0.0])
     """
     phi, eta = get(phi), reals("eta", eta, 0)
     if phi.name not in LIVE:
@@ -159,6 +194,9 @@ def escape_bound(phi: AnyActivation, a: Any, delta: float) -> Array:
 
     Raises:
         ValueError: As `live_interval`; or a gain or `delta` is not positive.
+
+    >>> float(escape_bound("softsign", 1.0, 0.25)) == 2 / math.sqrt(2 * math.pi)
+    True
     """
     gain = reals("a", a, 0)
     low, high = live_interval(phi, reals("delta", delta, 0) / gain)
@@ -178,6 +216,10 @@ def rescaled_softsign(t: float) -> tuple[float, float, float]:
 
     Raises:
         ValueError: `t` is not above 1, or so large that quadrature does not reach the spike at `−t`.
+
+    >>> strength, *slopes = rescaled_softsign(10.0)
+    >>> f"{strength:.1e}", [f"{x:.2f}" for x in slopes]
+    ('1.4e+08', ['0.74', '1.11'])
     """
     if not 1 < t < REACH - 1:
         raise ValueError(f"t is {t!r}; allowed are thresholds between 1 and {REACH - 1:g}")
@@ -189,7 +231,11 @@ def rescaled_softsign(t: float) -> tuple[float, float, float]:
 
 
 def steep_sine(s: float) -> Activation:
-    """Return `sin(s z)`."""
+    """Return `sin(s z)`, `s` a finite number that is not zero.
+
+    >>> f"{steep_sine(2.0).value(math.pi / 4):.9f}"
+    '1.000000000'
+    """
     return modulate("sin", s)
 
 

@@ -18,7 +18,11 @@ Array = np.ndarray[Any, Any]
 
 
 def elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
-    """Return `function` of one exact scalar, lifted to object arrays of them."""
+    """Return `function` of one exact scalar, lifted to object arrays of them.
+
+    >>> elementwise(lambda z: z * z)([Fraction(1, 2)]).tolist()
+    [Fraction(1, 4)]
+    """
 
     def lifted(z: Array) -> Array:
         return np.asarray(np.frompyfunc(function, 1, 1)(np.asarray(z, dtype=object)), dtype=object)
@@ -27,7 +31,12 @@ def elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
 
 
 def on(floats: Callable[[Array], Array], exact: Callable[[Any], Any]) -> Callable[[Array], Array]:
-    """Return a function that uses `floats` on float arrays and `exact` on each scalar of any other array."""
+    """Return a function that uses `floats` on float arrays and `exact` on each scalar of any other array.
+
+    >>> double = on(lambda z: 2 * z, lambda z: z + z)
+    >>> double([1.5]).tolist(), double([Fraction(1, 3)]).tolist()
+    ([3.0], [Fraction(2, 3)])
+    """
     lifted = elementwise(exact)
 
     def function(z: Array) -> Array:
@@ -42,6 +51,9 @@ def transcendental(name: str) -> Callable[[Any], Any]:
 
     Raises:
         TypeError: The scalar is rational: its image is not.
+
+    >>> transcendental("exp")(sympy.Integer(1))
+    E
     """
 
     def function(z: Any) -> Any:
@@ -57,12 +69,20 @@ def transcendental(name: str) -> Callable[[Any], Any]:
 
 
 def is_ball(z: Any) -> bool:
-    """Tell whether a scalar is a real or complex Arb ball."""
+    """Tell whether a scalar is a real or complex Arb ball.
+
+    >>> is_ball(flint.arb(1)), is_ball(1.0)
+    (True, False)
+    """
     return isinstance(z, (flint.arb, flint.acb))
 
 
 def like(constant: Any, z: Any) -> Any:
-    """Return a rational constant as a scalar that combines with `z` and stays exact; a ball stays as it is."""
+    """Return a rational constant as a scalar that combines with `z` and stays exact; a ball stays as it is.
+
+    >>> like(Fraction(1, 2), sympy.Symbol("z")), like(Fraction(1, 2), flint.arb(0)) == 0.5
+    (1/2, True)
+    """
     if isinstance(constant, flint.arb):
         return constant
     if is_ball(z):
@@ -81,18 +101,31 @@ def root(z: Any) -> Any:
 
 
 def root_of_product(a: Any, b: Any) -> Any:
-    """Return `√(a b)` for `a, b ≥ 0`: in one root of balls, in two of SymPy expressions, which simplify better."""
+    """Return `√(a b)` for `a, b ≥ 0`: in one root of balls, in two of SymPy expressions, which simplify better.
+
+    >>> rho = sympy.Symbol("rho")
+    >>> root_of_product(1 - rho, 1 + rho)
+    sqrt(1 - rho)*sqrt(rho + 1)
+    """
     return (a * b).sqrt() if is_ball(a) else sympy.sqrt(a) * sympy.sqrt(b)
 
 
 def fraction(ball: flint.arb) -> Fraction:
-    """Return the centre of a ball."""
+    """Return the centre of a ball.
+
+    >>> fraction(flint.arb(0.75))
+    Fraction(3, 4)
+    """
     mantissa, exponent = ball.mid().man_exp()
     return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
 
 
 def nearest(ball: flint.arb) -> float:
-    """Return the float64 nearest to the centre of a ball, ±inf beyond float64; `float(ball)` may be a neighbour."""
+    """Return the float64 nearest to the centre of a ball, ±inf beyond float64; `float(ball)` may be a neighbour.
+
+    >>> nearest(flint.arb(1) / 3) == 1 / 3
+    True
+    """
     centre = ball.mid()
     if not centre.is_finite():
         return float(centre)
@@ -104,7 +137,11 @@ def nearest(ball: flint.arb) -> float:
 
 
 def to_float(number: Fraction) -> float:
-    """Return the float64 nearest to a rational, ±inf beyond float64."""
+    """Return the float64 nearest to a rational, ±inf beyond float64.
+
+    >>> to_float(Fraction(1, 4)), to_float(Fraction(-(10**400)))
+    (0.25, -inf)
+    """
     try:
         return float(number)
     except OverflowError:
@@ -112,7 +149,11 @@ def to_float(number: Fraction) -> float:
 
 
 def power(z: Any, n: int) -> Any:
-    """Return `zⁿ` for an integer `n ≥ 0` by multiplication: FLINT's `ball ** 2` is NaN on a ball around 0."""
+    """Return `zⁿ` for an integer `n ≥ 0` by multiplication: FLINT's `ball ** 2` is NaN on a ball around 0.
+
+    >>> power(Fraction(2, 3), 3)
+    Fraction(8, 27)
+    """
     value, square = z * 0 + 1, z
     while n:
         value, square, n = (value * square if n % 2 else value), square * square, n // 2
@@ -130,6 +171,9 @@ def reals(name: str, given: Any, least: float | None = None) -> Array:
     Raises:
         TypeError: They are no real numbers.
         ValueError: One is infinite, NaN or too small.
+
+    >>> reals("a", [1, 2]).tolist()
+    [1.0, 2.0]
     """
     try:
         numbers = np.asarray(given)
@@ -150,6 +194,9 @@ def rational(number: float | int | Fraction) -> Fraction:
 
     Raises:
         ValueError: It is infinite, NaN or no real number.
+
+    >>> rational(0.125)
+    Fraction(1, 8)
     """
     try:
         return Fraction(number.item() if isinstance(number, np.generic) else number)

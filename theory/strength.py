@@ -54,6 +54,10 @@ def near_identity(phi: AnyActivation, eps: Any, *, standardised: bool = True) ->
     Raises:
         ValueError: An `ε` is outside [0, 1]; `φ` jumps, or has kinks and an unbounded second derivative; or only
             its first derivative is known (`bracket` needs no more).
+
+    >>> near = near_identity("square", 0.5)  # K(ρ) = ρ²: 1 − K(1 − ε) = 2 ε − ε²
+    >>> near.prediction, near.error
+    (1.0, 0.25)
     """
     phi, eps = get(phi), checked(eps)
     of, size = _second(phi), _size(phi, standardised)
@@ -73,6 +77,9 @@ def kink_coefficient(phi: AnyActivation, *, standardised: bool = True) -> float:
 
     Raises:
         ValueError: `φ` jumps, or only its first derivative is known.
+
+    >>> f"{kink_coefficient('relu', standardised=False):.6f}", kink_coefficient("tanh")  # 2√2/(3π)
+    ('0.300105', 0.0)
     """
     phi = get(phi)
     jumps = _second(phi).jumps
@@ -82,8 +89,16 @@ def kink_coefficient(phi: AnyActivation, *, standardised: bool = True) -> float:
 def bracket(phi: AnyActivation, eps: Any, *, standardised: bool = True) -> tuple[Any, Any]:
     """Return bounds on `1 − K(1−ε)/K(1)` from convexity alone: `ε K'(1−ε)/K(1)` and `ε K'(1)/K(1)`.
 
+    Args:
+        phi: An activation, its name, or a callable without kinks.
+        eps: In [0, 1], of any shape.
+        standardised: Whether to centre the activation first.
+
     Raises:
-        ValueError: An `ε` is outside [0, 1].
+        ValueError: An `ε` is outside [0, 1], or the activation is constant.
+
+    >>> bracket("square", 0.5)  # around 3/4
+    (0.5, 1.0)
     """
     phi, eps = get(phi), checked(eps)
     size = _size(phi, standardised)
@@ -92,14 +107,22 @@ def bracket(phi: AnyActivation, eps: Any, *, standardised: bool = True) -> tuple
 
 
 def strength_enclosure(phi: AnyActivation, prec: int = 64) -> tuple[arb, arb]:
-    """Return balls that contain `α = E φ'²/E φ² − 1` of the activation as it is, and of the centred one.
+    """Return balls that contain `α = E f'²/E f² − 1` of the activation as it is, and of the centred one.
 
     The slope of an activation that is analytic in a strip of width `w` is analytic in half of it, where it is at
     most the bound on `φ` over `w/2` (Cauchy).
 
+    Args:
+        phi: A named activation, or one made from those.
+        prec: Bits that are aimed at.
+
     Raises:
         ValueError: Nothing is known of the activation, or of its slope (softsign), that could be proved; or it
             jumps, or is constant to `prec` bits.
+
+    >>> raw, centred = strength_enclosure("square")  # 4/3 − 1 and 4/2 − 1
+    >>> (3 * raw).contains(1), centred.contains(1)
+    (True, True)
     """
     phi = _origin(get(phi))
     if derivative(phi, 1).jumps:
@@ -119,6 +142,9 @@ def checked(eps: Any) -> Any:
 
     Raises:
         ValueError: One is outside [0, 1], or NaN.
+
+    >>> checked([0.5, 1]).tolist(), checked(0)
+    ([0.5, 1.0], 0.0)
     """
     given = np.asarray(eps, dtype=np.float64)
     if not ((given >= 0) & (given <= 1)).all():
