@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 from tests.docs.pages import PACKAGES, PAGES, ROOT, code, read
+from torch_experiments.remedies import REMEDIES
 
 NAMED = [*PAGES, "claims/ledger.toml"]
 DOTTED = re.compile(rf"(?<![\w./])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?![\w/])")
@@ -78,3 +79,8 @@ def test_every_name_in_the_table_of_symbols_is_in_the_file_beside_it(row):
     words = {word for text in texts for word in re.findall(r"\w+", text)}
     said = {word for name in re.findall(r"`([^`]+)`", names) for word in re.findall(r"[A-Za-z]\w*", name)}
     assert said <= words
+
+
+def test_the_table_of_remedies_has_all_of_them():
+    rows = re.findall(r"^\| (`[^|]*) \| ", read("docs/your-network.md"), flags=re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == {*REMEDIES} - {"none"}
