@@ -373,7 +373,13 @@ NOT_SETTINGS = ("inputs", "size", "classes", "channels", "norm", "affine", "acti
 
 
 def build(
-    arch: str, shape: Sequence[int], classes: int, settings: Mapping[str, Any], **given: Any
+    arch: str,
+    shape: Sequence[int],
+    classes: int,
+    settings: Mapping[str, Any],
+    *,
+    activation: str | None = None,
+    **given: Any,
 ) -> nn.Sequential:
     """Return a network of ``arch`` for images of ``shape = (channels, height, width)``.
 
@@ -382,14 +388,16 @@ def build(
         shape: of one image.
         classes: number of outputs.
         settings: arguments of the architecture that a user gave (width, depth, …).
+        activation: the architecture's own if None.
         given: further arguments.
 
     Raises:
         ValueError: for an unknown architecture, or a setting that it does not have.
     """
     make = choose("arch", arch, ARCHITECTURES)
+    own = {} if activation is None else {"activation": activation}
     try:
-        return make(shape, classes, **settings, **given)
+        return make(shape, classes, **settings, **own, **given)
     except TypeError as error:
         raise ValueError(f"arch_settings: {error} (architecture {arch!r})") from error
 

@@ -264,10 +264,14 @@ def function_gap(model: nn.Module, other: nn.Module, x: Tensor) -> float:
 
 def train_base(config: Config, seed: int, task: Task) -> nn.Sequential:
     """Return a network trained from scratch for ``base_epochs`` by SGD with momentum."""
-    own = {} if config.activation is None else {"activation": config.activation}
     shape, settings = task.train.x.shape[1:], dict(config.arch_settings)
-    given = own | {"norm": config.norm, "seed": seed, "dtype": DTYPES[config.dtype]}
-    model = build(config.arch, shape, task.classes, settings, **given).to(config.device)
+    given: dict[str, Any] = {
+        "norm": config.norm,
+        "activation": config.activation,
+        "seed": seed,
+        "dtype": DTYPES[config.dtype],
+    }
+    model = build(config.arch, shape, task.classes, settings, seed=seed, **given).to(config.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
     order = torch.Generator().manual_seed(seed)
     for _ in range(config.base_epochs):

@@ -74,9 +74,13 @@ class Pixels:
         names = ("train_x", "train_y", "test_x", "test_y", "mean", "scale")
         return Pixels(**vars(self) | {name: getattr(self, name).to(device) for name in names})
 
-    def normalise(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return ``(x − mean) / scale`` for levels ``x`` (uint8 or floating), shape ``[…, channels, h, w]``."""
-        return (x.to(dtype) - self.mean.to(dtype)) / self.scale.to(dtype)
+    def standardised(self, levels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return ``(levels − mean) / scale`` in ``dtype``, shape ``[…, channels, h, w]``.
+
+        Levels that have this dtype already, those of a batch that was changed, are changed in place.
+        """
+        factor = (1 / self.scale.double()).to(self.mean)  # a product, as a division takes twice as long on a CPU
+        return levels.to(dtype).sub_(self.mean).mul_(factor)
 
 
 def _reduced(x: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a run of continual training measures on its networks."""
+"""What a run of continual training measures on its networks, as rows of its record."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from torch.nn.functional import cross_entropy
 
 from torch_experiments.certificates.certificate import Part, certify
 from torch_experiments.diagnostics.measurement import diagnose
+from torch_experiments.lab.training import parallel
+from torch_experiments.metrics import layers
 from torch_experiments.metrics.moments import Moments, measure
+from torch_experiments.metrics.parameters import norm
 from torch_experiments.units.inputs import finite, first_module
 
 WHOLE = 0  # the layer of what belongs to the whole network
 LOSS = "the loss"
 FROZEN: tuple[Part, ...] = ("frozen",)
 SATURATED = ("saturated_fraction", "jl25_saturated_fraction")
+CHUNK = 100  # images that pass the network together
+ONLINE = ("online_loss", "online_accuracy", "online_accuracy_unmasked")
 Measured = tuple[int, str, float]  # layer, metric, value
+Batch = tuple[Tensor, Tensor]  # images and labels
 
 
 def in_turn(labels: Tensor) -> Tensor:
@@ -40,6 +46,16 @@ def first_infinite(model: nn.Module, x: Tensor) -> str:
         return LOSS
     broken = not finite(list(model.get_submodule(name).parameters(recurse=False)))
     return f"the {'parameters' if broken else 'output'} of {name}"
+
+
+def measured(model: nn.Module, train: Batch, test: Batch, active: Tensor) -> Iterator[Measured]:
+    """Yield layer, metric and value of a network on its two metric batches; units are those on ``train``."""
+    for split, (x, y) in (("train", train), ("test", test)):
+        gathered, outputs = layers.gather(model, x.split(CHUNK))
+        yield from scores(split, torch.cat(outputs), y, active)
+        if split == "train":
+            yield from unit_rows(gathered)
+    yield WHOLE, "weight_norm", norm(model.parameters())
 
 
 def scores(split: str, outputs: Tensor, y: Tensor, active: Tensor) -> Iterator[Measured]:
@@ -74,6 +90,33 @@ def trapped(model: nn.Module, x: Tensor, y: Tensor, active: Tensor) -> Iterator[
         if any(metric in layer for layer in found.values()):
             yield WHOLE, metric, found.mean(metric)
     yield WHOLE, "free_fraction", certify(model, x, parts=FROZEN).free_fraction
+
+
+class Averages:
+    """Loss and both accuracies of the batches of a task, each before its step, one of each for every seed."""
+
+    def __init__(self, seeds: int, device: str) -> None:
+        self.sums = torch.zeros(len(ONLINE), seeds, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, active: Tensor, outputs: Tensor, y: Tensor, truth: Tensor) -> Tensor:
+        """Add a batch and return its loss ``[S]`` over all processes.
+
+        Args:
+            loss: ``[S]``.
+            active, outputs: ``[S, batch, outputs]``, those under the loss and all.
+            y, truth: ``[S, batch]``, the labels among both.
+        """
+        hits = (active.argmax(dim=2) == y), (outputs.argmax(dim=2) == truth)
+        means = [loss, *(hit.double().mean(dim=1) for hit in hits)]
+        found = parallel.averaged(torch.stack([mean.detach().double() for mean in means]))
+        self.sums += found
+        return found[0]
+
+    def over(self, steps: int, s: int) -> Iterator[Measured]:
+        """Yield the means over a task for seed number ``s``."""
+        for name, total in zip(ONLINE, self.sums[:, s].tolist(), strict=True):
+            yield WHOLE, name, total / steps
 
 
 def row(task: int, step: int, layer: int, metric: str, value: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch_experiments.lab.campaign import engines, grids
 from torch_experiments.lab.campaign.engines import Local, make
 from torch_experiments.lab.campaign.jobs import Job, Outcome, attempt
 from torch_experiments.lab.images.pixels import load
-from torch_experiments.lab.training import checkpoints
+from torch_experiments.lab.training import checkpoints, keeping
 
 DATA = load("digits")
 LONG = dataclasses.replace(SMALL, tasks=2, steps=1000, measure_every=1000)
@@ -172,7 +172,7 @@ def test_ctrl_c_saves_the_runs_and_the_same_grid_goes_on(tmp_path, local):
 
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
     (job,) = jobs_of(tmp_path, run=SMALL)
-    folder = training.Run(SMALL, [0], DATA).folder(tmp_path)
+    folder = keeping.folder_of(training.Run(SMALL, [0], DATA), tmp_path)
     with checkpoints.locked(folder):
         found = attempt(job)
     assert found.state == "in use"
@@ -181,7 +181,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    folder = training.Run(SMALL, [0], DATA).folder(tmp_path)
+    folder = keeping.folder_of(training.Run(SMALL, [0], DATA), tmp_path)
     folder.mkdir()
     (folder / "lock").write_text("process 1 on elsewhere")
     assert attempt(jobs_of(tmp_path, run=SMALL)[0]).state == "done"
@@ -192,7 +192,7 @@ def test_a_run_that_was_finished_meanwhile_is_not_repeated(tmp_path, monkeypatch
     late = training.Run(SMALL, [0], DATA)
     assert attempt(job).state == "done"
     monkeypatch.setattr(late, "advance", lambda: pytest.fail("trained again"))
-    (record,) = late.to_the_end(training.Keep(tmp_path))
+    (record,) = training.finish(late, training.Keep(tmp_path))
     assert record.table.equals(stored(job))
 
 

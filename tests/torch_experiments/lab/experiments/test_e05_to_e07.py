@@ -103,10 +103,10 @@ def cloned(**changes):
 def violation(config):
     """Return the largest distance of the trained network from its cloned manifold."""
     run = Run(config, [0], DATA)
-    run.to_the_end()
+    training.finish(run)
     base = training.build(dataclasses.replace(config, arch_settings=TINY.arch_settings), DATA.shape, 10, 0)
     axes = layout(base, 2, example_inputs=torch.zeros(2, *DATA.shape, dtype=torch.float64))
-    return max(max(found.rows, found.columns) for found in residuals(run.ensemble.models[0], axes))
+    return max(max(found.rows, found.columns) for found in residuals(run.networks.ensemble.models[0], axes))
 
 
 def test_a_network_that_starts_as_a_clone_computes_the_narrow_one():

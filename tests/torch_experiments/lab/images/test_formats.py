@@ -141,7 +141,7 @@ def test_the_statistics_are_those_of_the_training_images(tmp_path):
     levels = x.reshape(20, 3, 1024).astype(float)
     assert np.allclose(found.mean.flatten(), levels.mean(axis=(0, 2)), rtol=1e-6)
     assert np.allclose(found.scale.flatten(), levels.std(axis=(0, 2)), rtol=1e-6)
-    normal = found.normalise(found.train_x, torch.float64)
+    normal = found.standardised(found.train_x, torch.float64)
     assert float(normal.mean()) == pytest.approx(0, abs=1e-6)
     assert float(normal.std(unbiased=False)) == pytest.approx(1, abs=1e-6)
 

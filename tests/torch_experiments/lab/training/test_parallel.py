@@ -12,7 +12,7 @@ from torch import distributed, nn
 from torch_experiments.lab import experiments
 from torch_experiments.lab.images.pixels import load
 from torch_experiments.lab.models import TokenBatchNorm
-from torch_experiments.lab.training import Config, Run, checkpoints, parallel, run
+from torch_experiments.lab.training import Config, Run, checkpoints, keeping, parallel, run
 from torch_experiments.support.processes import processes
 
 DATA = load("digits")
@@ -94,7 +94,7 @@ def bare():
     found = Run(CONFIGS["vit"], [3], DATA)
     for _ in range(6):
         found.advance()
-    return torch.cat([p.detach().flatten() for p in found.ensemble.models[0].state_dict().values()])
+    return torch.cat([p.detach().flatten() for p in found.networks.ensemble.models[0].state_dict().values()])
 
 
 def together(rank, out):
@@ -118,7 +118,7 @@ def together(rank, out):
 def found(tmp_path_factory):
     """Return what two processes found."""
     out = tmp_path_factory.mktemp("parallel")
-    with checkpoints.locked(Run(SHORT, [3], DATA).folder(out / "held")):
+    with checkpoints.locked(keeping.folder_of(Run(SHORT, [3], DATA), out / "held")):
         torch.multiprocessing.spawn(together, (out,), nprocs=2)
     return [pickle.loads((out / f"{rank}.pickle").read_bytes()) for rank in range(2)]
 

@@ -1,0 +1,185 @@
+"""What is kept of a run: it resumes bit for bit after a kill, and no checkpoint is lost or mistaken for another."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.torch_experiments.lab.training import settings
+from tests.torch_experiments.lab.training.settings import DATA, MLP, resumed, to_the_end, unbroken, values
+from torch_experiments.lab.experiments import e04_remedies
+from torch_experiments.lab.training import Keep, Run, Stopped, checkpoints, finish, keeping, loop, run
+from torch_experiments.lab.training.checkpoints import CheckpointError
+from torch_experiments.remedies import REMEDIES
+
+KILLED = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from tests.torch_experiments.lab.training import settings as t
+from torch_experiments.lab.training import run
+done = []
+def progress(steps):
+    done.append(steps)
+    if sum(done) == 33:
+        os.kill(os.getpid(), signal.SIGKILL)
+run(getattr(t, sys.argv[1]), [3], sys.argv[2], data=t.DATA, progress=progress, checkpoint_every=0)
+"""
+
+
+def assert_same(weights, expected):
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", ["MLP", "VIT"])
+def test_a_killed_run_goes_on_bit_for_bit(name, tmp_path):
+    config = getattr(settings, name)
+    killed = subprocess.run([sys.executable, "-c", KILLED, name, tmp_path], cwd=os.getcwd(), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    start, weights, rows = resumed(config, tmp_path)
+    expected = unbroken(config)
+    assert start == 32
+    assert_same(weights, expected[0])
+    assert rows == expected[1]
+    (record,) = run(config, [3], tmp_path, data=DATA)
+    assert record.table.to_pylist() == rows[0]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
+
+
+@pytest.mark.parametrize("remedy", sorted(REMEDIES))
+def test_every_remedy_resumes_bit_for_bit(remedy, tmp_path):
+    changes = {"remedy": remedy, "remedy_settings": e04_remedies.SETTINGS.get(remedy, ())}
+    config = dataclasses.replace(MLP, **changes, tasks=2, steps=8, dropout=0.1)
+    started = Run(config, [3], DATA)
+    with started.precisely():
+        for _ in range(6):
+            started.advance()
+    folder = keeping.folder_of(started, tmp_path)
+    folder.mkdir()
+    keeping.save(started, folder)
+    start, weights, rows = resumed(config, tmp_path)
+    expected = to_the_end(Run(config, [3], DATA))
+    assert start == 6
+    assert_same(weights, expected[0])
+    assert str(rows) == str(expected[1])
+
+
+def test_a_resume_that_skips_a_step_is_noticed():
+    found = Run(MLP, [3], DATA)
+    for _ in range(30):
+        found.advance()
+    found.step += 1
+    while found.step < 60:
+        found.advance()
+    with pytest.raises(AssertionError):
+        assert_same(found.networks.weights(), unbroken(MLP)[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops_and_the_run_goes_on(number, tmp_path, capsys):
+    def progress(steps):
+        if steps == 1 and not list(tmp_path.glob("*.run/step-*")):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped):
+        run(MLP, [0], tmp_path, data=DATA, progress=progress)
+    assert "the same command goes on" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.glob("*.run/step-*")] == ["step-0000000001"]
+    (record,) = run(MLP, [0], tmp_path, data=DATA)
+    assert record.table.equals(run(MLP, [0], data=DATA)[0].table)
+    assert signal.getsignal(number) is not None
+
+
+def test_a_signal_after_the_last_step_reaches_the_caller(tmp_path, monkeypatch):
+    saved, heard = keeping.records.save, []
+
+    def save(out, record):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return saved(out, record)
+
+    monkeypatch.setattr(keeping.records, "save", save)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        run(dataclasses.replace(MLP, tasks=1, steps=3), [0], tmp_path, data=DATA)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
+
+
+def test_a_finished_run_is_read(tmp_path, monkeypatch):
+    (first,) = run(MLP, [0], tmp_path, data=DATA)
+    monkeypatch.setattr(loop, "Run", lambda *args: pytest.fail("trained again"))
+    assert run(MLP, [0], tmp_path, data=DATA)[0].table.equals(first.table)
+
+
+def started(config, tmp_path, steps=5):
+    found = Run(config, [0], DATA)
+    folder = keeping.folder_of(found, tmp_path)
+    folder.mkdir(parents=True)
+    for _ in range(steps):
+        found.advance()
+    return keeping.save(found, folder)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    path = started(MLP, tmp_path)
+    other = dataclasses.replace(MLP, lr=0.5)
+    path.parent.rename(keeping.folder_of(Run(other, [0], DATA), tmp_path))
+    with pytest.raises(CheckpointError, match=r"another configuration \(lr is 0.001 there and 0.5 here\)"):
+        run(other, [0], tmp_path, data=DATA)
+
+
+def test_without_resume_a_checkpoint_is_left_alone(tmp_path):
+    path = started(MLP, tmp_path)
+    with pytest.raises(CheckpointError, match=r"holds step 5; add --resume to go on, or remove it"):
+        run(MLP, [0], tmp_path, data=DATA, resume=False)
+    assert path.exists()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = started(MLP, tmp_path)
+    (path / "state.pt").write_bytes(b"?")
+    with pytest.raises(CheckpointError, match=r"step-0000000005 cannot be read .*remove it to begin anew"):
+        run(MLP, [0], tmp_path, data=DATA)
+
+
+def test_two_runs_on_one_folder_are_refused(tmp_path):
+    first, second = (Run(MLP, [0], DATA) for _ in range(2))
+    message = rf"in use by process {os.getpid()} on .*; wait for it, or choose"
+    with checkpoints.locked(keeping.folder_of(first, tmp_path)), pytest.raises(CheckpointError, match=message):
+        finish(second, Keep(tmp_path))
+    assert len(finish(second, Keep(tmp_path))) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = started(MLP, tmp_path)
+    found = Run(MLP, [0], DATA)
+    keeping.restore(found, checkpoints.latest(path.parent, keeping.about(found)))
+    found.advance()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.pq, "write_table", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            keeping.save(found, path.parent)
+    assert checkpoints.found(path.parent) == [path]
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["MLP", "VIT"])
+def test_a_run_on_a_gpu_resumes_where_it_was_saved(name, tmp_path):
+    config = dataclasses.replace(getattr(settings, name), device="cuda")
+    (expected,) = run(config, [0], data=DATA)
+
+    def progress(steps):
+        if steps == 1 and not list(tmp_path.glob("*.run/step-*")):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        run(config, [0], tmp_path, data=DATA, progress=progress)
+    (record,) = run(config, [0], tmp_path, data=DATA)
+    found, wanted = (values(r, "online_loss") for r in (record, expected))
+    assert found == pytest.approx(wanted, rel=1e-3)

@@ -1,0 +1,213 @@
+"""What is kept of a run: checkpoints, from which it goes on bit for bit, and its records at the end.
+
+Between two steps the state of a run is its weights, the state of optimizer and remedies, the averages of the task,
+the measurements, and the number of the step; everything random follows from that number (`feed`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import torch
+
+from torch_experiments.lab import records
+from torch_experiments.lab.training import checkpoints, parallel
+from torch_experiments.lab.training.checkpoints import Checkpoint, CheckpointError
+from torch_experiments.lab.training.configuration import run_identity
+from torch_experiments.support.processes import leads, processes
+
+if TYPE_CHECKING:
+    from torch_experiments.lab.training.loop import Run
+
+Progress = Callable[[int], None]
+COLUMNS = ("task", "step", "layer", "metric", "value")
+
+
+class Diverged(ArithmeticError):
+    """The loss of a run is not finite; the message says when, where first, and where the state was saved."""
+
+
+class Stopped(SystemExit):
+    """A signal asked the run to end; it was saved."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where and how often a run is saved, and whether it may go on from a checkpoint."""
+
+    out: Path
+    every: float = 120.0
+    resume: bool = True
+
+
+def finish(run: Run, keep: Keep | None = None, progress: Progress = lambda steps: None) -> list[records.Record]:
+    """Return the records of a run, one a seed, after training what is left; see `loop.run`."""
+    if keep is None:
+        _train(run, progress)
+        return parallel.told(lambda: records_of(run))
+    with _locked(folder_of(run, keep.out)) as folder:
+        found = parallel.told(lambda: _found(run, keep.out)) or _finished(run, folder, keep, progress)
+        if leads():
+            shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def about(run: Run) -> dict[str, Any]:
+    """Return the identity of a run: that of its first seed, with the list of all seeds."""
+    return run_identity(run.config, run.seeds[0], run.fingerprint) | {"seeds": list(run.seeds)}
+
+
+def folder_of(run: Run, out: Path) -> Path:
+    """Return the folder of a run's checkpoints below ``out``."""
+    return out / f"{run.config.experiment}-{records.key(about(run))}.run"
+
+
+def save(run: Run, folder: Path, prefix: str = "step") -> Path:
+    """Write a checkpoint below ``folder`` and return its path."""
+    with run.clock.on("checkpoints"):
+        rows = [row | {"seed": seed} for seed, rows in zip(run.seeds, run.rows, strict=True) for row in rows]
+        state = run.networks.state() | {"online": run.averages.sums} | run.clock.state()
+        return checkpoints.save(
+            folder, Checkpoint(about(run), run.step, run.networks.weights(), state, rows), prefix
+        )
+
+
+def restore(run: Run, checkpoint: Checkpoint) -> None:
+    """Put weights, optimizer, remedies, averages and measurements back, and go to the checkpoint's step."""
+    run.networks.restore(checkpoint.weights, checkpoint.state)
+    run.averages.sums.copy_(checkpoint.state["online"])
+    run.clock.go_on(checkpoint.state)
+    for seed, rows in zip(run.seeds, run.rows, strict=True):
+        rows[:] = [{name: row[name] for name in COLUMNS} for row in checkpoint.rows if row["seed"] == seed]
+    run.go_to(checkpoint.step)
+
+
+def records_of(run: Run) -> list[records.Record]:
+    """Return the records of a run that is at its end, one a seed."""
+    device = run.config.device
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    environment = records.environment(name) | run.git | run.clock.shares()
+    environment |= {"threads": torch.get_num_threads(), "stacked": len(run.seeds), "resumed": run.resumed}
+    environment["processes"] = processes()
+    identities = (run_identity(run.config, seed, run.fingerprint) for seed in run.seeds)
+    tables = map(pa.Table.from_pylist, run.rows)
+    return [records.Record(*pair, environment) for pair in zip(identities, tables, strict=True)]
+
+
+def _finished(run: Run, folder: Path, keep: Keep, progress: Progress) -> list[records.Record]:
+    _resume(run, folder, keep.resume)
+    progress(run.step)
+    with _signals() as asked:
+        _train(run, progress, Saver(run, folder, keep.every, asked))
+        found = parallel.told(lambda: [_saved(keep.out, record) for record in records_of(run)])
+    if asked:  # after the last step: it is for whoever called
+        signal.raise_signal(asked[0])
+    return found
+
+
+def _train(run: Run, progress: Progress, saver: Saver | None = None) -> None:
+    with run.precisely():
+        while not run.done:
+            try:
+                run.advance()
+            except Diverged as error:
+                raise Diverged(f"{error}{saver.failed() if saver else ''}") from None
+            progress(1)
+            if saver:
+                saver.after_step()
+
+
+class Saver:
+    """Saves a run every so many seconds, and when a signal asks for its end.
+
+    Attributes:
+        asked: the signals so far.
+    """
+
+    def __init__(self, run: Run, folder: Path, every: float, asked: list[int]) -> None:
+        self.run, self.folder, self.every, self.asked = run, folder, every, asked
+        self.last = time.monotonic()
+
+    def after_step(self) -> None:
+        """Save if it is time.
+
+        Raises:
+            Stopped: if a process of the run was asked to end; all stop at this step.
+        """
+        number = self._signal()
+        if leads() and (number or time.monotonic() - self.last >= self.every):
+            save(self.run, self.folder)
+            self.last = time.monotonic()
+        if number:
+            raise Stopped(self._farewell(number))
+
+    def failed(self) -> str:
+        """Save the state before a step that failed; return where, for the message."""
+        return f". The state before this step is in {save(self.run, self.folder, 'failed')}" if leads() else ""
+
+    def _signal(self) -> int:
+        """Return the signal by which all processes stop at this step, 0 for none."""
+        own = self.asked[0] if self.asked else 0
+        return own if processes() == 1 else parallel.largest(own)
+
+    def _farewell(self, number: int) -> int:
+        """Say how to go on; return the exit code."""
+        if leads():
+            place = f"stopped by signal {number} at step {self.run.step}"
+            print(f"{place}; the same command goes on, `lop run` with --resume")
+        return 128 + number
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    """Hold ``folder`` for all processes of a run by the first one."""
+    with contextlib.ExitStack() as stack:
+        parallel.told(lambda: str(stack.enter_context(checkpoints.locked(folder))))
+        yield folder
+
+
+def _resume(run: Run, folder: Path, allowed: bool) -> None:
+    found = parallel.told(lambda: checkpoints.latest(folder, about(run)))
+    if found is not None and not allowed:
+        raise CheckpointError(f"{folder} holds step {found.step}; add --resume to go on, or remove it")
+    if found is not None:
+        restore(run, found)
+
+
+def _found(run: Run, out: Path) -> list[records.Record]:
+    """Return the records, if another process has finished all of them meanwhile."""
+    pairs = [records.find(out, run_identity(run.config, seed, run.fingerprint)) for seed in run.seeds]
+    found = [record for record in pairs if record is not None]
+    return found if len(found) == len(run.seeds) else []
+
+
+def _saved(out: Path, record: records.Record) -> records.Record:
+    records.save(out, record)
+    return record
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying by them; only the main thread may."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in old:
+        signal.signal(number, lambda given, frame: asked.append(given))
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
