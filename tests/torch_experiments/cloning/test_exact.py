@@ -109,7 +109,7 @@ RULES = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}
 @pytest.mark.parametrize(("arch", "norm"), LONG)
 def test_a_clone_stays_on_its_manifold_for_200_steps(arch, norm, optimizer):
     """For Adam before a norm: the gradient of a bias that BatchNorm removes is rounding alone, so that has none."""
-    model, x = base_of(arch, norm), randn(*IMAGES)
+    model, x = base_of(arch, norm), randn(3, *IMAGES[1:])
     if arch == "mlp":
         for layer in (model.linear1, model.linear2, model.linear3):
             layer.bias = None

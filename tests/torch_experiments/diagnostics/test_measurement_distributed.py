@@ -1,10 +1,5 @@
 """Two processes with half of the samples each find what one process finds with all of them."""
 
-import json
-import subprocess
-import sys
-from datetime import timedelta
-
 import pytest
 import torch
 from torch import distributed
@@ -13,24 +8,6 @@ from torch_experiments import diagnose
 from torch_experiments.cloning.layouts import profile
 from torch_experiments.lab.models import cnn
 from torch_experiments.support.generators import generator
-
-WORKER = """
-import json, sys
-import torch
-from tests.torch_experiments.diagnostics import test_measurement_distributed as test
-torch.set_num_threads(1)
-print(json.dumps(test.together(1, sys.argv[1], slice(14, 24))))
-"""
-
-
-def together(rank, store, part):
-    """Return what one of two processes finds."""
-    options = {"init_method": f"file://{store}", "rank": rank, "world_size": 2, "timeout": timedelta(seconds=90)}
-    distributed.init_process_group("gloo", **options)
-    try:
-        return found(part)
-    finally:
-        distributed.destroy_process_group()
 
 
 def found(part):
@@ -43,10 +20,8 @@ def found(part):
 
 
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="torch was built without gloo")
-def test_two_processes_agree_with_one(tmp_path):
-    store = str(tmp_path / "store")
-    other = subprocess.Popen([sys.executable, "-c", WORKER, store], stdout=subprocess.PIPE, text=True)
-    results = [together(0, store, slice(0, 14)), json.loads(other.communicate(timeout=90)[0].splitlines()[-1])]
+def test_two_processes_agree_with_one(in_two_processes):
+    results = in_two_processes(found, (slice(0, 14),), (slice(14, 24),))
     whole, half = found(slice(0, 24)), found(slice(0, 14))
     for result in results:
         assert result["samples"] == result["gradients"] == 24

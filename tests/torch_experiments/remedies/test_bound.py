@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments import remedies
@@ -167,27 +165,22 @@ def test_a_redrawn_network_depends_on_its_seed_alone() -> None:
         redrawn(nn.Sequential(nn.Linear(3, 3), Bare()), 0)
 
 
-def train_in_process(rank: int, folder: str) -> None:
+def train_in_process(first: int) -> dict[str, Tensor]:
     """Train on own data, once bound to the parallel model and once, as a control, to the module inside."""
-    torch.set_num_threads(1)
-    store = distributed.FileStore(f"{folder}/store", 2)
-    distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
-    found: dict[str, Any] = {}
+    found: dict[str, Tensor] = {}
     for name in ("parallel", "inside"):
         model = network()
         parallel = DistributedDataParallel(model)
         optimizer = adam(model)
         given = parallel if name == "parallel" else model
         bound = remedies.ReDo(every=2, threshold=0.6).on(given, optimizer)
-        descend(parallel, optimizer, range(20 * rank, 20 * rank + 6), bound)
+        descend(parallel, optimizer, range(first, first + 6), bound)
         found[name] = weights(model)
-    torch.save(found, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    return found
 
 
-def test_all_processes_replace_the_same_units(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(train_in_process, (str(tmp_path),), nprocs=2)
-    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+def test_all_processes_replace_the_same_units(in_two_processes: Callable[..., list[dict[str, Tensor]]]) -> None:
+    one, other = in_two_processes(train_in_process, (0,), (20,))
     assert torch.equal(one["parallel"], other["parallel"])
     assert not torch.equal(one["inside"], other["inside"])
 
