@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from torch_experiments.cloning.partition import coarsest_blocks
     from torch_experiments.cloning.verification import verify
     from torch_experiments.diagnostics import PlasticityMonitor, diagnose
+    from torch_experiments.lab import records
+    from torch_experiments.lab.training import checkpoints
     from torch_experiments.remedies.recovery import Recovery
+    from torch_experiments.support import loading
     from torch_experiments.units import TraceError, trace
 
 HOMES = {
@@ -33,17 +36,26 @@ HOMES = {
     "trace": "units",
     "verify": "cloning.verification",
 }
+MODULES = {
+    "checkpoints": "lab.training.checkpoints",
+    "loading": "support.loading",
+    "records": "lab.records",
+    "remedies": "remedies",
+}
 
 __all__ = [
     "PlasticityMonitor",
     "Recovery",
     "TraceError",
     "certify",
+    "checkpoints",
     "clone",
     "coarsest_blocks",
     "deviations",
     "diagnose",
     "layout",
+    "loading",
+    "records",
     "remedies",
     "residuals",
     "trace",
@@ -52,8 +64,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "remedies":
-        return import_module(f"{__name__}.remedies")
+    if name in MODULES:
+        return import_module(f"{__name__}.{MODULES[name]}")
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from theory.tolerances import SUMS, ZERO_SUM
 from torch_experiments.cloning.layouts import Layout, Placement, Profile
+from torch_experiments.support.torch_private import NormBase
 from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
 from torch_experiments.units.graph import Graph, TraceError
 from torch_experiments.units.groups import choose, groups
@@ -126,7 +126,7 @@ def coarsest_blocks(
 
 def constants(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
     """Return the buffers that the network reads, less the statistics of norms that take those of the batch."""
-    norms = {name for name, layer in model.named_modules() if isinstance(layer, _NormBase) and layer.training}
+    norms = {name for name, layer in model.named_modules() if isinstance(layer, NormBase) and layer.training}
     read = [(name, buffer) for name, buffer in model.named_buffers() if name in graph.used]
     return {name: buffer.detach() for name, buffer in read if name.rpartition(".")[0] not in norms}
 

@@ -20,6 +20,7 @@ from torch.nn.modules import activation
 from torch.overrides import TorchFunctionMode
 
 from torch_experiments.metrics.statistics import Apply
+from torch_experiments.support import torch_private
 from torch_experiments.units.inputs import flatten
 
 NO_UNITS = {"MultiheadAttention", "Softmax", "Softmin", "Softmax2d", "LogSoftmax"}
@@ -37,7 +38,7 @@ NAMES: tuple[str, ...] = (
 )
 NAMES += ("logsigmoid", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus")
 NAMES += ("softshrink", "softsign", "tanh", "tanhshrink", "threshold")
-HOMES = (torch.nn.functional, torch, Tensor, torch._C._nn)
+HOMES = (torch.nn.functional, torch, Tensor, torch_private.FUNCTIONS)
 FUNCTIONS: Mapping[Any, str] = {
     getattr(home, name + end): name + end
     for home in HOMES

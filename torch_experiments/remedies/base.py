@@ -14,11 +14,12 @@ from torch_experiments.remedies.bound import Bound, bind
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.settings import check
 from torch_experiments.support.generators import generator
+from torch_experiments.support.torch_private import ConvNd
 
 State = dict[str, Tensor]
 Touched = Mapping[str, list[int]]
 NOISE, PERTURBATION, REPLACEMENT, RESTART, SPLIT, OFFSET = range(6)
-WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)  # modules whose weights regularisers act on
+WEIGHTED = (nn.Linear, ConvNd)  # modules whose weights regularisers act on
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,11 @@ def _weights(network: Network) -> list[tuple[str, nn.Parameter]]:
 
 
 def _biases(network: Network) -> list[nn.Parameter]:
-    found = [module._parameters["bias"] for module in network.model.modules() if isinstance(module, WEIGHTED)]
+    found = [
+        dict(module.named_parameters(recurse=False)).get("bias")
+        for module in network.model.modules()
+        if isinstance(module, WEIGHTED)
+    ]
     return [bias for bias in found if bias is not None]
 
 

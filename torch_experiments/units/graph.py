@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.support.torch_private import schema
 from torch_experiments.units.activations import Activation, activation
 from torch_experiments.units.axes import Axis, atoms, find, fix, is_fixed, single, unify
 
@@ -73,14 +74,14 @@ class Step(NamedTuple):
     @property
     def name(self) -> str:
         """ATen name of the operation, without its overload."""
-        return self.func._schema.name
+        return schema(self.func).name
 
     @property
     def arguments(self) -> dict[str, Any]:
         """All arguments by name, in the order of the schema, with defaults filled in."""
-        schema = self.func._schema.arguments
-        given = dict(zip((a.name for a in schema), self.args, strict=False)) | dict(self.kwargs)
-        return {a.name: given.get(a.name, a.default_value) for a in schema}
+        expected = schema(self.func).arguments
+        given = dict(zip((a.name for a in expected), self.args, strict=False)) | dict(self.kwargs)
+        return {a.name: given.get(a.name, a.default_value) for a in expected}
 
     @property
     def activation(self) -> Activation | None:

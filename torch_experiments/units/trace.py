@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from torch_experiments.support.torch_private import TorchDispatchMode, schema
 from torch_experiments.units import rules, symmetry
 from torch_experiments.units.axes import Axis, is_fixed
 from torch_experiments.units.graph import Graph, Step, TraceError, Value
@@ -95,7 +95,7 @@ class Follow(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run ``func`` and enter its results into the graph."""
-        name = func._schema.name
+        name = schema(func).name
         if name in READS:
             raise TraceError(
                 f"layer {self.graph.layer or '(top level)'!r}: {name} reads a number out of a tensor, so the path "

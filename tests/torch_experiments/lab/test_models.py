@@ -6,6 +6,7 @@ from torch import nn
 
 from torch_experiments.lab.models import TokenBatchNorm, cnn, mlp, resnet18, vit
 from torch_experiments.metrics.layers import ACTIVATIONS
+from torch_experiments.support.torch_private import BatchNorm
 
 
 def test_the_blocks_are_linear_norm_activation_dropout():
@@ -76,9 +77,7 @@ def test_every_norm_runs_in_float64(arch, norm, affine):
     y = model(torch.ones(2, 3, 16, 16, dtype=torch.float64))
     assert y.shape == (2, 5)
     assert y.dtype == torch.float64
-    norms = [
-        m for m in model.modules() if isinstance(m, nn.GroupNorm | nn.LayerNorm | nn.modules.batchnorm._BatchNorm)
-    ]
+    norms = [m for m in model.modules() if isinstance(m, nn.GroupNorm | nn.LayerNorm | BatchNorm)]
     assert bool(norms) == (norm != "none")
     assert all((m.weight is not None) == affine for m in norms)
 

@@ -31,6 +31,7 @@ from torch_experiments.certificates.frozen.intervals import Interval
 from torch_experiments.certificates.frozen.observe import Seen, observe, steepest
 from torch_experiments.certificates.frozen.replay import Replay
 from torch_experiments.certificates.frozen.signs import SignDomain, Signs, common
+from torch_experiments.support.torch_private import BatchNorm
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.inputs import Inputs, flatten
 from torch_experiments.units.trace import trace
@@ -386,8 +387,7 @@ def _flags(found: list[Site], units: Sequence[FrozenUnit]) -> dict[Site, tuple[T
 
 def _restless(model: nn.Module) -> set[str]:
     """Return the BatchNorms that are in training mode."""
-    kind = nn.modules.batchnorm._BatchNorm
-    return {name for name, layer in model.named_modules() if isinstance(layer, kind) and layer.training}
+    return {name for name, layer in model.named_modules() if isinstance(layer, BatchNorm) and layer.training}
 
 
 def _restless_reasons(restless: Iterable[str]) -> list[tuple[str, str]]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from theory.tolerances import ULPS
 from torch_experiments.certificates.frozen.intervals import (
@@ -36,6 +35,7 @@ from torch_experiments.certificates.frozen.intervals import (
     widened,
 )
 from torch_experiments.certificates.frozen.replay import as_tensors, changes, plain_name
+from torch_experiments.support.torch_private import tree_map_only
 from torch_experiments.units.activations import Activation
 from torch_experiments.units.graph import Step
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.replay import as_tensors, changes
+from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, evaluating, reference_kernels
 

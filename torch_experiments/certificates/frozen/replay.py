@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
+from torch_experiments.support.torch_private import schema, tree_map_only
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import flatten
 
@@ -66,14 +66,14 @@ class Replay(Generic[T]):
 def written(step: Step) -> Iterator[Tensor]:
     """Yield the tensors that an operation changes in place."""
     given = step.arguments
-    for argument in step.func._schema.arguments:
+    for argument in schema(step.func).arguments:
         if argument.alias_info is not None and argument.alias_info.is_write:
             yield from flatten(given[argument.name])
 
 
 def changes(step: Step) -> bool:
     """Return whether an operation changes one of its arguments in place."""
-    return bool(step.func._schema.is_mutable)
+    return bool(schema(step.func).is_mutable)
 
 
 def plain_name(step: Step) -> str:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from torch_experiments.certificates.frozen.bounds import (
     AVERAGES,
@@ -30,6 +29,7 @@ from torch_experiments.certificates.frozen.bounds import (
 )
 from torch_experiments.certificates.frozen.intervals import Interval, everything
 from torch_experiments.certificates.frozen.replay import plain_name
+from torch_experiments.support.torch_private import tree_map_only
 from torch_experiments.units.axes import atoms
 from torch_experiments.units.graph import Graph, Step, Value
 from torch_experiments.units.inputs import flatten

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.nn.modules import activation, dropout
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules import activation
 
 from theory.tolerances import EQUIVARIANT
 from torch_experiments.certificates.optimizer.cloned_weights import Likeness, scales_of
 from torch_experiments.certificates.optimizer.sentences import Sentence
 from torch_experiments.cloning.layouts import Layout, Profile
+from torch_experiments.support.torch_private import DropoutNd, NormBase
 
 CENTRED = (nn.LayerNorm, nn.GroupNorm)
 POINTS = 64  # Gaussian numbers a unit: some on either side of every kink
@@ -54,13 +54,13 @@ def _of_dropout(name: str, module: nn.Module, outputs: tuple[Profile, ...] | Non
 def _of_functions(model: nn.Module, layout: Layout) -> Iterator[Sentence]:
     for name, share in layout.dropped.items():
         module = model.get_submodule(name)
-        if module.training and 0 < share < 1 and not isinstance(module, dropout._DropoutNd):
+        if module.training and 0 < share < 1 and not isinstance(module, DropoutNd):
             said = f"a function drops with p = {share:g} here, perhaps on copies"
             yield Sentence("clones", "unknown", said, (name or "(top level)",), ("M2",))
 
 
 def _dropped(module: nn.Module) -> float:
-    if isinstance(module, dropout._DropoutNd):
+    if isinstance(module, DropoutNd):
         return module.p
     if isinstance(module, nn.MultiheadAttention):
         return module.dropout
@@ -68,7 +68,7 @@ def _dropped(module: nn.Module) -> float:
 
 
 def _of_norm(name: str, module: nn.Module, scales: Likeness, traced: bool, tolerance: float) -> Iterator[Sentence]:
-    if not isinstance(module, (*CENTRED, nn.RMSNorm, _NormBase)):
+    if not isinstance(module, (*CENTRED, nn.RMSNorm, NormBase)):
         return
     kind = type(module).__name__
     if not traced:

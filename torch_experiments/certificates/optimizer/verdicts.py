@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim import optimizer as torch_optimizer
 
 from theory.tolerances import SUMS
 from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
@@ -24,6 +23,7 @@ from torch_experiments.certificates.optimizer.sentences import Sentence, Subject
 from torch_experiments.certificates.optimizer.update_rules import Facts, Group, facts_of, number
 from torch_experiments.cloning.layouts import Layout
 from torch_experiments.support.noise import GradientNoise
+from torch_experiments.support.torch_private import gradient_hooks, step_hooks
 
 SETTINGS = ("lr", "momentum", "betas", "nesterov", "weight_decay", "decoupled_weight_decay", "amsgrad", "maximize")
 SUBJECTS: tuple[Subject, ...] = ("clones", "frozen")
@@ -166,7 +166,7 @@ def _of_flow(scene: Scene) -> Iterator[Sentence]:
 
 
 def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterator[Sentence]:
-    for hook in _step_hooks(optimizer):
+    for hook in step_hooks(optimizer):
         yield from _of_noise(hook, scene) if isinstance(hook, GradientNoise) else _of_hook(hook, scene)
     facts = facts_of(optimizer)
     for name in dict.fromkeys([*scene.copied, *scene.masked]):
@@ -196,7 +196,7 @@ def _of_parameter(
         own = scene.masked[name]
         parameter = own.parameter
         yield from frozen_reasons(name, Weights(parameter, own.held, own.signed, optimizer, group, facts))
-    if parameter is not None and (parameter._backward_hooks or parameter._post_accumulate_grad_hooks):
+    if parameter is not None and gradient_hooks(parameter):
         said = "a hook on its gradient runs at every step; what it does is not known"
         yield from (Sentence(about, "unknown", said, (name,)) for about in scene.about(name))
 
@@ -218,12 +218,6 @@ def _of_noise(noise: GradientNoise, scene: Scene) -> Iterator[Sentence]:
     hit = tuple(name for name in partly if name in scene.groups)
     if hit:
         yield Sentence("frozen", "left", said, hit, ("E1",))
-
-
-def _step_hooks(optimizer: Optimizer) -> list[Any]:
-    own: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
-    shared: list[Any] = [torch_optimizer._global_optimizer_pre_hooks, torch_optimizer._global_optimizer_post_hooks]
-    return [hook for hooks in (*own, *shared) for hook in hooks.values()]
 
 
 def _name_of(hook: Any) -> str:

@@ -22,11 +22,12 @@ from typing import Any, Protocol
 
 from torch_experiments.lab.campaign.jobs import Job, Outcome, attempt, last_line
 from torch_experiments.support.choices import choose
+from torch_experiments.support.torch_private import COMPILER
 
 Options = Mapping[str, Any]
 PATIENCE = 60.0  # seconds that a run has to save itself when it is stopped
 ARRAY = 500  # jobs in one array; Slurm's usual limit is 1000
-SLOW = ("sklearn.datasets", "torch._dynamo")  # what a run imports at its first images and its first step
+SLOW = ("sklearn.datasets", COMPILER)  # what a run imports at its first images and its first step
 POLL = 0.5  # seconds between looks at a queue
 
 

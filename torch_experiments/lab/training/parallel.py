@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.functional import dropout
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments.lab.training.ensemble import Ensemble, Make, Separate, make_ensemble
 from torch_experiments.remedies.bound import mean_over_processes
 from torch_experiments.remedies.network import alone
 from torch_experiments.support.processes import leads, processes
+from torch_experiments.support.torch_private import BatchNorm, check_dimensions
 
 T = TypeVar("T")
 COMMAND = "torchrun --standalone --nproc-per-node 2 -m lop run … --ddp"
@@ -135,13 +135,13 @@ def share(model: nn.Module) -> None:
     `torch.nn.SyncBatchNorm` has no CPU implementation; this one is slower and runs anywhere.
     """
     for module in model.modules():
-        if isinstance(module, _BatchNorm):  # overrides of a subclass stay, since the shared one is a base of it
+        if isinstance(module, BatchNorm):  # overrides of a subclass stay, since the shared one is a base of it
             module.__class__ = type(f"Shared{type(module).__name__}", (type(module), SharedBatchNorm), {})
         elif isinstance(module, nn.Dropout):
             module.__class__ = SharedDropout
 
 
-class SharedBatchNorm(_BatchNorm):
+class SharedBatchNorm(BatchNorm):
     """BatchNorm with mean and variance of the batch of all processes: ``(x − μ) / √(σ² + ε) · γ + β``.
 
     Running statistics are updated as by `torch.nn.BatchNorm1d`, the variance unbiased.
@@ -151,7 +151,7 @@ class SharedBatchNorm(_BatchNorm):
         """Return the normalised batch, of the shape of ``x``."""
         if not self.training:
             return super().forward(x)
-        self._check_input_dim(x)
+        check_dimensions(self, x)
         axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
         count = x.numel() // x.shape[1] * processes()
         centred = x - (mean := total(x.sum(axes)) / count).view(shape)

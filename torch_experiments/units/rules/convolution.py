@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from torch_experiments.support.torch_private import ConvNd
 from torch_experiments.units.axes import Axis, product, single
 from torch_experiments.units.graph import Gauge, Graph, Value, copies, plus
 from torch_experiments.units.registry import Call, module, operation
@@ -57,7 +58,7 @@ def _add_channel_bias(call: Call, result: Value, bias: Value) -> Gauge:
     return add_bias(call.graph, Value(result.axes[1:2], result.gauge), bias).gauge
 
 
-@module(nn.modules.conv._ConvNd)
+@module(ConvNd)
 def channels(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take channels and groups from the axes of the weight."""
     outer, inner = graph.parameters[graph.parameter_name(name, "weight")].axes[:2]

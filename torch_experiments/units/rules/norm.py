@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from torch_experiments.support.torch_private import NormBase
 from torch_experiments.units.axes import Axis, single
 from torch_experiments.units.graph import Graph, Value
 from torch_experiments.units.registry import Call, module, operation
@@ -73,7 +74,7 @@ def _normalised(call: Call, x: Value, axes: Sequence[Axis], parameters: Sequence
     return Value(x.axes, graph.same(*scale) if scale else {})
 
 
-@module(nn.modules.batchnorm._NormBase)
+@module(NormBase)
 def channels(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the number of features from the axis of a parameter or of the running mean."""
     for own in ("weight", "running_mean"):

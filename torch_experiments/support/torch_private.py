@@ -1,0 +1,66 @@
+"""All that is used of torch though its name begins with an underscore, which any release may change.
+
+There is no public name for any of it. `tests/torch_experiments/support/test_torch_private.py` names each thing, so
+that a release that drops one says which, and no other file touches one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.batchnorm import _NormBase as NormBase  # of batch and instance norms
+from torch.nn.modules.conv import _ConvNd as ConvNd
+from torch.nn.modules.dropout import _DropoutNd as DropoutNd
+from torch.optim import Optimizer
+from torch.optim import optimizer as optimizers
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+__all__ = ["COMPILER", "FUNCTIONS", "BatchNorm", "ConvNd", "DropoutNd", "NormBase", "TorchDispatchMode"]
+__all__ += ["check_dimensions", "gradient_hooks", "schema", "step_hooks", "tree_map_only"]
+
+FUNCTIONS = torch._C._nn  # where activations live that torch.nn.functional hands on
+COMPILER = "torch._dynamo"  # what the first step of a training imports, in a second
+
+
+def schema(operation: Any) -> Any:
+    """Return the schema of an ATen operation: its name, its arguments and which of them it changes.
+
+    >>> schema(torch.ops.aten.relu_.default).is_mutable
+    True
+    """
+    return operation._schema
+
+
+def gradient_hooks(parameter: nn.Parameter) -> list[Any]:
+    """Return the hooks that run on the gradient of a parameter.
+
+    >>> gradient_hooks(nn.Parameter(torch.ones(1)))
+    []
+    """
+    registered = (parameter._backward_hooks, parameter._post_accumulate_grad_hooks)
+    return [hook for hooks in registered for hook in (hooks or {}).values()]
+
+
+def step_hooks(optimizer: Optimizer) -> Iterator[Any]:
+    """Yield the hooks that run before and after a step of an optimizer, and of any optimizer.
+
+    >>> list(step_hooks(torch.optim.SGD([nn.Parameter(torch.ones(1))])))
+    []
+    """
+    own: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
+    shared: list[Any] = [optimizers._global_optimizer_pre_hooks, optimizers._global_optimizer_post_hooks]
+    for hooks in (*own, *shared):
+        yield from hooks.values()
+
+
+def check_dimensions(norm: BatchNorm, x: Tensor) -> None:
+    """Raise the ValueError of a batch norm for inputs with another number of axes than it takes.
+
+    >>> check_dimensions(nn.BatchNorm1d(2), torch.ones(3, 2))
+    """
+    norm._check_input_dim(x)
