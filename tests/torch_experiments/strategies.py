@@ -39,3 +39,9 @@ def batch(model, samples=12, seed=0):
     dtype = next(model.parameters()).dtype
     x = torch.randn(samples, model.linear1.in_features, generator=generator, dtype=dtype)
     return x, torch.randint(model.head.out_features, (samples,), generator=generator)
+
+
+def rounded(gradient, generator, ulps=1.0):
+    """Return a gradient with noise of the size of rounding: a processor's own rounding of it may be zero."""
+    noise = torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype)
+    return gradient + ulps * torch.finfo(gradient.dtype).eps * noise

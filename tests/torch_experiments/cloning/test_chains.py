@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tests.torch_experiments.strategies import UNCOUPLED, batch, networks
+from tests.torch_experiments.strategies import UNCOUPLED, batch, networks, rounded
 from theory.tolerances import float32_identity, float64_identity
 from torch_experiments.cloning.chains import cloned_residual, expand, linears, profiles
 from torch_experiments.cloning.exact import clone, residuals
@@ -123,16 +123,6 @@ def test_a_clone_stays_a_clone_in_training(norm, optimizer, mode, factor):
     assert (twin.head.weight - start["head.weight"]).norm() > 0.01
 
 
-def rounded(layer, generator):
-    """Add noise of the size of rounding to the gradient of a bias: a processor may round to zero."""
-
-    def noisy(gradient):
-        noise = torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype)
-        return gradient + torch.finfo(gradient.dtype).eps * noise
-
-    layer.bias.register_hook(noisy)
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("dtype", "kept", "parted"), [(torch.float32, 1e-4, 1e-2), (torch.float64, 1e-12, 1e-10)])
 def test_before_batch_norm_adam_turns_the_rounding_of_a_bias_into_steps(dtype, kept, parted, mode):
@@ -147,7 +137,7 @@ def test_before_batch_norm_adam_turns_the_rounding_of_a_bias_into_steps(dtype, k
         twin = clone(base, 3, mode, rng())
         removed = [(name, layer) for name, layer in linears(twin) if layer is not twin.head]
         for _, layer in removed:
-            rounded(layer, generator)
+            layer.bias.register_hook(lambda gradient: rounded(gradient, generator))
         start = trained(base, twin, optimizer)
         found[optimizer] = worst(twin, axes, start)
         for state in (start, twin.state_dict()):
