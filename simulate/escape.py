@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from simulate.clones import Convention, Disturbance, entry_noise
+from simulate.descent import Batch
 from theory.curvature import Curvature
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError, gradient
@@ -131,7 +132,7 @@ def unstable_rate(base: Network, x: Array, criterion: SquaredError) -> float:
 def measure_escape_time(
     network: Network,
     manifold: Manifold,
-    batches: Iterator[tuple[Array, SquaredError]],
+    batches: Iterator[Batch],
     *,
     rate: float,
     goal: float,
@@ -170,12 +171,7 @@ def measure_escape_time(
     if manifold.distance(network.parameters) >= goal:
         return 0
     for step in range(1, longest + 1):
-        batch = next(batches, None)
-        if batch is None:
-            raise ValueError(
-                f"batches ended after {step - 1} of {longest} steps; give itertools.repeat((x, criterion))"
-            )
-        x, criterion = batch
+        x, criterion = _next_of(batches, step, longest)
         slope = gradient(network, x, criterion.gradient)
         if noise is not None and rng is not None:
             slope = noise(step, slope, rng)
@@ -185,6 +181,15 @@ def measure_escape_time(
         if manifold.distance(network.parameters) >= goal:
             return step
     return None
+
+
+def _next_of(batches: Iterator[Batch], step: int, longest: int) -> Batch:
+    batch = next(batches, None)
+    if batch is None:
+        raise ValueError(
+            f"batches ended after {step - 1} of {longest} steps; give itertools.repeat((x, criterion))"
+        )
+    return batch
 
 
 def per_entry(sigma: float, decay: float = 1.0) -> Noise:

@@ -93,18 +93,11 @@ def gradient_flow(
     ('0.367879441', 2.0)
     """
     _check(network, duration, manifold, leave, reach)
-    spent = count()
-
-    def velocity(time: float, theta: Array) -> Array:
-        if next(spent) >= longest:
-            raise ArithmeticError(
-                f"{longest} gradients took the flow to {time:.3g} of {duration:.3g} only; shorten it, raise rtol, "
-                "or descend in small steps where units slide along their kinks"
-            )
-        return -gradient(network.with_parameters(theta), x, criterion.gradient)
-
+    velocity = _limited(
+        lambda theta: -gradient(network.with_parameters(theta), x, criterion.gradient), duration, longest
+    )
     events = [_crossing(manifold, level, sign, stop) for level, sign in ((leave, 1.0), (reach, -1.0))]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # where the flow blows up the solver says so itself
         result = solve_ivp(
             velocity,
             (0.0, duration),
@@ -117,12 +110,31 @@ def gradient_flow(
         )
     if not result.success:
         raise ArithmeticError(f"the flow could not be followed to {duration}: {result.message}; shorten it")
-    left, reached = (float(hits[0]) if len(hits) else None for hits in result.t_events)
-    if manifold is not None:
-        start = manifold.distance(network.parameters)
-        left = 0.0 if leave is not None and start >= leave else left
-        reached = 0.0 if reach is not None and start <= reach else reached
+    left, reached = (
+        0.0 if _beyond(manifold, network.parameters, level, sign) else float(hits[0]) if len(hits) else None
+        for (level, sign), hits in zip(((leave, 1.0), (reach, -1.0)), result.t_events, strict=True)
+    )
     return Flow(network, result.t, result.sol, left, reached)
+
+
+def _limited(velocity: Callable[[Array], Array], duration: float, longest: int) -> Callable[[float, Array], Array]:
+    """Return the velocity as a solver wants it, for so many calls."""
+    spent = count()
+
+    def limited(time: float, theta: Array) -> Array:
+        if next(spent) >= longest:
+            raise ArithmeticError(
+                f"{longest} gradients took the flow to {time:.3g} of {duration:.3g} only; shorten it, raise rtol, "
+                "or descend in small steps where units slide along their kinks"
+            )
+        return velocity(theta)
+
+    return limited
+
+
+def _beyond(manifold: Manifold | None, theta: Array, level: float | None, sign: float) -> bool:
+    """Tell whether a level is passed already, which the solver does not report: it looks for changes of sign."""
+    return level is not None and manifold is not None and sign * (manifold.distance(theta) - level) >= 0
 
 
 def _crossing(manifold: Manifold | None, level: float | None, sign: float, stop: bool) -> Callable[..., float]:

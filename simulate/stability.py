@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 Kind = Literal["stable", "unstable", "saddle", "degenerate"]
 Inertia = tuple[int, int, int]
 
-LARGEST_DENSE = 1500
+LARGEST_DENSE = 1500  # parameters: some seconds for all eigenvalues
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _end(curvature: Curvature, manifold: Manifold, sign: float) -> Array:
     image = manifold.project_normal(curvature.times(start))
     if not image.any():
         return start
-    shift = 100 * float(np.linalg.norm(image))
+    shift = 100 * float(np.linalg.norm(image))  # far beyond what a random vector shows of the spectrum
 
     def shifted(v: Array) -> Array:
         normal = manifold.project_normal(v.ravel())

@@ -15,7 +15,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Kind = Literal["redraw", "flip-one"]
 Threshold = Literal["paper", "code"]
-MOST_FAST_BITS = 16
+MOST_FAST_BITS = 16  # so that a pattern's number fits into uint16
 TARGET, SLOW, ORDER = range(3)  # which of the independent random sequences of a seed
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from theory.tolerances import SILENT, SMALLEST
 
 Array = np.ndarray[Any, Any]
-ALIKE = 0.95
+ALIKE = 0.95  # as in public code for JL25
 
 
 def spectrum(a: Array, *, centred: bool = True) -> Array:

@@ -18,7 +18,7 @@ from theory.depth import Normalisation
 
 Array = np.ndarray[Any, Any]
 
-CHUNK = 2**20
+CHUNK = 2**20  # units of all runs at a time: 16 MB an array
 
 
 @dataclass(frozen=True)

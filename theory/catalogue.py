@@ -85,9 +85,12 @@ def catalogue() -> tuple[Activation, ...]:
     return (
         *_polynomials(),
         *_ramps(),
+        _modulus(),
+        *_jumps(),
         *_exponential_units(),
         *_kinked(),
         *_sigmoids(),
+        *_gelus(),
         *_smooth_ramps(),
         *_waves(),
     )
@@ -170,8 +173,7 @@ def _polynomials() -> tuple[Activation, ...]:
 
 
 def _ramps() -> tuple[Activation, ...]:
-    parabola, step = _at_zero((), _power(ONE, 2)), _at_zero((), _power(ONE, 0))
-    modulus, sign = _at_zero(_power(-ONE, 1), _power(ONE, 1), 0), _at_zero(_power(-ONE, 0), _power(ONE, 0), 0)
+    parabola = _at_zero((), _power(ONE, 2))
     return (
         Activation(
             "relu",
@@ -198,18 +200,28 @@ def _ramps() -> tuple[Activation, ...]:
             kernel=ArcCosine(2, ONE, ZERO),
             pieces=parabola,
         ),
-        Activation(
-            "abs",
-            on(np.abs, modulus),
-            on(np.sign, modulus.derivative()),
-            kinks=(0.0,),
-            range=(0.0, INFINITY),
-            symmetry="even",
-            degree=1,
-            tails="neither",
-            kernel=ArcCosine(1, ONE, ONE),
-            pieces=modulus,
-        ),
+    )
+
+
+def _modulus() -> Activation:
+    modulus = _at_zero(_power(-ONE, 1), _power(ONE, 1), 0)
+    return Activation(
+        "abs",
+        on(np.abs, modulus),
+        on(np.sign, modulus.derivative()),
+        kinks=(0.0,),
+        range=(0.0, INFINITY),
+        symmetry="even",
+        degree=1,
+        tails="neither",
+        kernel=ArcCosine(1, ONE, ONE),
+        pieces=modulus,
+    )
+
+
+def _jumps() -> tuple[Activation, ...]:
+    step, sign = _at_zero((), _power(ONE, 0)), _at_zero(_power(-ONE, 0), _power(ONE, 0), 0)
+    return (
         Activation(
             "step",
             on(lambda z: np.where(z > 0, 1.0, 0.0), step),
@@ -325,14 +337,12 @@ def _sigmoids() -> tuple[Activation, ...]:
     )
 
 
-def _smooth_ramps() -> tuple[Activation, ...]:
-    """Return the smooth relatives of ReLU.
+def _gelus() -> tuple[Activation, ...]:
+    """Return GELU and its tanh form.
 
-    Strips: GELU is `z Φ(z)` with `|Φ(x + iy)| ≤ 1 + |y| e^{y²/2}/√(2π) < 7` for `|y| ≤ 2`. Its tanh form is `z
-    σ(w)`, `w = √(8/π) (z + 0.044715 z³)`; for `|y| ≤ 9/10`, `|Re w| < log 2` forces `|x| < 1/2` and so `|Im w| <
-    π/2`, hence `|1 + e^{−w}| ≥ 1/2` in every case. `|σ| ≤ 2` as for the sigmoid. For `|y| ≤ 3/2 < π/2`, `u = 1 +
-    eᶻ` has `Re u ≥ 1`, so that `|log u| ≤ log(1 + eˣ) + π/2 ≤ |x| + 5/2` (softplus), and mish is `z (1 − 2/(u² +
-    1))` with `|u² + 1| = |u − i||u + i| ≥ 1`.
+    Strips: GELU is `z Φ(z)` with `|Φ(x + iy)| ≤ 1 + |y| e^{y²/2}/√(2π) < 7` for `|y| ≤ 2`. Its tanh form is
+    `z σ(w)`, `w = √(8/π) (z + 0.044715 z³)`; for `|y| ≤ 9/10`, `|Re w| < log 2` forces `|x| < 1/2` and so
+    `|Im w| < π/2`, hence `|1 + e^{−w}| ≥ 1/2` in every case.
     """
     return (
         Activation(
@@ -355,6 +365,17 @@ def _smooth_ramps() -> tuple[Activation, ...]:
             tails="half-vanishing",
             strip=Strip(Q(9, 10), Q(2), Q(2)),
         ),
+    )
+
+
+def _smooth_ramps() -> tuple[Activation, ...]:
+    """Return the other smooth relatives of ReLU.
+
+    Strips: `|σ| ≤ 2` as for the sigmoid. For `|y| ≤ 3/2 < π/2`, `u = 1 + eᶻ` has `Re u ≥ 1`, so that
+    `|log u| ≤ log(1 + eˣ) + π/2 ≤ |x| + 5/2` (softplus), and mish is `z (1 − 2/(u² + 1))` with
+    `|u² + 1| = |u − i||u + i| ≥ 1`.
+    """
+    return (
         Activation(
             "silu",
             on(lambda z: z * special.expit(z), lambda z: z * _sigmoid(z)),

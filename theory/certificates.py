@@ -262,7 +262,7 @@ def _largest_radius(network: Network, box: Array, unit: int, steps: int = 40) ->
         return _is_flat(activation, preactivation_balls(network, box, radius)[unit])
 
     low, high = 0.0, 1.0
-    while holds(high) and high < 2.0**60:
+    while holds(high) and high < 2.0**60:  # where no weight ends it, none within float64's reach matters
         low, high = high, 2 * high
     for _ in range(steps):
         middle = (low + high) / 2

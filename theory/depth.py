@@ -256,7 +256,7 @@ def _inner(phi: Activation, normalisation: Normalisation) -> float:
 
     if gain(0.0) <= CRITICAL:
         return 0.0
-    for bits in range(1, 40):
+    for bits in range(1, 40):  # nearer to 1 the gain is of the size of rounding
         if gain(1 - 2.0**-bits) < 0:
             return float(optimize.brentq(gain, 0.0, 1 - 2.0**-bits, xtol=ROOT))
     raise ValueError(f"the map of {phi.name!r} is too close to the identity for its fixed point to be found")

@@ -43,10 +43,11 @@ from theory.pieces import (
 from theory.scalars import fraction, like, power
 from theory.tolerances import correlation
 
-GUARD, PRECISION = 32, 128
+GUARD = 32  # bits beyond those aimed at: a few thousand operations lose a dozen
+PRECISION = 128  # of closed forms that are rounded to float64 afterwards, where differences may cancel half of them
 CENTRE, PER_BIT = Fraction(12, 5), (0.28, 0.4, 0.6, 0.9)  # of exponential sums; 18 exponentials for 64 bits
 
-LARGEST_DEGREE = 1024
+LARGEST_DEGREE = 1024  # of a Hermite series; its cost grows like the square
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,12 +24,12 @@ from theory.tolerances import NARROWEST, RESOLVED, TAIL
 Array = np.ndarray[Any, Any]
 Function = Callable[[Array], Array]
 
-ORDER = 16
+ORDER = 16  # exact up to degree 31, so that the square of what a panel resolves (degree 15) is integrated exactly
 NODES, WEIGHTS = legendre.leggauss(ORDER)
 TO_LEGENDRE = np.linalg.inv(legendre.legvander(NODES, ORDER - 1))
 REACHES = (9.0, 10.0, 11.0, 12.0, 14.0, 17.0, 21.0, 26.0, 32.0, 38.0)  # γ(38.6) is the smallest positive float64
-WIDEST, MOST = 2.0, 4096
-LAYERS = np.linspace(-1.0, 1.0, 7)
+WIDEST, MOST = 2.0, 4096  # panels: two deviations at most, so that γ itself is resolved; beyond 4096, give up
+LAYERS = np.linspace(-1.0, 1.0, 7)  # cuts across a layer, in shares of its half width: panels of three deviations
 LARGEST = 100_000  # cuts at a time: some 50 MB
 
 
@@ -194,7 +194,7 @@ def panels(low: Array, high: Array) -> tuple[Array, Array]:
 
 def _extent(function: Function, tail: float) -> tuple[float, float]:
     """Return the reach and the size of the function (its deviation and a tenth of its root mean square)."""
-    z, step = np.linspace(-REACHES[-1], REACHES[-1], 7601, retstep=True)
+    z, step = np.linspace(-REACHES[-1], REACHES[-1], 7601, retstep=True)  # steps of 0.01; z[3800] is 0
     with np.errstate(all="ignore"):
         values = np.asarray(function(z), dtype=np.float64)
         energy = (values * np.exp(-z * z / 4)) ** 2

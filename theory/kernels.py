@@ -45,8 +45,8 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 Fill = Callable[[Array, Array], None]
 
-BLOCK = 12288
-DEGREES = (16, 32, 64, 128, 256, 512, 1024)
+BLOCK = 12288  # correlations at a time: 96 KB an array, so that the arrays of a block stay in cache
+DEGREES = (16, 32, 64, 128, 256, 512, 1024)  # each has the nodes of the one before
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def evaluator(phi: Activation, standardised: bool) -> Evaluator:
         return evaluator(phi.origin, True)
     if phi.kernel:
         low, zero, one = closed_form_balls(phi.kernel)
-        if not standardised or one < 100 * (one - zero):
+        if not standardised or one < 100 * (one - zero):  # else K(ρ) − K(0) loses more than two digits
             return _closed(phi, phi.kernel, (low, zero, one), standardised)
     if standardised:
         _check_digits(phi)

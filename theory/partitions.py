@@ -352,7 +352,7 @@ def _summable(weights: Array, tol: float) -> Array:
 def _as_integers(weights: Array) -> Array:
     """Return the floats times one power of two that makes all of them integers, as Python integers."""
     mantissa, exponent = np.frexp(weights)
-    whole = (mantissa * 2.0**53).astype(np.int64).astype(object)
+    whole = (mantissa * 2.0**53).astype(np.int64).astype(object)  # exact: a float64 has 53 bits
     shift = np.where(weights == 0, 0, exponent)
     return whole << (shift - shift.min(initial=0)).astype(object)
 

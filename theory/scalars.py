@@ -131,7 +131,7 @@ def nearest(ball: flint.arb) -> float:
         return float(centre)
     mantissa, exponent = (int(part) for part in centre.man_exp())
     size = mantissa.bit_length() + exponent
-    if mantissa and not -1080 <= size <= 1024:
+    if mantissa and not -1080 <= size <= 1024:  # spares a Fraction with millions of digits
         return math.copysign(0.0 if size < 0 else math.inf, 1 if mantissa > 0 else -1)
     return to_float(fraction(centre))
 

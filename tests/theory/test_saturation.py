@@ -25,7 +25,6 @@ from theory.saturation import (
     sine_frozen,
     sine_frozen_bound,
     sine_strength,
-    steep_sine,
 )
 from theory.tolerances import float64_identity, monte_carlo
 
@@ -136,7 +135,7 @@ def test_the_strength_of_a_steep_sine_is_unbounded_and_its_size_is_not():
     assert sympy.limit(square, s, sympy.oo) == sympy.Rational(1, 2)
     assert sympy.limit(stated.rewrite(sympy.exp), s, sympy.oo) == sympy.oo
     for value in (0.3, 1.0, 2.0, 4.0):
-        given_ = moments(steep_sine(value))
+        given_ = moments(modulate("sin", value))
         assert given_.strength == pytest.approx(sine_strength(value), rel=1e-10)
         assert given_.square == pytest.approx(float(square.subs(s, value)), rel=1e-12)
         witness()
