@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from simulate.inertia import Inertia as Inertia
+from simulate.inertia import Kind as Kind
+from simulate.inertia import kind_of as kind_of
 from theory.curvature import Curvature
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError
 from theory.tolerances import SPECTRUM_END, float64_identity
 
 Array = np.ndarray[Any, Any]
-Kind = Literal["stable", "unstable", "saddle", "degenerate"]
-Inertia = tuple[int, int, int]
 
 LARGEST_DENSE = 1500  # parameters: some seconds for all eigenvalues
 
@@ -248,20 +249,6 @@ def _end(curvature: Curvature, manifold: Manifold, sign: float) -> Array:
 def _form(curvature: Curvature, v: Array) -> float:
     """Return `q(v)/|v|²`, which bounds an end of the spectrum from inside."""
     return float(v @ curvature.times(v) / (v @ v))
-
-
-def kind_of(counts: Inertia) -> Kind:
-    """Return the type that belongs to numbers of positive, negative and zero eigenvalues.
-
-    >>> kind_of((1, 1, 3)), kind_of((2, 0, 0)), kind_of((2, 0, 1))
-    ('saddle', 'stable', 'degenerate')
-    """
-    positive, negative, zero = counts
-    if positive and negative:
-        return "saddle"
-    if zero or not positive + negative:
-        return "degenerate"
-    return "stable" if positive else "unstable"
 
 
 def _noise(scale: float, size: int) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numbers
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 import flint
@@ -17,6 +16,7 @@ import numpy as np
 import sympy
 
 from theory.activations import Activation
+from theory.firmness import Firmness as Firmness
 from theory.manifolds import (
     Manifold,
     cloned_manifold,
@@ -29,18 +29,6 @@ from theory.partitions import Partition, coarsest_equitable_partition
 
 Array = np.ndarray[Any, Any]
 INFINITY = float("inf")
-
-
-class Firmness(StrEnum):
-    """What a certificate of a frozen unit rests on, the firmest first.
-
-    >>> [str(kind) for kind in Firmness]
-    ['sign', 'interval', 'observed']
-    """
-
-    SIGN = "sign"
-    INTERVAL = "interval"
-    OBSERVED = "observed"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from theory.certificates import Firmness
+from theory.firmness import Firmness
 from theory.tolerances import COPIES, LAYER, SUMS, of_dtype
 from torch_experiments.certificates.display import copies, html, rendered, text
 from torch_experiments.certificates.frozen.analysis import Bound, Frozen, frozen_units

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from simulate.stability import Kind, kind_of
+from simulate.inertia import Kind, kind_of
 from theory.tolerances import IDENTITY, NEAR_MANIFOLD
 from torch_experiments.certificates.manifold import Masks, Place, check_on, places
 from torch_experiments.certificates.optimizer.update_rules import Group, facts_of, inertia, number

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theory.certificates import Firmness
+from theory.firmness import Firmness
 from torch_experiments.certificates.frozen.activation_sites import Site, sites
 from torch_experiments.certificates.frozen.bounds import Bounds, boxed, parameter_balls
 from torch_experiments.certificates.frozen.entries import ChoiceError, contradicted, zero_entries
