@@ -23,7 +23,11 @@ def profiles(
 ) -> list[Profile]:
     """Return the profile of every feature axis of a chain: inputs, hidden layers, outputs.
 
-    Inputs and outputs are blocks of their own; every hidden unit is cloned ``factor`` times.
+    Inputs and outputs are blocks of their own; every hidden unit is cloned ``factor`` times, with scales as in
+    `profile`.
+
+    >>> [len(p.block) for p in profiles(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))]
+    [2, 6, 1]
     """
     layers = [layer for _, layer in linears(model)]
     hidden = [profile(layer.out_features, factor, scales=scales, generator=generator) for layer in layers[:-1]]
@@ -50,6 +54,11 @@ def expand(
         TypeError: for a model that is no chain.
         ValueError: when the number of profiles is not that of the Linear layers plus one.
         TraceError: for an operation without a rule.
+
+    >>> base, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double(), torch.eye(2).double()
+    >>> wide = expand(base, profiles(base, 2, scales="positive"), spread=1.0)
+    >>> torch.allclose(wide(x), base(x))
+    True
     """
     graph, own = _axes(model, profiles)
     wide = copy.deepcopy(model)
@@ -62,6 +71,10 @@ def chain_layout(model: nn.Module, profiles: Sequence[Profile]) -> Layout:
 
     Raises:
         As `expand`.
+
+    >>> base = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> sorted(chain_layout(base, profiles(base)).placements)
+    ['0.bias', '0.weight', '2.bias', '2.weight']
     """
     return _layout(*_axes(model, profiles))
 
@@ -81,6 +94,10 @@ def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] |
 
     Raises:
         ValueError: when the width of a hidden layer is no multiple of ``factor``.
+
+    >>> model = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 1))
+    >>> all(r.coset > 0.01 for r in cloned_residual(model, 2))  # fresh weights are no clones
+    True
     """
     layers = [layer for _, layer in linears(model)]
     for layer in layers[:-1]:

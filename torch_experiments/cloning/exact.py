@@ -82,6 +82,11 @@ def clone(
         TraceError: (a ValueError) for a model that cannot be traced or cloned; it names the layer and the fix.
 
     Source: JL25 Theorems 2.1 and 2.2 and the appendix on cloning experiments.
+
+    >>> base, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double(), torch.eye(2).double()
+    >>> wide = clone(base)
+    >>> wide[0].out_features, torch.allclose(wide(x), base(x))
+    (6, True)
     """
     _at_least_two(factor)
     recipe = choose("mode", mode, MODES)
@@ -103,7 +108,14 @@ def layout(
     attention: Attention = "heads",
     samples: int | Literal["all"] = SAMPLES,
 ) -> Layout:
-    """Return where the copies lie in ``clone(model, factor, ...)``: for `residuals`, `deviations` and `verify`."""
+    """Return where the copies lie in ``clone(model, factor, ...)``: for `residuals`, `deviations` and `verify`.
+
+    Arguments and errors are those of `clone`.
+
+    >>> place = layout(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+    >>> place.placements["0.bias"].profiles[0].block
+    tensor([0, 0, 1, 1, 2, 2])
+    """
     _at_least_two(factor)
     inputs = chain_inputs(model) if example_inputs is None else example_inputs
     return planned(model, factor, inputs, attention, samples)[1]
@@ -116,6 +128,10 @@ def residuals(
 
     ``axes`` is the `layout` of a clone, or the profiles of a chain of Linear layers; then norms are left out. The
     formulas are those of `layouts.residuals_of`.
+
+    >>> base = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double()
+    >>> [r.layer for r in residuals(clone(base), layout(base)) if max(r[1:]) < 1e-12]
+    ['0', '2']
     """
     return residuals_of(model, axes if isinstance(axes, Layout) else weights_layout(model, axes), start)
 

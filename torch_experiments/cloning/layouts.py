@@ -32,6 +32,10 @@ class Profile:
     Attributes:
         block: index of the base unit, int64, shape ``[units]``.
         scale: ``s_v``, float64, shape ``[units]``, never zero.
+
+    >>> flipped = Profile(torch.tensor([0, 0, 1]), torch.tensor([1.0, -1.0, 1.0]).double())
+    >>> flipped.sums(torch.tensor([5.0, 3.0, 2.0]), 0), flipped.copied
+    (tensor([2., 2.]), True)
     """
 
     block: Tensor
@@ -83,6 +87,10 @@ class Placement(NamedTuple):
         power: how it follows the scales of units, ``""`` as ``s``, ``"abs"`` as ``|s|``, ``"square"`` as ``s²``.
         exponent: it is multiplied by ``factor ** exponent``.
         uneven: input dimensions whose indices differ in the number of copies; each index divides by its own.
+
+    >>> weight = Placement((profile(2, 2), identity(3)), frozenset({(0, 1)}))
+    >>> [len(p.block) for p in weight.profiles]
+    [4, 3]
     """
 
     profiles: tuple[Profile, ...]
@@ -103,6 +111,9 @@ class Layout:
     """Placements of parameters and buffers, and of the modules' outputs, by name, with the factor of the copies.
 
     ``dropped`` is the share that functions drop in training, by layer (`units.graph.Graph`).
+
+    >>> Layout(2, {"0.bias": Placement((profile(3, 2),))}).placements["0.bias"].profiles[0].copied
+    True
     """
 
     factor: int
@@ -112,7 +123,11 @@ class Layout:
 
 
 class Residual(NamedTuple):
-    """Relative violation of the cloned manifold's equations in one layer (Frobenius norms)."""
+    """Relative violation of the cloned manifold's equations in one layer (Frobenius norms), see `residuals_of`.
+
+    >>> max(Residual("0", rows=0.0, columns=1e-16, coset=0.5)[1:])
+    0.5
+    """
 
     layer: str
     rows: float
@@ -121,14 +136,22 @@ class Residual(NamedTuple):
 
 
 def project(x: Tensor, profiles: Sequence[Profile]) -> Tensor:
-    """Return the multiple of ``s_i s_jᵀ`` nearest to ``x`` on every pair of blocks."""
+    """Return the multiple of ``s_i s_jᵀ`` nearest to ``x`` on every pair of blocks.
+
+    >>> project(torch.tensor([[1.0, 3.0]]), [identity(1), profile(1, 2)])
+    tensor([[2., 2.]])
+    """
     for dim, profile in enumerate(profiles):
         x = profile.project(x, dim) if profile.copied else x
     return x
 
 
 def identity(units: int) -> Profile:
-    """Return the profile of an axis that is not copied."""
+    """Return the profile of an axis that is not copied.
+
+    >>> identity(3).block
+    tensor([0, 1, 2])
+    """
     return Profile(torch.arange(units), torch.ones(units, dtype=torch.float64))
 
 
@@ -140,6 +163,12 @@ def profile(
     The copies of unit ``i`` are ``factor·i, …, factor·i + factor − 1``, so that flattening a cloned channel
     keeps its copies together. Scales are ``"one"``, ``"positive"`` (uniform on [1/2, 2]) or ``"sign"`` (±1;
     from the second copy on a block has both signs). With ``factor=1`` (inputs, outputs) all scales are one.
+
+    Raises:
+        ValueError: for a factor below 1, or unknown scales.
+
+    >>> profile(2, 2).block, profile(1, 2, scales="sign").scale
+    (tensor([0, 0, 1, 1]), tensor([ 1., -1.], dtype=torch.float64))
     """
     if factor < 1:
         raise ValueError(f"factor: got {factor}; it has to be at least 1")
@@ -166,6 +195,9 @@ def widened(base: Tensor, place: Placement, factor: int) -> Tensor:
     """Return a parameter of the clone: ``W[block_i, block_j] · s_i s_j n_j / ‖s_j‖² · factor**c``, equal blocks.
 
     The result is a new tensor. Dimensions are widened from the last to the first, which moves the longest rows.
+
+    >>> widened(torch.tensor([[6.0]]), Placement((identity(1), profile(1, 2)), frozenset({(0, 1)}), exponent=-1), 2)
+    tensor([[3., 3.]])
     """
     wide = rescaled(base, factor, place.exponent)
     inputs = {in_dim for _, in_dim in place.matrices}
@@ -223,6 +255,14 @@ def residuals_of(model: nn.Module, layout: Layout, start: Mapping[str, Tensor] |
     - ``coset = ‖D − Q_iQ_iᵀ D Q_jQ_jᵀ‖ / max(‖W‖, ‖W₀‖)``.
 
     Without ``start``, ``W₀ = 0``: the distance to the block-constant weights themselves. All in float64.
+
+    Source: JL25 Theorem 2.2.
+
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> _ = model.weight.data.copy_(torch.tensor([[1.0, 3.0]]))  # mean 2 of two copies, 1 off each
+    >>> where = Layout(1, {"weight": Placement((identity(1), profile(1, 2)), frozenset({(0, 1)}))})
+    >>> [round(r.coset**2, 6) for r in residuals_of(model, where)]
+    [0.2]
     """
     layers: dict[str, list[str]] = {}
     known = dict(model.named_parameters())

@@ -14,7 +14,11 @@ from torch_experiments.units.inputs import Inputs, call, flatten
 
 
 class Deviation(NamedTuple):
-    """How far the copies at the output of a layer differ, relative to the largest entry: activations and errors."""
+    """How far the copies at the output of a layer differ, relative to the largest entry: activations and errors.
+
+    >>> Deviation("act1", forward=0.0, backward=1e-16).forward
+    0.0
+    """
 
     layer: str
     forward: float
@@ -26,6 +30,14 @@ def deviations(model: nn.Module, layout: Layout, inputs: Inputs, loss: Callable[
 
     ``forward = max |h − QQᵀh| / max |h|`` with the profiles of the output, ``backward`` the same of ``∂L/∂h``,
     where ``L = loss(model(inputs))``. Runs in the model's present mode, with its gradients left as they are.
+
+    Source: JL25 Theorem 2.2.
+
+    >>> from torch_experiments.cloning import clone, layout
+    >>> base = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    >>> found = deviations(clone(base), layout(base), torch.eye(2).double(), lambda output: output.sum())
+    >>> [d.layer for d in found if max(d.forward, d.backward) < 1e-12]
+    ['0', '1']
     """
     values: dict[str, Tensor] = {}
     errors: dict[str, Tensor] = {}

@@ -43,6 +43,11 @@ class Blocks:
         dimension: of the cloned manifold on which the partition puts the network (C4, products of blocks).
         parameters: number of entries of the parameters counted in it.
         matrices, powers, dropped: of the unit graph, see `units.graph.Graph`.
+
+    >>> from torch_experiments.cloning import clone
+    >>> wide = clone(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double())
+    >>> coarsest_blocks(wide, torch.eye(2).double()).copied()
+    {'0.weight': 3, '0.bias': 3}
     """
 
     groups: Mapping[str, Profile]
@@ -107,6 +112,11 @@ def coarsest_blocks(
         ValueError: for a negative tolerance.
 
     Source: claims C8 and C11; joint forward and backward colour refinement with random projections.
+
+    >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).double()
+    >>> _ = model[0].weight.data.fill_(1.0), model[2].weight.data.fill_(3.0)
+    >>> coarsest_blocks(model, torch.ones(2, 1).double()).groups["0"].block
+    tensor([0, 0])
     """
     if tolerance < 0:
         raise ValueError(f"tolerance: got {tolerance}; it has to be 0 or more")

@@ -33,6 +33,11 @@ class Plan:
         chosen: atoms whose indices are copied.
         exponents: ``c`` of the parameters that are multiplied by ``factor**c``.
         numbers: ``c`` of the layers' own numbers that the clone computes ``factor**c`` times as large.
+
+    >>> from torch_experiments.units import trace
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> make_plan(trace(model, torch.ones(2, 2)), 2).kept()
+    {'2.bias': 'an axis of size one'}
     """
 
     graph: Graph
@@ -74,6 +79,14 @@ def make_plan(
     """Return what to copy and how to rescale; ``numbers`` are exponents by which the layers' own numbers change.
 
     Every pass either succeeds or fixes an axis, with its reason, so this ends.
+
+    Raises:
+        TraceError: when no rescaling of parameters keeps the function.
+
+    >>> from torch_experiments.units import trace
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> make_plan(trace(model, torch.ones(2, 2)), 2).exponents
+    {'2.weight': Fraction(-1, 1)}
     """
     while True:
         chosen = choose(graph, attention)

@@ -35,6 +35,9 @@ class Verification:
         activations: by module in order of execution, of its output, on the samples as `verify` says.
         samples: number of samples that were run; 0 where the inputs have no common batch axis and ran as they are.
         tolerance: rounding of this depth and precision, `theory.tolerances.TWINS`.
+
+    >>> Verification(0.0, {"0": 0.5}, {"act": 0.0}, samples=7, tolerance=1e-11).off
+    ['0']
     """
 
     function: float
@@ -81,6 +84,11 @@ def verify(
     Raises:
         ValueError: for fewer than one sample, or a network without a parameter or module of the layout.
         TraceError: for inputs on another device than a network.
+
+    >>> from torch_experiments.cloning import clone, layout
+    >>> base, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double(), torch.eye(2).double()
+    >>> verify(clone(base), base, layout(base), x).kept
+    True
     """
     for argument, model in (("twin", twin), ("base", base)):
         _fits(argument, model, place)
@@ -114,6 +122,11 @@ def sum_deviations(twin: nn.Module, base: nn.Module, place: Layout) -> dict[str,
     the largest second term, with ``w̃`` of the base; for biases, norms and statistics, which are not summed,
     ``max |b_v − s_v b̃_i factor**c|``. The largest of a layer's parameters and buffers. A parameter that is used
     as a linear map and in another way too is compared as a map only.
+
+    >>> from torch_experiments.cloning import clone, layout
+    >>> base = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double()
+    >>> max(sum_deviations(clone(base), base, layout(base)).values()) < 1e-12
+    True
     """
     mine = dict(twin.named_parameters()) | dict(twin.named_buffers())
     theirs = dict(base.named_parameters()) | dict(base.named_buffers())

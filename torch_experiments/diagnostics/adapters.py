@@ -12,6 +12,8 @@ def as_trainer_callback(monitor: PlasticityMonitor) -> Any:
 
     Raises:
         ImportError: without transformers.
+
+    >>> Trainer(model, args, callbacks=[as_trainer_callback(monitor)])  # doctest: +SKIP
     """
     from transformers import TrainerCallback
 
@@ -33,6 +35,8 @@ def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
 
     Raises:
         ImportError: without lightning.
+
+    >>> Trainer(callbacks=[as_lightning_callback(monitor)]).fit(module)  # doctest: +SKIP
     """
     from lightning.pytorch import Callback as Base
 

@@ -16,6 +16,9 @@ class Raised(NamedTuple):
 
     ``kind`` is the first word of a share (``"dead"``, ``"duplicate"``), ``"rank"`` for ranks, else the metric:
     what `Recovery` chooses remedies by.
+
+    >>> Raised(100, "act1", "shannon_rank_centred", 8.0, 3.0, 4.0, "a sentence").kind
+    'rank'
     """
 
     step: int
@@ -50,6 +53,13 @@ class Alarm:
         layer: a name; ``"*"`` for every layer on its own; None for the mean of the layers.
         after: number of measurements that are passed over at first. Learning a first task lowers ranks and aligns
             units on its own, which is no loss of plasticity.
+
+    Raises:
+        ValueError: for another kind, or an amount out of range.
+
+    >>> alarm = Alarm("stable_rank_raw", "falls", by=0.5)
+    >>> alarm.threshold(8.0), alarm.too_far(3.0, best=8.0), alarm.recovered(7.0, best=8.0)
+    (4.0, True, True)
     """
 
     metric: str
@@ -110,7 +120,16 @@ collapse onto a few easy classes after the first ten measurements, the last two 
 
 
 class Watchman:
-    """Remembers the best values, and which alarms are on."""
+    """Remembers the best values, and which alarms are on.
+
+    >>> from torch_experiments.diagnostics.result import About
+    >>> about = About(2, 0, {}, {}, (), 0.0)
+    >>> watchman = Watchman((Alarm("dead_fraction", "rises", 0.2),))
+    >>> for step, dead in enumerate([0.1, 0.2, 0.5, 0.6]):
+    ...     for alarm in watchman.look(step, Diagnosis({"act": {"dead_fraction": dead}}, about)):
+    ...         print(alarm)
+    step 2: mean of the layers: dead_fraction rises to 0.5; its smallest was 0.1
+    """
 
     def __init__(self, alarms: tuple[Alarm, ...]) -> None:
         self.alarms = alarms

@@ -12,7 +12,11 @@ from torch_experiments.units.inputs import Inputs, each, flatten
 
 
 class Batch(NamedTuple):
-    """What a model is called with, and what its outputs are compared with."""
+    """What a model is called with, and what its outputs are compared with.
+
+    >>> len(Batch({"x": torch.ones(5, 2), "scale": 3.0}).take(slice(0, 2)))
+    2
+    """
 
     inputs: Inputs
     targets: Tensor | None = None
@@ -39,6 +43,9 @@ def opened(batch: Any, targets: Any = None) -> Iterator[Batch]:
 
     Raises:
         TypeError: for a batch that is none of these.
+
+    >>> [len(batch) for batch in opened([torch.ones(3, 2), torch.ones(1, 2)])]
+    [3, 1]
     """
     if isinstance(batch, Tensor | Mapping):
         yield Batch(batch, targets)

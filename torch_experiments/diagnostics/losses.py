@@ -21,6 +21,9 @@ def default_loss(output: Any, targets: Tensor | None) -> Tensor | None:
 
     Without targets it is the ``loss`` that the output carries, as those of Hugging Face models called with
     labels, or None. Logits are ``[..., classes]``, images of logits ``[N, classes, height, width]``.
+
+    >>> default_loss(torch.zeros(4, 1), torch.ones(4, 1))
+    tensor(1.)
     """
     if targets is None:
         return output.get("loss") if isinstance(output, Mapping) else None

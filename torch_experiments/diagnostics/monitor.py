@@ -26,11 +26,13 @@ class PlasticityAlarm(UserWarning):
 class PlasticityMonitor:
     """Measures a network every few steps of its training.
 
-        with PlasticityMonitor(model, batch, targets, every=500) as monitor:
-            for x, y in loader:
-                ...
-                optimizer.step()
-                monitor.step(loss)
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> with PlasticityMonitor(model, torch.ones(4, 2), every=2, budget=None) as monitor:
+    ...     for loss in [0.3, 0.2, 0.1, 0.0]:
+    ...         _ = monitor.step(loss)  # after optimizer.step()
+    >>> sorted({row["step"] for row in monitor.rows})
+    [0, 2, 4]
 
     The first measurement is taken on entering, so that alarms have something to compare with. Any later one is
     left out, and noted in ``skipped``, when the time spent on measurements would exceed ``budget`` times the time

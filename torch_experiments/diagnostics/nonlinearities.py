@@ -78,6 +78,12 @@ def watching(model: nn.Module, layers: Sequence[str], see: Callable[[Applied], N
 
     Raises:
         ValueError: for a name that is no module of ``model``.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> with watching(model, ["0"], lambda seen: print(seen.name, tuple(seen.h.shape))):
+    ...     _ = model(torch.ones(4, 2))
+    0 (4, 3)
+    1 (4, 3)
     """
     modules = dict(model.named_modules())
     for name in layers:

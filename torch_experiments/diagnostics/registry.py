@@ -30,6 +30,9 @@ class Metric:
         function: of the statistics of its level; None where the metric is not defined.
         level: ``"units"`` of a layer, ``"parameters"`` of a module, or the whole ``"network"``.
         source: the paper that defines it.
+
+    >>> Metric("zero", lambda s: 0.0, "units", "Own definition.").fast
+    True
     """
 
     name: str
@@ -47,17 +50,32 @@ METRICS: dict[str, Metric] = {}
 
 
 def unit_metric(source: str, name: str = "") -> Callable[[Function], Function]:
-    """Register a metric of the units of a layer, under ``name`` or the function's own name."""
+    """Register a metric of the units of a layer, under ``name`` or the function's own name.
+
+    >>> _ = unit_metric("Own definition.", "largest_mean")(lambda s: float((s.moments.total / s.moments.n).max()))
+    >>> METRICS.pop("largest_mean").level
+    'units'
+    """
     return _registering("units", source, name)
 
 
 def parameter_metric(source: str, name: str = "") -> Callable[[Function], Function]:
-    """Register a metric of the parameters of a module, and of all of them together."""
+    """Register a metric of the parameters of a module, and of all of them together.
+
+    >>> _ = parameter_metric("Own definition.", "tensors")(lambda p: float(len(p.values)))
+    >>> METRICS.pop("tensors").fast
+    True
+    """
     return _registering("parameters", source, name)
 
 
 def network_metric(source: str, name: str = "") -> Callable[[Function], Function]:
-    """Register a metric of the network; those are computed on request only, as they need many passes."""
+    """Register a metric of the network; those are computed on request only, as they need many passes.
+
+    >>> _ = network_metric("Own definition.", "trained")(lambda p: float(p.size))
+    >>> METRICS.pop("trained").fast
+    False
+    """
     return _registering("network", source, name)
 
 
@@ -66,6 +84,10 @@ def chosen(metrics: str | Iterable[str]) -> Mapping[str, Metric]:
 
     Raises:
         ValueError: for a name that is not registered; the message lists those that are.
+
+    >>> from torch_experiments import diagnostics  # registers them
+    >>> list(chosen(["dead_fraction"]))
+    ['dead_fraction']
     """
     if metrics == "full":
         return dict(METRICS)

@@ -31,6 +31,9 @@ class About:
         values: all values of a unit (samples × positions), by layer.
         notes: what was not as asked for or had to be guessed; empty if nothing was.
         seconds: wall-clock time.
+
+    >>> About(2, 0, {"act": 2}, {"act": 2}, (), 0.1).samples
+    2
     """
 
     samples: int
@@ -42,7 +45,12 @@ class About:
 
 
 class Diagnosis(dict[str, dict[str, float]]):
-    """Metrics by layer and name; those of the whole network are under the layer ``""``."""
+    """Metrics by layer and name; those of the whole network are under the layer ``""``.
+
+    >>> found = Diagnosis({"act": {"dead_fraction": 0.25}}, About(2, 0, {"act": 2}, {"act": 2}, (), 0.1))
+    >>> found["act"]["dead_fraction"], found.mean("dead_fraction"), list(found.rows())
+    (0.25, 0.25, [{'layer': 'act', 'metric': 'dead_fraction', 'value': 0.25}])
+    """
 
     def __init__(self, found: dict[str, dict[str, float]], about: About) -> None:
         super().__init__(found)

@@ -58,7 +58,11 @@ def anatomy(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Anatomy:
 
 
 def as_rows(x: Tensor, dimensions: Dimensions) -> Tensor:
-    """Return ``x`` as ``[samples, positions, units]``, a view where there can be one."""
+    """Return ``x`` as ``[samples, positions, units]``, a view where there can be one.
+
+    >>> as_rows(torch.zeros(2, 3, 4, 4), guessed([2, 3, 4, 4])).shape
+    torch.Size([2, 16, 3])
+    """
     sizes = [size for n, d in zip(x.shape, dimensions, strict=True) for size in d.sizes or (n,)]
     flags = [flag for d in dimensions for flag in d.units]
     order = sorted(range(len(flags)), key=lambda k: flags[k])

@@ -128,10 +128,10 @@ def linearity(n: Tensor, h: Tensor, hh: Tensor, z: Tensor, zz: Tensor, zh: Tenso
 
     Source: after Lewandowski et al. (2025), arXiv 2410.20634.
 
-    >>> z = torch.tensor([1.0, 2.0, 4.0])
-    >>> h = 3 * z + 1
-    >>> float(linearity(*map(torch.as_tensor, (3, h.sum(), h @ h, z.sum(), z @ z, z @ h))))
-    1.0
+    >>> z = torch.tensor([-1.0, 0.0, 1.0])
+    >>> h = z.relu()
+    >>> round(float(linearity(torch.tensor(3), h.sum(), h @ h, z.sum(), z @ z, z @ h)), 6)
+    0.75
     """
     var_h, var_z = hh - h * h / n, zz - z * z / n
     varies = (var_h > VARIES * hh) & (var_z > VARIES * zz)

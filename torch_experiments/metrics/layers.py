@@ -39,6 +39,12 @@ def forward_scores(model: nn.Module, x: Tensor, profiles: Sequence[Profile]) -> 
     """Return the `cloning_score` of the outputs of every `observed` module, in eval mode.
 
     ``profiles`` are those of their units, in order; of a chain ``profiles(base, factor)[1:-1]``.
+
+    >>> from torch_experiments.cloning import clone, profiles
+    >>> base = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    >>> x = torch.eye(2, dtype=torch.float64)
+    >>> [round(score.value, 6) for score in forward_scores(clone(base), x, profiles(base)[1:-1])]
+    [1.0]
     """
     with torch.no_grad():
         values = activations(model, x)
@@ -50,6 +56,12 @@ def backward_scores(model: nn.Module, x: Tensor, y: Tensor, profiles: Sequence[P
 
     ``L`` is the cross entropy, summed over the samples, so each row of ``δ`` is of one sample and position.
     Copies with profile scales ``s`` have ``δ(v) = s_v δ̃``, the same scales as their activations.
+
+    >>> from torch_experiments.cloning import clone, profiles
+    >>> base = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    >>> x, y = torch.eye(2, dtype=torch.float64), torch.arange(2)
+    >>> [round(score.value, 6) for score in backward_scores(clone(base), x, y, profiles(base)[1:-1])]
+    [1.0]
     """
     with evaluating(model), captured(model) as values:
         loss = cross_entropy(model(x), y, reduction="sum")
@@ -58,7 +70,11 @@ def backward_scores(model: nn.Module, x: Tensor, y: Tensor, profiles: Sequence[P
 
 
 def activations(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Return the outputs of all `observed` modules in eval mode, each as `rows`."""
+    """Return the outputs of all `observed` modules in eval mode, each as `rows`.
+
+    >>> [h.shape for h in activations(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.ones(4, 2))]
+    [torch.Size([4, 3])]
+    """
     with evaluating(model), captured(model) as values:
         model(x)
     return [rows(value) for value in values]
@@ -69,6 +85,9 @@ def observed(model: nn.Module) -> dict[str, nn.Module]:
 
     These are the modules that ask for it by an attribute ``observed = True`` where there are some, as the blocks of
     our ResNet and ViT do, else all activation modules (JL25, section 3).
+
+    >>> list(observed(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))))
+    ['1']
     """
     blocks = {name: module for name, module in model.named_modules() if getattr(module, "observed", False)}
     kinds = tuple(ACTIVATIONS.values())
@@ -84,7 +103,12 @@ def captured(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def gather(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Moments], list[Tensor]]:
-    """Return the moments of all `observed` layers over ``batches`` in eval mode, and the outputs of the model."""
+    """Return the moments of all `observed` layers over ``batches`` in eval mode, and the outputs of the model.
+
+    >>> found, outputs = gather(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), [torch.ones(4, 2), torch.ones(1, 2)])
+    >>> found["1"].n, len(outputs)
+    (5, 2)
+    """
     found: dict[str, Moments] = {}
 
     def add(name: str, output: Tensor) -> None:

@@ -36,6 +36,10 @@ class Statistics:
         errors: ``∂L/∂h`` at the values of the backward pass ``[m, C]``, if a profile needs them.
         profile: which units are said to be copies.
         precision: machine epsilon of the activations.
+
+    >>> h = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
+    >>> gathered(h[:, None], h, None, None, None).sums["magnitude"]
+    tensor([3., 0.], dtype=torch.float64)
     """
 
     sums: Sums

@@ -59,6 +59,9 @@ class Action:
         loss_before, loss_after: nan where the remedy was bound without a loss.
         function_change: ``max |f' − f| / max |f|`` over the outputs on the probe batch in eval mode.
         norm_before, norm_after: Euclidean norm of all parameters.
+
+    >>> Action(0, "Escape", "asked for", ("2.weight",), 4, 1.0, 1.0, 0.0, 5.0, 5.0).function_change
+    0.0
     """
 
     step: int

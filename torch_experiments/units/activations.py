@@ -65,6 +65,10 @@ def activation(name: str, arguments: Arguments) -> Activation | None:
     Args:
         name: ATen name, as ``"aten::relu_"``.
         arguments: all of its arguments by name, as in `registry.Call`.
+
+    >>> relu = activation("aten::relu", {})
+    >>> relu.flat, relu.homogeneous, relu.piece(-2, -1).value
+    ((Piece(low=-inf, high=0, value=0.0),), True, 0.0)
     """
     make = ACTIVATIONS.get(name.removeprefix("aten::").removesuffix("_"))
     return None if make is None else make(arguments)

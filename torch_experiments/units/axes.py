@@ -42,7 +42,11 @@ def find(axis: Axis) -> Axis:
 
 
 def product(parts: Sequence[Axis]) -> Axis:
-    """Return the row-major product of axes; one part is itself, none an axis of size one."""
+    """Return the row-major product of axes; one part is itself, none an axis of size one.
+
+    >>> product([Axis(3), Axis(4)]).size
+    12
+    """
     flat = [p for part in parts for p in factors(part)]
     if len(flat) == 1:
         return flat[0]
@@ -97,6 +101,11 @@ def unify(one: Axis, other: Axis, why: str = "its parts do not fit together") ->
     """Identify two axes of one size and return their common axis.
 
     Where structures cannot be aligned, both are fixed: index by index they are the same, so this is always right.
+
+    >>> flat, channels = Axis(12), Axis(3)
+    >>> _ = unify(flat, product([channels, Axis(4)]))  # a view of 12 features as 3 × 4
+    >>> [axis.size for axis in factors(flat)], factors(flat)[0] is channels
+    ([3, 4], True)
     """
     one, other = find(one), find(other)
     if one is other or (is_fixed(one) and is_fixed(other)):
@@ -182,7 +191,12 @@ def _spread(several: Axis, grid: Axis, why: str) -> None:
 
 
 def multiplicity(axis: Axis, factor: int, chosen: set[Axis]) -> int:
-    """Return the size of ``axis`` when every index of the ``chosen`` atoms is copied ``factor`` times."""
+    """Return the size of ``axis`` when every index of the ``chosen`` atoms is copied ``factor`` times.
+
+    >>> channels = Axis(3)
+    >>> multiplicity(product([channels, Axis(4)]), 2, {channels})
+    24
+    """
     axis = find(axis)
     if axis.kind == "product":
         return math.prod(multiplicity(part, factor, chosen) for part in axis.parts)
@@ -192,7 +206,12 @@ def multiplicity(axis: Axis, factor: int, chosen: set[Axis]) -> int:
 
 
 def exponent(axis: Axis, chosen: set[Axis]) -> int | None:
-    """Return ``m`` when every index of ``axis`` has ``factor**m`` copies, None when their numbers differ."""
+    """Return ``m`` when every index of ``axis`` has ``factor**m`` copies, None when their numbers differ.
+
+    >>> copied = Axis(3)
+    >>> exponent(total([copied, Axis(4)]), {copied}) is None
+    True
+    """
     axis = find(axis)
     if axis.kind == "atom":
         return int(axis in chosen)
@@ -203,7 +222,12 @@ def exponent(axis: Axis, chosen: set[Axis]) -> int | None:
 
 
 def block(axis: Axis, factor: int, chosen: set[Axis]) -> Tensor:
-    """Return which base index each index of the widened axis copies, int64; copies of an atom lie side by side."""
+    """Return which base index each index of the widened axis copies, int64; copies of an atom lie side by side.
+
+    >>> units = Axis(2)
+    >>> block(total([units, Axis(1)]), 2, {units})
+    tensor([0, 0, 1, 1, 2])
+    """
     axis = find(axis)
     if axis.kind == "atom":
         return torch.arange(axis.size).repeat_interleave(factor if axis in chosen else 1)

@@ -31,6 +31,9 @@ class Value:
         axes: one a dimension.
         gauge: the exponent ``c`` of its copies, ``h(copy) = factor**c · h̃``, as a combination of unknowns.
         source: the parameter that it is, with its dimensions in their present order, if it is one.
+
+    >>> [axis.size for axis in Value([Axis(3), Axis(4)]).axes]
+    [3, 4]
     """
 
     axes: list[Axis]
@@ -114,6 +117,11 @@ class Graph:
         dropped: largest share that a function (`torch.nn.functional.dropout`) drops in training, by layer.
         given, returned: tensors of the inputs and of the output.
         entered: how many modules have been entered.
+
+    >>> from torch_experiments.units import trace
+    >>> graph = trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.ones(2, 2))
+    >>> [axis.size for axis in graph.free()], [axis.fixed for axis in graph.parameters["2.weight"].axes]
+    ([3], ['an axis of size one', ''])
     """
 
     parameters: dict[str, Value] = field(default_factory=dict)
@@ -251,7 +259,11 @@ def coarsest(tensors: Iterable[Tensor]) -> torch.dtype:
 
 
 def plus(*gauges: Gauge) -> Gauge:
-    """Return the sum of gauges."""
+    """Return the sum of gauges.
+
+    >>> plus({"weight": 1, "bias": 1}, {"weight": -1})
+    {'bias': 1}
+    """
     result: dict[Any, int | Fraction] = {}
     for gauge in gauges:
         for key, count in gauge.items():
@@ -260,7 +272,11 @@ def plus(*gauges: Gauge) -> Gauge:
 
 
 def minus(one: Gauge, other: Gauge) -> Gauge:
-    """Return the difference of two gauges."""
+    """Return the difference of two gauges.
+
+    >>> minus({"weight": 1}, {"bias": 1})
+    {'weight': 1, 'bias': -1}
+    """
     return plus(one, {key: -count for key, count in other.items()})
 
 

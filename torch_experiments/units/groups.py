@@ -61,7 +61,13 @@ def groups(graph: Graph, among: Iterable[Axis] | None = None) -> list[Group]:
 
     Args:
         graph: of `trace`.
-        among: atoms, for instance those of `plan.choose`.
+        among: atoms, for instance those that `choose` returns.
+
+    >>> from torch import nn
+    >>> from torch_experiments.units import trace
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> [(group.name, group.size, group.incoming[0].parameter) for group in groups(trace(model, torch.ones(2, 2)))]
+    [('0', 3, '0.weight')]
     """
     chosen = None if among is None else set(among)
     wanted = [atom for atom in graph.free() if chosen is None or atom in chosen]
@@ -108,7 +114,14 @@ Attention = Literal["heads", "features"]
 
 
 def choose(graph: Graph, attention: Attention) -> set[Axis]:
-    """Return the atoms to copy: all that are free, but of every product one factor only."""
+    """Return the atoms to copy: all that are free, but of every product one factor only.
+
+    >>> from torch import nn
+    >>> from torch_experiments.units import trace
+    >>> graph = trace(nn.MultiheadAttention(6, 3), [torch.ones(4, 2, 6)] * 3)
+    >>> [[atom.size for atom in choose(graph, what)] for what in ("heads", "features")]  # 3 heads of 2
+    [[3], [2]]
+    """
     shunned = {atom for axis, _ in graph.contracted for atom in atoms(axis)}
     free = set(graph.free())
     blocked: set[Axis] = set()

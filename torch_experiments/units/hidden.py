@@ -136,6 +136,10 @@ def survey(model: nn.Module, example_inputs: Inputs, *, heads: bool = False) -> 
 
     Raises:
         TraceError: as `trace`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> [(layer.name, layer.units, layer.reader) for layer in survey(model, torch.ones(2, 2)).layers]
+    [('0', 3, '2')]
     """
     calls = _Calls()
     handles = [m.register_forward_pre_hook(calls.hook(n), with_kwargs=True) for n, m in model.named_modules()]
@@ -182,7 +186,13 @@ def watch(
 def observe(
     model: nn.Module, layers: Iterable[HiddenLayer], inputs: Inputs, summary: Summary
 ) -> tuple[dict[str, Tensor], Any]:
-    """Return ``summary(values)`` of every layer by name, and the outputs, in eval mode and without gradients."""
+    """Return ``summary(values)`` of every layer by name, and the outputs, in eval mode and without gradients.
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> found, _ = observe(model, survey(model, torch.ones(2, 2)).layers, torch.ones(5, 2), lambda h: len(h))
+    >>> found
+    {'0': 5}
+    """
     found: dict[str, Tensor] = {}
 
     def note(layer: HiddenLayer, x: Tensor) -> None:

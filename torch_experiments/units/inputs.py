@@ -17,14 +17,22 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
-    """Call ``model`` with a tensor, positional or keyword arguments."""
+    """Call ``model`` with a tensor, positional or keyword arguments.
+
+    >>> call(nn.Identity(), {"input": torch.ones(1)})
+    tensor([1.])
+    """
     if isinstance(inputs, Tensor):
         return model(inputs)
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
 def flatten(item: Any) -> Iterator[Tensor]:
-    """Yield the tensors of nested sequences and mappings; other objects, such as caches, are not looked into."""
+    """Yield the tensors of nested sequences and mappings; other objects, such as caches, are not looked into.
+
+    >>> [len(x) for x in flatten({"a": torch.ones(2), "b": [torch.ones(3), None]})]
+    [2, 3]
+    """
     if isinstance(item, Tensor):
         yield item
     elif isinstance(item, Mapping):
@@ -51,7 +59,11 @@ def each(item: Any, act: Callable[[Tensor], Tensor]) -> Any:
 
 
 def sample_count(inputs: Inputs) -> int:
-    """Return the size of the first axis that all tensors of ``inputs`` share; 0 where they share none."""
+    """Return the size of the first axis that all tensors of ``inputs`` share; 0 where they share none.
+
+    >>> sample_count([torch.ones(5, 2), torch.ones(5)]), sample_count([torch.ones(5), torch.ones(4)])
+    (5, 0)
+    """
     sizes = {t.shape[0] if t.ndim else 0 for t in flatten(inputs)}
     return sizes.pop() if len(sizes) == 1 else 0
 
@@ -72,7 +84,15 @@ def first_samples(inputs: Inputs, count: int) -> Inputs:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Put ``model`` in eval mode; the mode of every module is restored."""
+    """Put ``model`` in eval mode; the mode of every module is restored.
+
+    >>> model = nn.Sequential(nn.Dropout().eval(), nn.Dropout())
+    >>> with evaluating(model):
+    ...     model[1].training
+    False
+    >>> model[0].training, model[1].training
+    (False, True)
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -23,7 +23,19 @@ from torch_experiments.units.inputs import flatten
 
 @dataclass(frozen=True)
 class Call:
-    """One operation of the trace: its arguments in the order of its schema, with defaults filled in."""
+    """One operation of the trace: its arguments in the order of its schema, with defaults filled in.
+
+    Attributes:
+        graph: of the trace.
+        name: in ATen, with its namespace.
+        arguments: by name.
+        result: a tensor, or several.
+        pointwise: whether torch says so of the operation.
+
+    >>> call = Call(Graph(), "aten::tanh", {"self": torch.zeros(2, 3)}, torch.zeros(2, 3))
+    >>> call.shape, [axis.size for axis in call.value(0).axes]
+    ([2, 3], [2, 3])
+    """
 
     graph: Graph
     name: str
@@ -69,7 +81,16 @@ MODULES: dict[type[nn.Module], ModuleRule] = {}
 
 
 def operation(*names: str) -> Callable[[Rule], Rule]:
-    """Register the rule of operations, named as in ``torch.ops`` (``"aten::relu"``, ``"mine::scale"``)."""
+    """Register the rule of operations, named as in ``torch.ops`` (``"aten::relu"``, ``"mine::scale"``).
+
+    A rule gets a `Call`, identifies axes, and returns the `Value` of the result, or a list with one a result.
+
+    >>> @operation("mine::scale")
+    ... def scale(call: Call) -> Value:
+    ...     return Value(call.value(0).axes, call.graph.plain(call.value(0)))
+    >>> OPERATIONS.pop("mine::scale") is scale
+    True
+    """
 
     def register(rule: Rule) -> Rule:
         OPERATIONS.update(dict.fromkeys(names, rule))
@@ -81,7 +102,15 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
 def module(*kinds: type[nn.Module]) -> Callable[[ModuleRule], ModuleRule]:
     """Register what holds beyond its operations for a class of modules and its subclasses, called when one has run.
 
-    The rule gets the graph, the module's name and the module.
+    The rule gets the graph, the module's name and the module: here, integers that are sizes of axes.
+
+    >>> class Mine(nn.Linear):
+    ...     pass
+    >>> @module(Mine)
+    ... def features(graph: Graph, name: str, layer: nn.Module) -> None:
+    ...     graph.attributes[name] = {"out_features": graph.parameters[f"{name}.weight"].axes[0]}
+    >>> MODULES.pop(Mine) is features
+    True
     """
 
     def register(rule: ModuleRule) -> ModuleRule:

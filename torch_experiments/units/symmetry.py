@@ -17,7 +17,11 @@ from torch_experiments.units.registry import Call
 
 
 class Scales(Flag):
-    """Which scales copies may carry."""
+    """Which scales copies may carry.
+
+    >>> Scales.SIGN & Scales.ANY, Scales.SIGN | Scales.POSITIVE
+    (<Scales.SIGN: 1>, <Scales.ANY: 3>)
+    """
 
     ONE = 0
     SIGN = 1
@@ -71,7 +75,15 @@ def _scales(name: str, call: Call) -> Scales:
 
 
 def carried_by(graph: Graph) -> dict[Axis, Scales]:
-    """Return the scales that every atom of ``graph`` may carry; those that are not listed carry any."""
+    """Return the scales that every atom of ``graph`` may carry; those that are not listed carry any.
+
+    >>> import torch
+    >>> from torch_experiments.units import trace
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    >>> graph = trace(model, torch.ones(2, 2))
+    >>> [carried_by(graph)[axis] for axis in graph.free()]
+    [<Scales.SIGN: 1>]
+    """
     found: dict[Axis, Scales] = {}
     for axis, scales in graph.carried:
         for atom in atoms(axis):

@@ -42,6 +42,12 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
     Raises:
         TraceError: for an operation without a rule, control flow that depends on data, or inputs on another
             device than the model; it names the layer and says what to do.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> graph = trace(model, torch.ones(2, 2))
+    >>> [step.name for step in graph.steps], [axis.size for axis in graph.free()]
+    (['aten::t', 'aten::addmm', 'aten::relu', 'aten::t', 'aten::addmm'], [3])
     """
     graph = Graph(modules=dict(model.named_modules()))
     same_device(model, example_inputs)
