@@ -150,8 +150,8 @@ MUTATIONS = {
             ),
         ],
         {
+            f"{CERTIFICATES}/frozen/test_signs": "test_a_unit_that_a_dead_one_upstream_holds_has_no_sign",
             f"{CERTIFICATES}/frozen/test_analysis": """
-                test_a_unit_that_a_dead_one_upstream_holds_has_no_sign
                 test_reasons_agree_with_ball_arithmetic_and_radii_up_to_the_grid
                 test_smooth_activations_are_never_exactly_frozen
             """
@@ -181,9 +181,11 @@ MUTATIONS = {
             ),
         ],
         {
-            f"{CERTIFICATES}/optimizer/test_verdicts": """
+            f"{CERTIFICATES}/optimizer/test_held_weights": """
                 test_adam_with_coupled_decay_carries_small_weights_past_zero
                 test_decay_moves_frozen_weights
+            """,
+            f"{CERTIFICATES}/optimizer/test_cloned_weights": """
                 test_the_verdict_on_every_optimizer_of_torch_is_what_training_shows
                 test_of_two_copies_coupled_decay_keeps_the_equations_and_of_three_it_does_not
             """

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tests.torch_experiments.certificates.clones import steps
 from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, base_of
 from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
 from torch_experiments import TraceError, certify, clone, diagnose
@@ -19,14 +18,6 @@ from torch_experiments.lab.models import mlp
 def size(model: nn.Module) -> int:
     """Return the number of parameters."""
     return sum(p.numel() for p in model.parameters())
-
-
-def steps(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, count: int) -> None:
-    """Train for a few steps."""
-    for _ in range(count):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -126,53 +117,12 @@ def test_what_was_not_looked_at_is_said() -> None:
         assert any(said in note for note in found.notes)
 
 
-def test_it_prints_and_goes_to_json_and_html() -> None:
-    x = randn(12, 5)
-    wide = clone(mlp(5, 3, width=4, depth=2, dtype=torch.float64), 2, example_inputs=x)
-    found = certify(wide, x, torch.optim.SGD(wide.parameters(), 0.1), targets=torch.arange(12) % 3)
-    assert json.loads(json.dumps(found.to_dict()))["dimension"] == found.dimension
-    said = " ".join(str(found).replace("│", " ").split())
-    for words in (
-        "exact copies",
-        "4 sets of 2, identical",
-        " 8 copies exact copies",
-        "under SGD",
-        "stability: saddle",
-    ):
-        assert words in said
-    assert "exact copies" in found.to_html()
-
-
-def test_the_print_says_what_traps_and_which_weights_move() -> None:
-    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    steps(model, optimizer, x, torch.arange(20) % 3, 2)
-    model[0].bias.data.fill_(9)  # all others live
-    for k in (2, 5):
-        model[0].weight.data[k], model[0].bias.data[k] = 0, -1 - k
-    said = str(certify(model, x, optimizer))
-    for words in ("because of 2 frozen units", "0.weight: Adam: 8 frozen weights have momentum left"):
-        assert words in said
-    free = str(certify(network(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), x))
-    assert "nothing traps this network" in free
-    assert "because of" not in free
-
-
 def test_wrong_arguments_are_named() -> None:
     model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4)
     with pytest.raises(ValueError, match=r"parts: got 'near'; it has to be a collection of frozen, near"):
         certify(model, x, parts="near")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="NaN"):
         certify(model, x * torch.nan)
-
-
-def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There rich would show what is printed and leave the file empty."""
-    found = certify(network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4), parts=())
-    outside = str(found), found.to_html()
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    assert (str(found), found.to_html()) == outside
-    assert "certificate of Sequential" in str(found)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from claims.evidence import witness
 from simulate.stability import classify
+from tests.torch_experiments.certificates.clones import cloned, network, randn, rng
 from theory.manifolds import cloned_manifold
 from theory.network import Network, SquaredError
 from theory.partitions import coarsest_equitable_partition
@@ -28,20 +29,8 @@ from torch_experiments.cloning.layouts import Layout
 from torch_experiments.lab.models import cnn, mlp, vit
 
 
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=rng(seed), dtype=torch.float64)
-
-
 def data(inputs=3, outputs=2, samples=12):
     return randn(samples, inputs), randn(samples, outputs, seed=1)
-
-
-def network(activation="tanh", depth=2, outputs=2, width=3, seed=0):
-    return mlp(3, outputs, width=width, depth=depth, activation=activation, seed=seed, dtype=torch.float64)
 
 
 def scaled(activation, scales):
@@ -49,11 +38,6 @@ def scaled(activation, scales):
     base = network(activation)
     axes = profiles(base, 3, scales=scales, generator=rng())
     return expand(base, axes, spread=1.0, generator=rng()), chain_layout(base, axes)
-
-
-def cloned(activation="tanh", factor=2, mode="equal", **options):
-    base = network(activation, **options)
-    return clone(base, factor, mode, rng()), layout(base, factor)
 
 
 def dense_hessian(model, objective):
@@ -191,9 +175,6 @@ def test_the_type_is_that_of_the_exact_theory():
     assert (found.kind, found.certified) == (exact.kind, exact.certified)
     assert found.lowest == pytest.approx(exact.lowest, rel=1e-9)
     assert found.highest == pytest.approx(exact.highest, rel=1e-9)
-
-
-# ------------------------------------------------------------------------------------------------------- escape
 
 
 @functools.cache
@@ -347,9 +328,6 @@ def test_rates_that_no_eigenvalue_tells_are_none_with_the_reason():
         assert found.rate == -found.lowest
 
 
-# ------------------------------------------------------------------------------------------- noise, frozen, nets
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_curvature_that_is_rounding_alone_is_degenerate(dtype):
     """Targets are the network's outputs up to rounding, so that the residual, and with it ``b``, is rounding."""
@@ -390,20 +368,6 @@ def test_frozen_weights_are_flat_normal_directions():
     assert (found.kind, found.codimension, found.lowest, found.highest) == ("degenerate", 10, 0.0, 0.0)
     live = {name: ~mask for name, mask in masks.items()}
     assert stability(model, None, lambda: mse_loss(model(x), y), frozen=live).highest > 1e-3, "control"
-
-
-def test_frozen_clones_count_whole_cells():
-    """One frozen entry pins its cell: of two copies with two inputs each, all four entries become normal."""
-    model, place = cloned(depth=2)
-    mask = torch.zeros(6, 6, dtype=torch.bool)
-    plain = places(model, place)["linear2.weight"]
-    mask[0, 0] = True
-    own = places(model, place, {"linear2.weight": mask})["linear2.weight"]
-    assert own.codimension == plain.codimension + 1 == 28
-    v = randn(6, 6)
-    assert torch.equal(own.normal(v)[:2, :2], v[:2, :2])
-    assert torch.equal(own.normal(v)[2:], plain.normal(v)[2:])
-    assert torch.allclose(own.normal(own.normal(v)), own.normal(v), atol=1e-15)
 
 
 ARCHITECTURES = {
@@ -510,9 +474,6 @@ def test_the_result_is_plain():
     x, y = data()
     found = dataclasses.asdict(stability(model, place, lambda: mse_loss(model(x), y)))
     assert all(isinstance(v, str | float | int | bool | tuple | type(None)) for v in found.values())
-
-
-# ------------------------------------------------------------------------------------------------------ bad input
 
 
 def refused(match, model, place, loss, **options):

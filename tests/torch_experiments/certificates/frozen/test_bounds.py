@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.torch_experiments.units.test_activations import ALL, Function
+from tests.torch_experiments.certificates.frozen.enclosed import DOUBLE, as_network, bounds_of
+from tests.torch_experiments.units.test_activations import ALL
 from theory.certificates import preactivation_balls
-from theory.network import Network
-from torch_experiments.certificates.frozen.bounds import RULES, Bounds, boxed, parameter_balls
-from torch_experiments.certificates.frozen.intervals import Interval, bilinear, outward, point
+from torch_experiments.certificates.frozen.bounds import RULES, Bounds, boxed
+from torch_experiments.certificates.frozen.intervals import Interval
 from torch_experiments.certificates.frozen.replay import Replay
 from torch_experiments.lab.models import cnn, mlp, resnet18
 from torch_experiments.units import trace
-
-DOUBLE = torch.float64
 
 
 class Attention(nn.Module):
@@ -71,15 +66,6 @@ def images() -> nn.Module:
         nn.Flatten(),
         nn.Linear(12, 3),
     )
-
-
-def bounds_of(model: nn.Module, x: Tensor, box: tuple[float, float], radius: float = 0.0) -> Interval:
-    """Return bounds of the output."""
-    graph = trace(model, x)
-    inputs = {id(t): b for t, b in zip(graph.given, boxed(graph.given, box), strict=True)}
-    leaves = parameter_balls(dict(model.named_parameters()), radius) | inputs
-    replay: Replay[Interval] = Replay(graph, Bounds(leaves))
-    return replay.value(graph.returned[0])
 
 
 def moved(model: nn.Module, radius: float, generator: torch.Generator) -> list[Tensor]:
@@ -180,39 +166,6 @@ def test_bounds_of_one_linear_map_are_attained() -> None:
         assert 0 <= bottom - float(limit.lo[0, i]) < 1e-13
 
 
-numbers = st.floats(-1e8, 1e8, allow_nan=False, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-100)
-
-
-@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=8))
-@settings(max_examples=100, deadline=None)
-def test_products_are_enclosed_in_rational_arithmetic(pairs: list[tuple[float, float]]) -> None:
-    x, y = (torch.tensor(v, dtype=DOUBLE) for v in zip(*pairs, strict=True))
-    exact = sum((Fraction(a) * Fraction(b) for a, b in pairs), Fraction(0))
-    for dtype in (DOUBLE, torch.float32):
-        found = bilinear(torch.dot, point(x), point(y), len(pairs), dtype)
-        assert Fraction(float(found.lo)) <= exact <= Fraction(float(found.hi))
-        assert float(found.lo) <= float(torch.dot(x, y)) <= float(found.hi)
-    single = bilinear(torch.dot, point(x.float()), point(y.float()), len(pairs), torch.float32)
-    assert float(single.lo) <= float(torch.dot(x.float(), y.float())) <= float(single.hi)
-
-
-def test_bounds_without_rounding_would_be_wrong_where_terms_cancel() -> None:
-    x, w = torch.tensor([1e8, 1.0, -1e8], dtype=torch.float32), torch.ones(3)
-    computed, exact = float((x[0] * w[0] + x[1]) + x[2]), 1.0
-    found = bilinear(torch.dot, point(x), point(w), 3, torch.float32)
-    naive = float(torch.dot(x.double(), w.double()))
-    assert computed != exact == naive
-    assert float(found.lo) <= computed <= float(found.hi)
-
-
-def test_sums_without_positive_terms_stay_nonpositive_whatever_the_rounding() -> None:
-    zero, three = torch.tensor(0.0, dtype=DOUBLE), torch.tensor(3.0, dtype=DOUBLE)
-    found = outward((zero, zero), (zero, three), 1000, torch.float32)
-    assert float(found.hi) == 0.0
-    assert float(found.lo) < -3
-    assert float(outward((zero, zero), (zero, three), 100_000, torch.bfloat16).hi) == float("inf")
-
-
 @pytest.mark.parametrize("width", [3, 5])
 def test_bounds_are_those_of_ball_arithmetic(width: int) -> None:
     model = mlp(3, 2, width=width, depth=2, dtype=DOUBLE)
@@ -221,13 +174,6 @@ def test_bounds_are_those_of_ball_arithmetic(width: int) -> None:
     for u, ball in enumerate(balls[-3:-1]):
         assert float(limit.hi[0, u]) == pytest.approx(float(ball.upper()), rel=1e-6)
         assert float(limit.lo[0, u]) == pytest.approx(float(ball.lower()), rel=1e-6)
-
-
-def as_network(model: nn.Module) -> Network:
-    """Return an MLP with ReLU as a DAG of units: inputs, a constant, hidden units, outputs."""
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    weights = [m.weight.detach().numpy() for m in layers]
-    return Network.layered(weights, "relu", biases=[m.bias.detach().numpy() for m in layers])
 
 
 def test_an_operation_without_a_rule_has_no_bounds_and_is_named() -> None:
@@ -240,17 +186,6 @@ def test_an_operation_without_a_rule_has_no_bounds_and_is_named() -> None:
     limit = replay.value(graph.returned[0])
     assert domain.unbounded == {"1": {"native_layer_norm"}}
     assert (limit.lo == 0).all()
-    assert (limit.hi == torch.inf).all()
-
-
-def test_a_view_of_what_is_changed_in_place_has_no_bounds() -> None:
-    def forward(x: Tensor) -> Tensor:
-        y = x * 2
-        part = y.view(-1)
-        part.add_(100)
-        return y * 1
-
-    limit = bounds_of(Function(forward), torch.zeros(2, 3), (-1, 1))
     assert (limit.hi == torch.inf).all()
 
 

@@ -1,0 +1,55 @@
+"""A certificate is printed, and goes to JSON, HTML and notebooks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tests.torch_experiments.certificates.clones import steps
+from tests.torch_experiments.cloning.test_modulewise import network, randn
+from torch_experiments import certify, clone
+from torch_experiments.lab.models import mlp
+
+
+def test_it_prints_and_goes_to_json_and_html() -> None:
+    x = randn(12, 5)
+    wide = clone(mlp(5, 3, width=4, depth=2, dtype=torch.float64), 2, example_inputs=x)
+    found = certify(wide, x, torch.optim.SGD(wide.parameters(), 0.1), targets=torch.arange(12) % 3)
+    assert json.loads(json.dumps(found.to_dict()))["dimension"] == found.dimension
+    said = " ".join(str(found).replace("│", " ").split())
+    for words in (
+        "exact copies",
+        "4 sets of 2, identical",
+        " 8 copies exact copies",
+        "under SGD",
+        "stability: saddle",
+    ):
+        assert words in said
+    assert "exact copies" in found.to_html()
+
+
+def test_the_print_says_what_traps_and_which_weights_move() -> None:
+    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(20, 4)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    steps(model, optimizer, x, torch.arange(20) % 3, 2)
+    model[0].bias.data.fill_(9)  # all others live
+    for k in (2, 5):
+        model[0].weight.data[k], model[0].bias.data[k] = 0, -1 - k
+    said = str(certify(model, x, optimizer))
+    for words in ("because of 2 frozen units", "0.weight: Adam: 8 frozen weights have momentum left"):
+        assert words in said
+    free = str(certify(network(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), x))
+    assert "nothing traps this network" in free
+    assert "because of" not in free
+
+
+def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There rich would show what is printed and leave the file empty."""
+    found = certify(network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4), parts=())
+    outside = str(found), found.to_html()
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert (str(found), found.to_html()) == outside
+    assert "certificate of Sequential" in str(found)
