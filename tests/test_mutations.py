@@ -154,7 +154,7 @@ MUTATIONS = {
             f"{CERTIFICATES}/frozen/test_analysis": """
                 test_reasons_agree_with_ball_arithmetic_and_radii_up_to_the_grid
                 test_smooth_activations_are_never_exactly_frozen
-            """
+            """,
         },
         failing="""
             test_a_unit_that_a_dead_one_upstream_holds_has_no_sign
@@ -188,7 +188,7 @@ MUTATIONS = {
             f"{CERTIFICATES}/optimizer/test_cloned_weights": """
                 test_the_verdict_on_every_optimizer_of_torch_is_what_training_shows
                 test_of_two_copies_coupled_decay_keeps_the_equations_and_of_three_it_does_not
-            """
+            """,
         },
         failing="F2b F2d C9",
         standing="test_of_two_copies_coupled_decay_keeps_the_equations_and_of_three_it_does_not",
