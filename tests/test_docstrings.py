@@ -61,7 +61,6 @@ WHOLE = (
     "claims.evidence",
     "claims.render",
 )
-PENDING = {"lop", "torch_experiments"}  # still without; shrinks to nothing
 
 
 def modules_with_examples():
@@ -111,9 +110,7 @@ def test_the_examples_of_a_module_run(name):
 
 
 @pytest.mark.parametrize("name", LISTED + WHOLE)
-def test_every_public_name_has_an_example(name, request):
-    if name in PENDING:
-        request.applymarker(pytest.mark.xfail(reason="examples are being written"))
+def test_every_public_name_has_an_example(name):
     assert without_example(public(import_module(name), whole=name in WHOLE)) == set()
 
 
