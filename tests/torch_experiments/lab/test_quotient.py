@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from claims.evidence import witness
-from torch_experiments.lab.experiments.e01_cloning import Config, balanced, load_task, train_base
-from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.experiments.e01_cloning import Config, load_task, train_base
+from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import mlp
 from torch_experiments.lab.quotient import base_rates, loss_curves
 
@@ -14,7 +14,7 @@ STEPS = 500
 
 @pytest.fixture(scope="module")
 def data():
-    return digits(dtype=torch.float64)
+    return pixels.load("digits").floats(torch.float64)
 
 
 def batches(data, steps=STEPS, size=32):
@@ -75,9 +75,3 @@ def test_the_base_is_left_alone(data):
     before = {name: value.clone() for name, value in base.state_dict().items()}
     loss_curves(base, batches(data, steps=3))
     assert all(torch.equal(before[name], value) for name, value in base.state_dict().items())
-
-
-def test_balanced_batches_take_every_class_in_turn():
-    labels = torch.tensor([0, 0, 0, 1, 1, 2])
-    assert balanced(labels, 4).tolist() == [0, 3, 5, 1]
-    assert sorted(balanced(labels, 9).tolist()) == [0, 1, 2, 3, 4, 5]

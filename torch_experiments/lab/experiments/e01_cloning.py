@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,11 @@ from torch.nn.functional import cross_entropy
 from torch_experiments.cloning.exact import clone, layout, residuals
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.lab import records
-from torch_experiments.lab.images import data as datasets
+from torch_experiments.lab.images import pixels
+from torch_experiments.lab.images.pixels import Floats
 from torch_experiments.lab.models import ARCHITECTURES, build
 from torch_experiments.lab.training import Settings
+from torch_experiments.lab.training.measures import WHOLE, in_turn
 from torch_experiments.metrics import layers, spectra
 from torch_experiments.metrics.activity import dead, share
 from torch_experiments.support.choices import choose
@@ -45,7 +48,6 @@ DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "float64": torch.
 NAME = "e01"
 TITLE = "clones under SGD, momentum, Adam, noise and dropout: do the copies stay equal?"
 REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
-WHOLE = 0
 
 
 @dataclass(frozen=True)
@@ -265,12 +267,7 @@ def function_gap(model: nn.Module, other: nn.Module, x: Tensor) -> float:
 def train_base(config: Config, seed: int, task: Task) -> nn.Sequential:
     """Return a network trained from scratch for ``base_epochs`` by SGD with momentum."""
     shape, settings = task.train.x.shape[1:], dict(config.arch_settings)
-    given: dict[str, Any] = {
-        "norm": config.norm,
-        "activation": config.activation,
-        "seed": seed,
-        "dtype": DTYPES[config.dtype],
-    }
+    given: dict[str, Any] = {"norm": config.norm, "activation": config.activation, "dtype": DTYPES[config.dtype]}
     model = build(config.arch, shape, task.classes, settings, seed=seed, **given).to(config.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
     order = torch.Generator().manual_seed(seed)
@@ -323,21 +320,24 @@ def load_task(config: Config, limit: int | None = None) -> Task:
 
     ``limit`` bounds the number of images read of each split, for a folder.
     """
-    images = datasets.load(config.data, dtype=DTYPES[config.dtype], limit=limit)
-    train = Batch(images.train_x.to(config.device), images.train_y.to(config.device))
-    test = Batch(images.test_x.to(config.device), images.test_y.to(config.device))
-    probe = balanced(images.train_y, config.probe).to(config.device)
-    batch = Batch(train.x[probe], train.y[probe])
-    return Task(train, test, batch, len(images.classes), images.fingerprint())
+    data = pixels.load(config.data, limit=limit)
+    images = data.floats(DTYPES[config.dtype])
+    x, y, test_x, test_y = (tensor.to(config.device) for tensor in images)
+    probe = in_turn(images.train_y)[: config.probe].to(config.device)
+    fingerprint = _fingerprint(data.classes, images)
+    return Task(Batch(x, y), Batch(test_x, test_y), Batch(x[probe], y[probe]), len(data.classes), fingerprint)
 
 
-def balanced(labels: Tensor, size: int) -> Tensor:
-    """Return indices of up to ``size`` samples, the first of every class, then the second of every class, …"""
-    rank = torch.empty_like(labels)
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        rank[members] = torch.arange(len(members))
-    return rank.argsort(stable=True)[:size]
+def _fingerprint(classes: tuple[str, ...], images: Floats) -> str:
+    """Return a hash of all images and labels as the networks see them.
+
+    It is another one than that of `Pixels`, and depends on the dtype: the committed records of clones have it in
+    their identity.
+    """
+    digest = hashlib.sha256(repr((classes, images.train_x.shape, images.test_x.shape)).encode())
+    for tensor in (images.train_x, images.train_y, images.test_x, images.test_y):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def end_values(table: pa.Table) -> list[dict[str, Any]]:

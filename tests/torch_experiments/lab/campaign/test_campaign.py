@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.torch_experiments.lab.images import test_data
+from tests.torch_experiments.lab.images import files
 from tests.torch_experiments.small import SMALL
 from torch_experiments.lab import experiments, training
 from torch_experiments.lab.campaign import campaign, items, throughput
@@ -39,12 +39,12 @@ def folder_of(tmp_path, classes=10, shards=2):
     tmp_path.mkdir()
     names = [f"n{k}" for k in range(classes)]
     for shard in range(shards):
-        raws = list(map(test_data.png, test_data.images(4 * classes, shard, 64)))
+        raws = list(map(files.png, files.images(4 * classes, shard, 64)))
         labels = list(np.arange(4 * classes) % classes)
-        test_data.write(tmp_path / f"train-{shard:05d}-of-00004.parquet", raws, labels, names=names)
-    raws = list(map(test_data.png, test_data.images(2 * classes, 9, 64)))
+        files.write(tmp_path / f"train-{shard:05d}-of-00004.parquet", raws, labels, names=names)
+    raws = list(map(files.png, files.images(2 * classes, 9, 64)))
     labels = list(np.arange(2 * classes) % classes)
-    test_data.write(tmp_path / "valid-00000-of-00001.parquet", raws, labels, names=names)
+    files.write(tmp_path / "valid-00000-of-00001.parquet", raws, labels, names=names)
     return tmp_path
 
 

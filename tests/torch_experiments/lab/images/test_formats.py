@@ -1,90 +1,34 @@
 """Layouts of public image files: what is written in each is read back; every broken one has a message."""
 
-import gzip
-import io
 import os
 import pickle
-import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from PIL import Image
 
+from tests.torch_experiments.lab.images.files import (
+    RNG,
+    binary,
+    cifar,
+    hub,
+    idx,
+    images,
+    png,
+    tiny,
+    write,
+    write_pickle,
+    zipped,
+)
 from torch_experiments.lab.images import formats, pixels
 
-RNG = np.random.default_rng(0)
+CIFAR = Path(__file__).parents[5] / "shared/data/cifar10-part"
 
 
-def image(size=8):
-    return RNG.integers(0, 256, (size, size, 3), dtype=np.uint8)
-
-
-def png(array):
-    raw = io.BytesIO()
-    Image.fromarray(array).save(raw, format="PNG")
-    return raw.getvalue()
-
-
-def tiny(folder):
-    """Write two classes of three training and one validation image as tiny-imagenet-200 has them."""
-    wnids, shown = ("n02", "n01"), {}
-    for wnid in wnids:
-        (folder / "train" / wnid / "images").mkdir(parents=True)
-        for k in range(3):
-            shown[wnid, k] = image()
-            (folder / "train" / wnid / "images" / f"{wnid}_{k}.JPEG").write_bytes(png(shown[wnid, k]))
-    (folder / "val" / "images").mkdir(parents=True)
-    for k in range(2):
-        (folder / "val" / "images" / f"val_{k}.JPEG").write_bytes(png(image()))
-    (folder / "wnids.txt").write_text("\n".join(wnids))
-    lines = [f"val_{k}.JPEG\t{wnid}\t0\t0\t1\t1" for k, wnid in enumerate(wnids)]
-    (folder / "val" / "val_annotations.txt").write_text("\n".join(lines))
-    return shown
-
-
-def zipped(folder, path):
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in folder.rglob("*"):
-            archive.write(file, f"tiny-imagenet-200/{file.relative_to(folder)}")
-
-
-def cifar(folder, kind):
-    """Write two training batches' worth of CIFAR of one version; return pixels and labels."""
-    folder.mkdir()
-    x, y = RNG.integers(0, 256, (5, 4, 3072), dtype=np.uint8), RNG.integers(0, 10, (5, 4))
-    names = [f"class{k}" for k in range(10)]
-    if kind == "python":
-        for k in range(5):
-            write_pickle(folder / f"data_batch_{k + 1}", {b"data": x[k], b"labels": y[k].tolist()})
-        write_pickle(folder / "test_batch", {b"data": x[0], b"labels": y[0].tolist()})
-        write_pickle(folder / "batches.meta", {b"label_names": [n.encode() for n in names]})
-    else:
-        for k in range(5):
-            (folder / f"data_batch_{k + 1}.bin").write_bytes(binary(y[k], x[k]))
-        (folder / "test_batch.bin").write_bytes(binary(y[0], x[0]))
-        (folder / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
-    return x, y
-
-
-def write_pickle(file, table):
-    file.write_bytes(pickle.dumps(table, protocol=2))
-
-
-def binary(*columns):
-    return np.concatenate([c.reshape(len(c), -1).astype(np.uint8) for c in columns], axis=1).tobytes()
-
-
-def idx(folder, compressed):
-    folder.mkdir()
-    x, y = RNG.integers(0, 256, (6, 28, 28), dtype=np.uint8), np.arange(6, dtype=np.uint8)
-    for name, array in zip(formats.IDX, (x, y, x[:2], y[:2]), strict=True):
-        raw = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
-        target = folder / (f"{name}.gz" if compressed else name)
-        target.write_bytes(gzip.compress(raw) if compressed else raw)
-    return x, y
+def loaded(place, **options):
+    return pixels.load(place, cache=place / "cache", **options)
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
@@ -133,43 +77,6 @@ def test_fashion_mnist_is_read_gzipped_or_not(tmp_path, compressed):
     assert np.array_equal(found.train_x.numpy(), x[:, None])
     assert found.train_y.tolist() == y.tolist()
     assert found.classes == tuple("012345")
-
-
-def test_the_statistics_are_those_of_the_training_images(tmp_path):
-    x, _ = cifar(tmp_path / "cifar", "binary")
-    found = pixels.load(tmp_path / "cifar", cache=tmp_path / "cache")
-    levels = x.reshape(20, 3, 1024).astype(float)
-    assert np.allclose(found.mean.flatten(), levels.mean(axis=(0, 2)), rtol=1e-6)
-    assert np.allclose(found.scale.flatten(), levels.std(axis=(0, 2)), rtol=1e-6)
-    normal = found.standardised(found.train_x, torch.float64)
-    assert float(normal.mean()) == pytest.approx(0, abs=1e-6)
-    assert float(normal.std(unbiased=False)) == pytest.approx(1, abs=1e-6)
-
-
-def test_the_second_load_maps_the_cache_and_a_changed_file_is_read_anew(tmp_path, monkeypatch):
-    cifar(tmp_path / "cifar", "binary")
-    first = pixels.load(tmp_path / "cifar", cache=tmp_path / "cache")
-    with monkeypatch.context() as patch:
-        patch.setattr(pixels, "_decode", lambda *args: pytest.fail("decoded again"))
-        assert pixels.load(tmp_path / "cifar", cache=tmp_path / "cache").fingerprint == first.fingerprint
-    os.utime(tmp_path / "cifar" / "data_batch_1.bin", (1, 1))
-    assert pixels.load(tmp_path / "cifar", cache=tmp_path / "cache").fingerprint == first.fingerprint
-    assert len(list((tmp_path / "cache").iterdir())) == 2
-
-
-def test_a_writer_that_was_overtaken_leaves_the_first_cache(tmp_path):
-    cifar(tmp_path / "cifar", "binary")
-    source, folder = formats.source(tmp_path / "cifar"), tmp_path / "cache" / "x"
-    pixels._decode(source, folder, None)
-    pixels._decode(source, folder, None)
-    assert [p.name for p in folder.parent.iterdir()] == ["x"]
-
-
-def test_digits_are_in_memory_with_their_levels():
-    found = pixels.load("digits")
-    assert found.shape == (1, 8, 8)
-    assert int(found.train_x.max()) == 16
-    assert len(found.train_y) == 1437
 
 
 def cut(file):
@@ -253,22 +160,82 @@ def test_a_place_with_nothing_is_named(tmp_path):
         pixels.load(tmp_path / "nowhere")
 
 
-def parquet(folder, labels, size=8, split="train"):
-    folder.mkdir(exist_ok=True)
-    cells = [{"bytes": png(image(size)), "path": None} for _ in labels]
-    pq.write_table(pa.table({"image": cells, "label": labels}), folder / f"{split}-0.parquet")
+def test_shards_follow_each_other_and_a_limit_stops_early(tmp_path):
+    hub(tmp_path)
+    write(tmp_path / "train-00001-of-00002.parquet", [b"broken"], [0])
+    assert len(loaded(tmp_path, limit=4).train_y) == 4
+    with pytest.raises(ValueError, match=r"train-00001-of-00002.parquet, row 0: truncated or broken"):
+        loaded(tmp_path)
+
+
+def test_a_validation_split_serves_as_test_set_and_names_are_optional(tmp_path):
+    hub(tmp_path, names=None)
+    (tmp_path / "test-00000-of-00001.parquet").rename(tmp_path / "valid-00000-of-00001.parquet")
+    assert loaded(tmp_path).classes == ("0", "1", "2")
+
+
+def test_grey_and_palette_images_become_rgb(tmp_path):
+    grey = [png(p[..., 0]) for p in images(4)]
+    assert loaded(hub(tmp_path, train=grey)).train_x.shape == (4, 3, 4, 4)
+
+
+def broken(position, raw):
+    raws = list(map(png, images(4, size=16)))
+    raws[position] = raw(raws[position])
+    return {"train": raws}
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"column": "picture"}, r"columns are picture, label; expected image \(or img\) and label"),
+        (broken(2, lambda raw: raw[: len(raw) // 2]), r"train-00000-of-00001.parquet, row 2: truncated or broken"),
+        (broken(1, lambda raw: None), r"row 1: no image bytes; embed"),
+        (broken(3, lambda raw: png(images(1)[0])), r"row 3: image of shape \(3, 4, 4\); the first has \(3, 16"),
+        ({"labels": (0, 3, 1, 1)}, r"row 1: label 3 is out of range; allowed are 0 to 2"),
+        ({"labels": (0, 0, -1, 1)}, r"row 2: label -1 is out of range"),
+        ({"labels": (0, 0, None, 1)}, r"row 2: label None is out of range"),
+        ({"label_type": "float32"}, r"column label is float; expected an integer"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_named_with_its_row(tmp_path, layout, message):
+    with pytest.raises(ValueError, match=message):
+        loaded(hub(tmp_path, **layout))
+
+
+def test_an_image_column_of_plain_bytes_is_named(tmp_path):
+    hub(tmp_path)
+    pq.write_table(pa.table({"image": [b"x"], "label": [0]}), tmp_path / "train-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=r"column image is binary; expected struct with a field bytes"):
+        loaded(tmp_path)
+
+
+def test_an_empty_split_is_named(tmp_path):
+    hub(tmp_path)
+    write(tmp_path / "train-00000-of-00001.parquet", [], [])
+    with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet holds no images"):
+        loaded(tmp_path)
+
+
+def test_missing_files_are_named_with_what_is_there(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"no train-\*.parquet in .*, which holds notes.txt"):
+        loaded(tmp_path)
+    write(tmp_path / "train-00000-of-00001.parquet", [png(images(1)[0])], [0])
+    with pytest.raises(FileNotFoundError, match=r"no test-\*.parquet or valid-\*.parquet"):
+        loaded(tmp_path)
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="the development copy of CIFAR-10 is not on this machine")
+def test_the_real_files_load(tmp_path):
+    data = pixels.load(CIFAR, cache=tmp_path, limit=200)
+    assert data.train_x.shape == (200, 3, 32, 32)
+    assert data.classes[0] == "airplane"
+    assert len(data.classes) == 10
 
 
 def test_a_huge_label_without_names_is_refused(tmp_path):
-    parquet(tmp_path / "data", [0, 10**9])
-    parquet(tmp_path / "data", [0], split="test")
+    write(tmp_path / "train-0.parquet", list(map(png, images(2))), [0, 10**9], names=None)
+    write(tmp_path / "test-0.parquet", list(map(png, images(1))), [0], names=None)
     with pytest.raises(ValueError, match=r"train-0.parquet, row 1: label 1000000000 is out of range; allowed"):
-        pixels.load(tmp_path / "data", cache=tmp_path / "cache")
-
-
-def test_test_images_of_another_shape_are_refused(tmp_path):
-    parquet(tmp_path / "data", [0, 1])
-    parquet(tmp_path / "data", [0], size=9, split="test")
-    with pytest.raises(ValueError, match=r"images of shape \(3, 9, 9\) in the test split; .* have \(3, 8, 8\)"):
-        pixels.load(tmp_path / "data", cache=tmp_path / "cache")
-    assert not any((tmp_path / "cache").iterdir())
+        loaded(tmp_path)

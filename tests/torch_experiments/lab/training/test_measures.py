@@ -4,7 +4,7 @@ import torch
 
 from tests.torch_experiments.lab.training.settings import MLP
 from torch_experiments.lab.training import build
-from torch_experiments.lab.training.measures import first_infinite
+from torch_experiments.lab.training.measures import first_infinite, in_turn
 
 
 def test_where_the_first_nan_is():
@@ -18,3 +18,9 @@ def test_where_the_first_nan_is():
     model.linear1.bias.data.fill_(3e38)
     model.linear1.weight.data.fill_(3e38)
     assert first_infinite(model, x + 1) == "the output of linear1"
+
+
+def test_balanced_batches_take_every_class_in_turn():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    assert in_turn(labels).tolist() == [0, 3, 5, 1, 4, 2]
+    assert sorted(in_turn(labels).tolist()) == [0, 1, 2, 3, 4, 5]
