@@ -41,13 +41,6 @@ class Profile:
     block: Tensor
     scale: Tensor
 
-    def basis(self, like: Tensor | None = None) -> Tensor:
-        """Return ``Q``, shape ``[units, blocks]``, with ``QᵀQ = I``, in the dtype and on the device of ``like``."""
-        Q = torch.zeros(len(self.block), int(self.block.max()) + 1, dtype=torch.float64)
-        Q[torch.arange(len(self.block)), self.block] = self.scale
-        Q = Q / Q.norm(dim=0)
-        return Q if like is None else Q.to(like)
-
     def square_norm(self) -> Tensor:
         """Return ``Σ s_u²`` over the block of each unit, shape ``[units]``."""
         square = self.scale.square()

@@ -56,11 +56,6 @@ class Statistics:
             rows = torch.cat([self.rows, other.rows])
         return replace(self, sums=sums, rows=rows if self.profile or wide(rows) else None)
 
-    @property
-    def units(self) -> int:
-        """Number of units."""
-        return len(self.sums["total"])
-
     @cached_property
     def moments(self) -> Moments:
         """Sums over the kept values."""

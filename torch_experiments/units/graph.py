@@ -102,7 +102,6 @@ class Graph:
         matrices: ``(output dimension, input dimension)`` of the parameters that are linear maps.
         powers: of parameters that scale as ``|s|`` or ``s²`` where units are scaled by ``s`` (norms).
         outputs: of every module that returned a tensor, in order of execution: name → value of its last call.
-        inputs: axes of the inputs.  results: values of the outputs.
         demands: equations for the gauge.
         uniform: axes whose indices must all have the same number of copies, with layer and reason.
         equal: pairs of axes that must have the same number of copies.
@@ -129,8 +128,6 @@ class Graph:
     matrices: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
     powers: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, Value] = field(default_factory=dict)
-    inputs: list[Value] = field(default_factory=list)
-    results: list[Value] = field(default_factory=list)
     demands: list[Demand] = field(default_factory=list)
     uniform: list[tuple[Axis, str, str]] = field(default_factory=list)
     equal: list[tuple[Axis, Axis, str]] = field(default_factory=list)

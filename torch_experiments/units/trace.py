@@ -8,7 +8,6 @@ seconds; this takes one forward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,27 +51,10 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
     graph = Graph(modules=dict(model.named_modules()))
     same_device(model, example_inputs)
     _enter_parameters(graph, model)
-    for tensor in flatten(example_inputs):
-        graph.given.append(tensor)
-        graph.inputs.append(graph.bind(tensor, Value([Axis(n, fixed="an axis of an input") for n in tensor.shape])))
-    with ExitStack() as stack:
-        for context in (
-            inspecting(model),
-            hooked(_located(graph, model)),
-            Listen(graph),
-            Follow(graph),
-        ):
-            stack.enter_context(context)
+    _enter_inputs(graph, example_inputs)
+    with inspecting(model), hooked(_located(graph, model)), Listen(graph), Follow(graph):
         output = call(model, example_inputs)
-    for tensor in flatten(output):
-        value = graph.value(tensor)
-        graph.returned.append(tensor)
-        graph.results.append(value)
-        for axis in value.axes:
-            graph.fix(axis, "an axis of an output")
-        graph.plain(value)
-    if not graph.results:
-        raise TraceError("model: its output holds no tensor; return a tensor, or a tuple or mapping of tensors")
+    _enter_outputs(graph, output)
     return graph
 
 
@@ -164,6 +146,23 @@ def _enter_parameters(graph: Graph, model: nn.Module) -> None:
         axes = [Axis(n) if n > 1 else Axis(1, fixed="an axis of size one") for n in tensor.shape]
         source = (name, tuple(range(tensor.ndim)))
         graph.parameters[name] = graph.bind(tensor, Value(axes, {name: 1}, source))
+
+
+def _enter_inputs(graph: Graph, inputs: Inputs) -> None:
+    for tensor in flatten(inputs):
+        graph.given.append(tensor)
+        graph.bind(tensor, Value([Axis(n, fixed="an axis of an input") for n in tensor.shape]))
+
+
+def _enter_outputs(graph: Graph, output: Any) -> None:
+    for tensor in flatten(output):
+        value = graph.value(tensor)
+        graph.returned.append(tensor)
+        for axis in value.axes:
+            graph.fix(axis, "an axis of an output")
+        graph.plain(value)
+    if not graph.returned:
+        raise TraceError("model: its output holds no tensor; return a tensor, or a tuple or mapping of tensors")
 
 
 def _unknown(called: Any) -> Value:
