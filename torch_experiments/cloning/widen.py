@@ -34,8 +34,8 @@ from torch_experiments.units.inputs import (
 from torch_experiments.units.trace import trace
 
 Model = TypeVar("Model", bound=nn.Module)
-TRIES = 64
-DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)
+TRIES = 64  # choices of integers, six with two values each; a try costs a forward pass
+DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)  # what wrong sizes raise
 Setting = list[tuple[list[str], str, Any]]
 SAMPLES = 7  # few, and a size that layers rarely have, so that no layer's own size is taken for it
 

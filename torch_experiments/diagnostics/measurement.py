@@ -40,9 +40,9 @@ from torch_experiments.units.inputs import call, evaluating, finite, has_samples
 
 SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""
-DIFFERENTIATED = 64
-WORK = 800_000  # C² × positions of a sample that enter products of units
-FEWEST = 2
+DIFFERENTIATED = 64  # samples of the backward pass: half a batch of 128, so half of a training step
+WORK = 800_000  # C² × positions of a sample that enter products of units: 20 positions of 200 channels, 3 of 512
+FEWEST = 2  # positions of a sample, so that wide convolutions are seen at more than one place
 
 
 def diagnose(

@@ -170,7 +170,7 @@ class PlasticityMonitor:
 
     def _too_dear(self) -> str:
         """Return why there is no time for a measurement like the last one, empty if there is."""
-        share = (self.spent + self.last) / max(self.elapsed, 1e-9)
+        share = (self.spent + self.last) / max(self.elapsed, 1e-9)  # clocks may not have moved yet
         if self.budget is None or share <= self.budget:
             return ""
         return f"measurements would take {share:.1%} of the time; the budget is {self.budget:.1%}"

@@ -15,8 +15,8 @@ from torch_experiments.support.hessian import hessian
 from torch_experiments.support.lanczos import quadrature
 from torch_experiments.units.inputs import call, reference_kernels
 
-ROOM = 200_000_000  # entries of the Jacobians that are held at once
-BLOCK = 65_536  # parameters whose products are summed in their own precision
+ROOM = 200_000_000  # entries of the Jacobians that are held at once: 0.8 GB in float32
+BLOCK = 65_536  # parameters whose products are summed in their own precision; the sums of blocks are in float64
 
 
 @dataclass(frozen=True)

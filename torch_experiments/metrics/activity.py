@@ -15,9 +15,9 @@ from torch import Tensor
 from theory.tolerances import VARIES
 from torch_experiments.support.precision import exact
 
-NEARLY_SILENT = 0.05
+NEARLY_SILENT = 0.05  # share of the values, of JL25's code
 FLAT = 1e-2  # share of the largest slope up to which an activation is called saturated
-GRID = 101
+GRID = 101  # an odd number, so that 0 is on the grid, where tanh and sigmoid are steepest
 STILL, ALMOST_ALL = 1e-4, 0.99  # thresholds of JL25's saturated units
 
 
@@ -104,7 +104,8 @@ def still(error: Tensor, magnitude: Tensor) -> Tensor:
     >>> still(torch.tensor([[0.0, 1.0], [1e-6, 1.0]]), torch.ones(2))
     tensor([2., 0.], dtype=torch.float64)
     """
-    return (error.abs() < STILL * magnitude.clamp_min(1e-12)).sum(dim=0).double()
+    least = 1e-12  # of JL25's code, so that units without activation and error stand still
+    return (error.abs() < STILL * magnitude.clamp_min(least)).sum(dim=0).double()
 
 
 def jl25_saturated(still: Tensor, m: Tensor) -> Tensor:

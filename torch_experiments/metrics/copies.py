@@ -89,6 +89,7 @@ def jl25_cloning_r2(values: Tensor, profile: Profile) -> float | None:
         return None
     order = profile.block.argsort(stable=True).to(values.device)
     copies = values[:, order].unflatten(1, (len(sizes), -1))
+    # 1e-10 is of the published code: where all units are equal, nothing is left of the ratio
     return float(1 - (copies.std(dim=2) / (values.std(dim=1, keepdim=True) + 1e-10)).mean())
 
 

@@ -27,6 +27,7 @@ DROPOUTS = {
     getattr(functional, name)
     for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 }
+# what hands a number to Python, whose path could then depend on the data
 READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::item")
 
 

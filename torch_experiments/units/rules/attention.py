@@ -1,5 +1,8 @@
 """Attention: softmax of products of queries and keys, and `nn.MultiheadAttention`.
 
+``softmax(q kᵀ / √d) v`` of a head with ``d`` features: with whole heads copied every ``q kᵀ`` is the base's; with
+``n`` copies of every feature it is ``n`` times as large and ``1/√d`` is ``1/√n`` times, so ``c_q + c_k = −1/2``.
+
 Forward: a copied head computes what its base does, and the output layer divides by the copies. Backward: the
 heads' errors are copied. Persistence: heads get equal gradients, the weights of queries, keys and values too.
 Fails: when the features of a head are copied instead, products of queries and keys grow by their number and the

@@ -1,5 +1,7 @@
 """Convolutions in one to three dimensions: stride, padding, groups, depthwise, transposed; patch embedding.
 
+``z(v, p) = Σ_o Σ_j (Σ_{u∈S_j} w_o(u→v)) h̃(j, p + o)`` over offsets ``o`` of the kernel.
+
 Forward, backward, persistence: at every offset of the kernel a Linear map between channels. With groups the
 channels are (group, channel of the group), and whole groups are copied.
 Fails: where groups and the structure that neighbours give the channels do not fit together; that axis is fixed.

@@ -1,5 +1,8 @@
 """Elementwise operations: activations, residual sums, gates, PReLU.
 
+``f(z(v)) = f(z̃(i))`` for all copies ``v ∈ S_i``; values that are ``factor**c`` times the base's need ``c = 0``, but
+where ``f(a z) = a f(z)``. Products add exponents, ratios subtract them, sums need equal ones.
+
 Forward: copies of the inputs give copies of the output. Backward: the slope is the same at copies, so errors are
 copied. Persistence: the slope of a PReLU a channel is a parameter with one entry a copy; the copies get equal
 gradients. One slope for all channels has no axis that is copied, so its rate against the base's is different.

@@ -1,5 +1,7 @@
 """Embeddings of tokens and positions.
 
+``h(v, t) = E[t, v] = Ẽ[t, i]`` for ``v ∈ S_i`` and a token ``t``; nothing is summed.
+
 Forward: a row of the table is a vector of features, copied as they are. Backward: the errors of the copies add
 to nothing outside their own entries. Persistence: copies of a feature get equal gradients in every row.
 Fails: never by itself; a table that is tied to an output layer, which sums over the copies, keeps its entries,

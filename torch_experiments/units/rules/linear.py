@@ -1,5 +1,8 @@
 """Linear maps: Linear, Hugging Face's Conv1D, Bilinear, matrix products of parameters and of activations.
 
+``z(v) = Σ_j (Σ_{u∈S_j} w(u→v)) h̃(j)`` where ``h(u) = h̃(j)`` for the copies ``u ∈ S_j``, so the gauge of ``x @ y``
+is ``c_x + c_y + 1`` for every copied atom of the axis that is summed over.
+
 Forward: with weights divided by the copies of an input, equal block sums of rows give copied outputs (C1).
 Backward: equal block sums of columns give copied errors (C2). Persistence: gradients are constant on blocks (C3).
 Fails: with rows or columns that are not equitable; for a product of two activations, where nothing divides by the

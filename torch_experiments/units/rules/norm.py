@@ -1,5 +1,8 @@
 """Normalisation: BatchNorm, LayerNorm, RMSNorm, GroupNorm, InstanceNorm.
 
+``γ (z − μ)/√(σ² + ε) + β`` with ``μ = Σ_i n_i z̃_i / Σ_i n_i`` over a group with ``n_i`` copies of unit ``i``, that
+of the base for all values if and only if all ``n_i`` are equal; so is ``σ²``.
+
 Forward: BatchNorm and InstanceNorm act on each channel, so copies stay copies with batch statistics and with
 running ones. LayerNorm, RMSNorm and GroupNorm average over a group, whose mean and variance are those of the base
 if all its features have equally many copies. Backward, persistence: scale and shift are elementwise, one a copy.

@@ -1,5 +1,8 @@
 """Pooling and padding over positions, means and sums.
 
+With ``n`` copies of every index a mean is the base's, a sum ``n`` times it, and a norm of order ``p`` ``n^{1/p}``
+times.
+
 Forward, backward: each channel on its own, so copies stay copies. A mean over copied indices is that of the base
 if all have equally many copies; a sum grows by their number, for which some parameter has to make up.
 Fails: for sorting, cumulative sums and other operations that tell copies of one axis apart; that axis is fixed.

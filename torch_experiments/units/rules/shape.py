@@ -1,5 +1,7 @@
 """Rearrangements: views, transpositions, splits, concatenations, repetitions.
 
+Axes are row-major: index ``(i, j)`` of a product of sizes ``a × b`` is ``b i + j``, so a view regroups factors.
+
 Forward, backward: every entry moves with its copies; copies of a channel stay together in flatten. Nothing is
 learnt. Fails: where a view splits an axis in a way that does not fit how its neighbours do; that axis is fixed.
 """
