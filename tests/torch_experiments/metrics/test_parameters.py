@@ -1,6 +1,7 @@
 """Norms of parameters."""
 
 import pytest
+import torch
 from torch import nn
 
 from torch_experiments.metrics import parameters
@@ -11,3 +12,10 @@ def test_the_weight_norm_is_that_of_all_parameters():
     nn.init.constant_(model.weight, 3)
     nn.init.constant_(model.bias, 4)
     assert parameters.norm(model.parameters()) == pytest.approx((4 * 9 + 2 * 16) ** 0.5)
+
+
+def test_the_norm_is_summed_in_float64_and_reads_sparse_gradients_too():
+    x = torch.randn(3, parameters.PART + 1, generator=torch.Generator().manual_seed(0))
+    assert parameters.norm([x]) == pytest.approx(float(x.double().norm()), rel=1e-14)
+    sparse = torch.sparse_coo_tensor(torch.tensor([[1, 1, 2]]), torch.tensor([2.0, 1.0, 4.0]), (5,))
+    assert parameters.norm([sparse]) == pytest.approx(5)
