@@ -27,8 +27,16 @@ PIECEWISE = (
 POSITIVE = ("relu", "leaky_relu", "linear")
 ODD = ("hardtanh", "linear")
 
+
+def fractions(low: float, high: float, most: int) -> st.SearchStrategy[Fraction]:
+    """Draw a rational in [low, high] with a denominator up to `most`: `st.fractions` in a tenth of its time."""
+    found = {Fraction(p, q) for q in range(1, most + 1) for p in range(int(low * q) - 1, int(high * q) + 2)}
+    inside = (x for x in found if low <= x <= high)
+    return st.sampled_from(sorted(inside, key=lambda x: (x.denominator, abs(x), x < 0)))
+
+
 nonzero = st.sampled_from([Fraction(p, q) for p in (-2, -1, 1, 2, 3) for q in (1, 2, 3)])
-rationals = st.fractions(min_value=-2, max_value=2, max_denominator=6)
+rationals = fractions(-2, 2, 6)
 TINY = 1e-100
 
 
