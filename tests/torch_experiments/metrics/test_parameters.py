@@ -21,5 +21,7 @@ def test_the_norm_is_summed_in_float64_and_reads_sparse_gradients_too():
     x = torch.randn(3, parameters.PART + 1, generator=torch.Generator().manual_seed(0))
     exact = math.sqrt(math.fsum(float(value) ** 2 for value in x.reshape(-1)))
     assert parameters.norm([x]) == pytest.approx(exact, rel=float64_identity())
-    sparse = torch.sparse_coo_tensor(torch.tensor([[1, 1, 2]]), torch.tensor([2.0, 1.0, 4.0]), (5,))
+    sparse = torch.sparse_coo_tensor(
+        torch.tensor([[1, 1, 2]]), torch.tensor([2.0, 1.0, 4.0]), (5,), check_invariants=True
+    )
     assert parameters.norm([sparse]) == pytest.approx(5)
