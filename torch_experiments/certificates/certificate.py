@@ -162,7 +162,7 @@ def certify(
     """
     start = time.perf_counter()
     _check_parts(parts)
-    _check_finite(model, inputs)
+    _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
     seen = _Seen.of(model, inputs, tolerance)
     frozen = seen.frozen(box) if "frozen" in parts else None
     parameters, dimension = count(model, seen.known, seen.layout, _entries(frozen))

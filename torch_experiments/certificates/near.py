@@ -114,6 +114,7 @@ def distances(gram: Tensor, centred: Tensor, carried: Scales) -> tuple[Tensor, T
         Scales.ANY: torch.where(G != 0, ratio, one),
     }[carried]
     residual = (square - 2 * scale * G + scale.square() * square[:, None]).clamp_min(0)
+    # A constant is a multiple of any other: it says nothing of being a copy, and has no deviation to divide by.
     constant = variance <= CANCELLED * torch.finfo(G.dtype).eps * square
     d = (residual / variance.clamp_min(torch.finfo(G.dtype).tiny)).sqrt()
     return scale, d.masked_fill(constant[:, None] | constant, torch.inf)

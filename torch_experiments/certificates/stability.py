@@ -133,7 +133,7 @@ def stability(
     with _left_alone(model):
         H = NormalHessian(found, loss)
         both = ends(H.product, H.random(generator), min(iterations, codimension))
-        noise = H.noise(generator)
+        noise = H.noise(generator)  # after the start vector, which keeps its numbers whatever the probes draw
     kind, certified = _kind(both[0].value, both[1].value, noise)
     return Stability(
         kind=kind,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_experiments.support.choices import choose
 
 Convention = Literal["elementwise", "normwise"]
+# Of the number of entries d: what the standard normal vector, of norm about √d, is divided by.
 DIVISORS: Mapping[str, Any] = {"elementwise": lambda entries: 1.0, "normwise": math.sqrt}
 
 

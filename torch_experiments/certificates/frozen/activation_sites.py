@@ -15,6 +15,7 @@ from torch_experiments.units.activations import Activation
 from torch_experiments.units.axes import Axis, atoms, composed
 from torch_experiments.units.graph import Graph, Step
 
+# Beside one of these an activation is still a single operation.
 SHAPES = ("view", "_unsafe_view", "reshape", "alias", "detach", "clone", "empty_like")
 
 

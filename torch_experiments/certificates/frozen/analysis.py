@@ -187,9 +187,10 @@ def frozen_units(
     judged = _Judged(graph, model, found, restless)
     firm = judged.sign(nonnegative_inputs)
     firm |= judged.interval(box, radii, set(firm)) if box is not None else {}
-    units = judged.observed(data, tolerance) | firm
+    units = judged.observed(data, tolerance) | firm  # the firmer reason takes the place of the weaker
     ordered = tuple(units[key] for key in sorted(units))
     masks, refused = _masks(graph, dict(model.named_parameters()), found, ordered)
+    # Entries are read off the operations; a backward pass of its own making is seen in torch's gradients alone.
     against = contradicted(model, inputs, masks[Firmness.OBSERVED])
     if against:
         masks = dict.fromkeys(FIRMEST_FIRST, _none(dict(model.named_parameters())))

@@ -42,6 +42,7 @@ from torch_experiments.units.graph import Step
 Result = Interval | list[Interval]
 Rule = Callable[[Step], Result]
 RULES: dict[str, Rule] = {}
+# Those that never decrease in any entry: their bounds are what they make of the bounds.
 MOVES = (
     "alias", "clone", "contiguous", "detach", "lift_fresh", "t", "transpose", "permute", "unsqueeze", "squeeze",
     "expand", "repeat", "select", "unbind", "slice", "split", "unsafe_split", "split_with_sizes", "chunk", "cat",

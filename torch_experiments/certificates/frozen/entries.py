@@ -21,6 +21,7 @@ from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, evaluating, flatten, reference_kernels
 
 DRAWS = 2  # a polynomial that is not zero vanishes in one with probability zero; two guard against underflow
+# A gradient that is zero on one side of their jumps need not be zero on the other, so nothing can be claimed.
 CHOICES = frozenset({
     "gt", "lt", "ge", "le", "eq", "ne", "sign", "sgn", "sort", "topk", "argmax", "argmin", "max", "min", "cummax",
     "cummin", "heaviside", "floor", "ceil", "round", "trunc", "kthvalue", "median", "mode", "isnan", "isinf",

@@ -35,6 +35,7 @@ from torch_experiments.units.graph import Graph, Step, Value
 from torch_experiments.units.inputs import flatten
 
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "neg")
+# What they make of a linear map's result is still about that map; behind anything else only signs are known.
 LINEAR = frozenset({*MOVES, *LARGEST, *POOLS, *SUMS, *AVERAGES, *NORMS, *VIEWS, "mul", "div"})
 
 

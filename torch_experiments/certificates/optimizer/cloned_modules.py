@@ -17,6 +17,7 @@ from torch_experiments.support.torch_private import DropoutNd, NormBase
 
 CENTRED = (nn.LayerNorm, nn.GroupNorm)
 POINTS = 64  # Gaussian numbers a unit: some on either side of every kink
+# Attention and softmax mix units, GLU halves them, RReLU draws slopes: scales are judged elsewhere, or by dropout.
 NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU, nn.RReLU)
 
 

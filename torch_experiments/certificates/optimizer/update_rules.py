@@ -48,6 +48,7 @@ class Facts:
 
 
 MOMENTS = Facts("odd", ("exp_avg",), ("exp_avg_sq", "max_exp_avg_sq"), ("exp_avg",))
+# LBFGS holds one flat vector for all parameters; ASGD's average is no part of its steps.
 HISTORY = ("d", "old_dirs", "old_stps", "prev_flat_grad")
 optim = torch.optim
 FACTS: Mapping[type[Optimizer], Facts] = {
