@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from torch_experiments.lab import experiments
     from torch_experiments.lab.campaign import campaign as recorded
     from torch_experiments.lab.campaign import grids
+    from torch_experiments.lab.images import listing
 else:
     printing, experiments = Deferred("lop.printing"), Deferred("torch_experiments.lab.experiments")
     recorded = Deferred("torch_experiments.lab.campaign.campaign")
     grids = Deferred("torch_experiments.lab.campaign.grids")
+    listing = Deferred("torch_experiments.lab.images.listing")
 
 Architecture = Literal["mlp", "cnn", "resnet18", "vit"]
 
@@ -197,6 +199,6 @@ def data(
         folder: Where fetched data sets are kept.
     """
     if action == "fetch":
-        experiments.fetch_data(name or "", folder)
+        listing.fetched(name or "", folder)
     else:
-        printing.show(experiments.data_info(name))
+        printing.show(listing.info(name))

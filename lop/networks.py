@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from lop.deferred import Deferred
-from lop.subject import Subject, settings_of
+from lop.subject import Subject
+from torch_experiments.support.choices import json_object
 
 if TYPE_CHECKING:
     import safetensors.torch as safetensors
@@ -47,7 +48,7 @@ def certify(
         as_json: Print JSON.
     """
     model, batch = subject.load(box)
-    settings = settings_of("optimizer-settings", optimizer_settings)
+    settings = json_object("optimizer-settings", optimizer_settings)
     rule = optimizer and loading.make_optimizer(model, optimizer, settings, subject.checkpoint)
     found = library.certify(model, batch.inputs, rule or None, targets=batch.targets, box=box)
     if html is not None:

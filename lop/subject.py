@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from lop.deferred import Deferred
+from torch_experiments.support.choices import json_object
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ class Subject:
         Raises:
             ValueError, FileNotFoundError: for what does not fit; the message names the option.
         """
-        model = loading.build(self.model, settings_of("settings", self.settings))
+        model = loading.build(self.model, json_object("settings", self.settings))
         if self.checkpoint is not None:
             loading.load_weights(model, self.checkpoint)
         if self.dtype is not None:
@@ -72,23 +72,6 @@ class Subject:
         if not shape:
             raise ValueError("input: is missing; give the shape of one input, --input 3,64,64, or --batch FILE")
         return loading.random_batch(model, shape, self.samples, tokens=self.tokens, box=box, seed=self.seed)
-
-
-def settings_of(option: str, text: str) -> dict[str, Any]:
-    """Return what a JSON object says.
-
-    Raises:
-        ValueError: it is none; the message names the option.
-    """
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{option}: {text!r} is no JSON ({error}); write for instance '{{\"width\": 64}}'"
-        ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{option}: got {text!r}; it has to be a JSON object, such as '{{\"width\": 64}}'")
-    return found
 
 
 def _shape(text: str) -> tuple[int, ...]:

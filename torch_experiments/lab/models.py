@@ -1,4 +1,8 @@
-"""The networks of the experiments (JL25's architectures), built from plain ``torch.nn`` modules."""
+"""The networks of the experiments (JL25's architectures), built from plain ``torch.nn`` modules.
+
+The four signatures repeat their common arguments on purpose: each is a public function whose defaults differ, and
+`settings_of` reads from them what a command line may set.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +74,9 @@ def mlp(
         ValueError: for an unknown norm or activation, or sizes below one.
 
     Source: JL25, section 3 (models).
+
+    >>> [type(module).__name__ for module in mlp(12, 3, width=4, depth=1, norm="layer")]
+    ['Flatten', 'Linear', 'LayerNorm', 'ReLU', 'Dropout', 'Linear']
     """
     _positive(inputs=inputs, classes=classes, width=width, depth=depth)
     normalise = _norm(norm, width, affine, dtype)
@@ -124,6 +131,9 @@ def cnn(
         ValueError: for an unknown norm or activation, sizes below one, or images that cannot be halved so often.
 
     Source: JL25, section 3 (models).
+
+    >>> cnn(8, 10, channels=1, width=4, depth=2, hidden=6)(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
     """
     _positive(size=size, classes=classes, channels=channels, width=width, depth=depth, hidden=hidden)
     _divides("size", size, 2**depth)
@@ -212,6 +222,9 @@ def resnet18(
         ValueError: for an unknown norm or activation, or sizes below one.
 
     Source: JL25, section 3 (models); He et al. (2016), arXiv 1512.03385.
+
+    >>> resnet18(10, channels=1, width=4, stages=(1, 1))(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
     """
     _positive(classes=classes, channels=channels, width=width, stages=min(stages, default=0))
     activate = choose("activation", activation, ACTIVATIONS)
@@ -346,6 +359,9 @@ def vit(
         ValueError: for an unknown norm or activation, sizes below one, or sizes that do not divide.
 
     Source: JL25, section 3 (models); Dosovitskiy et al. (2021), arXiv 2010.11929.
+
+    >>> vit(8, 10, channels=1, patch=4, width=6, depth=1, heads=2)(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
     """
     _positive(size=size, classes=classes, channels=channels, patch=patch, width=width, depth=depth, heads=heads)
     _divides("size", size, patch)
@@ -393,6 +409,12 @@ def build(
 
     Raises:
         ValueError: for an unknown architecture, or a setting that it does not have.
+
+    >>> build("mlp", (1, 8, 8), 10, {"width": 4, "depth": 1}, norm="batch")(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 10])
+    >>> build("mlp", (1, 8, 8), 10, {"breadth": 4})
+    Traceback (most recent call last):
+    ValueError: arch_settings: mlp() got an unexpected keyword argument 'breadth' (architecture 'mlp')
     """
     make = choose("arch", arch, ARCHITECTURES)
     own = {} if activation is None else {"activation": activation}
@@ -403,7 +425,11 @@ def build(
 
 
 def settings_of(arch: str) -> tuple[str, ...]:
-    """Return the names of the sizes that ``arch`` takes as ``arch_settings``, such as width and depth."""
+    """Return the names of the sizes that ``arch`` takes as ``arch_settings``.
+
+    >>> settings_of("mlp")
+    ('width', 'depth')
+    """
     makers: Mapping[str, Callable[..., nn.Sequential]] = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "vit": vit}
     names = inspect.signature(choose("arch", arch, makers)).parameters
     return tuple(name for name in names if name not in NOT_SETTINGS)

@@ -44,6 +44,11 @@ def loss_curves(
         Two tensors of shape ``[steps]``, float64: the loss of each batch before its step.
 
     Source: theory C7, an extension of JL25 Theorem 2.1.
+
+    >>> base = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    >>> batches = [(torch.ones(5, 3, dtype=torch.float64), torch.ones(5, dtype=torch.int64))] * 3
+    >>> torch.allclose(*loss_curves(base, batches, lr=0.1))
+    True
     """
     choose("rates", rates, {"quotient": 1, "uniform": 1})
     quotient, twin = copy.deepcopy(base), clone(base, factor)
@@ -53,7 +58,12 @@ def loss_curves(
 
 
 def base_rates(base: nn.Sequential, factor: int, lr: float) -> list[dict[str, object]]:
-    """Return SGD parameter groups that give every tensor of ``base`` its rate in the quotient of the clone."""
+    """Return SGD parameter groups that give every tensor of ``base`` its rate in the quotient of the clone.
+
+    >>> base = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> [group["lr"] for group in base_rates(base, 2, lr=1.0)]
+    [0.5, 0.5, 2.0, 1.0]
+    """
     sizes = [len(p.block) // (int(p.block.max()) + 1) for p in profiles(base, factor)]
     groups: list[dict[str, object]] = []
     axis = 0

@@ -23,12 +23,16 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "pyarrow")
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run.
+    """A finished run: its numbers, and what made them.
 
     Attributes:
         config: everything that determines the numbers, as JSON values.
         table: the numbers, one row a measurement.
         environment: versions and device, which are reported and do not enter the key.
+
+    >>> record = Record({"experiment": "mine", "seed": 0}, pa.table({"loss": [0.5]}), environment())
+    >>> record.table["loss"].to_pylist(), record.environment["device"]
+    ([0.5], 'cpu')
     """
 
     config: Mapping[str, Any]
@@ -42,12 +46,19 @@ def key(config: Mapping[str, Any]) -> str:
     Raises:
         TypeError: for a value that JSON does not have.
         ValueError: for a nan or an infinity.
+
+    >>> key({"lr": 0.1, "seed": 0}) == key({"seed": 0, "lr": 0.1}) != key({"seed": 1, "lr": 0.1})
+    True
     """
     return hashlib.sha256(_canonical(config).encode()).hexdigest()[:16]
 
 
 def path(folder: str | Path, config: Mapping[str, Any]) -> Path:
-    """Return where the record of ``config`` belongs: another content, another file."""
+    """Return where the record of ``config`` belongs: another content, another file.
+
+    >>> str(path("results", {"experiment": "mine", "seed": 0}))
+    'results/mine-f6bc3cb630defc5d.parquet'
+    """
     return Path(folder) / f"{config.get('experiment', 'run')}-{key(config)}.parquet"
 
 
@@ -56,6 +67,12 @@ def save(folder: str | Path, record: Record) -> Path:
 
     A reader sees the whole file or none. A second run of the same config replaces the first one; another
     config has another path.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = save(folder, Record({"seed": 0}, pa.table({"loss": [0.5]}), {}))
+    ...     file.name == path(folder, {"seed": 0}).name, load(file).config
+    (True, {'seed': 0})
     """
     target = path(folder, record.config)
     about = json.dumps({"config": record.config, "environment": record.environment}, allow_nan=False)
@@ -71,6 +88,10 @@ def load(file: str | Path) -> Record:
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when it is not a record of this project.
+
+    >>> load("nowhere.parquet")
+    Traceback (most recent call last):
+    FileNotFoundError: file: no record at nowhere.parquet
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f"file: no record at {file}")
@@ -87,6 +108,12 @@ def find(folder: str | Path, config: Mapping[str, Any]) -> Record | None:
 
     Raises:
         ValueError: when the file at its path holds another config.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = save(folder, Record({"seed": 0}, pa.table({"loss": [0.5]}), {}))
+    ...     find(folder, {"seed": 0}).table["loss"].to_pylist(), find(folder, {"seed": 1})
+    ([0.5], None)
     """
     target = path(folder, config)
     if not target.exists():
@@ -98,7 +125,11 @@ def find(folder: str | Path, config: Mapping[str, Any]) -> Record | None:
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Return the versions of Python and of the packages that make the numbers, the platform and ``device``."""
+    """Return the versions of Python and of the packages that make the numbers, the platform and ``device``.
+
+    >>> sorted(environment("cuda"))
+    ['device', 'numpy', 'platform', 'pyarrow', 'python', 'scikit-learn', 'torch']
+    """
     versions = {package: version(package) for package in PACKAGES}
     return {"python": platform.python_version(), "platform": platform.platform(), "device": device} | versions
 

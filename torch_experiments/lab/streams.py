@@ -22,7 +22,11 @@ Transform = Callable[[Tensor], Tensor]
 
 
 def unchanged(x: Tensor) -> Tensor:
-    """Return ``x``: the transform of a task that shows images as they are."""
+    """Return ``x``: the transform of a task that shows images as they are.
+
+    >>> unchanged(torch.ones(2))
+    tensor([1., 1.])
+    """
     return x
 
 
@@ -70,6 +74,10 @@ class ClassSplit:
     pairs of Continual ImageNet (Dohare et al. 2024, which draws pairs without repeating one; a repeat is rare).
     Outputs are the classes themselves, or ``0 … size − 1`` with ``shared_head``. A share ``noise`` of the training
     labels is uniform over the task's classes.
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> [len(ClassSplit(load("digits"), 5, size=2).task(k).train) for k in range(5)]
+    [288, 282, 287, 291, 289]
     """
 
     data: Pixels
@@ -117,7 +125,12 @@ class OneOutputAClass:
 
 @dataclass(frozen=True)
 class ClassIncremental(OneOutputAClass):
-    """All classes so far, ``size`` more at every task, in an order shuffled by ``seed`` (Dohare et al. 2024)."""
+    """All classes so far, ``size`` more at every task, in an order shuffled by ``seed`` (Dohare et al. 2024).
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> [len(ClassIncremental(load("digits"), 3, size=2).task(k).active) for k in range(3)]
+    [2, 4, 6]
+    """
 
     tasks: int
     size: int = 5
@@ -138,6 +151,12 @@ class Permuted(OneOutputAClass):
     """All classes; every task shows the pixels in an order of its own, the first as they are (Goodfellow 2013).
 
     A share ``noise`` of the training labels is uniform, drawn anew at every task; test labels are clean.
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> first, second = (Permuted(load("digits"), 2).task(k).transform for k in (0, 1))
+    >>> x = torch.arange(64).view(1, 1, 8, 8)
+    >>> torch.equal(first(x), x), torch.equal(second(x).flatten().sort().values, x.flatten())
+    (True, True)
     """
 
     tasks: int
@@ -162,6 +181,11 @@ class RandomLabels(OneOutputAClass):
 
     The held-out labels are random too, so test accuracy is chance: what is asked is whether the network can
     still fit.
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> first, second = (RandomLabels(load("digits"), 2, images=50).task(k) for k in (0, 1))
+    >>> torch.equal(first.train, second.train), torch.equal(first.train_y, second.train_y)
+    (True, False)
     """
 
     tasks: int
@@ -190,6 +214,11 @@ class LabelNoise(OneOutputAClass):
     """All classes; in the first ``noisy`` tasks a share of the training labels is uniform, then none (Igl 2021).
 
     The noise is drawn anew at every noisy task; test labels are clean.
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> noisy, clean = (LabelNoise(load("digits"), 2).task(k).train_y for k in (0, 1))
+    >>> bool(0.4 < (noisy != clean).double().mean() < 0.5)  # a half is drawn anew, of which a tenth is right
+    True
     """
 
     tasks: int
@@ -210,7 +239,12 @@ class LabelNoise(OneOutputAClass):
 
 @dataclass(frozen=True)
 class WarmStart(OneOutputAClass):
-    """First a share of the training images, then all of them (Ash & Adams 2020)."""
+    """First a share of the training images, then all of them (Ash & Adams 2020).
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> [len(WarmStart(load("digits"), share=0.3).task(k).train) for k in (0, 1)]
+    [431, 1437]
+    """
 
     tasks: int = 2
     share: float = 0.5
@@ -235,6 +269,10 @@ class BlurredStart(OneOutputAClass):
     """First images blurred ``factor`` times, then sharp ones: a critical period (Achille et al. 2017).
 
     Blurring takes means over ``factor × factor`` squares and enlarges them again by interpolation.
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> [BlurredStart(load("digits")).task(k).name for k in (0, 1)]
+    ['blurred', 'sharp']
     """
 
     tasks: int = 2
@@ -269,6 +307,11 @@ def make(name: str, data: Pixels, tasks: int, seed: int, **settings: Any) -> Str
 
     Raises:
         ValueError: for an unknown name or setting, or more tasks than the data have.
+
+    >>> from torch_experiments.lab.images.pixels import load
+    >>> stream = make("class_split", load("digits"), 5, seed=0, size=2)
+    >>> stream.tasks, stream.outputs, stream.task(0).name
+    (5, 10, '2, 1')
     """
     kind = choose("stream", name, STREAMS)
     try:

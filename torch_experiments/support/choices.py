@@ -1,9 +1,12 @@
-"""Arguments that are one of a few names: what is asked for, or an error that lists what is allowed."""
+"""Arguments in words: one of a few names, or a JSON object; or an error that says what is allowed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+EXAMPLE = """'{"width": 64}'"""
 
 
 def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
@@ -19,3 +22,21 @@ def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
     if name not in table:
         raise ValueError(f"{argument}: got {name!r}; allowed are {', '.join(map(repr, table))}")
     return table[name]
+
+
+def json_object(argument: str, text: str) -> dict[str, Any]:
+    """Return what a JSON object says.
+
+    Raises:
+        ValueError: if it is none; the message names the argument.
+
+    >>> json_object("settings", '{"width": 64}')
+    {'width': 64}
+    """
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{argument}: {text!r} is no JSON ({error}); write for instance {EXAMPLE}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{argument}: got {text!r}; it has to be a JSON object, such as {EXAMPLE}")
+    return found

@@ -315,13 +315,9 @@ def _hours(item: Item, cells: Mapping[str, Config], done: Mapping[tuple[str, int
 
 
 def _cloning_row(out: Path) -> tuple[str, ...]:
-    configs = items.CLONING.configs("")
-    planned = sum(len(config.seeds) * len(config.regimes) for config in configs.values())
-    table = items.cloning(out)
-    columns = [table[name].to_pylist() for name in ("arch", "seed", "regime")] if table is not None else []
-    done = len(set(zip(*columns, strict=True)))
-    seeds = sorted({seed for config in configs.values() for seed in config.seeds})
-    return CLONING, items.CLONING.about, ",".join(map(str, seeds)), f"{done} of {planned}", "", ""
+    planned, done = items.planned_clones(), items.clones(out)
+    seeds = ",".join(str(seed) for seed in sorted({seed for _, seed, _ in planned}))
+    return CLONING, items.CLONING.about, seeds, f"{len(done)} of {len(planned)}", "", ""
 
 
 def show(table: Table) -> None:

@@ -60,6 +60,9 @@ def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) ->
 
     Raises:
         ValueError: for a field that `Config` does not have, and for values that it does not take.
+
+    >>> list(product({"mine": Config()}, {"lr": (0.1, 0.01), "norm": ("none", "layer")}))[1]
+    'mine, lr 0.1, norm layer'
     """
     found: dict[Config, str] = {}
     for (label, config), values in itertools.product(configs.items(), itertools.product(*axes.values())):
@@ -86,6 +89,9 @@ def axes_of(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 
     Raises:
         ValueError: for a text without ``=``, without values, or of a field that is no axis.
+
+    >>> axes_of(["lr=1e-3,1e-4", "affine=True,False"])
+    {'lr': (0.001, 0.0001), 'affine': (True, False)}
     """
     found = {}
     for text in texts:
@@ -138,7 +144,11 @@ def jobs(
 
 
 def stackable(config: Config) -> bool:
-    """Return whether seeds can be trained at once: no batch norm, no dropout, no remedy that watches a network."""
+    """Return whether seeds can be trained at once: no batch norm, no dropout, no remedy that watches a network.
+
+    >>> stackable(Config()), stackable(Config(norm="batch"))
+    (True, False)
+    """
     remedy = remedies.make(config.remedy, **dict(config.remedy_settings))
     return config.norm != "batch" and not config.dropout and not remedy.watches
 

@@ -39,6 +39,7 @@ RESULTS = Path(__file__).parents[3] / "results"
 SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
 REGIMES: tuple[e01_cloning.Regime, ...] = ("momentum", "adam", "noisy-elementwise", "dropout")
 PUBLISHED = "none, as published"
+Place = tuple[str, int, str]  # architecture, seed and regime of a run of `CLONING`
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,14 @@ class Found(NamedTuple):
 
 
 def found(name: str, folder: Path = RESULTS) -> Found | None:
-    """Return the finished runs of an item, None if there are none; nothing is computed."""
+    """Return the finished runs of an item below ``folder``, None if there are none; nothing is computed.
+
+    Raises:
+        ValueError: for an unknown name; the message lists them.
+
+    >>> found("mlp", Path("nowhere")) is None
+    True
+    """
     chosen = item(name)
     fingerprint = TINY_IMAGENET if chosen.real else _digits_fingerprint()
     tables, environments = [], {}
@@ -245,23 +253,44 @@ def _digits_fingerprint() -> str:
     return pixels.load("digits").fingerprint
 
 
+def planned_clones() -> dict[Place, e01_cloning.Config]:
+    """Return the runs of `CLONING` by architecture, seed and regime, with their configurations."""
+    configs = CLONING.configs("").items()
+    return {(arch, s, r): config for arch, config in configs for s, r in product(config.seeds, config.regimes)}
+
+
+def clones(folder: Path = RESULTS) -> dict[Place, records.Record]:
+    """Return the finished runs of `CLONING` below ``folder``, in their order.
+
+    >>> len(planned_clones()), clones(Path("nowhere"))
+    (24, {})
+    """
+    about = {p: e01_cloning.cell_identity(config, *p[1:], CIFAR) for p, config in planned_clones().items()}
+    found = {place: records.find(folder / "e01", identity) for place, identity in about.items()}
+    return {place: record for place, record in found.items() if record is not None}
+
+
 def cloning(folder: Path = RESULTS) -> pa.Table | None:
-    """Return the finished runs of `CLONING` with a column ``arch``, None if there are none."""
-    tables = []
-    for arch, config in CLONING.configs("").items():
-        for seed, regime in product(config.seeds, config.regimes):
-            record = records.find(folder / "e01", e01_cloning.cell(config, seed, regime, CIFAR))
-            if record is not None:
-                tables.append(record.table.append_column("arch", pa.array([arch] * len(record.table))))
+    """Return the measurements of `clones` with a column ``arch``, None if there are none."""
+    found = ((place[0], record.table) for place, record in clones(folder).items())
+    tables = [table.append_column("arch", pa.array([arch] * len(table))) for arch, table in found]
     return pa.concat_tables(tables) if tables else None
 
 
 def every() -> Mapping[str, Item]:
-    """Return all items, those for a GPU last."""
+    """Return all items by name, those for a GPU last.
+
+    >>> len(every()) == len(ITEMS) + len(GPU_ITEMS)
+    True
+    """
     return {**ITEMS, **GPU_ITEMS}
 
 
 def item(name: str) -> Item:
-    """Return an item; a ValueError that lists the names for an unknown one."""
+    """Return an item; a ValueError that lists the names for an unknown one.
+
+    >>> item("streams").seeds, len(item("streams").configs(""))
+    ((0, 1, 2, 3, 4), 20)
+    """
     found: Item = choose("item", name, every())
     return found

@@ -6,8 +6,6 @@ from torch_experiments.lab.experiments.runner import (
     SEEDS,
     changed,
     computed,
-    data_info,
-    fetch_data,
     labelled,
     listing,
     load,
@@ -19,5 +17,5 @@ from torch_experiments.lab.experiments.runner import (
     summary,
 )
 
-__all__ = ["CLONING", "EXPERIMENTS", "SEEDS", "changed", "computed", "data_info", "fetch_data", "labelled"]
-__all__ += ["listing", "load", "main", "over_tasks", "progress_bar", "run", "seeds_of", "summary"]
+__all__ = ["CLONING", "EXPERIMENTS", "SEEDS", "changed", "computed", "labelled", "listing"]
+__all__ += ["load", "main", "over_tasks", "progress_bar", "run", "seeds_of", "summary"]

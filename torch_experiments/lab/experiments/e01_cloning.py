@@ -194,7 +194,7 @@ def run(
         for seed in config.seeds:
             start: Pair | None = None
             for regime in config.regimes:
-                about = cell(config, seed, regime, task.fingerprint)
+                about = cell_identity(config, seed, regime, task.fingerprint)
                 record = records.find(out, about) if out is not None else None
                 if record is None:
                     start = start or cloned(config, train_base(config, seed, task), task)
@@ -208,7 +208,7 @@ def run(
     return pa.concat_tables(tables)
 
 
-def cell(config: Config, seed: int, regime: str, fingerprint: str) -> dict[str, Any]:
+def cell_identity(config: Config, seed: int, regime: str, fingerprint: str) -> dict[str, Any]:
     """Return what identifies the record of one cell: all settings, the content of the data, seed and regime."""
     settings = dataclasses.asdict(config)
     for name in ("seeds", "regimes", "data"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 import time
@@ -19,24 +18,22 @@ import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
 from torch_experiments.lab import models, records, training
 from torch_experiments.lab.experiments import e01_cloning
-from torch_experiments.lab.images import fetch, pixels
+from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import Config, Settings, parallel
 from torch_experiments.lab.training.checkpoints import InUse
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import choose, json_object
 from torch_experiments.support.processes import leads
 from torch_experiments.support.threads import one_thread
 
@@ -51,7 +48,6 @@ EXPERIMENTS: Mapping[str, str] = {
 CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of tasks
 WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
 C = TypeVar("C", Config, e01_cloning.Config)
-EXAMPLE = """'{"width": 64}'"""
 PROFILES = ("quick", "text", "medium", "paper")
 SEEDS = (0, 1, 2, 3, 4)
 WAIT = 1.0  # seconds
@@ -67,7 +63,14 @@ class Experiment(Protocol):
 
 
 def load(name: str) -> Experiment:
-    """Return the module of an experiment; a ValueError that lists the names for an unknown one."""
+    """Return the module of an experiment.
+
+    Raises:
+        ValueError: for an unknown name; the message lists them.
+
+    >>> list(load("e06").configs("quick"))
+    ['narrow', 'trapped', 'split', 'noise', 'scratch']
+    """
     known = {CLONING: "e01_cloning", **EXPERIMENTS}
     module: Any = import_module(f"torch_experiments.lab.experiments.{choose('experiment', name, known)}")
     return module
@@ -78,6 +81,9 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
     Raises:
         ValueError: for anything else.
+
+    >>> seeds_of("0..4"), seeds_of("0,2,5")
+    ((0, 1, 2, 3, 4), (0, 2, 5))
     """
     if found := re.fullmatch(r"(\d+)\.\.(\d+)", text):
         first, last = map(int, found.groups())
@@ -102,6 +108,12 @@ def run(
     """Run every configuration for every seed; return all measurements with the columns ``cell`` and ``seed``.
 
     ``options`` are those of `training.run`. ``bar`` shows a line for each configuration.
+
+    >>> small = {"tasks": 2, "steps": 2, "probe_train": 9, "probe_test": 9}
+    >>> configs = changed(load("e02").configs("quick"), '{"width": 8}', **small)
+    >>> table = run(configs, (0, 1), None)
+    >>> table.column_names[-2:], over_tasks(table, "none", "online_accuracy").shape
+    (['cell', 'seed'], (2, 2))
     """
     data = {config.data: pixels.load(config.data) for config in configs.values()}
     tables = []
@@ -151,20 +163,13 @@ def changed(configs: Mapping[str, C], settings: str = "{}", **changes: Any) -> d
 
     Raises:
         ValueError: for a value or a setting that does not exist.
+
+    >>> changed(load("e02").configs("quick"), '{"width": 64}', lr=0.01)["none"].arch_settings
+    (('width', 64),)
     """
     given = {name: value for name, value in changes.items() if value is not None}
-    own = _json(settings)
+    own = json_object("settings", settings)
     return {label: dataclasses.replace(c, **given, arch_settings=_merged(c, own)) for label, c in configs.items()}
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"settings: {text!r} is no JSON ({error}); write for instance {EXAMPLE}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"settings: got {text!r}; it has to be a JSON object, such as {EXAMPLE}")
-    return found
 
 
 def _merged(config: Any, own: Mapping[str, Any]) -> Settings:
@@ -270,46 +275,3 @@ def over_tasks(table: pa.Table, cell: str, metric: str) -> np.ndarray[Any, Any]:
     table = table.filter(pc.equal(table["step"], pc.max(table["step"])))
     rows = table.sort_by([("seed", "ascending"), ("task", "ascending")])
     return rows["value"].to_numpy().reshape(len(pc.unique(rows["seed"])), -1)
-
-
-def fetch_data(name: str, folder: Path) -> None:
-    """Fetch a data set with a progress bar and say where it is."""
-    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        line = bar.add_task(name, total=None)
-        path = fetch.fetch(name, folder, lambda done, total: bar.update(line, completed=done, total=total))
-    print(f"{name} is at {path}")
-
-
-def data_info(where: str | None = None) -> Table:
-    """Return the layouts that are read and the data sets that can be fetched, or what lies at ``where``."""
-    return _described(where) if where else _known()
-
-
-def _known() -> Table:
-    table = Table("data", "what")
-    table.add_row("digits", "scikit-learn's 8×8 digits, embedded")
-    for layout, what in LAYOUTS.items():
-        table.add_row(layout, what)
-    for name, found in fetch.DATA.items():
-        table.add_row(f"lop data fetch {name}", found.about)
-    return table
-
-
-def _described(where: str) -> Table:
-    found = pixels.load(where)
-    table = Table("property", "value")
-    table.add_row("images", f"{len(found.train_y):,} for training, {len(found.test_y):,} for testing")
-    table.add_row("shape", "×".join(map(str, found.shape)))
-    table.add_row("classes", f"{len(found.classes)}: {', '.join(found.classes[:5])}, …")
-    table.add_row("fingerprint", found.fingerprint)
-    return table
-
-
-LAYOUTS: Mapping[str, str] = {
-    "folder of train-*.parquet": "the Hugging Face layout, with test-*.parquet or valid-*.parquet",
-    "tiny-imagenet-200": "the official folder, or the zip as it is",
-    "cifar-10-batches-py, -bin": "CIFAR-10, python or binary version, unpacked",
-    "cifar-100-python, -binary": "CIFAR-100 with its fine labels",
-    "folder of *-ubyte(.gz)": "MNIST's format, such as Fashion-MNIST",
-}

@@ -51,6 +51,11 @@ class Augmentation:
 
     Source: JL25, section 3 (padding 8, jitter 0.1 at 64×64); their code draws the order of the jitter, here it is
     fixed.
+
+    >>> x = torch.full((2, 3, 4, 4), 100, dtype=torch.uint8)
+    >>> levels = Augmentation(padding=1, flip=True, jitter=0.1)(x, torch.Generator().manual_seed(0))
+    >>> levels.shape, levels.dtype, bool((levels <= 121).all())
+    (torch.Size([2, 3, 4, 4]), torch.float32, True)
     """
 
     padding: int = 0

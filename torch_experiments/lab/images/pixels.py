@@ -137,6 +137,9 @@ def load(where: str | Path, *, cache: Path | None = None, limit: int | None = No
 
     Raises:
         FileNotFoundError, ValueError: as the reader of the layout; no cache is left behind.
+
+    >>> load("digits").shape, len(load("digits").train_y)
+    ((1, 8, 8), 1437)
     """
     source = formats.source(where)
     if not source.files:

@@ -422,5 +422,9 @@ FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
 
 
 def of(claim: str, folder: Path = items.RESULTS) -> Finding:
-    """Return what the records below ``folder`` say of a claim."""
+    """Return what the records below ``folder`` say of a claim.
+
+    >>> of("P1", Path("nowhere")).words
+    'no record of item mlp: none'
+    """
     return FINDINGS[claim](folder)

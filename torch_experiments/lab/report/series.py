@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from scipy.stats import t as student
 
 from torch_experiments.lab import records
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.campaign.items import CIFAR, CLONING, Item
-from torch_experiments.lab.experiments import e01_cloning
+from torch_experiments.lab.campaign.items import Item
 from torch_experiments.lab.training import WHOLE
 
 Array = np.ndarray[Any, Any]
@@ -29,11 +27,15 @@ SATURATED, THEIR_SATURATED, FREE = "saturated_fraction", "jl25_saturated_fractio
 
 @dataclass(frozen=True)
 class Runs:
-    """The finished runs of an item of `campaign`.
+    """The finished runs of an item of the campaign, as arrays over seeds and tasks.
 
     Attributes:
         name: of the item.
         folder: of the results.
+
+    >>> runs = Runs("mlp", Path("nowhere"))
+    >>> runs.seeds("none"), runs.missing("none")
+    ((), ['none (seed 0, 1, 2)'])
     """
 
     name: str
@@ -112,12 +114,20 @@ def _in_order(tasks: Mapping[int, tuple[int, float]]) -> Array:
 
 
 def edge(tasks: int) -> int:
-    """Return over how many tasks start and end are averaged: an eighth of them."""
+    """Return over how many tasks start and end are averaged: an eighth of them, at least one.
+
+    >>> edge(40), edge(6)
+    (5, 1)
+    """
     return max(1, tasks // 8)
 
 
 def start(values: Array) -> Array:
-    """Return the mean over the first tasks of ``values [seeds, tasks]``."""
+    """Return the mean over the first tasks of ``values [seeds, tasks]``.
+
+    >>> start(np.arange(16.0)[None]), end(np.arange(16.0)[None]), second_half(np.arange(16.0)[None])
+    (array([0.5]), array([14.5]), array([11.5]))
+    """
     return values[:, : edge(values.shape[1])].mean(axis=1)
 
 
@@ -135,18 +145,32 @@ def ratio(clone: Array, base: Array) -> Array:
     """Return the loss of a clone over that of its base for every seed, from ``[seeds, epochs measured]``.
 
     It is the geometric mean over the second half of the epochs, as losses near zero jump about.
+
+    >>> ratio(np.array([[1.0, 2.0, 8.0]]), np.array([[1.0, 1.0, 1.0]]))
+    array([4.])
     """
     logarithm = np.log(clone / base)
     return np.asarray(np.exp(logarithm[:, logarithm.shape[1] // 2 :].mean(axis=1)))
 
 
 def counted(seeds: int) -> str:
-    """Return how many seeds there are, for people."""
+    """Return how many seeds there are, for people.
+
+    >>> counted(1), counted(3)
+    ('one seed', '3 seeds')
+    """
     return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def interval(values: Array) -> tuple[float, float] | None:
-    """Return the 95 % confidence interval of the mean over seeds by Student's t; None for a single seed."""
+    """Return the 95 % confidence interval of the mean over seeds by Student's t; None for a single seed.
+
+    ``mean ± t₀.₉₇₅(n − 1) s / √n`` with the deviation ``s`` of ``n`` seeds.
+
+    >>> low, high = interval(np.array([1.0, 2.0, 3.0]))
+    >>> round(low, 2), round(high, 2), interval(np.array([1.0]))
+    (-0.48, 4.48, None)
+    """
     n = len(values)
     if n < 2:
         return None
@@ -163,18 +187,12 @@ class Clones:
     @cached_property
     def found(self) -> Mapping[tuple[str, int, str], records.Record]:
         """The records that there are."""
-        places = {place: self._record(*place) for place in self.planned}
-        return {place: record for place, record in places.items() if record is not None}
+        return items.clones(self.folder)
 
     @cached_property
     def planned(self) -> tuple[tuple[str, int, str], ...]:
         """All places."""
-        configs = CLONING.configs("").items()
-        return tuple((a, s, r) for a, config in configs for s, r in product(config.seeds, config.regimes))
-
-    def _record(self, arch: str, seed: int, regime: str) -> records.Record | None:
-        config = CLONING.configs("")[arch]
-        return records.find(self.folder / "e01", e01_cloning.cell(config, seed, regime, CIFAR))
+        return tuple(items.planned_clones())
 
     @cached_property
     def _columns(self) -> dict[tuple[str, int, str, str, str], Array]:

@@ -57,18 +57,32 @@ ARROWS = {1: "up", 0: "as it was", -1: "down"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown, the first column to the left, the others to the right."""
+    """Return a table in Markdown, the first column to the left, the others to the right.
+
+    >>> print(table(("cell", "rank"), [("none", "3.1")]))
+    | cell | rank |
+    | --- | ---: |
+    | none | 3.1 |
+    """
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: float, digits: int) -> str:
-    """Return a number with fixed digits and a proper minus."""
+    """Return a number with fixed digits and a proper minus.
+
+    >>> number(-0.126, 2)
+    '−0.13'
+    """
     return f"{value:.{digits}f}".replace("-", "−")
 
 
 def spread(values: Array, digits: int, mean: Callable[[Array], Any] = np.mean) -> str:
-    """Return the mean over seeds, with least and largest where there are several."""
+    """Return the mean over seeds, with least and largest where there are several.
+
+    >>> spread(np.array([1.0, 2.0]), 1)
+    '1.5 (1.0–2.0)'
+    """
     text = number(float(mean(values)), digits)
     if len(values) == 1:
         return text
@@ -81,7 +95,11 @@ def course(values: Array, digits: int) -> str:
 
 
 def with_interval(values: Array, digits: int) -> str:
-    """Return the mean over seeds and its 95 % confidence interval."""
+    """Return the mean over seeds and its 95 % confidence interval.
+
+    >>> with_interval(np.array([1.0, 2.0, 3.0]), 1)
+    '+2.0 [−0.5, 4.5]'
+    """
     limits = series.interval(values)
     mean = f"{values.mean():+.{digits}f}".replace("-", "−")
     return mean if limits is None else f"{mean} [{number(limits[0], digits)}, {number(limits[1], digits)}]"
@@ -186,7 +204,11 @@ def _not_run(name: str, arch: str, cell: str, quantity: str) -> tuple[str, ...]:
 
 
 def direction(first: float, last: float) -> int:
-    """Return 1, 0 or −1: up, as it was, or down; shares differ by `STILL`, ranks by that share of the larger."""
+    """Return 1, 0 or −1: up, as it was, or down; shares differ by `STILL`, ranks by that share of the larger.
+
+    >>> direction(0.5, 0.51), direction(0.5, 0.4), direction(50, 52)
+    (0, -1, 1)
+    """
     scale = max(abs(first), abs(last), 1.0)
     change = last - first
     return 0 if abs(change) < STILL * scale else int(math.copysign(1, change))

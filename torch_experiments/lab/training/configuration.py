@@ -50,6 +50,16 @@ class Config:
         precision: ``"float32"``, ``"float64"``, or on a GPU ``"tf32"`` or ``"bf16"`` (autocast).
         compile: whether `torch.compile` is used.
         device: a torch device.
+
+    Raises:
+        ValueError: for a value that a field does not take; the message names the field and what is allowed.
+
+    >>> config = Config(stream="permuted", arch_settings=(("width", 64), ("depth", 3)))
+    >>> config.tasks * config.steps, config.dtype
+    (2500, torch.float32)
+    >>> Config(arch="mpl")
+    Traceback (most recent call last):
+    ValueError: arch: got 'mpl'; allowed are 'mlp', 'cnn', 'resnet18', 'vit'
     """
 
     experiment: str = "run"
@@ -108,7 +118,12 @@ class Config:
 
 
 def run_identity(config: Config, seed: int, fingerprint: str) -> dict[str, Any]:
-    """Return what identifies the record of one run: all settings, the content of the data, and the seed."""
+    """Return what identifies the record of one run: all settings, the content of the data, and the seed.
+
+    >>> about = run_identity(Config(arch_settings=(("width", 64),)), 3, "0123456789abcdef")
+    >>> about["arch_settings"], about["seed"], about["data"], "size" in about
+    ({'width': 64}, 3, '0123456789abcdef', False)
+    """
     every = dataclasses.asdict(config)
     settings = {name: value for name, value in every.items() if name not in LATER or value != LATER[name]}
     for name in [name for name in settings if name.endswith("_settings")]:

@@ -29,7 +29,11 @@ Batch = tuple[Tensor, Tensor]  # images and labels
 
 
 def in_turn(labels: Tensor) -> Tensor:
-    """Return indices: the first sample of every class, then the second of every class, …"""
+    """Return indices: the first sample of every class, then the second of every class, …
+
+    >>> in_turn(torch.tensor([0, 0, 0, 1, 1, 2]))
+    tensor([0, 3, 5, 1, 4, 2])
+    """
     rank = torch.empty_like(labels)
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()

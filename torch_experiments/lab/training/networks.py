@@ -28,6 +28,13 @@ def build(config: Config, shape: tuple[int, int, int], outputs: int, seed: int) 
 
     With ``clones`` in its ``arch_settings`` every hidden unit is there that many times from the start, which makes
     the network so many times as wide and leaves its function as it is.
+
+    Raises:
+        ValueError: for a setting that the architecture does not have.
+
+    >>> narrow, wide = (Config(arch_settings=(("width", 4), ("depth", 1), ("clones", n))) for n in (1, 2))
+    >>> [build(config, (1, 8, 8), 10, seed=0).head.in_features for config in (narrow, wide)]
+    [4, 8]
     """
     given = {name: getattr(config, name) for name in ("norm", "affine", "activation", "dropout", "dtype")}
     source = int(generator(seed, INITIAL).initial_seed()) >> 1
@@ -38,7 +45,11 @@ def build(config: Config, shape: tuple[int, int, int], outputs: int, seed: int) 
 
 
 def head_of(model: nn.Module) -> nn.Linear:
-    """Return the last Linear module."""
+    """Return the last Linear module.
+
+    >>> head_of(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    Linear(in_features=4, out_features=2, bias=True)
+    """
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
 

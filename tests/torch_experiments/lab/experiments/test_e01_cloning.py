@@ -98,12 +98,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_a_changed_config_never_meets_an_old_record():
     data = "fingerprint"
-    cells = [e01.cell(c, 0, "sgd", data) for c in (SMALL, dataclasses.replace(SMALL, lr=0.1))]
-    cells += [e01.cell(SMALL, 1, "sgd", data), e01.cell(SMALL, 0, "adam", data)]
-    cells += [e01.cell(SMALL, 0, "sgd", "other")]
+    cells = [e01.cell_identity(c, 0, "sgd", data) for c in (SMALL, dataclasses.replace(SMALL, lr=0.1))]
+    cells += [e01.cell_identity(SMALL, 1, "sgd", data), e01.cell_identity(SMALL, 0, "adam", data)]
+    cells += [e01.cell_identity(SMALL, 0, "sgd", "other")]
     assert len({records.key(cell) for cell in cells}) == len(cells)
     more = dataclasses.replace(SMALL, seeds=(0, 1), regimes=("sgd",), data="elsewhere")
-    assert e01.cell(more, 0, "sgd", data) == cells[0]
+    assert e01.cell_identity(more, 0, "sgd", data) == cells[0]
 
 
 def test_the_run_leaves_threads_and_the_global_generator_alone():
