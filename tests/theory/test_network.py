@@ -97,7 +97,7 @@ def _torch_dag(network, theta, x):
         into = np.flatnonzero(network.target == v)
         if network.activations[v] is not None:
             z = sum((theta[e] * h[network.source[e]] for e in into), torch.zeros((), dtype=torch.float64))
-            sums[v], h[v] = float(z), functions[network.activations[v].name](z)
+            sums[v], h[v] = float(z.detach()), functions[network.activations[v].name](z)
     return sums, h[network.outputs[0]]
 
 
