@@ -17,11 +17,11 @@
 import torch
 from IPython.display import Image, Markdown
 
+import lop
 from paper_figures import optimizers, quotient
 from paper_figures.support import registry
 from paper_figures.support.results import RESULTS
 from torch_experiments.cloning.chains import cloned_residual
-from torch_experiments.cloning.exact import clone
 from torch_experiments.lab import optimizer_table
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.models import mlp
@@ -35,7 +35,7 @@ from torch_experiments.lab.models import mlp
 
 # %%
 base = mlp(64, 10, width=32, depth=2, dtype=torch.float64)
-twin = clone(base, 2)
+twin = lop.clone(base, 2)
 images = torch.rand(5, 64, dtype=torch.float64)
 print("largest difference of outputs:", float((base(images) - twin(images)).abs().max().detach()))
 cloned_residual(twin, 2)

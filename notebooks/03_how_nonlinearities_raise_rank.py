@@ -24,16 +24,17 @@ from fractions import Fraction
 import numpy as np
 from IPython.display import Image
 
+import lop
 from paper_figures import modulation, rank_gain, recovery
 from paper_figures.support import registry
 from simulate.ensembles import sample_gaussian, unit_gram
 from theory.activations import standardise
 from theory.full_rank import least_eigenvalue
-from theory.kernels import dual_kernel, dual_kernel_enclosure, hermite_coefficients
+from theory.kernels import dual_kernel_enclosure, hermite_coefficients
 from theory.rank import predict_sampled_rank, rank_gain_bound, ranks, renyi2_rank
 from theory.rank import rank_gain as gain
 
-dual_kernel("relu", np.array([-1, -0.5, 0, 0.5, 0.9, 1]))
+lop.dual_kernel("relu", np.array([-1, -0.5, 0, 0.5, 0.9, 1]))
 
 # %% [markdown]
 # The coefficients $c_k^2$ add up to one, so $|K_\phi(\rho)| \leq |\rho|$: **an activation never strengthens a
@@ -42,7 +43,7 @@ dual_kernel("relu", np.array([-1, -0.5, 0, 0.5, 0.9, 1]))
 # %%
 for name in ("tanh", "sigmoid", "relu", "gelu", "square"):
     c = hermite_coefficients(name, 60)[1:]
-    print(f"{name:8} c1² = {c[0] ** 2 / (c @ c):.3f}    K(0.5) = {dual_kernel(name, 0.5):.4f}")
+    print(f"{name:8} c1² = {c[0] ** 2 / (c @ c):.3f}    K(0.5) = {lop.dual_kernel(name, 0.5):.4f}")
 
 # %% [markdown]
 # These are numbers in float64. Where a proof needs more, the same kernel comes as a ball that contains the true
@@ -60,7 +61,7 @@ dual_kernel_enclosure("gelu", Fraction(1, 2), prec=100).str(30)
 # %%
 C = unit_gram(50, 10, np.random.default_rng(0))
 print("before ", ranks(C))
-print("ReLU   ", ranks(dual_kernel("relu", C)))
+print("ReLU   ", ranks(lop.dual_kernel("relu", C)))
 
 # %% [markdown]
 # They are ordered from the left to the right (claim R8). The hard rank jumps from 10 to 50, while the others rise
@@ -85,7 +86,7 @@ Image(registry.png(rank_gain, rank_gain.compute("quick")), width=700)
 # %%
 H = standardise("relu").value(sample_gaussian(C, 400, np.random.default_rng(1)))
 print(f"sampled               {renyi2_rank(H.T @ H / len(H)):.2f}")
-print(f"kernel                {renyi2_rank(dual_kernel('relu', C)):.2f}")
+print(f"kernel                {renyi2_rank(lop.dual_kernel('relu', C)):.2f}")
 print(f"kernel, 400 samples   {predict_sampled_rank(C, 'relu', 400):.2f}")
 
 # %% [markdown]
@@ -111,7 +112,7 @@ Image(registry.png(recovery, recovery.compute("quick")), width=700)
 # about 8 (claim R3).
 
 # %%
-raw, centred = 2 * dual_kernel("relu", np.eye(50), standardised=False), dual_kernel("relu", np.eye(50))
+raw, centred = 2 * lop.dual_kernel("relu", np.eye(50), standardised=False), lop.dual_kernel("relu", np.eye(50))
 print(*(f"{renyi2_rank(matrix):.1f}" for matrix in (np.eye(50), raw, centred)))
 
 # %%

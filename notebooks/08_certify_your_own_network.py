@@ -20,9 +20,9 @@ from IPython.display import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import lop
 from paper_figures import certificate
 from paper_figures.support import registry
-from torch_experiments import certify, clone
 from torch_experiments.lab.images.data import digits
 
 # %% [markdown]
@@ -53,7 +53,7 @@ print(f"loss {loss.item():.2g}")
 # buffers still carry the weights of dead units a little further, but by too little to matter.
 
 # %%
-found = certify(model, x, optimizer, targets=y)
+found = lop.certify(model, x, optimizer, targets=y)
 print(found)
 
 # %% [markdown]
@@ -72,9 +72,9 @@ for unit in found.frozen.units[:3]:
 # verdict names the claims on which it rests.
 
 # %%
-wide = clone(model, 2, example_inputs=x)
+wide = lop.clone(model, 2, example_inputs=x)
 adam = torch.optim.Adam(wide.parameters(), lr=0.001)
-doubled = certify(wide, x, adam, targets=y)
+doubled = lop.certify(wide, x, adam, targets=y)
 print(doubled)
 
 # %%

@@ -24,9 +24,9 @@ from functools import partial
 import torch
 from IPython.display import Image
 
+import lop
 from paper_figures import freed
 from paper_figures.support import registry
-from torch_experiments import Recovery, certify, clone, remedies
 from torch_experiments.lab.images.data import digits
 from torch_experiments.lab.models import mlp
 
@@ -42,10 +42,10 @@ images = digits(dtype=torch.float64)
 x, y = images.train_x[:500], images.train_y[:500]
 base = mlp(64, 10, width=4, depth=1, dtype=torch.float64)
 freed.descend(base, freed.sgd(base, config), x, y, 500)
-model = clone(base, 4)
+model = lop.clone(base, 4)
 optimizer = freed.sgd(model, config)
 losses = freed.descend(model, optimizer, x, y, 200)
-trapped = certify(model, x, optimizer, targets=y)
+trapped = lop.certify(model, x, optimizer, targets=y)
 print(f"loss {losses[0]:.4f} -> {losses[-1]:.4f} in 200 steps")
 print(f"free: {trapped.dimension} of {trapped.parameters} parameters; clones: {trapped.optimizer.clones}")
 
@@ -57,8 +57,8 @@ print(f"free: {trapped.dimension} of {trapped.parameters} parameters; clones: {t
 
 # %%
 loss = partial(freed.loss_of, model, x, y)
-escape = remedies.Escape().on(model, optimizer, example_inputs=x, loss=loss)
-recovery = Recovery(None, escape)
+escape = lop.remedies.Escape().on(model, optimizer, example_inputs=x, loss=loss)
+recovery = lop.Recovery(None, escape)
 (action,) = recovery.consult(trapped)
 print(action.reason)
 print(f"changed {', '.join(action.layers)}; change of the outputs {action.function_change:.0e}")
@@ -69,7 +69,7 @@ print(f"loss {action.loss_before:.12f} -> {action.loss_after:.12f}")
 
 # %%
 after = freed.descend(model, optimizer, x, y, 800)
-free = certify(model, x, optimizer, targets=y)
+free = lop.certify(model, x, optimizer, targets=y)
 print(f"loss {losses[-1]:.4f} -> {after[0]:.4f} -> {after[-1]:.4f}")
 print(f"free: {free.dimension} of {free.parameters} parameters")
 

@@ -24,8 +24,8 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from torch.nn.functional import cross_entropy
 
+import lop
 from paper_figures.support import style, tasks
-from torch_experiments import PlasticityMonitor, certify, remedies
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.images.data import digits
 from torch_experiments.lab.models import mlp
@@ -42,8 +42,8 @@ x = digits().train_x[:500]
 # says what share of the parameters training can still move. Printed: means of the first and the last five tasks.
 
 # %%
-cbp = remedies.make("cbp", rate=1e-3, maturity=50, second_moments="mean")
-chosen = {"plain": remedies.make("none"), "continual backprop": cbp}
+cbp = lop.remedies.make("cbp", rate=1e-3, maturity=50, second_moments="mean")
+chosen = {"plain": lop.remedies.make("none"), "continual backprop": cbp}
 curves = {name: {"accuracy while learning": [], "dead units": [], "rank": [], "free share": []} for name in chosen}
 alarms = {name: [] for name in chosen}
 
@@ -52,7 +52,7 @@ for name, remedy in chosen.items():
     model = mlp(64, 10, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
     remedy.on(model, optimizer, example_inputs=x).attach()
-    with PlasticityMonitor(model, x, every=STEPS, budget=None, on_alarm=alarms[name].append) as monitor:
+    with lop.PlasticityMonitor(model, x, every=STEPS, budget=None, on_alarm=alarms[name].append) as monitor:
         for _ in range(TASKS):
             y, hits = torch.randint(10, (500,), generator=source), 0
             for _ in range(STEPS):
@@ -64,7 +64,7 @@ for name, remedy in chosen.items():
                 loss.backward()
                 optimizer.step()
                 seen = monitor.step(loss.detach())
-            share = certify(model, x, parts=("frozen",)).free_fraction
+            share = lop.certify(model, x, parts=("frozen",)).free_fraction
             values = (hits / STEPS / 128, seen.mean("dead_fraction"), seen.mean("shannon_rank_centred"), share)
             for curve, value in zip(curves[name].values(), values, strict=True):
                 curve.append(value)

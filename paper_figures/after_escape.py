@@ -1,4 +1,4 @@
-"""Loss and test accuracy after an escape from a cloned manifold, against training from scratch."""
+"""Loss and test accuracy after an escape from a cloned manifold, against training from scratch (claims E1, E2)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, finished, style, tasks
-from paper_figures.support.captions import Statement
+from paper_figures.support import drawing, finished, style, tasks
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
-from paper_figures.support.tasks import Array
+from paper_figures.support.tables import Array
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.report.series import RANK, TEST
 
 NAME = "after_escape"
 TITLE = "escaping, and then? loss and test accuracy after an escape, against training from scratch"
@@ -29,7 +30,7 @@ LINES: Mapping[str, Mapping[str, Any]] = {
     "scratch": {"color": style.BLACK},
 }
 ESCAPES, REFERENCES = ("split", "noise"), ("trapped", "scratch")
-LOSS, TEST, RANK = "train_loss", "test_accuracy", "roy_vetterli_rank_raw"
+LOSS = "train_loss"
 PANELS: Mapping[str, str] = {LOSS: "training loss", TEST: "test error", RANK: "effective rank"}
 
 
@@ -38,10 +39,10 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return finished.complete(ITEM)
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
     steps = campaign.item(ITEM).configs("")["split"].steps
-    introduction = (
+    return (
         "A multilayer perceptron that starts on a cloned manifold (every hidden unit twice) learns the digits with "
         "Adam and stays there (trapped); or the out-weights of its clones are split after the first stretch of "
         f"{steps} steps (dotted), which keeps its function; or noise of 0.1 times the gradient's norm acts all "
@@ -49,30 +50,29 @@ def caption(data: pa.Table) -> str:
         f"Loss on 500 training images, error on 250 others. {tasks.lines(data)} Brackets: 95 % t-intervals over "
         "seeds, paired by seed."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims of the end of training."""
     loss, test, rank = ({cell: last(data, cell, metric) for cell in LINES} for metric in PANELS)
     below, beside = ({cell: np.log(loss[cell] / loss[other]) for cell in ESCAPES} for other in REFERENCES)
     higher, lower = ({cell: rank[cell] - rank[other] for cell in ESCAPES} for other in REFERENCES)
     gained = {cell: test[cell] - test["trapped"] for cell in (*ESCAPES, "scratch")}
     return [
-        Statement(
+        Check(
             f"Both escapes end with less loss than the trapped clone, {_ratios(below)} times it (geometric means).",
             _all_have(below, -1),
         ),
-        Statement(
+        Check(
             f"Against the network from scratch it is {_ratios(beside)} times as much: neither can be told from it.",
             _all_have(beside, 0),
         ),
-        Statement(
+        Check(
             f"Their effective ranks are above that of the trapped clone, by {finished.differences(higher, 1)}, "
             f"and below that of the network from scratch, {finished.differences(lower, 1)}.",
             _all_have(higher, 1) and _all_have(lower, -1),
         ),
-        Statement(
+        Check(
             f"Test accuracy, minus that of the trapped clone: {finished.differences(gained, 3)}.",
             finished.sign(gained["scratch"]) == 1,
         ),
@@ -110,7 +110,7 @@ def draw(data: pa.Table) -> Figure:
             axis.set_yscale("log")
         else:
             axis.set_ylim(bottom=0)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    drawing.legend_below(figure, axes[0], 5)
     return figure
 
 
@@ -118,5 +118,4 @@ def _curve(axis: Axes, data: pa.Table, cell: str, metric: str, **line: Any) -> N
     values = over_tasks(data, cell, metric)
     values = 1 - values if metric == TEST else values
     stretches = np.arange(1, values.shape[1] + 1)
-    axis.plot(stretches, values.mean(axis=0), label=cell, **line)
-    axis.fill_between(stretches, *tasks.bounds(values), color=line["color"], alpha=0.15, linewidth=0)
+    drawing.band(axis, stretches, values.mean(axis=0), *drawing.bounds(values), alpha=0.15, label=cell, **line)

@@ -1,4 +1,4 @@
-"""Clones of four architectures under five training regimes (JL25 figure 2.1 and its appendix, on digits)."""
+"""Clones of four architectures under five regimes (claims M1, C9, E1; JL25 figure 2.1 and appendix, on digits)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures import cloning
-from paper_figures.cloning import DIRECTIONS, Array
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import clones, style
+from paper_figures.support.captions import Check
+from paper_figures.support.clones import DIRECTIONS
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array, where
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.experiments.e01_cloning import WHOLE, Config, Regime
 
@@ -75,9 +75,9 @@ def measure(configs: Mapping[str, Config], results: Path) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Four architectures trained on 8×8 digits, cloned, every hidden unit twice (channels, features, "
         "heads), and trained on, in float64, with batch norm, the ViT with layer norm (JL25 figure 2.1, appendix). "
         "Top: one minus the explained-variance score of cloning, 0 for exact copies, mean over layers, of "
@@ -88,38 +88,37 @@ def caption(data: pa.Table) -> str:
         "as a whole. Dropout of 0.1 acts on hidden layers of the MLP, on tokens and branches of the ViT, on the "
         "hidden linear layer of the CNN and before the head of ResNet-18. First seed."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
-    departures = [cloning.departure(of(data, arch), regime) for arch in LABELS for regime in KEPT]
+    departures = [clones.departure(of(data, arch), regime) for arch in LABELS for regime in KEPT]
     kept, residual = float(np.max(departures)), max(_end_residual(data, regime) for regime in KEPT)
     parted = {label: _least_departure(data, regime) for regime, label in LEFT.items()}
     least = ", ".join(f"{label} {value:.1g}" for label, value in parted.items())
     spared, acted = _under_dropout(data)
     gap, learnt = _function_gap(data), max(_loss_ratio(data, arch) for arch in LABELS)
     return [
-        Statement(
+        Check(
             f"A clone computes what its base does: outputs differ by {gap:.0e} of the largest or less.",
             gap <= FUNCTION,
         ),
-        Statement(
+        Check(
             "SGD and Adam keep all copies of all four: the largest 1 − score of any layer, epoch and direction is "
             f"{kept:.0e}, the largest distance of the weights from the manifold {residual:.0e} of their norm.",
             kept <= SCORE and residual <= RESIDUAL,
         ),
-        Statement(
+        Check(
             "Noise of both kinds and dropout part them in all four: at the end 1 − score, forward and backward, is "
             f"at least: {least}.",
             all(value > PARTED for value in parted.values()),
         ),
-        Statement(
+        Check(
             "Dropout parts the copies on which it acts and no others: 1 − score of the CNN's channels and of "
             f"ResNet-18's first three stages is {spared:.0e} at most, of the layers behind {acted:.0e} at least.",
             spared <= SCORE * PARTED and acted > PARTED,
         ),
-        Statement(f"Trapped clones go on learning: losses end at {learnt:.2g} of the first or less.", learnt < 1),
+        Check(f"Trapped clones go on learning: losses end at {learnt:.2g} of the first or less.", learnt < 1),
     ]
 
 
@@ -145,9 +144,12 @@ def of(data: pa.Table, arch: str) -> pa.Table:
 
 
 def by_layer(data: pa.Table, regime: str, metric: str) -> tuple[Array, Array]:
-    """Return layers and the values of a metric there after the last epoch, of the clone with the first seed."""
+    """Return layers and the values of a metric there after the last epoch, of the clone with the first seed.
+
+    Both have the shape (layers,).
+    """
     place = {"regime": regime, "network": "clone", "metric": metric, "epoch": pc.max(data["epoch"]).as_py()}
-    rows = cloning.where(data, place | {"seed": pc.min(data["seed"]).as_py()}).sort_by("layer")
+    rows = where(data, place | {"seed": pc.min(data["seed"]).as_py()}).sort_by("layer")
     rows = rows.filter(pc.greater(rows["layer"], WHOLE))
     return rows["layer"].to_numpy(), rows["value"].to_numpy()
 
@@ -162,31 +164,31 @@ def _under_dropout(data: pa.Table) -> tuple[float, float]:
 
 
 def _least_departure(data: pa.Table, regime: str) -> float:
-    return float(np.min([cloning.end_departure(of(data, arch), regime) for arch in LABELS]))
+    return float(np.min([clones.end_departure(of(data, arch), regime) for arch in LABELS]))
 
 
 def _end_residual(data: pa.Table, regime: str) -> float:
     place = {"regime": regime, "metric": "coset_residual", "network": "clone"}
-    return float(np.max(cloning.where(data, place)["value"].to_numpy()))
+    return float(np.max(where(data, place)["value"].to_numpy()))
 
 
 def _function_gap(data: pa.Table) -> float:
-    return float(np.max(cloning.where(data, {"metric": "function_gap"})["value"].to_numpy()))
+    return float(np.max(where(data, {"metric": "function_gap"})["value"].to_numpy()))
 
 
 def _loss_ratio(data: pa.Table, arch: str) -> float:
-    return float(np.max([cloning.loss_ratio(of(data, arch), regime) for regime in KEPT]))
+    return float(np.max([clones.loss_ratio(of(data, arch), regime) for regime in KEPT]))
 
 
 def _draw_regime(column: Array, data: pa.Table, regime: str) -> None:
-    look: dict[str, Any] = {"color": cloning.COLOURS[regime], "linewidth": 3.0 if regime == "sgd" else 1.2}
+    look: dict[str, Any] = {"color": clones.COLOURS[regime], "linewidth": 3.0 if regime == "sgd" else 1.2}
     for metric, line in DIRECTIONS.items():
-        epochs, values = cloning.band(data, regime, "clone", metric)
+        epochs, values = clones.band(data, regime, "clone", metric)
         column[0].plot(epochs, _shown(values[0]), line, **look)
         layers, ends = by_layer(data, regime, metric)
         column[1].plot(layers, _shown(ends), line, marker="o" if line == "-" else "x", markersize=3, **look)
     for network, line in (("clone", "-"), ("base", "--")):
-        epochs, losses = cloning.band(data, regime, network, "train_loss")
+        epochs, losses = clones.band(data, regime, network, "train_loss")
         column[2].plot(epochs, losses[0], line, color=look["color"], linewidth=1.2)
 
 
@@ -209,7 +211,7 @@ def _scale(axes: Array) -> None:
 
 
 def _explain(figure: Figure) -> None:
-    colours = [Line2D([], [], color=cloning.COLOURS[key], label=label) for key, label in {**KEPT, **LEFT}.items()]
+    colours = [Line2D([], [], color=clones.COLOURS[key], label=label) for key, label in {**KEPT, **LEFT}.items()]
     solid, dashed = (Line2D([], [], color=style.GREY, linestyle=line) for line in ("-", "--"))
     solid.set_label("forward score; loss of the clone")
     dashed.set_label("backward score; loss of the base")

@@ -1,4 +1,4 @@
-"""Slowly changing regression: plasticity lost and kept (Dohare et al. 2024; JL25 figure B.1)."""
+"""Slowly changing regression: plasticity lost and kept (claim E4; Dohare et al. 2024, JL25 figure B.1)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.progress import track
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import drawing, style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
+from paper_figures.support.tables import Array, Curves, curves, where
 from simulate import bit_flipping, learner_kernels, learners, randomness, streams, unit_metrics
 from simulate.streams import Stream
-
-Array = np.ndarray[Any, Any]
 
 NAME = "bitflip"
 TITLE = "slowly changing regression: loss and effective rank, plain and with remedies"
@@ -90,12 +89,12 @@ def cases(config: Config) -> Iterator[tuple[streams.Kind, str, int, int]]:
     yield from (("flip-one", learner, h, config.flip_steps) for learner in WIDELY for h in config.widths)
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
     seeds = len(pc.unique(data["seed"]))
-    steps = [pc.max(_where(data, {"stream": kind})["steps"]).as_py() for kind in ("redraw", "flip-one")]
+    steps = [pc.max(where(data, {"stream": kind})["steps"]).as_py() for kind in ("redraw", "flip-one")]
     published = "; open squares: as published" if _is_published(data) else ""
-    introduction = (
+    return (
         "Slowly changing regression: 15 of 20 input bits hold for 10,000 steps, one sample a step, learning rate "
         "0.01. Left: all slow bits are drawn anew (Dohare et al. 2024), 5 ReLU units; diamonds: ends by their "
         f"published code after {steps[0]:,} steps. Right: one slow bit flips (JL25 figure B.1), mean over the last "
@@ -104,10 +103,9 @@ def caption(data: pa.Table) -> str:
         "effective rank (Roy and Vetterli, centred) of the activations on the inputs of the task at hand. "
         f"Mean and standard error of {seeds} seeds."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
     loss = {name: float(end(data, "redraw", name, 5, "loss").mean()) for name in LABELS}
     rank = {name: float(end(data, "redraw", name, 5, "rank").mean()) for name in WIDELY}
@@ -115,36 +113,33 @@ def statements(data: pa.Table) -> list[Statement]:
     start = float(curve(data, "redraw", "sgd", 5, "loss")[1][:, 0].mean())
     ratio = _largest_ratio(data)
     return [
-        Statement(
+        Check(
             f"Plain SGD begins at {start:.2f} and ends at {loss['sgd']:.2f}, above the linear learner's "
             f"{loss['linear']:.2f}.",
             start < loss["linear"] < loss["sgd"],
         ),
-        Statement(
+        Check(
             f"Continual backprop ends at {loss['cbp']:.2f}, the escape at {loss['escape']:.2f}, below it.",
             max(loss[name] for name in REMEDIES) < loss["linear"],
         ),
-        Statement(
+        Check(
             f"The escape re-draws {renewed['escape']:.0f} units a run, continual backprop {renewed['cbp']:.0f}.",
             0 < renewed["escape"] < renewed["cbp"],
         ),
-        Statement(
+        Check(
             f"The rank ends at {rank['sgd']:.1f} for SGD, {rank['cbp']:.1f} and {rank['escape']:.1f} with these.",
             rank["sgd"] < min(rank[name] for name in REMEDIES),
         ),
-        Statement(
+        Check(
             f"Where one bit flips, at every width both end at {ratio:.2f} of SGD's error or less.",
             0 <= ratio < 1,
         ),
     ]
 
 
-def curve(data: pa.Table, stream: str, learner: str, hidden: int, quantity: str) -> tuple[Array, Array]:
-    """Return steps (bins,) and a quantity (seeds, bins)."""
-    rows = _where(data, {"stream": stream, "learner": learner, "hidden": hidden})
-    rows = rows.sort_by([("seed", "ascending"), ("steps", "ascending")])
-    steps = np.unique(rows["steps"].to_numpy())
-    return steps, rows[quantity].to_numpy().reshape(-1, len(steps))
+def curve(data: pa.Table, stream: str, learner: str, hidden: int, quantity: str) -> Curves:
+    """Return a quantity over the steps, `values [seeds, bins]`."""
+    return curves(data, {"stream": stream, "learner": learner, "hidden": hidden}, "steps", quantity)
 
 
 def end(data: pa.Table, stream: str, learner: str, hidden: int, quantity: str) -> Array:
@@ -174,8 +169,8 @@ def _draw_curve(axis: Axes, data: pa.Table, learner: str, quantity: str) -> None
     steps, values = curve(data, "redraw", learner, 5, quantity)
     mean, error = values.mean(axis=0), _standard_error(values)
     line = "--" if learner == "linear" else "-"
-    axis.plot(steps / 1e6, mean, line, color=COLOURS[learner], linewidth=1)
-    axis.fill_between(steps / 1e6, mean - error, mean + error, color=COLOURS[learner], alpha=0.15, linewidth=0)
+    look: dict[str, Any] = {"color": COLOURS[learner], "linestyle": line, "linewidth": 1, "alpha": 0.15}
+    drawing.band(axis, steps / 1e6, mean, mean - error, mean + error, **look)
 
 
 def _draw_widths(axis: Axes, data: pa.Table, learner: str, quantity: str) -> None:
@@ -190,7 +185,7 @@ def _draw_widths(axis: Axes, data: pa.Table, learner: str, quantity: str) -> Non
 
 
 def _mark_dohare(axis: Axes, data: pa.Table) -> None:
-    last = pc.max(_where(data, {"stream": "redraw"})["steps"]).as_py() / 1e6
+    last = pc.max(where(data, {"stream": "redraw"})["steps"]).as_py() / 1e6
     if last == 1:
         for learner, (mean, error) in DOHARE.items():
             axis.errorbar(
@@ -250,19 +245,13 @@ def _table(
     return pa.table(place | {name: values.ravel() for name, values in columns.items()})
 
 
-def _where(data: pa.Table, place: Mapping[str, Any]) -> pa.Table:
-    for column, value in place.items():
-        data = data.filter(pc.equal(data[column], value))
-    return data
-
-
 def _widths(data: pa.Table) -> list[int]:
-    return sorted(pc.unique(_where(data, {"stream": "flip-one"})["hidden"]).to_pylist())
+    return sorted(pc.unique(where(data, {"stream": "flip-one"})["hidden"]).to_pylist())
 
 
 def _is_published(data: pa.Table) -> bool:
     """Say whether the right column has the length of the published runs."""
-    return pc.max(_where(data, {"stream": "flip-one"})["steps"]).as_py() == JL25_STEPS
+    return pc.max(where(data, {"stream": "flip-one"})["steps"]).as_py() == JL25_STEPS
 
 
 def _renewed(data: pa.Table, learner: str) -> float:

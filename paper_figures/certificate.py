@@ -1,4 +1,4 @@
-"""The certificate of a network as a picture: which units are copies, nearly copies or frozen."""
+"""The certificate of a network as a picture: copies, near copies and frozen units (claims C8, F2b, F2c)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from torch_experiments import certify
 from torch_experiments.certificates.certificate import Certificate, copies
@@ -102,34 +102,33 @@ def measure(planted: Marks, seed: int = 0) -> Data:
     return Data(planted, marks(before), marks(after), sizes, after.parameters, after.dimension)
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "The certificate of a convolutional network for 8×8 digits (two convolutions, a hidden linear layer, ReLU) "
         "with planted copies and frozen units. A row is a layer, a square a unit: a channel or a neuron. Within a "
         "row, squares of one colour are copies; numbers tell by which factor a copy is larger than the first of "
         "its set. Squares with edges of one colour are near-clones: they agree on the batch, but not exactly."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     found, planted = data.found, data.planted
     scaled = sum(len(set(scales)) > 1 for _, _, scales in planted.copies)
     free = data.dimension / max(data.parameters, 1)
     return [
-        Statement("Before the planting nothing is found.", data.before == Marks()),
-        Statement(
+        Check("Before the planting nothing is found.", data.before == Marks()),
+        Check(
             f"All {len(planted.copies)} sets of copies are found, {scaled} of them scaled, and no other.",
             found.copies == planted.copies,
         ),
-        Statement(
+        Check(
             f"All {len(planted.frozen)} frozen units are found, each for the right reason, and no other.",
             found.frozen == planted.frozen,
         ),
-        Statement(f"All {len(planted.near)} pairs of near-clones are, and no other.", found.near == planted.near),
-        Statement(
+        Check(f"All {len(planted.near)} pairs of near-clones are, and no other.", found.near == planted.near),
+        Check(
             f"Of {data.parameters:,} parameters {data.dimension:,} are free ({free:.0%}): the others get no "
             "gradient or move together.",
             0 < free < 1,

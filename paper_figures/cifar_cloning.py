@@ -1,4 +1,4 @@
-"""Cloning on CIFAR-10 in four architectures: do copies part, and what does the clone gain? (JL25 figure 2.1)"""
+"""Clones of four architectures on CIFAR-10: do copies part, what is gained? (claims P10 to P12; JL25 figure 2.1)"""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,12 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scipy.stats import gmean
 
-from paper_figures.cloning import ROUNDING, Array, Band
-from paper_figures.support import captions, finished, style, tasks
-from paper_figures.support.captions import Statement
+from paper_figures.support import clones, drawing, finished, style
+from paper_figures.support.captions import Check
+from paper_figures.support.clones import ROUNDING
 from paper_figures.support.results import RESULTS, Missing, Profile
+from paper_figures.support.tables import Array, Curves, where
 from torch_experiments.lab.campaign import items as campaign
-from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.report import published, series
 
 NAME = "cifar_cloning"
@@ -57,10 +56,10 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return found
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
     archs = finished.listed(f"{ARCHS[arch]} {_seeds(data, arch)}" for arch in archs_of(data))
-    introduction = (
+    return (
         f"{campaign.CLONING.about[0].upper()}{campaign.CLONING.about[1:]}: every hidden unit twice, trained on "
         "under four regimes (JL25 figure 2.1). Top: explained-variance score of cloning of the activations, mean "
         "over layers, 1 for exact copies and 0 for independent units. Bottom: training loss of the clone over that "
@@ -68,55 +67,64 @@ def caption(data: pa.Table) -> str:
         f"{_epochs(data)}; lines between them only join them. Means (geometric ones of ratios), ranges over seeds "
         f"(runs: {archs}).{finished.gaps(_absent(data))}"
     )
-    return captions.join(introduction, statements(data))
 
 
 def archs_of(data: pa.Table) -> list[str]:
     """Return the architectures that have a finished run."""
-    return [arch for arch in ARCHS if len(finished.where(data, {"arch": arch}))]
+    return [arch for arch in ARCHS if len(where(data, {"arch": arch}))]
 
 
 def regimes_of(data: pa.Table, arch: str) -> list[str]:
     """Return the regimes that have a finished run of an architecture."""
-    return [regime for regime in REGIMES if len(finished.where(data, {"arch": arch, "regime": regime}))]
+    return [regime for regime in REGIMES if len(where(data, {"arch": arch, "regime": regime}))]
 
 
-def band(data: pa.Table, arch: str, regime: str, network: str, metric: str) -> Band:
-    """Return a metric of the whole network over the epochs, a row a seed."""
-    place = {"arch": arch, "regime": regime, "network": network, "metric": metric, "layer": e01_cloning.WHOLE}
-    rows = finished.where(data, place).sort_by([("seed", "ascending"), ("epoch", "ascending")])
-    epochs = np.unique(rows["epoch"].to_numpy())
-    return Band(epochs, rows["value"].to_numpy().reshape(-1, len(epochs)))
+def band(data: pa.Table, arch: str, regime: str, network: str, metric: str) -> Curves:
+    """Return a metric of the whole network over the epochs, `values [seeds, epochs]`."""
+    return clones.band(where(data, {"arch": arch}), regime, network, metric)
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
     kept = [1 - _all(data, a, r).min() for a in archs_of(data) for r in regimes_of(data, a) if r in TRAPPED]
-    left = {(a, r): _end(data, a, r) for a in archs_of(data) for r in regimes_of(data, a) if r not in TRAPPED}
+    left = {place: _end(data, *place) for place in _left(data)}
     return [
-        Statement(
+        Check(
             "Under momentum and Adam the copies stay exact in every epoch, layer and seed (largest 1 − score: "
             f"{max(kept, default=0.0):.1g}).",
             max(kept, default=0.0) <= ROUNDING,
         ),
-        Statement(
-            f"Under noise and dropout they part; the score ends at {_listed(left)}. Published after 500 epochs are "
-            f"{_listed({key: published.cloning()[key].score for key in left})}, by a formula of theirs that gives "
-            "more to independent units, so that it is not drawn: only whether copies part can be compared.",
+        Check(
+            f"Under noise and dropout they part; the score ends at {_listed(left)}.",
             all(1 - value > 1e3 * ROUNDING for value in left.values()),
         ),
-        Statement(
-            "Loss of the clone over that of its base, geometric means over the second half of the epochs, from the "
-            f"least to the largest seed: {'; '.join(_losses(data))}. Published at the end, for the MLP: "
-            f"{_published_losses()}.",
-            all((gains(data, a, r) > 0).all() for a in archs_of(data) for r in regimes_of(data, a)),
+        Check(
+            "All losses are positive numbers.",
+            bool((where(data, {"metric": LOSS})["value"].to_numpy() > 0).all()),
         ),
     ]
 
 
+def notes(data: pa.Table) -> list[str]:
+    """Return the published scores, and what a clone gains beside its base."""
+    theirs = {key: published.cloning()[key].score for key in _left(data)}
+    return [
+        f"Published after 500 epochs are scores of {_listed(theirs)}, by a formula of theirs that gives more to "
+        "independent units, so that it is not drawn: only whether copies part can be compared.",
+        "Loss of the clone over that of its base, geometric means over the second half of the epochs, from the "
+        f"least to the largest seed: {'; '.join(_losses(data))}. Published at the end, for the MLP: "
+        f"{_published_losses()}.",
+    ]
+
+
+def _left(data: pa.Table) -> list[tuple[str, str]]:
+    """Return architectures and regimes whose copies part."""
+    return [(arch, regime) for arch in archs_of(data) for regime in regimes_of(data, arch) if regime not in TRAPPED]
+
+
 def _all(data: pa.Table, arch: str, regime: str) -> Any:
     """Return the scores of every layer, epoch and seed."""
-    return finished.where(data, {"arch": arch, "regime": regime, "metric": SCORE})["value"].to_numpy()
+    return where(data, {"arch": arch, "regime": regime, "metric": SCORE})["value"].to_numpy()
 
 
 def _end(data: pa.Table, arch: str, regime: str) -> float:
@@ -153,12 +161,12 @@ def _listed(values: Mapping[tuple[str, str], float]) -> str:
 
 
 def _seeds(data: pa.Table, arch: str) -> int:
-    return len(finished.where(data, {"arch": arch})["seed"].unique())
+    return len(where(data, {"arch": arch})["seed"].unique())
 
 
 def _epochs(data: pa.Table) -> str:
     """Return how many epochs were measured, for every architecture."""
-    counts = {arch: finished.where(data, {"arch": arch})["epoch"].unique() for arch in archs_of(data)}
+    counts = {arch: where(data, {"arch": arch})["epoch"].unique() for arch in archs_of(data)}
     return finished.listed(f"{len(epochs)} ({ARCHS[arch]})" for arch, epochs in counts.items())
 
 
@@ -199,8 +207,8 @@ def _draw_regime(column: Any, data: pa.Table, arch: str, regime: str) -> None:
 
 
 def _plot(axis: Axes, epochs: Array, values: Array, mean: Array, look: Look) -> None:
-    axis.plot(epochs, mean, "-o", color=look.colour, linewidth=look.width, markersize=1.8)
-    axis.fill_between(epochs, *tasks.bounds(values), color=look.colour, alpha=0.18, linewidth=0)
+    line: dict[str, Any] = {"marker": "o", "markersize": 1.8, "linewidth": look.width}
+    drawing.band(axis, epochs, mean, *drawing.bounds(values), color=look.colour, **line)
 
 
 def _label(column: Any, arch: str) -> None:

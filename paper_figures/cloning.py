@@ -1,11 +1,10 @@
-"""Cloned networks under six training regimes (JL25 figure 2.1, on scikit-learn's digits)."""
+"""Cloned networks under six training regimes (claims C9, E1; JL25 figure 2.1, on scikit-learn's digits)."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import drawing, style
+from paper_figures.support.captions import Check
+from paper_figures.support.clones import (
+    COLOURS,
+    DIRECTIONS,
+    ROUNDING,
+    band,
+    departure,
+    end_departure,
+    loss_ratio,
+)
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array, Curves
 from torch_experiments.lab.experiments import e01_cloning
-
-Array = np.ndarray[Any, Any]
 
 NAME = "cloning"
 TITLE = "six training regimes after cloning: score of cloning, losses, effective rank"
@@ -34,24 +41,8 @@ ESCAPING = {
     "noisy-normwise": "noise, per tensor",
     "dropout": "dropout",
 }
-COLOURS = dict(
-    zip(
-        [*TRAPPED, *ESCAPING],
-        (style.BLUE, style.GREEN, style.SKY, style.VERMILION, style.ORANGE, style.PURPLE),
-        strict=True,
-    )
-)
 WIDTHS = {"sgd": 5.0, "momentum": 3.0, "adam": 1.2}  # their scores coincide; the lines lie upon each other
-DIRECTIONS = {"forward_score": "-", "backward_score": "--"}
-ROUNDING = 1e-12
 ROWS = ("1 − score", "training loss", "effective rank")
-
-
-class Band(NamedTuple):
-    """A quantity over the epochs: one row a seed."""
-
-    epochs: Array
-    values: Array
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
@@ -59,10 +50,10 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return e01_cloning.run(CONFIGS[profile], results, progress=True)
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
     seeds = len(pc.unique(data["seed"]))
-    introduction = (
+    return (
         "A multilayer perceptron trained on 8×8 digits is cloned, every hidden unit twice, and trained on "
         "(JL25 figure 2.1). Left, regimes that keep the copies; right, regimes that do not. Top: one minus the "
         "explained-variance score of cloning, 0 for exact copies, of activations (forward, solid) and of their "
@@ -70,10 +61,9 @@ def caption(data: pa.Table) -> str:
         "Bottom: effective rank (Roy and Vetterli) of hidden activations, clone solid and base dashed. "
         f"Means over hidden layers; line: mean of {seeds} seeds, band: their range."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
     kept = float(np.max([departure(data, regime) for regime in TRAPPED]))
     least = {label: end_departure(data, regime) for regime, label in ESCAPING.items()}
@@ -81,20 +71,20 @@ def statements(data: pa.Table) -> list[Statement]:
     clone, base = (_end_rank(data, "noisy-elementwise", network) for network in ("clone", "base"))
     parted = ", ".join(f"{label} {value:.1g}" for label, value in least.items())
     return [
-        Statement(
+        Check(
             "SGD, momentum and Adam keep the score at 1 in every epoch, layer and seed (largest 1 − score: "
             f"{kept:.1g}).",
             kept <= ROUNDING,
         ),
-        Statement(
+        Check(
             f"Noise and dropout leave: at the end 1 − score in both directions is at least: {parted}.",
             bool(np.min([*least.values()]) > 1e3 * ROUNDING),
         ),
-        Statement(
+        Check(
             f"Trapped clones go on learning: their losses end at {falls:.2g} of the first value or less.",
             falls < 1,
         ),
-        Statement(
+        Check(
             f"With noise per entry the clone's rank ends at {clone:.1f}, above its base's {base:.1f} (means).",
             clone > base,
         ),
@@ -114,38 +104,6 @@ def draw(data: pa.Table) -> Figure:
     return figure
 
 
-def band(data: pa.Table, regime: str, network: str, metric: str) -> Band:
-    """Return a metric of the whole network over the epochs, for every seed."""
-    place = {"regime": regime, "network": network, "metric": metric, "layer": e01_cloning.WHOLE}
-    rows = where(data, place).sort_by([("seed", "ascending"), ("epoch", "ascending")])
-    epochs = np.unique(rows["epoch"].to_numpy())
-    return Band(epochs, rows["value"].to_numpy().reshape(-1, len(epochs)))
-
-
-def departure(data: pa.Table, regime: str) -> float:
-    """Return the largest `1 − score` of any layer, direction, epoch and seed."""
-    places = [{"regime": regime, "metric": metric} for metric in DIRECTIONS]
-    return float(np.max([np.max(1 - where(data, place)["value"].to_numpy()) for place in places]))
-
-
-def end_departure(data: pa.Table, regime: str) -> float:
-    """Return the least `1 − score` of any seed and direction, over the whole network, at the end."""
-    return float(np.min([1 - band(data, regime, "clone", metric).values[:, -1] for metric in DIRECTIONS]))
-
-
-def where(data: pa.Table, place: Mapping[str, Any]) -> pa.Table:
-    """Return the rows with these values of columns."""
-    for column, value in place.items():
-        data = data.filter(pc.equal(data[column], value))
-    return data
-
-
-def loss_ratio(data: pa.Table, regime: str) -> float:
-    """Return the clone's training loss at the end against the first, the largest of any seed."""
-    losses = band(data, regime, "clone", "train_loss").values
-    return float(np.max(losses[:, -1] / losses[:, 0]))
-
-
 def _end_rank(data: pa.Table, regime: str, network: str) -> float:
     return float(band(data, regime, network, "roy_vetterli_rank").values[:, -1].mean())
 
@@ -153,16 +111,15 @@ def _end_rank(data: pa.Table, regime: str, network: str) -> float:
 def _draw_regime(column: Array, data: pa.Table, regime: str) -> None:
     for metric, line in DIRECTIONS.items():
         epochs, values = band(data, regime, "clone", metric)
-        _plot(column[0], Band(epochs, 1 - values), COLOURS[regime], line, WIDTHS.get(regime, 1.2))
+        _plot(column[0], Curves(epochs, 1 - values), COLOURS[regime], line, WIDTHS.get(regime, 1.2))
     for axis, metric in ((column[1], "train_loss"), (column[2], "roy_vetterli_rank")):
         for network, line in (("clone", "-"), ("base", "--")):
             _plot(axis, band(data, regime, network, metric), COLOURS[regime], line)
 
 
-def _plot(axis: Axes, quantity: Band, colour: str, line: str, width: float = 1.2) -> None:
-    epochs, values = quantity
-    axis.plot(epochs, values.mean(axis=0), line, color=colour, linewidth=width)
-    axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+def _plot(axis: Axes, quantity: Curves, colour: str, line: str, width: float = 1.2) -> None:
+    middle, bounds = quantity.values.mean(axis=0), drawing.bounds(quantity.values)
+    drawing.band(axis, quantity.x, middle, *bounds, color=colour, linestyle=line, linewidth=width)
 
 
 def _label(axes: Array) -> None:
@@ -179,7 +136,7 @@ def _label(axes: Array) -> None:
 
 
 def _explain_colours(figure: Figure) -> None:
-    """Name the regimes below the panels, those of the left column on the left."""
+    """Name the regimes below the axes, those of the left column on the left."""
     handles = [*_handles(TRAPPED), *_handles(ESCAPING)]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, columnspacing=7.5, borderaxespad=0.2)
 

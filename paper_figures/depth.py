@@ -5,38 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.width import WidthSample, random_networks
 from theory.activations import moments
 from theory.depth import Normalisation, correlation_flow, critical_bound, critical_law, limit
-
-Array = np.ndarray[Any, Any]
 
 NAME = "depth"
 TITLE = "correlations with depth: centred they end at 0, raw ReLU at 1, raw GELU in between"
 
 START, DEPTH, DEEP = 0.95, 40, 3000
-BIAS = 20.0
-CENTRED = {"tanh": "tanh", "silu": "SiLU", "relu": "ReLU", "abs": "|z|"}
-RAW = {"relu": "ReLU", "gelu": "GELU", "elu": "ELU", "tanh": "tanh", "sigmoid": "sigmoid"}
-COLOURS = {
-    "relu": style.BLUE,
-    "gelu": style.VERMILION,
-    "tanh": style.GREEN,
-    "elu": style.PURPLE,
-    "sigmoid": style.ORANGE,
-    "silu": style.SKY,
-    "abs": style.BLACK,
-}
-LAWS = {"relu": "ReLU", "abs": "|z|"}
+BIAS = 20.0  # of means over networks, times the width: kernels are limits of infinite width
+CENTRED = ("tanh", "silu", "relu", "abs")
+RAW = ("relu", "gelu", "elu", "tanh", "sigmoid")
+LAWS = ("relu", "abs")
 
 
 @dataclass(frozen=True)
@@ -101,24 +90,23 @@ def _curve(name: str, normalisation: Normalisation, config: Config) -> Curve:
     )
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"Correlation of two inputs, {START} at the start, with depth. Lines: the dual kernel iterated, infinite "
         f"width; dots: mean and standard deviation over {data.config.runs} random networks of width "
         f"{data.config.width} with activations kept at unit norm. Top left: standardised activations; top right: "
         "as they are (cosine). Bottom: distance from 1 of raw ReLU and |z| from ρ = 0, with the asymptotic law "
         "4/(k l)² dashed."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     last = {name: abs(curve.flow[-1]) for name, curve in data.centred.items()}
     shares = {name: moments(name).linear_share for name in data.centred}
     slowest = max(last, key=lambda name: last[name])
-    inner = ", ".join(f"{RAW[name]} {data.raw[name].end:.3f}" for name in ("gelu", "elu"))
+    inner = ", ".join(f"{style.ACTIVATIONS[name]} {data.raw[name].end:.3f}" for name in ("gelu", "elu"))
     nearer = [bool((np.diff(np.abs(curve.flow - curve.end)) <= 0).all()) for curve in data.raw.values()]
     layers = np.arange(1, DEEP + 1)
     law = max(abs(data.distances[name][-1] / critical_law(name, DEEP) - 1) for name in LAWS)
@@ -126,13 +114,13 @@ def statements(data: Data) -> list[Statement]:
     spread = max(curve.sample.spread.max() for curve in (*data.centred.values(), *data.raw.values()))
     off = max(_deviation(curve, data.config.width) for curve in (*data.centred.values(), *data.raw.values()))
     return [
-        Statement(
+        Check(
             f"Standardised, all fall to 0, the slower the larger the linear share: after {DEPTH} layers "
-            f"{CENTRED[slowest]}, of share {shares[slowest]:.2f}, is at {last[slowest]:.3f}.",
+            f"{style.ACTIVATIONS[slowest]}, of share {shares[slowest]:.2f}, is at {last[slowest]:.3f}.",
             bool(slowest == max(shares, key=lambda name: shares[name]) and last[slowest] < START / 5)
             and all(curve.end == 0 for curve in data.centred.values()),
         ),
-        Statement(
+        Check(
             "As they are, ReLU and sigmoid go to 1, tanh (odd) to 0, and others to a fixed point in between: "
             f"{inner}; every layer brings every one of them nearer.",
             data.raw["relu"].end == data.raw["sigmoid"].end == 1
@@ -140,12 +128,12 @@ def statements(data: Data) -> list[Statement]:
             and all(0.5 < data.raw[name].end < 0.8 for name in ("gelu", "elu"))
             and all(nearer),
         ),
-        Statement(
+        Check(
             f"At layer {DEEP} the distances are within {100 * law:.1f} % of the law (9π²/2)/(μ l)², μ = 1 for "
             "ReLU and 2 for |z|, and never above the bound (1 + k l/2)^−2.",
             bool(law < 0.02 and above <= 1 + 1e-9),
         ),
-        Statement(
+        Check(
             f"Networks stay with the recursion: their means are within {off:.1f} standard errors plus {BIAS:.0f} "
             f"over the width; single networks vary by up to {spread:.2f}.",
             bool(off <= 5),
@@ -164,25 +152,28 @@ def draw(data: Data) -> Figure:
     """Return three panels."""
     figure = Figure(figsize=(style.WIDTH, 3.9))
     axes = figure.subplot_mosaic([["centred", "raw"], ["law", "law"]])
-    _draw_curves(axes["centred"], data.centred, CENTRED)
-    _draw_curves(axes["raw"], data.raw, RAW)
+    _draw_curves(axes["centred"], data.centred)
+    _draw_curves(axes["raw"], data.raw)
     axes["centred"].set(title="standardised", xlabel="layer", ylabel="correlation", ylim=(-0.05, 1.03))
     axes["raw"].set(title="as they are", xlabel="layer", ylim=(-0.05, 1.03))
-    layers = np.arange(1, DEEP + 1)
-    for name, label in LAWS.items():
-        axes["law"].loglog(layers, data.distances[name], color=COLOURS[name], label=f"raw {label}")
-        axes["law"].loglog(
-            layers[9:], critical_law(name, layers[9:]), color=COLOURS[name], linestyle="--", linewidth=0.7
-        )
-    axes["law"].set(xlabel="layer $l$", ylabel=r"$1 - \rho_l$", xlim=(1, DEEP))
-    axes["law"].legend(loc="lower left")
+    _draw_laws(axes["law"], data)
     return figure
 
 
-def _draw_curves(axis: Axes, curves: Mapping[str, Curve], labels: Mapping[str, str]) -> None:
+def _draw_laws(axis: Axes, data: Data) -> None:
+    layers = np.arange(1, DEEP + 1)
+    for name in LAWS:
+        colour, far = style.ACTIVATION_COLOURS[name], layers[9:]  # the law is asymptotic
+        axis.loglog(layers, data.distances[name], color=colour, label=f"raw {style.ACTIVATIONS[name]}")
+        axis.loglog(far, critical_law(name, far), color=colour, linestyle="--", linewidth=0.7)
+    axis.set(xlabel="layer $l$", ylabel=r"$1 - \rho_l$", xlim=(1, DEEP))
+    axis.legend(loc="lower left")
+
+
+def _draw_curves(axis: Axes, curves: Mapping[str, Curve]) -> None:
     layers, shown = np.arange(DEPTH + 1), np.arange(2, DEPTH + 1, 6)
     for name, curve in curves.items():
-        axis.plot(layers, curve.flow, color=COLOURS[name], label=labels[name])
-        mean, spread = curve.sample.mean[shown], curve.sample.spread[shown]
-        axis.errorbar(shown, mean, spread, color=COLOURS[name], fmt=".", markersize=2.5, elinewidth=0.6)
+        colour, mean, spread = style.ACTIVATION_COLOURS[name], curve.sample.mean[shown], curve.sample.spread[shown]
+        axis.plot(layers, curve.flow, color=colour, label=style.ACTIVATIONS[name])
+        axis.errorbar(shown, mean, spread, color=colour, fmt=".", markersize=2.5, elinewidth=0.6)
     axis.legend(loc="best")

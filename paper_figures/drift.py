@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.drift import Config, Course, onset, run
 from theory.saturation import frozen_fraction
-
-Array = np.ndarray[Any, Any]
 
 NAME = "drift"
 TITLE = "training drives units into saturation along gain and threshold; normalisation does not let it"
 RATES = {"tanh": 0.1, "relu": 0.02}
-LABELS = {"tanh": "tanh", "relu": "ReLU"}
 LEVEL, SILENT = 0.5, 0.99
 SHOWN = (0.1, 8.0), (-4.0, 4.0)  # gains and thresholds of panel (a)
 SIZES: Mapping[Profile, tuple[int, int]] = {"quick": (100, 20), "full": (300, 60)}  # tasks and seeds
@@ -47,20 +44,19 @@ def measure(tasks: int, seeds: int) -> Data:
     return Data({case: run(Config(*case, rate=RATES[case[0]], tasks=tasks, seeds=seeds)) for case in cases})
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
     config = data.courses["tanh", False].config
-    introduction = (
+    return (
         f"Regression on targets that change with {config.slow} of {config.slow + config.fast} inputs, drawn anew "
         f"every {config.hold} steps; {config.hidden} hidden units, {config.seeds} seeds, SGD. (a) Frozen share of "
         f"tanh units (slope below {config.delta}) over gain and threshold, and units before and after training; "
         "normalised ones are at the diamond. (b) Mean frozen share over the tasks: measured (dots), told by "
         "the map from gain and threshold (lines)."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     off = max(float(np.abs((course.frozen - course.predicted()).mean(axis=(1, 2))).max()) for course in _all(data))
     tanh, still = data.courses["tanh", False], data.courses["tanh", True]
@@ -71,25 +67,25 @@ def statements(data: Data) -> list[Statement]:
     relu = _share(data.courses["relu", False])
     silent = {n: float((data.courses["relu", n].frozen[1:] > SILENT).mean()) for n in (False, True)}
     return [
-        Statement(
+        Check(
             f"The map tells the mean share at every moment, to {off:.3f}.",
             off < 0.02,
         ),
-        Statement(
+        Check(
             f"Plain tanh units go from {100 * start:.0f} % to {100 * end:.0f} % frozen while the median gain grows "
             f"from {gains[0]:.2f} to {gains[1]:.2f}.",
             bool(end > 2 * start and gains[1] > 2 * gains[0]),
         ),
-        Statement(
+        Check(
             f"Networks of them are half frozen, if at all, after {_median(reached)} tasks (median), by the map "
             f"after {_median(told)}.",
             bool(both.any()) and abs(_median(reached) - _median(told)) <= 0.2 * _median(told) + 2,
         ),
-        Statement(
+        Check(
             f"Normalised ones stay at {100 * float(_share(still).max()):.0f} %.",
             float(_share(still).max()) < 0.1,
         ),
-        Statement(
+        Check(
             f"Plain ReLU units do not freeze on average, but {100 * silent[False]:.0f} % of them are frozen on "
             f"more than {100 * SILENT:.0f} % of a task's inputs; of the normalised ones none is.",
             bool(relu[-1] < relu[0] + 0.1) and silent[False] > 0.02 and silent[True] == 0,
@@ -141,7 +137,7 @@ def _shares(axis: Axes, data: Data) -> None:
     colours = iter((style.VERMILION, style.GREEN, style.ORANGE, style.SKY))
     for (name, normalised), course in data.courses.items():
         colour, tasks = next(colours), np.arange(len(course.frozen))
-        label = f"{LABELS[name]}{', normalised' if normalised else ''}"
+        label = f"{style.ACTIVATIONS[name]}{', normalised' if normalised else ''}"
         axis.plot(tasks, course.predicted().mean(axis=(1, 2)), color=colour, linewidth=1, label=label)
         shown = np.unique(np.linspace(0, len(tasks) - 1, 21).round().astype(int))
         axis.plot(tasks[shown], _share(course)[shown], ".", color=colour, markersize=4)

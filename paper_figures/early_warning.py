@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from paper_figures import symptoms
-from paper_figures.support import captions, finished, style
-from paper_figures.support.captions import Statement
-from paper_figures.support.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Tables
+from paper_figures.support import finished, style
+from paper_figures.support.captions import Check
+from paper_figures.support.finished import Tables
 from paper_figures.support.results import RESULTS, Missing, Profile
+from paper_figures.support.tables import Array
 from torch_experiments.lab.experiments.runner import over_tasks
-
-Array = np.ndarray[Any, Any]
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, SILENT, THEIR_SATURATED
 
 NAME = "early_warning"
 TITLE = "which diagnostic moves before accuracy falls, and by how many tasks"
@@ -39,13 +39,13 @@ COLOURS = dict(zip(STREAMS, (style.BLUE, style.ORANGE, style.GREEN, style.VERMIL
 MARKERS = dict(zip(STREAMS, "os^Dv", strict=True))
 DIAGNOSTICS: Mapping[str, str] = {
     "weight_norm": "weight norm",
-    "nearly_silent_fraction": "nearly silent units",
+    SILENT: "nearly silent units",
     DEAD: "dead units",
     DUPLICATE: "duplicate units",
     RANK: "effective rank",
     "stable_rank_centred": "stable rank, centred",
     "train_accuracy": "accuracy at a task's end",
-    SATURATED: "saturated units (JL25)",
+    THEIR_SATURATED: "saturated units (JL25)",
 }
 
 
@@ -133,10 +133,10 @@ def _after(moves: int | None, falls_at: int) -> int | None:
     return None if moves is None else moves - falls_at
 
 
-def caption(data: Tables) -> str:
-    """Return the caption."""
+def introduction(data: Tables) -> str:
+    """Return what is shown, and how it was found."""
     lacking = finished.gaps(stream for stream in STREAMS if stream not in data)
-    introduction = (
+    return (
         f"A quantity leaves for good at the first task from which on it lies on one side of its band, the range of "
         f"the first {FIRST} tasks, to the end, for {STAY} tasks or more. Points: that task of a diagnostic minus "
         "that of the accuracy while learning, for every seed in which accuracy leaves downwards; left of zero the "
@@ -145,26 +145,30 @@ def caption(data: Tables) -> str:
         "not fall, which are false alarms. Plain multilayer perceptrons; random labels: the runs of the figure on "
         f"symptoms, the others: records.{lacking}"
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Tables) -> list[Statement]:
+def checks(data: Tables) -> list[Check]:
     """Return what the caption claims."""
-    seeds, found = lost(data), leads(data)
+    seeds = lost(data)
     counts = [
         f"{stream} {len(which)} of {len(finished.seeds(data[stream], CELL))}" for stream, which in seeds.items()
     ]
+    return [
+        Check(
+            f"Accuracy falls for good in these seeds: {finished.listed(counts)}; under random labels in all.",
+            len(seeds[DIGITS]) == len(finished.seeds(data[DIGITS], CELL)),
+        )
+    ]
+
+
+def notes(data: Tables) -> list[str]:
+    """Return when diagnostics move, which of them always move first, and which move where nothing is lost."""
+    found = leads(data)
     medians = sorted((m, metric) for metric in _shown(found) if (m := median(found, metric)) is not None)
     listed = ", ".join(f"{DIAGNOSTICS[metric]} {value:+g} ({_share(found, metric)})" for value, metric in medians)
     return [
-        Statement(
-            f"Accuracy falls for good in these seeds: {finished.listed(counts)}; under random labels in all.",
-            len(seeds[DIGITS]) == len(finished.seeds(data[DIGITS], CELL)),
-        ),
-        Statement(
-            f"Medians in tasks, over those of these seeds in which a diagnostic moves: {listed}.", bool(medians)
-        ),
-        Statement(_first(found), _consistent(found, data)),
+        f"Medians in tasks, over those of these seeds in which a diagnostic moves: {listed}.",
+        _first(found),
         *_alarms(data, found),
     ]
 
@@ -201,25 +205,13 @@ def _first(found: list[Lead]) -> str:
     return f"Before accuracy, in every seed where it was measured: {finished.listed(names)}."
 
 
-def _alarms(data: Tables, found: list[Lead]) -> list[Statement]:
+def _alarms(data: Tables, found: list[Lead]) -> list[str]:
     """Return what moves where nothing is lost, where there are such seeds."""
     counts = {metric: false_alarms(data, metric) for metric in _shown(found)}
     if not any(alarms.of for alarms in counts.values()):
         return []
     listed = ", ".join(f"{DIAGNOSTICS[m]} {a.moved} of {a.of}" for m, a in counts.items() if a.of)
-    return [
-        Statement(
-            f"Seeds in which accuracy does not fall and a diagnostic moves all the same: {listed}.",
-            all(0 <= alarms.moved <= alarms.of for alarms in counts.values()),
-        )
-    ]
-
-
-def _consistent(found: list[Lead], data: Tables) -> bool:
-    """Return whether every diagnostic moves within the tasks and none before its band is complete."""
-    when = lost(data)
-    tasks = [w.after + when[w.stream][w.seed] for w in found if w.after is not None]
-    return all(task >= FIRST for task in tasks)
+    return [f"Seeds in which accuracy does not fall and a diagnostic moves all the same: {listed}."]
 
 
 def _shown(found: list[Lead]) -> list[str]:

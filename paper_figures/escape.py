@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.clones import (
     Convention,
     Disturbance,
@@ -27,8 +27,6 @@ from simulate.clones import (
     predicted_noise,
     random_problem,
 )
-
-Array = np.ndarray[Any, Any]
 
 NAME = "escape"
 TITLE = "when clones part: predicted from the manifold, measured over seeds"
@@ -92,17 +90,16 @@ def _noisy(problem: Problem, sigma: float, convention: Convention, seeds: int, s
     return first_passage(measured_distances(problem, epsilon, alpha, steps, disturbance, rng), GOAL)
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
     seeds = len(data.measured[SIZES[0]])
-    introduction = (
+    return (
         "Steps of gradient descent until pairs of cloned ReLU units are at distance 0.1 from their manifold; one "
         f"hidden layer, four pairs, {seeds} seeds each. (a) From a random perturbation: predicted by linearising "
         "along the path on the manifold, and measured. (b) From the manifold itself under gradient noise of "
         "relative size σ₀, per entry as in JL25's code or per vector: medians and quartiles; lines: when the "
         "predicted root mean square distance is 0.1."
     )
-    return captions.join(introduction, statements(data))
 
 
 def fit(data: Data, sizes: tuple[float, ...] = SIZES) -> tuple[float, float]:
@@ -115,7 +112,7 @@ def fit(data: Data, sizes: tuple[float, ...] = SIZES) -> tuple[float, float]:
     return float(np.polyfit(x, y, 1)[0]), float(np.corrcoef(x, y)[0, 1] ** 2)
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     slope, r2 = fit(data)
     last = fit(data, SIZES[-1:])
@@ -126,20 +123,20 @@ def statements(data: Data) -> list[Statement]:
     ratios = np.concatenate([medians[c] / np.where(data.law[c] > 0, data.law[c], np.nan) for c in CONVENTIONS])
     known = ratios[np.isfinite(ratios)]
     return [
-        Statement(
+        Check(
             f"Measured times follow the prediction with slope {slope:.2f} and R² {r2:.3f} in log-log over all "
             f"sizes, {medium[0]:.2f} and {medium[1]:.3f} without the smallest. From {SIZES[-1]:g} alone the law "
             f"fails: slope {last[0]:.2f}, R² {last[1]:.2f}, {missed} that should escape do not; so late the path "
             "of the perturbed network is not that of the base network any more.",
             abs(slope - 1) < 0.1 and r2 > 0.95 and medium[1] > 0.97 and not last[1] > 0.5,
         ),
-        Statement(
+        Check(
             f"The smaller the perturbation, the fewer escape within {data.steps:,} steps: "
             + ", ".join(f"{100 * share:.0f} % from {size:g}" for size, share in escaped.items())
             + "; the rate falls as the base network learns.",
             list(escaped.values()) == sorted(escaped.values(), reverse=True) and escaped[SIZES[0]] == 1,
         ),
-        Statement(
+        Check(
             "Mean squares are made by the fastest seeds: under noise the median time is "
             f"{known.min():.2f} to {known.max():.2f} times that of the mean square; "
             f"{'noise per entry leaves earlier at every σ₀' if known.size else ''}.",

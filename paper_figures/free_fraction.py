@@ -1,4 +1,4 @@
-"""Certificates over training: which share of the parameters is free, with the share of dead units."""
+"""Certificates over training: which share of the parameters is free, with the share of dead units (claim F2)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures.layers_over_time import layers
-from paper_figures.normalisation import LINES
-from paper_figures.support import captions, finished, style, tasks
-from paper_figures.support.captions import Statement
-from paper_figures.support.finished import DEAD, FREE
-from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support import finished, style, tasks
+from paper_figures.support.captions import Check
+from paper_figures.support.finished import Shown, layers
+from paper_figures.support.results import RESULTS, Missing, Profile
+from paper_figures.support.style import NORMS
+from paper_figures.support.tables import Array, where
 from torch_experiments.lab.experiments.runner import over_tasks
-
-Array = np.ndarray[Any, Any]
+from torch_experiments.lab.report.series import DEAD, FREE
 
 NAME = "free_fraction"
 TITLE = "Tiny ImageNet, certificates over training: the share of free parameters, with the share of dead units"
-ITEM, PLAIN = "mlp", "none"
+PLAIN = "none"
+RUNS = Shown("mlp", tuple(NORMS))
 LONGER: Mapping[str, str] = {"mlp-medium": "none, 2,000 steps", "mlp-paper": "none, 10,000 steps"}
 STYLES: Mapping[str, Mapping[str, Any]] = {
-    **LINES,
+    **NORMS,
     **dict(zip(LONGER.values(), ({"color": style.VERMILION}, {"color": style.PURPLE}), strict=True)),
 }
 SMALL = 0.002  # lines that never leave zero by more look alike
@@ -38,10 +38,10 @@ WIDTHS = (12_288, 128, 128, 128, 128, 128, 200)  # of the published MLP on image
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     """Return the finished runs of the MLP, and its plain ones with longer tasks under names of their own."""
-    tables = [finished.needed(ITEM, LINES)]
+    tables = [RUNS.table()]
     for item, cell in LONGER.items():
-        with suppress(finished.Missing):
-            tables.append(_renamed(finished.where(finished.runs(item), {"cell": PLAIN}), cell))
+        with suppress(Missing):
+            tables.append(_renamed(where(finished.runs(item), {"cell": PLAIN}), cell))
     return pa.concat_tables(tables)
 
 
@@ -50,16 +50,15 @@ def _renamed(table: pa.Table, cell: str) -> pa.Table:
     return table.set_column(place, "cell", pa.array([cell] * len(table), table["cell"].type))
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Top: share of parameters that are not free in the certificate of the network at the end of every task of "
         "Tiny ImageNet: they belong to units that are frozen on the 500 images of the batch, or to exact copies. "
         "Bottom: share of dead units, mean over the hidden layers. A first layer of 12,288 inputs holds 95 % of "
         f"the parameters. Tasks of 500 steps unless it says more. {_together(data)}"
-        f"{finished.lines(data, shown(data))}{finished.gaps(finished.absent(ITEM, data, LINES))}"
+        f"{finished.lines(data, shown(data))}{RUNS.gaps(data)}"
     )
-    return captions.join(introduction, statements(data))
 
 
 def near_zero(data: pa.Table) -> list[str]:
@@ -78,33 +77,31 @@ def shown(data: pa.Table) -> list[str]:
     return finished.cells(data, STYLES)
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
+    return [finished.sound([data], shown(data), [FREE, DEAD]), *_counted(data)]
+
+
+def notes(data: pa.Table) -> list[str]:
+    """Return how little of the networks is lost."""
     free = {cell: over_tasks(data, cell, FREE) for cell in shown(data)}
     least = min(free, key=lambda cell: float(free[cell].min()))
     last = ", ".join(f"{tasks.end(data, cell, FREE).mean():.4f} ({cell})" for cell in free)
     return [
-        Statement(
-            f"At least a share of {free[least].min():.3f} of the parameters is free in every network and task "
-            f"(least: {least}).",
-            all(bool(((values >= 0) & (values <= 1)).all()) for values in free.values()),
-        ),
-        Statement(
-            f"In the last five tasks the free share is {last}.",
-            finished.finite(*(float(v.mean()) for v in free.values())),
-        ),
-        *_counted(data),
+        f"At least a share of {free[least].min():.3f} of the parameters is free in every network and task "
+        f"(least: {least}).",
+        f"In the last five tasks the free share is {last}.",
     ]
 
 
-def _counted(data: pa.Table) -> list[Statement]:
+def _counted(data: pa.Table) -> list[Check]:
     """Return that plain networks' certificates count the weights and biases of dead units, and nothing else."""
     cells = finished.cells(data, (PLAIN, *LONGER.values()))
     same = [_of_dead_units(data, cell, seed) for cell in cells for seed in finished.seeds(data, cell)]
     if not same:
         return []
     return [
-        Statement(
+        Check(
             "Without norm exactly the parameters that enter or leave dead units are lost, in every task and seed.",
             all(same),
         )
@@ -112,7 +109,7 @@ def _counted(data: pa.Table) -> list[Statement]:
 
 
 def _of_dead_units(data: pa.Table, cell: str, seed: int) -> bool:
-    one = finished.where(data, {"cell": cell, "seed": seed})
+    one = where(data, {"cell": cell, "seed": seed})
     return bool(np.allclose(over_tasks(one, cell, FREE)[0], alive(layers(one, cell, DEAD)), atol=1e-9))
 
 
@@ -132,8 +129,7 @@ def draw(data: pa.Table) -> Figure:
     lines = {**STYLES, **dict.fromkeys(near_zero(data), NEAR_ZERO)}
     for cell in shown(data):
         values = 1 - over_tasks(data, cell, FREE)
-        (line,) = upper.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), **lines[cell])
-        upper.fill_between(line.get_xdata(), *tasks.bounds(values), color=line.get_color(), alpha=0.18, linewidth=0)
+        tasks.draw(upper, values, **lines[cell])
         tasks.band(lower, data, cell, DEAD, **lines[cell])
     tasks.decorate([lower], [DEAD])
     upper.set_title("parameters that are not free")

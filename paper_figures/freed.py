@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +15,20 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from torch_experiments import Recovery, certify, clone, remedies
 from torch_experiments.lab.images.data import digits
 from torch_experiments.lab.models import mlp
 from torch_experiments.lab.quotient import base_rates
 from torch_experiments.remedies import Action
 
-Array = np.ndarray[Any, Any]
-
 NAME = "freed"
 TITLE = "trapped by clones or dead units, then free: an escape that does not change the loss"
-SAME, UNCHANGED, BELOW = 1e-9, 1e-12, 0.9
+SAME, UNCHANGED = 1e-9, 1e-12  # rounding that grows over the steps; rounding of one loss
+BELOW = 0.9  # of the trapped loss: less is a fall
 
 
 @dataclass(frozen=True)
@@ -94,35 +93,34 @@ def measure(config: Config) -> Data:
     return Data(clones, alone, course(dying(config, x, y), config, x, y))
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Loss of networks with one hidden layer on digits under gradient descent, float64. Left: a trained network "
         "was cloned; its base has the same loss, at the rates that belong to it (claim C7). Right: most units of a "
         "trained network have died. At the dotted line a copy of the network escapes (E2): out-weights of clones "
         "are split with zero sums, dead units are drawn again with zero out-weights."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     off = float(np.max(np.abs(data.clones.left / data.base - 1)))
     jump = max(_jump(course) for course in (data.clones, data.dead))
     ends = [float(course.freed[-1] / course.left[-1]) for course in (data.clones, data.dead)]
     free = [course.free for course in (data.clones, data.dead)]
     return [
-        Statement(
+        Check(
             f"The trapped clone has the loss of its base at every step, to {off:.0e}.",
             off <= SAME,
         ),
-        Statement(f"The escapes change the loss by {jump:.0e} of its value or less.", jump <= UNCHANGED),
-        Statement(
+        Check(f"The escapes change the loss by {jump:.0e} of its value or less.", jump <= UNCHANGED),
+        Check(
             f"Then it falls: it ends at {ends[0]:.2g} of the trapped clone's loss, and at {ends[1]:.2g} of that of "
             "the network that keeps its dead units.",
             all(end <= BELOW for end in ends),
         ),
-        Statement(
+        Check(
             "By the certificate an escape raises the free share of the parameters from "
             + " and from ".join(f"{before:.0%} to {after:.0%}" for before, after in free)
             + ".",

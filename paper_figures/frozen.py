@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.descent import descend
 from simulate.optimizers import sgd
 from theory.certificates import Firmness, FrozenCertificate, certify_frozen
 from theory.network import Edge, Network, SquaredError, Unit, forward
-
-Array = np.ndarray[Any, Any]
 
 NAME = "frozen"
 TITLE = "a dead unit revived by training upstream, and one that its signs keep dead"
@@ -99,36 +97,35 @@ def run(weight: float, steps: int) -> Run:
     )
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Frozen units. In x→a→v→y with the skip connection a→y, hidden units are ReLU, and v is dead on all "
         f"{data.revived.z.shape[1]} samples at the start. Top: pre-activation of v, one line a sample, shaded "
         "where v is active. Bottom: movement of weights under gradient descent. The two columns differ in the "
         "sign of one weight, a→v."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     revived, persistent = data.revived, data.persistent
     drift = abs(persistent.upstream[-1] - persistent.upstream[0])
     return [
-        Statement(
+        Check(
             "Both are dead at the start, and so no gradient reaches the weights into v.",
             bool((revived.z[0] <= 0).all() and (persistent.z[0] <= 0).all()),
         ),
-        Statement(
+        Check(
             f"Left, a goes on learning through the skip connection and revives v before step {revived.revival}; "
             f"the weights into v rest exactly until then and first move in step {revived.first_move}.",
             revived.revival is not None and revived.first_move == revived.revival + 1,
         ),
-        Statement(
+        Check(
             f"Its certificate holds for these samples and weights alone ('{revived.certificate.reason}').",
             revived.certificate.reason is Firmness.OBSERVED,
         ),
-        Statement(
+        Check(
             "Right, all weights into v are negative and a is never negative, a certificate for all data "
             f"('{persistent.certificate.reason}'): v stays dead and its weights rest exactly, though x→a moves by "
             f"{drift:.2f}.",

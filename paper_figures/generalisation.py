@@ -13,21 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from paper_figures.support import captions, finished, style, tasks
-from paper_figures.support.captions import Statement
+from paper_figures.support import finished, style, tasks
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
-from paper_figures.support.tasks import Array
+from paper_figures.support.tables import Array
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.e05_generalisation import DECAYS, NOISES, SMALL, fresh, grid
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series
+from torch_experiments.lab.report.series import ACCURACY, RANK, TEST
 from torch_experiments.lab.report.tables import with_interval
 
 NAME = "generalisation"
 TITLE = "rank and test accuracy of a task against learning of the next; the rank held up artificially"
 ITEM = "generalisation"
 WIDTHS = SMALL["mlp"]
-LEARNING, RANK, TEST = "online_accuracy", "roy_vetterli_rank_raw", "test_accuracy"
 HELD = ("rank bonus", "layer norm")
 COLOURS: Mapping[tuple[int, float], str] = dict(
     zip(product(WIDTHS, NOISES), (style.SKY, style.ORANGE, style.BLUE, style.VERMILION), strict=True)
@@ -54,9 +54,9 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return finished.complete(ITEM)
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"{campaign.item(ITEM).about}, of two widths, with and without weight decay and label noise. A point is a "
         "task of a run: effective rank (Roy and Vetterli, raw, mean over layers; left) and test accuracy (middle) "
         "at its end against the accuracy while learning the next task, minus that of a fresh network of the same "
@@ -64,22 +64,21 @@ def caption(data: pa.Table) -> str:
         "held up, against the same without, means over the second half of the tasks; small: seeds, large: "
         f"{tasks.seeds(data)}. Brackets are 95 % t-intervals over seeds, not corrected for their number."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
     found = points(data)
     overall = [correlations(column, found.lag) for column in (found.rank, found.test)]
     within = [correlations(centred(column), centred(found.lag)) for column in (found.rank, found.test)]
     return [
-        Statement(
+        Check(
             "Spearman's correlation with what is learnt next, in a seed and over all settings, is "
             f"{with_interval(overall[0], 2)} for the rank and {with_interval(overall[1], 2)} for the test "
             "accuracy: neither tells much across settings.",
             all(_reach(values) < 0.4 for values in overall),
         ),
-        Statement(
+        Check(
             f"Within a setting (its means removed) it is {with_interval(within[0], 2)} for the rank and "
             f"{with_interval(within[1], 2)} for the test accuracy: signs both positive, neither near 1.",
             all(finished.sign(values) == 1 and _reach(values) < 0.7 for values in within),
@@ -94,10 +93,10 @@ def _reach(values: Array) -> float:
     return abs(mean) + half
 
 
-def _of_intervention(data: pa.Table, name: str, noise: float) -> Statement:
+def _of_intervention(data: pa.Table, name: str, noise: float) -> Check:
     held, bare = means(data, f"{name}, noise {noise}"), means(data, plain(noise))
     higher, gained = held.rank - bare.rank, held.learning - bare.learning
-    return Statement(
+    return Check(
         f"With label noise {noise:g} the rank is {held.rank.mean():.0f} under {name} instead of "
         f"{bare.rank.mean():.0f} ({finished.told(higher, 1)}); what is learnt changes by "
         f"{finished.told(gained, 3)}.",
@@ -107,8 +106,8 @@ def _of_intervention(data: pa.Table, name: str, noise: float) -> Statement:
 
 def points(data: pa.Table) -> Points:
     """Return the points of the grid, cells in the order of `cells`."""
-    columns = [[over_tasks(data, grid(*place), m) for place in cells()] for m in (RANK, TEST, LEARNING)]
-    reference = np.stack([over_tasks(data, fresh(width, noise), LEARNING) for width, _, noise in cells()])
+    columns = [[over_tasks(data, grid(*place), m) for place in cells()] for m in (RANK, TEST, ACCURACY)]
+    reference = np.stack([over_tasks(data, fresh(width, noise), ACCURACY) for width, _, noise in cells()])
     rank, test, learning = map(np.stack, columns)
     return Points(rank[..., :-1], test[..., :-1], (learning - reference)[..., 1:])
 
@@ -125,7 +124,7 @@ def plain(noise: float) -> str:
 
 def means(data: pa.Table, cell: str) -> Means:
     """Return rank and accuracy while learning in the second half of the tasks, for every seed."""
-    return Means(*(series.second_half(over_tasks(data, cell, metric)) for metric in (RANK, LEARNING)))
+    return Means(*(series.second_half(over_tasks(data, cell, metric)) for metric in (RANK, ACCURACY)))
 
 
 def centred(values: Array) -> Array:

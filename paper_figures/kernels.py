@@ -11,14 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from theory.activations import Activation, get, modulate
 from theory.enclosures import dual_kernel_enclosure
 from theory.kernels import dual_kernel
-
-Array = np.ndarray[Any, Any]
 
 NAME = "kernels"
 TITLE = "dual kernels of twelve activations with enclosures"
@@ -40,7 +39,7 @@ SYMMETRIC: Mapping[str, Activation] = {
     "cos 3z": modulate("cos", 3),
 }
 BALLS: Mapping[Profile, int] = {"quick": 9, "full": 41}
-REACH = 1e-12
+REACH = 1e-12  # largest radius, and largest distance of float64 from its ball
 
 
 @dataclass(frozen=True)
@@ -95,30 +94,29 @@ def _parts(balls: list[Any]) -> tuple[list[Any], list[Any]]:
     return [ball.mid() for ball in balls], [ball.rad() for ball in balls]
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Dual kernels: the correlation of two activations, each centred and scaled, as a function of that of two "
         "standard Gaussian pre-activations. Left: ramps. Right: odd activations (solid) and even ones "
         f"(dashed). Dots: centres of {len(data.places)} balls a curve that provably contain the kernel and are far "
         "smaller than the dots."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     radius, gap = (max(float(getattr(curve, part).max()) for curve in data.curves) for part in ("radii", "gaps"))
     inside = data.rho >= 0
     rounding = 1e-13
     slopes = [np.diff(curve.K[inside]) for curve in data.curves]
     return [
-        Statement(
+        Check(
             f"The largest radius is {radius:.0e}, and no float64 value is farther than {gap:.0e} from any point of "
             "its ball.",
             bool(radius <= REACH and gap <= REACH and len(data.curves) == 12),
         ),
-        Statement(
+        Check(
             "Every kernel is 0 at 0 and 1 at 1 and stays between the grey diagonals, |K(ρ)| ≤ |ρ|.",
             all(
                 bool(curve.K[-1] == 1 and curve.K[len(data.rho) // 2] == 0)
@@ -126,7 +124,7 @@ def statements(data: Data) -> list[Statement]:
                 for curve in data.curves
             ),
         ),
-        Statement(
+        Check(
             "On [0, 1] each increases and is convex.",
             all(bool((s >= -rounding).all() and (np.diff(s) >= -rounding).all()) for s in slopes),
         ),

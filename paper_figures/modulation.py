@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.ensembles import sample_gaussian, unit_gram
 from theory.activations import Activation, modulate, moments
 from theory.kernels import dual_kernel
 from theory.rank import renyi2_rank
-
-Array = np.ndarray[Any, Any]
 
 NAME = "modulation"
 TITLE = "rank after tanh against its scale, and after ReLU against its shift"
@@ -79,17 +77,16 @@ def _ranks(C: Array, Z: Array, phi: Activation) -> tuple[float, float, float, fl
     return centred, raw, found, found_raw
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"Rank of order 2 of {SIZE} features in {RANK} dimensions (grey: before) after (a) tanh(a z) and "
         f"(b) ReLU(z + b), predicted (lines) and from {SAMPLES:,} samples (dots). Centred: of correlations; "
         "raw: of second moments that include the mean, the same for the odd tanh."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     both = (data.scales, data.shifts)
     least = min(float(curve.centred.min()) for curve in both)
@@ -100,18 +97,18 @@ def statements(data: Data) -> list[Statement]:
     )
     lost = data.shifts.at[data.shifts.raw < data.before]
     return [
-        Statement(
+        Check(
             f"The centred rank is never below the {data.before:.2f} before, and rises with the scale and with a "
             f"shift to the negative, to {data.scales.centred[-1]:.1f} and {data.shifts.centred[0]:.1f}.",
             least >= data.before * (1 - 1e-12)
             and bool((np.diff(data.scales.centred) > 0).all() and (np.diff(data.shifts.centred) < 0).all()),
         ),
-        Statement(
+        Check(
             f"The raw one is below it from b = {min(lost, default=float('nan')):g} on, and tends to 1: the mean "
             "takes over, and no theorem speaks of it.",
             bool(lost.size and lost.max() == data.shifts.at[-1] and (data.shifts.raw >= 1).all()),
         ),
-        Statement(f"Samples agree within {100 * off:.0f} %.", off < 0.25),
+        Check(f"Samples agree within {100 * off:.0f} %.", off < 0.25),
     ]
 
 

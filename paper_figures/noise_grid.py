@@ -1,4 +1,4 @@
-"""How far clones part, over the size and decay of gradient noise and the rate of dropout (JL25, appendix)."""
+"""How far clones part, by size and decay of noise and rate of dropout (claim E1; JL25, appendix)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from paper_figures import cloning
-from paper_figures.cloning import DIRECTIONS, Array
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
+from paper_figures.support.clones import DIRECTIONS
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array, where
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.experiments.e01_cloning import WHOLE, Config, Task
 from torch_experiments.lab.report import series
@@ -47,9 +47,9 @@ def measure(config: Config, results: Path) -> pa.Table:
     return pa.Table.from_pylist([_cell(changed, task, results) for changed in _cells(config)])
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "One minus the explained-variance score of cloning, mean over layers, at the end of training a cloned "
         f"multilayer perceptron on 8×8 digits by SGD with momentum for {data['epochs'][0]} epochs (JL25, "
         "appendix): 0 for exact copies, 1 for independent units. Left and middle, noise in every entry of the "
@@ -57,10 +57,9 @@ def caption(data: pa.Table) -> str:
         "(forward) and of their gradients (backward). Right, dropout on hidden layers. "
         f"{series.counted(data['seeds'][0].as_py()).capitalize()}."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
     maps = [noise_map(data, direction) for direction in DIRECTIONS]
     strips = [dropout_strip(data, direction) for direction in DIRECTIONS]
@@ -68,16 +67,16 @@ def statements(data: pa.Table) -> list[Statement]:
     lasting = float(np.min([m[:, -1] / m[:, 0] for m in maps]))
     stronger, more = (float(np.min([m[-1] / m[0] for m in part])) for part in (maps, strips))
     return [
-        Statement(f"Every noise and every dropout parts the copies: 1 − score is {least:.1g} at least.", least > 0),
-        Statement(
+        Check(f"Every noise and every dropout parts the copies: 1 − score is {least:.1g} at least.", least > 0),
+        Check(
             "One noisy step is enough, but lasting noise parts them further: without decay 1 − score ends at "
             f"{lasting:.2g} times that of a single noisy step or more.",
             lasting > 1,
         ),
-        Statement(
+        Check(
             f"Five times the noise gives at least {stronger:.2g} times the departure, at every decay.", stronger > 1
         ),
-        Statement(f"Twenty times the rate of dropout gives at least {more:.2g} times the departure.", more > 1),
+        Check(f"Twenty times the rate of dropout gives at least {more:.2g} times the departure.", more > 1),
     ]
 
 
@@ -121,7 +120,7 @@ def _cells(config: Config) -> Iterator[Config]:
 def _cell(config: Config, task: Task, results: Path) -> dict[str, Any]:
     table = e01_cloning.run(config, results, task=task)
     place = {"network": "clone", "layer": WHOLE, "epoch": config.epochs}
-    ends = {m: cloning.where(table, place | {"metric": m})["value"].to_numpy().mean() for m in DIRECTIONS}
+    ends = {m: where(table, place | {"metric": m})["value"].to_numpy().mean() for m in DIRECTIONS}
     dropout = "dropout" in config.regimes
     noise = {"sigma": None, "decay": None} if dropout else {"sigma": config.sigma, "decay": config.decay}
     size = {"seeds": len(config.seeds), "epochs": config.epochs}

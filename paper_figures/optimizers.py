@@ -14,15 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from torch_experiments.cloning import chains as cloning
 from torch_experiments.lab import models
 from torch_experiments.lab import optimizer_table as measured
 from torch_experiments.support import noise
 
-Array = np.ndarray[Any, Any]
 Cells = dict[tuple[str, str], list[dict[str, Any]]]
 
 NAME = "optimizers"
@@ -70,20 +69,19 @@ def measure(config: Config, results: Path) -> pa.Table:
     return remembered(results, about, lambda: measured.table(chosen, progress=True, **numbers))
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
     steps = max(data["step"].to_pylist())
-    introduction = (
+    return (
         f"Relative distance from the cloned manifold after {steps} steps on fresh random data (float64, two hidden "
         "layers, several copies of a unit). Columns: identical copies; equitable weights that are not constant on "
         "blocks; copies with positive scales (ReLU); copies with signs (tanh). "
         "✓ at most 1e-12 at the end; ✗ at least 1e-3 within 30 steps; ⚠ between: rounding that grows, or a slow "
         "departure; ○ the copies stay copies, but the weights move to another manifold of the same kind."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
     marks = marks_of(data)
 
@@ -91,20 +89,20 @@ def statements(data: pa.Table) -> list[Statement]:
         return all(marks[rule, manifold] == mark for rule in rules for manifold in manifolds)
 
     return [
-        Statement("Linear rules (SGD, momentum, Nesterov) keep all four.", all_are("✓", LINEAR, HEADINGS)),
-        Statement(
+        Check("Linear rules (SGD, momentum, Nesterov) keep all four.", all_are("✓", LINEAR, HEADINGS)),
+        Check(
             "Odd elementwise rules (Adam, RMSprop, Adagrad, Rprop, sign-SGD) keep all but scaled copies.",
             all_are("✓", ELEMENTWISE, (IDENTICAL, EQUITABLE, SIGNED)) and all_are("✗", ELEMENTWISE, [SCALED]),
         ),
-        Statement(
+        Check(
             "Weight decay moves equitable weights to another manifold but keeps the copies.",
             all_are(OTHER, DECAYING, [EQUITABLE]),
         ),
-        Statement(
+        Check(
             "Adam with coupled L2 parts them, though it keeps identical ones.",
             all_are("✗", ["Adam, coupled L2"], [EQUITABLE]) and all_are("✓", ["Adam, coupled L2"], [IDENTICAL]),
         ),
-        Statement(
+        Check(
             "Gradient noise, dropout and unequal rates leave every one of them.", all_are("✗", NEGATIVE, HEADINGS)
         ),
     ]

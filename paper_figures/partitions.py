@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures.support import captions, graphs, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import graphs, style
+from paper_figures.support.captions import Check
 from paper_figures.support.graphs import Layout, layered
 from paper_figures.support.results import RESULTS, Profile
 from simulate.descent import descend
@@ -81,30 +81,29 @@ def find(network: Network, steps: int = 2) -> Finding:
     )
 
 
-def caption(data: tuple[Finding, ...]) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: tuple[Finding, ...]) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Networks with ReLU hidden units (circles) and rational weights; inputs and outputs are squares. Units of "
         "one colour form a block of the coarsest partition with equal block sums of incoming and of outgoing "
         "weights; white units stand alone. Wider edges have larger weights, dashed edges negative ones."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: tuple[Finding, ...]) -> list[Statement]:
+def checks(data: tuple[Finding, ...]) -> list[Check]:
     """Return what the caption claims."""
     kept = [finding.stays for finding in data]
     return [
-        Statement(
+        Check(
             "In every network, units of one colour have equal activations and equal error signals, exactly.",
             all(finding.equal for finding in data),
         ),
-        Statement(
+        Check(
             f"In {_letters(kept)} gradient descent keeps them copies: every unit of a block has as many edges from "
             "each block, and to each block, as the others.",
             any(kept) and all(finding.even for finding in data if finding.stays),
         ),
-        Statement(
+        Check(
             f"In {_letters([not k for k in kept])}, marked ✗, it has not, and descent parts them: equal signals "
             "now do not mean equal signals after a step.",
             not all(kept) and not any(finding.even for finding in data if not finding.stays),

@@ -10,16 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.flow import gradient_flow
 from simulate.stability import Stability, classify
 from theory.manifolds import Manifold, cloned_manifold
 from theory.network import Network, SquaredError, gradient
 from theory.partitions import coarsest_equitable_partition
-
-Array = np.ndarray[Any, Any]
 
 NAME = "portrait"
 TITLE = "the flow at a cloned manifold: trapped on it, a saddle across it"
@@ -85,31 +84,30 @@ def _start(network: Network, x: Array, goal: SquaredError, offset: Array) -> Any
     return gradient_flow(network.with_parameters(network.parameters + offset), x, goal, TIME)
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Gradient flow of a tanh network with a pair of clones. (a) Arrows: the flow in the plane through a point "
         "of the cloned manifold (centre) along its fastest growing and fastest shrinking normal direction; lines: "
         "trajectories, projected to that plane. (b) Their distance from the manifold."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     trapped, *others = (path[:, 0] for path in data.paths)
     ends = [float(abs(path[-1])) for path in others]
     return [
-        Statement(
+        Check(
             f"The manifold is a {data.type.kind} there: the Hessian across it has eigenvalues from "
             f"{data.type.lowest:.2f} to {data.type.highest:.2f}.",
             data.type.kind == "saddle" and data.type.certified,
         ),
-        Statement(
+        Check(
             f"Started on the manifold the flow stays on it (largest distance {data.distances[0].max():.1g}).",
             data.distances[0].max() < 1e-9 and len(trapped) > 1,
         ),
-        Statement(
+        Check(
             f"Started beside it, it first comes closer, from {data.distances[1][0]:.2f} to "
             f"{min(float(d.min()) for d in data.distances[1:]):.2f} at least, and then leaves along the "
             "growing one.",

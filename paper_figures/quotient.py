@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,19 +12,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
+from paper_figures.support.tables import Array
 from torch_experiments.cloning import exact as cloning
 from torch_experiments.lab import models
 from torch_experiments.lab import quotient as dynamics
 from torch_experiments.lab.experiments import e01_cloning
 
-Array = np.ndarray[Any, Any]
-
 NAME = "quotient"
 TITLE = "a clone learns like its base at rescaled rates; at equal rates the two part"
-SAME, APART = 1e-9, 1e-2
+SAME, APART = 1e-9, 1e-2  # rounding that grows over the steps stays below, other rates are far above
 
 
 @dataclass(frozen=True)
@@ -61,31 +59,28 @@ def measure(config: Config, results: Path) -> pa.Table:
     return remembered(results, about, lambda: _curves(config, task))
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"Quotient dynamics. Top: training loss over {data.num_rows} steps of SGD on batches of 8×8 digits, "
         "float64, of a network whose hidden units are all doubled (clone), and of the network with one unit in "
         "place of two (base), started at the same function and given the same batches. Bottom: relative "
         "difference of the losses of base and clone."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
     same, apart = relative_difference(data, "rescaled").max(), relative_difference(data, "equal").max()
     learnt = data["clone"].to_numpy()
     return [
-        Statement(
+        Check(
             "With rates multiplied by n_j/n_i (block sizes of source and target) the base repeats the clone "
             f"step by step: the losses differ by at most {same:.0e}, relatively, which is rounding.",
             bool(same <= SAME),
         ),
-        Statement(
-            f"With the clone's own rates it does not: they differ by up to {apart:.1f}.", bool(apart >= APART)
-        ),
-        Statement(
+        Check(f"With the clone's own rates it does not: they differ by up to {apart:.1f}.", bool(apart >= APART)),
+        Check(
             f"Both learn: the loss falls from {learnt[0]:.2f} to {learnt[-1]:.2g}.", bool(learnt[-1] < learnt[0])
         ),
     ]

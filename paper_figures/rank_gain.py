@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.ensembles import unit_gram
 from theory.activations import Activation, named, polynomial
 from theory.rank import linear_share, rank_gain, rank_gain_bound
-
-Array = np.ndarray[Any, Any]
 
 NAME = "rank_gain"
 TITLE = "what an activation adds to the rank of order 2, and the least that it must"
 SHOWN = ("relu", "gelu", "tanh", "sin", "square")
 SIZE = 30
 COUNTS: Mapping[Profile, int] = {"quick": 60, "full": 1000}
-ON_THE_BOUND = 1e-12
+ON_THE_BOUND = 1e-12  # rounding of a ratio of ranks
 
 
 @dataclass(frozen=True)
@@ -79,18 +77,17 @@ def extremal(share: float) -> tuple[Activation, Activation]:
     return polynomial((-second, c, second)), polynomial((0.0, c - 3 * third, 0.0, third))
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"(a) Gain er₂(K(C))/er₂(C) of five activations on {len(data.extremal)} random correlation matrices of "
         f"size {SIZE} and ranks from 2 to {SIZE}, against the least gain that any activation with the same linear "
         "share c₁² can have on the same matrix; the line is equality. (b) Gain of every named activation on a "
         "matrix of rank 3; the line is the bound, whose kink is where the worst Hermite degree changes from 2 to 3."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     ratios = {name: data.gains[name] / data.bounds[name] for name in SHOWN}
     lowest = min(float(ratio.min()) for ratio in ratios.values())
@@ -100,17 +97,17 @@ def statements(data: Data) -> list[Statement]:
     lowest_name = min(data.at_share, key=lambda name: data.at_share[name])
     touching = [n for n, gain in data.at_share.items() if gain < data.bound_at_share[n] * (1 + 1e-6)]
     return [
-        Statement(
+        Check(
             f"No activation loses rank: the least gain is {least:.3f} in (a), and "
             f"{data.at_share[lowest_name]:.3f} in (b), of {lowest_name}.",
             min(least, data.at_share[lowest_name]) >= 1 - ON_THE_BOUND,
         ),
-        Statement(
+        Check(
             f"Nothing lies below the bound; on it lie, in (b), {', '.join(sorted(touching))}, whose Hermite series "
             "are those of the extremal activations.",
             lowest >= 1 - ON_THE_BOUND and not below and sorted(touching) == ["cube", "linear", "square"],
         ),
-        Statement(
+        Check(
             f"The extremal activation (second or third Hermite polynomial beside the first) lies on it, to "
             f"{off:.0e}.",
             off <= ON_THE_BOUND,

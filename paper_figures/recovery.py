@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.ensembles import sample_gaussian, unit_gram
 from theory.activations import polynomial, standardise
 from theory.full_rank import monomials, polynomial_rank_limit
 from theory.kernels import dual_kernel
 from theory.rank import hard_rank
-
-Array = np.ndarray[Any, Any]
 
 NAME = "recovery"
 TITLE = "full rank out of ten dimensions, and how far polynomials get"
@@ -70,35 +68,34 @@ def spectrum(C: Array) -> Array:
     return np.linalg.eigvalsh(C)[::-1]
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"(a) Eigenvalues of the correlations of {SIZE} features: pre-activations confined to {RANK} dimensions "
         f"(grey), and what five activations make of them, predicted by the dual kernel (lines) and from "
         f"{SAMPLES:,} samples (dots). (b) Rank of what a polynomial makes of {SIZE} features in {LOW} "
         "dimensions; the step line is the limit of claim R4, dashed the sum over all degrees, which unit "
         "diagonals do not allow."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     before = int((data.before > 1e-10).sum())
     least = {name: float(values[-1]) for name, values in data.predicted.items()}
     gaps = {name: float(np.abs(data.sampled[name] / data.predicted[name] - 1).max()) for name in SHOWN}
     return [
-        Statement(
+        Check(
             f"The rank rises from {before} to {SIZE} for each of them, but the least eigenvalue is "
             f"{max(least.values()):.2f} for {max(least, key=lambda k: least[k])} and only "
             f"{min(least.values()):.1e} for {min(least, key=lambda k: least[k])}.",
             before == RANK and min(least.values()) > 1e-9,
         ),
-        Statement(
+        Check(
             f"Samples agree with the prediction to {100 * max(gaps.values()):.0f} % in every eigenvalue.",
             max(gaps.values()) < 0.25,
         ),
-        Statement(
+        Check(
             f"Polynomials reach their limit: ranks {', '.join(map(str, data.ranks))} for degrees 1 to "
             f"{data.degrees[-1]}.",
             bool((data.ranks == data.limits).all()),

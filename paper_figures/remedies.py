@@ -10,8 +10,8 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style, tasks
-from paper_figures.support.captions import Statement
+from paper_figures.support import style, tasks
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab.experiments import e04_remedies
 from torch_experiments.lab.experiments import runner as experiments
@@ -28,32 +28,31 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return experiments.computed(e04_remedies.configs("quick"), SEEDS[profile], results)
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Accuracy while learning a task, averaged over the first five (open) and last five (filled) tasks of the "
         "stream of the figure on symptoms, for remedies at one strength each, tuned on nothing. Dashed: a fresh "
         f"network for every task, which has lost no plasticity. {tasks.seeds(data).capitalize()}. Quick runs made "
         "for this figure; RESULTS.md ranks remedies on permuted digits."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims about means over seeds."""
     last, began = ends(data), float(tasks.start(data, PROBE, METRIC).mean())
     half = (last[PLAIN] + last[PROBE]) / 2
     good = [f"{cell} {last[cell]:.2f}" for cell in ordered(data) if last[cell] >= half and cell != PROBE]
     return [
-        Statement(
+        Check(
             f"Without remedy a network ends at {last[PLAIN]:.2f}, a fresh one at {last[PROBE]:.2f}.",
             last[PLAIN] < 0.75 * last[PROBE],
         ),
-        Statement(
+        Check(
             f"The fresh one began at {began:.2f}: the tasks are equally hard.",
             abs(last[PROBE] - began) < 0.1,
         ),
-        Statement(
+        Check(
             f"At least half of the difference is made good by {', '.join(good)}.",
             bool(good) and last[PLAIN] < half,
         ),

@@ -11,17 +11,16 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from theory.saturation import Map, maps
-
-Array = np.ndarray[Any, Any]
 
 NAME = "saturation"
 TITLE = "where reparametrised activations are strong, they are frozen: maps over gain and threshold"
 
-LABELS = {"relu": "ReLU", "selu": "SELU", "tanh": "tanh", "sigmoid": "sigmoid"}
+SHOWN = ("relu", "selu", "tanh", "sigmoid")
 DELTA, STRONG = 0.1, 10.0
 POINTS: Mapping[Profile, int] = {"quick": 61, "full": 161}
 
@@ -44,37 +43,36 @@ def measure(points: int) -> Data:
     """Return the maps on a grid of that many gains and thresholds."""
     a, t = np.geomspace(0.03, 100, points), np.linspace(-5, 5, points)
     gain, threshold = np.meshgrid(a, t)
-    return Data(a, t, {name: maps(name, gain, -gain * threshold, DELTA) for name in LABELS})
+    return Data(a, t, {name: maps(name, gain, -gain * threshold, DELTA) for name in SHOWN})
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Units φ(a z + b) on standard normal z, over the gain a and the threshold −b/a. Left: frozen fraction, "
         f"the probability of a slope below {DELTA}. Right: strength α of the centred unit (black: 0.001 and "
         f"below). Lines: α = {STRONG:.0f}."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     least = {name: least_frozen(found) for name, found in data.maps.items()}
-    listed = ", ".join(f"{LABELS[name]} {value:.3f}" for name, value in least.items())
+    listed = ", ".join(f"{style.ACTIVATIONS[name]} {value:.3f}" for name, value in least.items())
     relu = data.maps["relu"].strength
     change = float((relu.max(axis=1) / relu.min(axis=1) - 1).max())
     weak = {name: float(found.strength[found.frozen > 0.99].min()) for name, found in data.maps.items()}
     return [
-        Statement(
+        Check(
             f"Wherever α > {STRONG:.0f}, units are mostly frozen; the least frozen fraction there: {listed}.",
             all(value > 0.8 for value in least.values()),
         ),
-        Statement(
+        Check(
             "The converse fails: among units that are frozen by more than 99 % some have α below "
             f"{max(weak.values()):.0e}.",
             max(weak.values()) < 0.1,
         ),
-        Statement(
+        Check(
             f"The strength of ReLU depends on the threshold alone (relative change with a: {change:.0e}).",
             change < 1e-6,
         ),
@@ -101,7 +99,7 @@ def draw(data: Data) -> Figure:
         if (found.strength > STRONG).any():
             for axis, colour in zip(row, ("red", "white"), strict=True):
                 axis.contour(data.a, data.t, strength, [STRONG], colors=colour, linewidths=0.8)
-        row[0].set_ylabel(f"{LABELS[name]}\n$-b/a$")
+        row[0].set_ylabel(f"{style.ACTIVATIONS[name]}\n$-b/a$")
     axes[0, 0].set(title="frozen fraction", xscale="log")
     axes[0, 1].set_title(r"strength $\alpha$")
     for axis, picture in zip(axes[-1], pictures, strict=True):

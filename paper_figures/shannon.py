@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from theory.shannon import GainExpansion, gain_expansion, shannon_gain
-
-Array = np.ndarray[Any, Any]
 
 NAME = "shannon"
 TITLE = "Shannon rank gained near identical features: published form, corrected form and error bound"
 
 N = 100
-LABELS = {"relu": "ReLU", "gelu": "GELU", "tanh": "tanh"}
-COLOURS = {"relu": style.BLUE, "gelu": style.VERMILION, "tanh": style.GREEN}
+SHOWN = ("relu", "gelu", "tanh")
 POINTS: Mapping[Profile, int] = {"quick": 61, "full": 121}
 
 
@@ -46,21 +43,20 @@ class Data:
 def compute(profile: Profile, results: Path = RESULTS) -> Data:
     """Return gains and expansions; they take milliseconds and are not recorded."""
     eps = np.geomspace(1e-5, 0.5, POINTS[profile])
-    return Data(eps, {name: Curve(shannon_gain(name, eps, N), gain_expansion(name, eps, N)) for name in LABELS})
+    return Data(eps, {name: Curve(shannon_gain(name, eps, N), gain_expansion(name, eps, N)) for name in SHOWN})
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"Near identical features. The logarithm G of the factor by which a centred activation raises the Shannon "
         f"effective rank of {N} equicorrelated features, correlation 1 − ε. Top: G (lines), and α ε ln(n/ε) as "
         "published (dashed). Bottom: relative error of the published form (dashed) and of (1 − 1/n) ε (α ln(n/ε) "
         "+ α − (1 + α) ln(1 + α)) (lines), with its proved bound (shaded)."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     curves, slack = data.curves.values(), 1e-13 / data.eps  # digits of 1 − K(1 − ε) in float64
     inside = all(
@@ -70,22 +66,22 @@ def statements(data: Data) -> list[Statement]:
     ours = {name: relative_error(c, c.near.prediction)[0] for name, c in data.curves.items()}
     small = data.eps <= 0.1
     loose = max(((c.near.high - c.near.low) / (c.near.prediction - c.gain))[small].max() for c in curves)
-    listed = ", ".join(f"{LABELS[name]} {100 * published[name]:.1f} %" for name in published)
+    listed = ", ".join(f"{style.ACTIVATIONS[name]} {100 * published[name]:.1f} %" for name in published)
     return [
-        Statement(
+        Check(
             "G is positive and within the bounds everywhere.", inside and all((c.gain > 0).all() for c in curves)
         ),
-        Statement(
+        Check(
             f"The published form is never below G; at ε = {data.eps[0]:.0e} it is too large by {listed}, of "
             f"which the factor 1 − 1/n is {100 / (N - 1):.1f} % and no smaller ε removes it.",
             all((c.near.published >= c.gain).all() for c in curves)
             and all(1 / (N - 1) < error < 0.03 for error in published.values()),
         ),
-        Statement(
+        Check(
             f"Up to ε = 0.1 the proved bound on the corrected form's error is at most {loose:.2f} times the error.",
             bool(1 <= loose < 1.5),
         ),
-        Statement(
+        Check(
             f"The corrected form is off by {max(ours.values()):.0e} there at most, and its error falls with ε: "
             "like its root for ReLU, because of the kink, and like ε for the others.",
             max(ours.values()) < 5e-3
@@ -115,8 +111,8 @@ def draw(data: Data) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 3.4))
     gains, errors = figure.subplots(2, 1, sharex=True)
     for name, curve in data.curves.items():
-        colour = COLOURS[name]
-        gains.loglog(data.eps, curve.gain, color=colour, label=LABELS[name])
+        colour = style.ACTIVATION_COLOURS[name]
+        gains.loglog(data.eps, curve.gain, color=colour, label=style.ACTIVATIONS[name])
         gains.loglog(data.eps, curve.near.published, color=colour, linestyle="--", linewidth=0.7)
         _draw_errors(errors, data.eps, curve, colour)
     gains.set(ylabel="$G$")

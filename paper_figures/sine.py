@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import optimize
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from theory.saturation import maps, sine_frozen, sine_frozen_bound, sine_strength
-
-Array = np.ndarray[Any, Any]
 
 NAME = "sine"
 TITLE = "the sine grows strong without freezing; tanh and ReLU cannot"
@@ -72,35 +70,34 @@ def matching_gain(strength: float) -> float:
     return float(np.exp(optimize.brentq(miss, 0.0, 12.0)))
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         f"Strength without saturation. Top: sin({SHOWN:g} z) and tanh(a z) of equal strength α = "
         f"{sine_strength(SHOWN):.0f} (a = {data.gain:.0f}). Bottom: frozen fraction, the probability of a slope "
         f"below {DELTA}, against α along sin(s z), tanh(a z) and ReLU(z + b)."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     sine, tanh, relu = data.sine, data.tanh, data.relu
     strong = sine.strength > 1
     ends = f"{sine.frozen[-1]:.4f} at α = {sine.strength[-1]:.0f}"
     return [
-        Statement(
+        Check(
             f"Beyond α = 1 the sine freezes less and less, to {ends}, below its bound (2/π) arcsin(δ/s) "
             "(1 + √(2π)/s), dotted.",
             bool((np.diff(sine.frozen[strong]) < 0).all() and sine.frozen[-1] < 0.01)
             and bool((sine.frozen <= data.bound).all()),
         ),
-        Statement(
+        Check(
             f"Tanh and ReLU freeze: at their strongest they have frozen fractions of {tanh.frozen[-1]:.3f} and "
             f"{relu.frozen[-1]:.6f}.",
             bool((np.diff(tanh.frozen[tanh.strength > 1]) > 0).all() and (np.diff(relu.frozen) > 0).all())
             and min(tanh.frozen[-1], relu.frozen[-1]) > 0.99,
         ),
-        Statement(
+        Check(
             f"At equal strength, α = {sine_strength(SHOWN):.0f}, the frozen fractions are "
             f"{_at(sine, sine_strength(SHOWN)):.3f} and {_at(tanh, sine_strength(SHOWN)):.3f}.",
             _at(sine, sine_strength(SHOWN)) < 0.02 < 0.9 < _at(tanh, sine_strength(SHOWN)),

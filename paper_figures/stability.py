@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, style
-from paper_figures.support.captions import Statement
+from paper_figures.support import style
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.tables import Array
 from simulate.descent import descend
 from simulate.optimizers import sgd
 from simulate.stability import Stability, classify
 from theory.manifolds import cloned_manifold
 from theory.network import Network, SquaredError, loss, outputs
 from theory.partitions import coarsest_equitable_partition
-
-Array = np.ndarray[Any, Any]
 
 NAME = "stability"
 TITLE = "types of cloned manifolds over activations, depths and training: saddles, and ever flatter ones"
@@ -110,18 +108,17 @@ def _solved(activation: str) -> Stability:
     return _type(network, x, SquaredError(np.nextafter(outputs(network, x), np.inf)))
 
 
-def caption(data: Data) -> str:
-    """Return the caption."""
+def introduction(data: Data) -> str:
+    """Return what is shown, and how it was found."""
     seeds = len({point.seed for point in data.points})
-    introduction = (
+    return (
         f"Random networks with {COPIES} copies of each of {WIDTH} hidden units a layer, trained on the manifold; "
         f"{seeds} seeds. (a) Rate of escape, minus the lowest eigenvalue of the Hessian across the manifold, "
         "against the loss, one hidden layer, along training. (b) Its median over depths."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Data) -> list[Statement]:
+def checks(data: Data) -> list[Check]:
     """Return what the caption claims."""
     kinds = [point.found.kind for point in data.points]
     dead = [point for point in data.points if point.found.kind != "saddle"]
@@ -131,7 +128,7 @@ def statements(data: Data) -> list[Statement]:
     relu = [p.found for p in data.points if p.activation == "relu" and p.depth == 1]
     lopsided = max(abs(s.lowest + s.highest) / s.highest for s in relu)
     return [
-        Statement(
+        Check(
             f"{kinds.count('saddle')} of {len(kinds)} are saddles, {certified} of them certified; in the others, "
             f"all ReLU, a sample lies on a kink. The other {len(dead)} are degenerate: ReLU networks that have "
             "died altogether. None is stable, none unstable.",
@@ -139,16 +136,16 @@ def statements(data: Data) -> list[Statement]:
             and all(p.found.certified or p.activation == "relu" for p in data.points if p.found.kind == "saddle")
             and all(p.activation == "relu" and p.found.lowest == p.found.highest == 0 for p in dead),
         ),
-        Statement(
+        Check(
             f"Training flattens them: the median rate falls from {np.median(first):.2g} to {np.median(last):.2g}: "
             "clones that have not parted early part late.",
             float(np.median(last)) < 0.7 * float(np.median(first)),
         ),
-        Statement(
+        Check(
             "Where the base network fits its targets exactly, every normal direction is flat: degenerate.",
             {found.kind for found in data.solved} == {"degenerate"},
         ),
-        Statement(f"For ReLU with one hidden layer the spectrum is symmetric, to {lopsided:.0e}.", lopsided < 1e-6),
+        Check(f"For ReLU with one hidden layer the spectrum is symmetric, to {lopsided:.0e}.", lopsided < 1e-6),
     ]
 
 

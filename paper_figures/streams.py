@@ -11,19 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures.support import captions, finished, style, tasks
-from paper_figures.support.captions import Statement
+from paper_figures.support import drawing, finished, style, tasks
+from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
-from paper_figures.support.tasks import Array
+from paper_figures.support.tables import Array
 from torch_experiments.lab.experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, fresh_of, label
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series
+from torch_experiments.lab.report.series import ACCURACY, TEST
 
 NAME = "streams"
 TITLE = "pairs, permuted pixels, random labels, warm start: what is lost, and what helps"
 ITEM = "streams"
 LONG = tuple(name for name in STREAMS if name != WARM)
-LEARNING, TEST = "online_accuracy", "test_accuracy"
 COLOURS: Mapping[str, str] = dict(zip(ARMS, (style.VERMILION, style.ORANGE, style.BLUE, style.GREY), strict=True))
 LINES: Mapping[str, str] = {**COLOURS, FRESH_NORM: style.ORANGE}
 
@@ -33,9 +33,9 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     return finished.complete(ITEM)
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Digits in four streams, with Adam all along: accuracy while learning a task, for a multilayer perceptron"
         " as it is, with layer norm, with a pull towards the initial weights (L2 init), and for a fresh network "
         "at every task, which lost nothing. Layer norm is set against a fresh network with layer norm. Warm "
@@ -44,29 +44,28 @@ def caption(data: pa.Table) -> str:
         f"{tasks.lines(data)} Points: seeds; bars: their means. Brackets: 95 % t-intervals over seeds, paired by "
         "seed, not corrected for their number."
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims; lags are in the second half of the tasks."""
     plain, norm, pull = ({stream: minus_fresh(data, stream, arm) for stream in LONG} for arm in ARMS[:3])
     gaps = {arm: gap(data, arm) for arm in ARMS[:3]}
     return [
-        Statement(
+        Check(
             "In the second half of the tasks the plain network lags a fresh one in all three streams, by "
             f"{finished.differences(plain, 3)}.",
             all(finished.sign(values) == -1 for values in plain.values()),
         ),
-        Statement(
+        Check(
             f"Layer norm is no cure by itself: {finished.differences(norm, 3)}.",
             all(finished.sign(values) == -1 for values in norm.values()),
         ),
-        Statement(
+        Check(
             f"With the pull towards the initial weights it is {finished.differences(pull, 3)}: it "
             "is lost with pairs all the same.",
             finished.sign(pull["pairs"]) == -1,
         ),
-        Statement(
+        Check(
             f"The warm start of these small data costs nothing that can be told: {finished.differences(gaps, 3)}.",
             not any(finished.sign(values) for values in gaps.values()),
         ),
@@ -76,7 +75,7 @@ def statements(data: pa.Table) -> list[Statement]:
 def minus_fresh(data: pa.Table, stream: str, arm: str) -> Array:
     """Return the accuracy in the second half of the tasks minus that of a fresh network, for every seed."""
     names = (arm, fresh_of(arm))
-    own, fresh = (series.second_half(over_tasks(data, label(stream, name), LEARNING)) for name in names)
+    own, fresh = (series.second_half(over_tasks(data, label(stream, name), ACCURACY)) for name in names)
     return own - fresh
 
 
@@ -94,14 +93,14 @@ def draw(data: pa.Table) -> Figure:
         _learning(axis, data, stream)
     _gaps(axes[-1], data)
     axes[0].set_ylabel("accuracy while learning")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    drawing.legend_below(figure, axes[0], 5)
     return figure
 
 
 def _learning(axis: Axes, data: pa.Table, stream: str) -> None:
     for arm, colour in LINES.items():
         line = "--" if arm.startswith("fresh") else "-"
-        tasks.band(axis, data, label(stream, arm), LEARNING, color=colour, linestyle=line, label=arm)
+        tasks.band(axis, data, label(stream, arm), ACCURACY, color=colour, linestyle=line, label=arm)
     axis.set_title(stream)
     axis.set_xlabel("task")
     axis.set_ylim(bottom=0)

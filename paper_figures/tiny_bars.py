@@ -1,4 +1,4 @@
-"""Means over the tasks by norm, beside the published bars (JL25, bars of the MLP)."""
+"""Means over the tasks by norm, beside the published bars (claims P7, P9; JL25, bars of the MLP)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from paper_figures.normalisation import LINES
-from paper_figures.support import captions, finished, style, tasks
-from paper_figures.support.captions import Statement
-from paper_figures.support.finished import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED, Interval
+from paper_figures.support import finished, style, tasks
+from paper_figures.support.captions import Check
+from paper_figures.support.finished import Interval, Shown
 from paper_figures.support.results import RESULTS, Profile
+from paper_figures.support.style import NORMS
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import published
 from torch_experiments.lab.report.published import Bar
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, THEIR_SATURATED
 from torch_experiments.lab.report.tables import STILL, direction
 
 NAME = "tiny_bars"
 TITLE = "Tiny ImageNet, means over the tasks by norm beside the published bars"
 ITEM = "mlp"
-PANELS = (DEAD, DUPLICATE, RANK, ACCURACY, SATURATED)
+RUNS = Shown(ITEM, tuple(NORMS))
+PANELS = (DEAD, DUPLICATE, RANK, ACCURACY, THEIR_SATURATED)
 HEIGHT = 0.27
 BARS = {"this project": style.BLUE, "this project, counted as published": style.SKY, "published": style.GREY}
 
@@ -38,26 +40,20 @@ class Agreement(NamedTuple):
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     """Return the finished runs of the MLP."""
-    return finished.needed(ITEM, LINES)
+    return RUNS.table()
 
 
-def caption(data: pa.Table) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: pa.Table) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Means over 40 tasks of Tiny ImageNet, measured at the end of every task, for the MLP by norm, 500 steps a "
         "task (blue, with 95 % t-intervals where there are several seeds), beside the published bars (grey, with "
         "their intervals; 10,000 steps a task by the published code). Light blue: counted as published, accuracy "
         "over all 200 outputs, dead units silent at 95 % of the values, duplicates with the direction of an "
         "earlier unit; rank and saturated units are counted alike. The share of saturated units was published for "
         "the ViT alone, so that its panel has no published bars."
-        f"{finished.gaps(finished.absent(ITEM, data, LINES))}"
+        f"{RUNS.gaps(data)}"
     )
-    return captions.join(introduction, statements(data))
-
-
-def shown(data: pa.Table) -> list[str]:
-    """Return the cells that are drawn."""
-    return finished.cells(data, LINES)
 
 
 def mean(data: pa.Table, cell: str, metric: str) -> Interval:
@@ -68,7 +64,7 @@ def mean(data: pa.Table, cell: str, metric: str) -> Interval:
 def agreement(data: pa.Table, metric: str) -> Agreement:
     """Return how many cells differ from the plain network in the published direction, on their common seeds."""
     bars = published.bars(ITEM, metric)
-    pairs = {cell: finished.shared(data, [cell, "none"]) for cell in shown(data) if cell != "none"}
+    pairs = {cell: finished.shared(data, [cell, "none"]) for cell in RUNS.cells(data) if cell != "none"}
     same = [
         _direction(pair, cell, finished.COUNTED.get(metric, metric))
         == direction(bars["none"].value, bars[cell].value)
@@ -83,35 +79,35 @@ def _direction(data: pa.Table, cell: str, metric: str) -> int:
     return direction(*(mean(data, name, metric).mean for name in ("none", cell)))
 
 
-def statements(data: pa.Table) -> list[Statement]:
+def checks(data: pa.Table) -> list[Check]:
     """Return what the caption claims."""
-    found = {metric: {cell: mean(data, cell, metric).mean for cell in shown(data)} for metric in PANELS}
-    shares = [value for metric in PANELS if metric != RANK for value in found[metric].values()]
     return [
-        Statement(
-            f"Accuracy lies between {_range(found[ACCURACY])}, the share of dead units between "
-            f"{_range(found[DEAD])}, the rank between {_range(found[RANK])}.",
-            finished.finite(*shares, *found[RANK].values()) and 0 <= min(shares) <= max(shares) <= 1,
-        ),
-        *_directions(data),
-        Statement(
+        finished.sound([data], RUNS.cells(data), PANELS),
+        Check(
             "Over the classes of the task the accuracy is nowhere lower than over all outputs.",
-            finished.masked_is_no_less(data, shown(data)),
+            finished.masked_is_no_less(data, RUNS.cells(data)),
         ),
     ]
 
 
-def _directions(data: pa.Table) -> list[Statement]:
-    if len(shown(data)) < 2 or "none" not in shown(data):
+def notes(data: pa.Table) -> list[str]:
+    """Return between which settings the means lie, and how many differ as published."""
+    found = {metric: {cell: mean(data, cell, metric).mean for cell in RUNS.cells(data)} for metric in PANELS}
+    return [
+        f"Accuracy lies between {_range(found[ACCURACY])}, the share of dead units between "
+        f"{_range(found[DEAD])}, the rank between {_range(found[RANK])}.",
+        *_directions(data),
+    ]
+
+
+def _directions(data: pa.Table) -> list[str]:
+    if len(RUNS.cells(data)) < 2 or "none" not in RUNS.cells(data):
         return []
     counts = {metric: agreement(data, metric) for metric in PANELS if published.bars(ITEM, metric)}
     text = ", ".join(f"{tasks.LABELS[m]} {a.agreeing} of {a.of}" for m, a in counts.items())
     return [
-        Statement(
-            "Counted as published, so many settings differ from the plain network in the published direction (a "
-            f"difference below {STILL}, of a rank below {STILL * 100:g} %, is none): {text}.",
-            all(0 <= a.agreeing <= a.of for a in counts.values()),
-        )
+        "Counted as published, so many settings differ from the plain network in the published direction (a "
+        f"difference below {STILL}, of a rank below {STILL * 100:g} %, is none): {text}."
     ]
 
 
@@ -122,7 +118,7 @@ def _range(values: Mapping[str, float]) -> str:
 
 def draw(data: pa.Table) -> Figure:
     """Return a panel a metric, a pair of bars a norm."""
-    cells = shown(data)
+    cells = RUNS.cells(data)
     figure = Figure(figsize=(style.PAGE, 0.9 + 0.3 * len(cells)))
     axes = figure.subplots(1, len(PANELS), sharey=True)
     for axis, metric in zip(axes, PANELS, strict=True):

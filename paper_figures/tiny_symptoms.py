@@ -1,4 +1,4 @@
-"""The symptoms of loss of plasticity on Tiny ImageNet over forty tasks (JL25 figure 3.1)."""
+"""The symptoms of loss of plasticity on Tiny ImageNet over forty tasks (claims P1 to P6; JL25 figure 3.1)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figures.support import captions, finished, style, tasks
-from paper_figures.support.captions import Statement
-from paper_figures.support.finished import ACCURACY, DEAD, DUPLICATE, RANK, Tables
+from paper_figures.support import drawing, finished, style, tasks
+from paper_figures.support.captions import Check
+from paper_figures.support.finished import Tables
 from paper_figures.support.results import RESULTS, Missing, Profile
 from torch_experiments.lab.campaign.items import PUBLISHED
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import published
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK
 from torch_experiments.lab.report.tables import STILL, direction
 
 NAME = "tiny_symptoms"
@@ -62,9 +63,9 @@ def compute(profile: Profile, results: Path = RESULTS) -> Tables:
     return plain
 
 
-def caption(data: Tables) -> str:
-    """Return the caption."""
-    introduction = (
+def introduction(data: Tables) -> str:
+    """Return what is shown, and how it was found."""
+    return (
         "Networks without normalisation on 40 tasks of 5 classes of Tiny ImageNet, with Adam all along (JL25 "
         "figure 3.1). Solid: accuracy over the classes of the task, units measured on 500 images of all its "
         "classes. Dashed, in the colour of the same steps: counted as published, accuracy over all 200 outputs, "
@@ -75,30 +76,36 @@ def caption(data: Tables) -> str:
         "network at full size); by its code that is trained for 10,000 steps a task. "
         f"{_lines(data)}{finished.gaps(_absent(data))}"
     )
-    return captions.join(introduction, statements(data))
 
 
-def statements(data: Tables) -> list[Statement]:
-    """Return what the caption claims; ends are means over five tasks and the seeds."""
-    courses = [finished.over(table, CELL, NAMES, COURSES[name].about) for name, table in data.items()]
-    masked = Statement(
-        "Over the classes of the task the accuracy is nowhere lower than over all outputs.",
-        all(finished.masked_is_no_less(table, _measured(table)) for table in data.values()),
-    )
-    return [*courses, masked, _agreements(data), *_one_class(data)]
+def checks(data: Tables) -> list[Check]:
+    """Return what the caption claims."""
+    return [
+        finished.sound(data.values(), [CELL, PUBLISHED], [*NAMES, *finished.COUNTED.values()]),
+        Check(
+            "Over the classes of the task the accuracy is nowhere lower than over all outputs.",
+            all(finished.masked_is_no_less(table, _measured(table)) for table in data.values()),
+        ),
+        *_one_class(data),
+    ]
 
 
-def _agreements(data: Tables) -> Statement:
+def notes(data: Tables) -> list[str]:
+    """Return how every network goes, and which published directions it takes; ends are means over five tasks."""
+    courses = [finished.course(table, CELL, NAMES, COURSES[name].about) for name, table in data.items()]
+    return [*courses, _agreements(data)]
+
+
+def _agreements(data: Tables) -> str:
     """Return which of the published directions the means take, by the rule of the results page."""
     taken = {name: _taken(name, table) for name, table in data.items()}
     listed = "; ".join(
         f"{COURSES[name].about}, {len(which)} of {len(_published(name))}{_named(which)}"
         for name, which in taken.items()
     )
-    return Statement(
+    return (
         "Counted as published, so many of the published directions are taken (a change below "
-        f"{STILL}, of a rank below {STILL * 100:g} %, is none): {listed}.",
-        all(finished.finite(*_course(table, m)) for name, table in data.items() for m in _published(name)),
+        f"{STILL}, of a rank below {STILL * 100:g} %, is none): {listed}."
     )
 
 
@@ -126,14 +133,14 @@ def _as_published(table: pa.Table, metric: str) -> tuple[str, str]:
     return _measured(table)[-1], finished.COUNTED.get(metric, metric)
 
 
-def _one_class(data: Tables) -> list[Statement]:
+def _one_class(data: Tables) -> list[Check]:
     """Return what a batch of one class does to the measurements, for seeds of which both runs are finished."""
     table = finished.shared(data["mlp"], [CELL, PUBLISHED]) if "mlp" in data else None
     if table is None or not len(table):
         return []
     dead, rank = ([float(over_tasks(table, c, m).mean()) for c in (CELL, PUBLISHED)] for m in (DEAD, RANK))
     return [
-        Statement(
+        Check(
             f"A batch of one class shows more dead units in the MLP, {dead[1]:.3f} instead of {dead[0]:.3f}, and a "
             f"lower rank, {rank[1]:.0f} instead of {rank[0]:.0f} (500 steps, means over all tasks).",
             dead[1] > dead[0] and rank[1] < rank[0],
@@ -192,7 +199,7 @@ def _draw_course(axis: Axes, table: pa.Table, metric: str, line: Mapping[str, An
 
 def _mark(axis: Axes, name: str, metric: str) -> None:
     if ends := _published(name).get(metric):
-        tasks.mark(axis, ends.last, style.BLACK, filled=COURSES[name].arch == FULL)
+        drawing.mark(axis, ends.last, style.BLACK, filled=COURSES[name].arch == FULL)
 
 
 def _note_zero(axis: Axes) -> None:
@@ -208,7 +215,7 @@ def _handles(data: Tables) -> list[Line2D]:
     found = [Line2D([], [], **{**line, "label": steps}) for steps, line in lines.items()]
     found.append(Line2D([], [], color=style.GREY, **AS_PUBLISHED, label="counted as published, same colour"))
     if any(COURSES[name].arch == FULL for name in data):
-        found.append(tasks.handle("published end"))
+        found.append(drawing.handle("published end"))
     if any(COURSES[name].arch != FULL for name in data):
-        found.append(tasks.handle("published end, at full size", filled=False))
+        found.append(drawing.handle("published end, at full size", filled=False))
     return found

@@ -16,7 +16,7 @@ BELOW = {  # what a package may import of the others
     "simulate": {"theory"},
     "torch_experiments": {"theory", "simulate"},
     "paper_figures": {"claims", "theory", "simulate", "torch_experiments"},
-    "notebooks": {"claims", "theory", "simulate", "torch_experiments", "paper_figures"},
+    "notebooks": {"claims", "theory", "simulate", "torch_experiments", "paper_figures", "lop"},
     "lop": {"claims", "theory", "simulate", "torch_experiments", "paper_figures"},
 }
 ROOMS = ("support", "units", "cloning", "metrics", "diagnostics", "certificates", "remedies", "lab")  # from below

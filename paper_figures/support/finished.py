@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from paper_figures.support import tasks
-from paper_figures.support.captions import Statement
+from paper_figures.support.captions import Check
 from paper_figures.support.results import Missing
+from paper_figures.support.tables import Array, where
 from torch_experiments.lab.campaign import items as campaign
 from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, LATER, SILENT, UNMASKED
 from torch_experiments.lab.report.tables import with_interval
 from torch_experiments.lab.training.measures import WHOLE
 
-Array = np.ndarray[Any, Any]
 Tables = Mapping[str, pa.Table]
 
-ACCURACY, DEAD, RANK, DUPLICATE = tasks.PANELS
-UNMASKED, SATURATED, FREE = "online_accuracy_unmasked", "jl25_saturated_fraction", "free_fraction"
-SILENT = "nearly_silent_fraction"
 COUNTED: Mapping[str, str] = {  # what JL25's code measures under the same name
     ACCURACY: UNMASKED,
     DEAD: SILENT,
-    DUPLICATE: "later_duplicate_fraction",
+    DUPLICATE: LATER,
 }
+
+
+class Kind(NamedTuple):
+    """What metrics with a word in their name can be."""
+
+    name: str
+    text: str
+    low: float
+    high: float
+
+
+KINDS = (
+    Kind("_accuracy", "accuracies lie between 0 and 1", 0, 1),
+    Kind("_fraction", "shares lie between 0 and 1", 0, 1),
+    Kind("_rank", "ranks are 1 or more", 1, math.inf),
+)
 
 
 class Interval(NamedTuple):
@@ -98,17 +112,34 @@ def needed(name: str, wanted: Iterable[str]) -> pa.Table:
     return table
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Cells of an item of `campaign` that a figure shows, as far as their runs are finished."""
+
+    item: str
+    wanted: tuple[str, ...]
+
+    def table(self) -> pa.Table:
+        """Return the finished runs of the item.
+
+        Raises:
+            Missing: There is none of these cells.
+        """
+        return needed(self.item, self.wanted)
+
+    def cells(self, table: pa.Table) -> list[str]:
+        """Return those of the cells that are drawn."""
+        return cells(table, self.wanted)
+
+    def gaps(self, table: pa.Table) -> str:
+        """Return the sentence of a caption that names the runs that are not there, or nothing."""
+        return gaps(absent(self.item, table, self.wanted))
+
+
 def has(table: pa.Table, cell: str, metric: str) -> bool:
     """Return whether a metric of the whole network was measured in a cell."""
     rows = where(table, {"cell": cell, "metric": metric, "layer": WHOLE})
     return len(rows) > 0
-
-
-def where(table: pa.Table, place: Mapping[str, Any]) -> pa.Table:
-    """Return the rows with these values of columns."""
-    for column, value in place.items():
-        table = table.filter(pc.equal(table[column], value))
-    return table
 
 
 def seeds(table: pa.Table, cell: str) -> list[int]:
@@ -157,6 +188,17 @@ def lines(table: pa.Table, shown: Iterable[str]) -> str:
     )
 
 
+def layers(table: pa.Table, cell: str, metric: str) -> Array:
+    """Return a metric at the end of every task, mean over seeds, ``[layers, tasks]``."""
+    rows = where(table, {"cell": cell, "metric": metric})
+    rows = rows.filter(pc.greater(rows["layer"], WHOLE))
+    rows = rows.filter(pc.equal(rows["step"], pc.max(rows["step"])))
+    rows = rows.sort_by([(name, "ascending") for name in ("seed", "layer", "task")])
+    seeds, count = (len(pc.unique(rows[name])) for name in ("seed", "layer"))
+    found: Array = rows["value"].to_numpy().reshape(seeds, count, -1).mean(axis=0)
+    return found
+
+
 def interval(values: Array) -> Interval:
     """Return mean and half width of the 95 % t-interval of values, one a seed."""
     low, high = series.interval(values) or (0.0, 0.0)
@@ -184,23 +226,33 @@ def ends(table: pa.Table, cell: str, metric: str) -> tuple[float, float]:
     return float(tasks.start(table, cell, metric).mean()), float(tasks.end(table, cell, metric).mean())
 
 
-def finite(*values: float) -> bool:
-    """Return whether all values are numbers."""
-    return all(math.isfinite(value) for value in values)
-
-
-def over(table: pa.Table, cell: str, metrics: Mapping[str, str], about: str) -> Statement:
+def course(table: pa.Table, cell: str, metrics: Mapping[str, str], about: str) -> str:
     """Return what becomes of metrics, by name, from the first to the last five tasks in a cell."""
     found = {metric: ends(table, cell, metric) for metric in metrics if has(table, cell, metric)}
-    shares = [value for metric, pair in found.items() if metric.endswith("fraction") for value in pair]
     text = ", ".join(f"{metrics[metric]} {first:.3g} → {last:.3g}" for metric, (first, last) in found.items())
-    return Statement(
-        f"{about}: {text}.", finite(*(v for pair in found.values() for v in pair)) and _are_shares(shares)
+    return f"{about}: {text}."
+
+
+def sound(tables: Iterable[pa.Table], shown: Iterable[str], metrics: Iterable[str]) -> Check:
+    """Return that all values of the metrics in these cells are such that they can be what they are called.
+
+    It guards notes: their numbers are read off, so that no data make them untrue, but broken records would make
+    them meaningless.
+    """
+    rows = pa.concat_tables(table.select(["cell", "metric", "value"]) for table in tables)
+    for column, values in (("cell", shown), ("metric", metrics)):
+        rows = rows.filter(pc.is_in(rows[column], pa.array(values)))
+    kinds = [kind for kind in KINDS if any(kind.name in metric for metric in pc.unique(rows["metric"]).to_pylist())]
+    return Check(
+        f"No value is missing; {listed(kind.text for kind in kinds or KINDS)}.",
+        bool(kinds) and all(_inside(rows, kind) for kind in kinds),
     )
 
 
-def _are_shares(values: Iterable[float]) -> bool:
-    return all(0 <= value <= 1 for value in values)
+def _inside(rows: pa.Table, kind: Kind) -> bool:
+    """Return whether the values of metrics of a kind are numbers within its limits."""
+    values = rows.filter(pc.match_substring(rows["metric"], kind.name))["value"].to_numpy()
+    return bool(((values >= kind.low) & (values <= kind.high)).all())
 
 
 def masked_is_no_less(table: pa.Table, shown: Iterable[str]) -> bool:

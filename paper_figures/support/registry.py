@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from difflib import get_close_matches
 from functools import partial
@@ -21,7 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from paper_figures.support import captions, parallel, style
-from paper_figures.support.captions import CaptionError, Statement
+from paper_figures.support.captions import Caption, CaptionError, Check
 from paper_figures.support.results import RESULTS, Missing, Profile
 from simulate.files import replacing
 
@@ -80,14 +79,22 @@ EPOCH = "1700000000"  # a PDF tells when it was made; a fixed date makes equal p
 
 
 class Drawable(Protocol):
-    """What the module of a figure offers."""
+    """What the module of a figure offers; ``notes(data)``, sentences that assert nothing, may be added to it."""
 
     NAME: str
     TITLE: str
     compute: Callable[[Profile, Path], Any]
-    statements: Callable[[Any], Sequence[Statement]]
-    caption: Callable[[Any], str]
+    introduction: Callable[[Any], str]
+    checks: Callable[[Any], Sequence[Check]]
     draw: Callable[[Any], Figure]
+
+
+class Made(NamedTuple):
+    """A figure that was made: the files written, and how many checks and notes its caption has."""
+
+    paths: list[Path]
+    checks: int
+    notes: int
 
 
 def load(name: str) -> Drawable:
@@ -103,17 +110,23 @@ def load(name: str) -> Drawable:
     return cast(Drawable, import_module(f"paper_figures.{name}"))
 
 
+def caption(figure: Drawable, data: Any) -> Caption:
+    """Return the caption of a figure, be its checks true of ``data`` or not."""
+    notes = getattr(figure, "notes", None)
+    return Caption(figure.introduction(data), figure.checks(data), notes(data) if notes else ())
+
+
 def check(figure: Drawable, data: Any) -> None:
-    """Check that all that the caption of a figure states is true of ``data``.
+    """Pass if all checks of a figure's caption hold for ``data``.
 
     Raises:
-        CaptionError: It is not so.
+        CaptionError: Some do not.
     """
-    captions.verify(figure.NAME, figure.statements(data))
+    captions.verify(figure.NAME, figure.checks(data))
 
 
-def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path = RESULTS) -> list[Path]:
-    """Compute or load the data of a figure, check its caption, draw it, and return the files written.
+def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path = RESULTS) -> Made:
+    """Compute or load the data of a figure, check its caption, draw it, and return what was written.
 
     Args:
         name: One of `FIGURES`.
@@ -130,17 +143,13 @@ def make(name: str, profile: Profile = "quick", out: Path = OUT, results: Path =
         raise ValueError(f"profile {profile!r} is unknown; allowed are {', '.join(get_args(Profile))}")
     figure = load(name)
     data = figure.compute(profile, results)
-    check(figure, data)
+    found = caption(figure, data)
+    captions.verify(name, found.checks)
     with style.context(), _fixed_date():
         picture = figure.draw(data)
         paths = [_write(out / f"{name}.{kind}", picture.savefig, format=kind) for kind in ("pdf", "png")]
-    caption = wrapped(figure.caption(data))
-    return [*paths, _write(out / f"{name}.txt", lambda path: path.write_text(caption, encoding="utf-8"))]
-
-
-def wrapped(caption: str) -> str:
-    """Return a caption as its file has it."""
-    return textwrap.fill(caption, 100) + "\n"
+    text = _write(out / f"{name}.txt", lambda path: path.write_text(str(found), encoding="utf-8"))
+    return Made([*paths, text], len(found.checks), len(found.notes))
 
 
 def png(figure: Drawable, data: Any) -> bytes:
@@ -156,10 +165,10 @@ def png(figure: Drawable, data: Any) -> bytes:
     return buffer.getvalue()
 
 
-class Made(NamedTuple):
-    """How a figure ended: the files written, what is untrue of its caption, why it was left out, and seconds."""
+class Outcome(NamedTuple):
+    """How a figure ended: what was made, or what is untrue of its caption, or why it was left out; and seconds."""
 
-    paths: list[Path]
+    made: Made | None
     untrue: str
     missing: str
     seconds: float
@@ -189,78 +198,81 @@ def main(
     if list_:
         console.print(_listing(chosen))
         return
-    act = partial(_made, profile=profile, out=out, results=results)
-    made = _one_by_one(console, chosen, act) if jobs == 1 else _at_once(console, chosen, act, jobs)
-    if any(found.untrue for found in made):
+    act = partial(_outcome, profile=profile, out=out, results=results)
+    ended = _one_by_one(console, chosen, act) if jobs == 1 else _at_once(console, chosen, act, jobs)
+    if any(outcome.untrue for outcome in ended):
         sys.exit(1)
 
 
-def _made(name: str, profile: Profile, out: Path, results: Path) -> Made:
-    start, paths, untrue, missing = time.perf_counter(), list[Path](), "", ""
+def _outcome(name: str, profile: Profile, out: Path, results: Path) -> Outcome:
+    start, made, untrue, missing = time.perf_counter(), None, "", ""
     try:
-        paths = make(name, profile, out, results)
+        made = make(name, profile, out, results)
     except CaptionError as error:
         untrue = str(error)
     except Missing as reason:
         missing = str(reason)
-    return Made(paths, untrue, missing, time.perf_counter() - start)
+    return Outcome(made, untrue, missing, time.perf_counter() - start)
 
 
-def _one_by_one(console: Console, figures: Sequence[Drawable], act: Callable[[str], Made]) -> list[Made]:
-    made = []
+def _one_by_one(console: Console, figures: Sequence[Drawable], act: Callable[[str], Outcome]) -> list[Outcome]:
+    ended = []
     for figure in figures:
         _announce(console, figure)
-        made.append(act(figure.NAME))
-        _tell(console, made[-1])
-    return made
+        ended.append(act(figure.NAME))
+        _tell(console, ended[-1])
+    return ended
 
 
-def _at_once(console: Console, figures: Sequence[Drawable], act: Callable[[str], Made], jobs: int) -> list[Made]:
+def _at_once(
+    console: Console, figures: Sequence[Drawable], act: Callable[[str], Outcome], jobs: int
+) -> list[Outcome]:
     """Make figures side by side, the longest first; each one's lines appear when it is done."""
-    made, titled = [], {figure.NAME: figure for figure in figures}
+    ended, titled = [], {figure.NAME: figure for figure in figures}
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     order = sorted(titled, key=lambda name: ranks.get(name, len(ranks)))
     with (
         Progress(console=console, disable=not console.is_terminal, transient=True) as bar,
-        closing(parallel.spread(act, order, jobs)) as ended,
+        closing(parallel.spread(act, order, jobs)) as answers,
     ):
-        for name, found, printed in bar.track(ended, total=len(order), description="figures"):
+        for name, outcome, printed in bar.track(answers, total=len(order), description="figures"):
             _announce(console, titled[name])
             console.out(printed, end="", highlight=False)
-            _tell(console, found)
-            made.append(found)
-    return made
+            _tell(console, outcome)
+            ended.append(outcome)
+    return ended
 
 
 def _announce(console: Console, figure: Drawable) -> None:
     console.print(f"[bold]{figure.NAME}[/bold]  {figure.TITLE}")
 
 
-def _tell(console: Console, made: Made) -> None:
-    if made.untrue:
-        console.print(f"  ✗ {made.untrue}", style="red", markup=False)
-    elif made.missing:
-        console.print(f"  – skipped: {made.missing}", markup=False)
+def _tell(console: Console, outcome: Outcome) -> None:
+    if outcome.made is None:
+        mark, text = ("✗", outcome.untrue) if outcome.untrue else ("–", f"skipped: {outcome.missing}")
+        console.print(f"  {mark} {text}", style="red" if outcome.untrue else None, markup=False)
     else:
-        console.print(f"  ✓ {' '.join(map(str, made.paths))}  {made.seconds:.1f} s", markup=False)
+        counts = f"{outcome.made.checks} checked, {outcome.made.notes} noted"
+        paths = " ".join(map(str, outcome.made.paths))
+        console.print(f"  ✓ {paths}  {outcome.seconds:.1f} s  ({counts})", markup=False)
 
 
 def _listing(figures: Sequence[Drawable]) -> Table:
-    table = Table("name", "shows")
+    table = Table("name", "shows", "caption")
     for figure in figures:
-        table.add_row(figure.NAME, figure.TITLE)
+        table.add_row(figure.NAME, figure.TITLE, "checks and notes" if hasattr(figure, "notes") else "checks")
     return table
 
 
 def _write(target: Path, save: Callable[..., Any], **options: Any) -> Path:
     """Let `save(path, **options)` write the file `target` at once."""
-    with replacing(target) as part:
-        save(part, **options)
+    with replacing(target) as partial:
+        save(partial, **options)
     return target
 
 
 @contextmanager
-def _fixed_date() -> Any:
+def _fixed_date() -> Iterator[None]:
     """Set SOURCE_DATE_EPOCH for a while unless it is set."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     os.environ["SOURCE_DATE_EPOCH"] = given or EPOCH

@@ -24,6 +24,34 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
 BLACK, GREY, PALE = "#000000", "#777777", "#E8E8E8"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
 
+ACTIVATIONS: Mapping[str, str] = {  # names for people
+    "relu": "ReLU",
+    "gelu": "GELU",
+    "tanh": "tanh",
+    "elu": "ELU",
+    "sigmoid": "sigmoid",
+    "silu": "SiLU",
+    "selu": "SELU",
+    "abs": "|z|",
+}
+ACTIVATION_COLOURS: Mapping[str, str] = {
+    "relu": BLUE,
+    "gelu": VERMILION,
+    "tanh": GREEN,
+    "elu": PURPLE,
+    "sigmoid": ORANGE,
+    "silu": SKY,
+    "abs": BLACK,
+}
+NORMS: Mapping[str, Mapping[str, Any]] = {  # lines of networks by norm, dashed without affine map
+    "none": {"color": BLACK},
+    "batch": {"color": BLUE, "linestyle": "--"},
+    "batch, affine": {"color": BLUE},
+    "layer": {"color": ORANGE, "linestyle": "--"},
+    "layer, affine": {"color": ORANGE},
+    "dropout": {"color": GREEN},
+}
+
 RC: Mapping[str, Any] = {
     **bundles.icml2024(column="half", usetex=False),
     **axes.lines(base_width=0.6, line_base_ratio=2.0),

@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures.support import style
+from paper_figures.support import drawing
+from paper_figures.support.tables import Array
 from torch_experiments.lab.experiments.runner import over_tasks
-
-Array = np.ndarray[Any, Any]
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, SILENT, THEIR_SATURATED
 
 LABELS: Mapping[str, str] = {
-    "online_accuracy": "accuracy while learning",
-    "dead_fraction": "dead units",
-    "roy_vetterli_rank_raw": "effective rank",
-    "duplicate_fraction": "duplicate units",
-    "jl25_saturated_fraction": "saturated units (JL25)",
-    "nearly_silent_fraction": "units silent at 95 % (JL25)",
+    ACCURACY: "accuracy while learning",
+    DEAD: "dead units",
+    RANK: "effective rank",
+    DUPLICATE: "duplicate units",
+    THEIR_SATURATED: "saturated units (JL25)",
+    SILENT: "units silent at 95 % (JL25)",
 }
 PANELS = tuple(LABELS)[:4]
 EDGE = 5  # tasks at either end over which the captions average
@@ -30,39 +29,13 @@ EDGE = 5  # tasks at either end over which the captions average
 
 def band(axis: Axes, table: pa.Table, cell: str, metric: str, **line: Any) -> None:
     """Draw the mean over seeds of a metric against the task, with the range of the seeds."""
-    values = over_tasks(table, cell, metric)
+    draw(axis, over_tasks(table, cell, metric), **line)
+
+
+def draw(axis: Axes, values: Array, **line: Any) -> None:
+    """Draw the mean of `values [seeds, tasks]` against the task, with their range."""
     tasks = np.arange(1, values.shape[1] + 1)
-    (drawn,) = axis.plot(tasks, values.mean(axis=0), **line)
-    axis.fill_between(tasks, *bounds(values), color=drawn.get_color(), alpha=0.18, linewidth=0)
-
-
-def mark(axis: Axes, value: float, colour: str, *, filled: bool = True) -> None:
-    """Mark a value to compare with by a small triangle at the right edge, and let the axis reach it."""
-    axis.update_datalim([(1, value)], updatex=False)
-    axis.autoscale_view(scalex=False)
-    axis.plot(
-        1.02,
-        value,
-        "<",
-        transform=axis.get_yaxis_transform(),
-        clip_on=False,
-        color=colour,
-        markerfacecolor=colour if filled else "white",
-        markeredgewidth=0.6,
-        markersize=3.2,
-    )
-
-
-def handle(label: str, *, filled: bool = True) -> Line2D:
-    """Return the entry of a legend for what `mark` draws."""
-    face = style.GREY if filled else "white"
-    triangle: dict[str, Any] = {"marker": "<", "markersize": 3.2, "markeredgewidth": 0.6, "markerfacecolor": face}
-    return Line2D([], [], color=style.GREY, linestyle="", label=label, **triangle)
-
-
-def bounds(values: Array) -> tuple[Array, Array]:
-    """Return least and largest value over the seeds, for every task."""
-    return values.min(axis=0), values.max(axis=0)
+    drawing.band(axis, tasks, values.mean(axis=0), *drawing.bounds(values), **line)
 
 
 def start(table: pa.Table, cell: str, metric: str) -> Array:

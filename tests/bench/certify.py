@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from paper_figures import certificate_cost
+from paper_figures.support import registry, scaling
 from torch_experiments import certify, clone
 from torch_experiments.lab.models import resnet18, vit
 
@@ -20,12 +21,12 @@ def main() -> None:
     """Measure the networks of the figure `certificate_cost`, and whole certificates of two clones."""
     with TemporaryDirectory() as fresh:
         data = certificate_cost.measure(certificate_cost.CONFIGS["quick"], Path(fresh))
-    certificate_cost.check(data)
+    registry.check(certificate_cost, data)
     print(f"{'parameters':>12}  {'seconds':>8}  from the weights alone")
-    for row in data.table.sort_by([("line", "ascending"), ("parameters", "ascending")]).to_pylist():
-        print(f"{row['parameters']:>12,}  {row['seconds']:>8.4f}  {certificate_cost.LINES[row['line']][0]}")
-    for line, (label, *_) in certificate_cost.LINES.items():
-        print(f"slope in log-log: {certificate_cost.slope(data, line):.2f}, {label}")
+    for row in data.table.sort_by([("line", "ascending"), ("size", "ascending")]).to_pylist():
+        print(f"{row['size']:>12,}  {row['seconds']:>8.4f}  {certificate_cost.LINES[row['line']].label}")
+    for label, slope in scaling.slopes(data, certificate_cost.LINES).items():
+        print(f"slope in log-log: {slope:.2f}, {label}")
     print(f"\n{'parameters':>12}  {'seconds':>8}  {'steps':>6}  all parts: 32 images of 3×32×32, Adam")
     x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % CLASSES
     for name, base in {"resnet18": resnet18(CLASSES, width=16), "vit": vit(32, CLASSES, width=96, depth=4)}.items():

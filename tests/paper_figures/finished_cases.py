@@ -18,10 +18,12 @@ from paper_figures import (
     tiny_normalisation,
     tiny_symptoms,
 )
-from paper_figures.normalisation import LINES
-from paper_figures.support import finished, tasks
+from paper_figures.support import finished, registry, tasks
+from paper_figures.support.style import NORMS
+from paper_figures.support.tables import where
 from torch_experiments.lab.campaign.items import PUBLISHED
-from torch_experiments.lab.experiments.e04_remedies import SETTINGS
+from torch_experiments.lab.experiments.e04_remedies import FRESH, SETTINGS
+from torch_experiments.lab.report import series
 
 LAYERS = 5
 TASKS = 40
@@ -57,15 +59,15 @@ def rows_of(cell: str, seed: int, count: int = TASKS) -> Iterator[dict[str, Any]
     """Yield the rows of a run."""
     found = lines(cell, seed, count)
     layers = {metric: of_units(metric, values) for metric, values in found.items()}
-    dead = layers[finished.DEAD]
+    dead = layers[series.DEAD]
     whole = {metric: by_layer.mean(axis=0) for metric, by_layer in layers.items()}
     whole |= {
-        finished.UNMASKED: whole[finished.ACCURACY] - 0.01,
-        finished.SATURATED: 0.7 + 0 * whole[finished.DEAD],
-        "saturated_fraction": whole[finished.DEAD],
-        finished.COUNTED[finished.DEAD]: whole[finished.DEAD] + 0.2,
-        finished.COUNTED[finished.DUPLICATE]: whole[finished.DUPLICATE] / 2,
-        finished.FREE: free_fraction.alive(dead),
+        series.UNMASKED: whole[series.ACCURACY] - 0.01,
+        series.THEIR_SATURATED: 0.7 + 0 * whole[series.DEAD],
+        series.SATURATED: whole[series.DEAD],
+        finished.COUNTED[series.DEAD]: whole[series.DEAD] + 0.2,
+        finished.COUNTED[series.DUPLICATE]: whole[series.DUPLICATE] / 2,
+        series.FREE: free_fraction.alive(dead),
         "weight_norm": np.linspace(30, 60, count),
     }
     for metric, values in whole.items():
@@ -96,20 +98,20 @@ def small_symptoms(results: Any) -> finished.Tables:
 
 
 def small_remedies(results: Any) -> pa.Table:
-    """Return remedies whose accuracy at the end grows in the order of their names' list."""
+    """Return remedies whose accuracy at the end grows in the order of their names' list, the fresh network last."""
     rows = []
-    for k, name in enumerate([*SETTINGS, "layer-norm", "batch-norm"]):
+    for k, name in enumerate([*(name for name in SETTINGS if name != FRESH), "layer-norm", "batch-norm", FRESH]):
         for seed in range(5):
             level = 0.3 + 0.02 * k + 0.004 * seed * (-1) ** k
-            rows += [*row(name, seed, 0, finished.ACCURACY, np.linspace(0.6, level, 20))]
-            rows += [*row(name, seed, 0, finished.RANK, np.linspace(20, 10 + k, 20))]
+            rows += [*row(name, seed, 0, series.ACCURACY, np.linspace(0.6, level, 20))]
+            rows += [*row(name, seed, 0, series.RANK, np.linspace(20, 10 + k, 20))]
     return pa.Table.from_pylist(rows)
 
 
 def small_warnings(results: Any) -> finished.Tables:
     """Return one stream where accuracy falls and one where it rises."""
     falling = table({"none": (0, 1, 2)})
-    rising = finished.where(table({"batch": (0, 1)}), {"layer": 0})
+    rising = where(table({"batch": (0, 1)}), {"layer": 0})
     at = rising.column_names.index("cell")
     return {
         early_warning.DIGITS: falling,
@@ -159,16 +161,21 @@ def put(value: float, item: str | None = None, **place: Any) -> Callable[[Any], 
     return edited(lambda row: value if place.items() <= row.items() else row["value"], item)
 
 
+def told(figure: Any, data: Any) -> str:
+    """Return the caption in one line."""
+    return " ".join(str(registry.caption(figure, data)).split())
+
+
 NAN = float("nan")
 CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
     "tiny_symptoms": (
         tiny_symptoms,
         small_symptoms,
         {
-            "unmasked is more": put(1.0, "cnn", cell="none", metric=finished.UNMASKED),
-            "a share above one": put(1.1, "vit", metric=finished.DEAD),
-            "one class shows less": put(0.0, "mlp", cell=PUBLISHED, metric=finished.DEAD),
-            "a value is missing": put(NAN, "mlp-medium", metric=finished.RANK),
+            "unmasked is more": put(1.0, "cnn", cell="none", metric=series.UNMASKED),
+            "a share above one": put(1.1, "vit", metric=series.DEAD),
+            "one class shows less": put(0.0, "mlp", cell=PUBLISHED, metric=series.DEAD),
+            "a value is missing": put(NAN, "mlp-medium", metric=series.RANK),
         },
         [label for name in ("MLP", "CNN, half width", "ViT, quarter width") for label in (name, "", "", "")],
     ),
@@ -176,10 +183,11 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
         tiny_normalisation,
         lambda results: mlp(),
         {
-            "saturated, not dead": put(0.9, cell="layer", metric="saturated_fraction"),
-            "no rank": put(0.0, cell="batch", metric=finished.RANK),
-            "a share below zero": put(-0.1, cell="batch", metric=finished.DEAD),
-            "accuracy above one": put(1.2, metric=finished.ACCURACY),
+            "saturated, not dead": put(0.9, cell="layer", metric=series.SATURATED),
+            "dead, not silent": put(0.0, cell="none", metric=series.SILENT),
+            "no rank": put(0.0, cell="batch", metric=series.RANK),
+            "a share below zero": put(-0.1, cell="batch", metric=series.DEAD),
+            "accuracy above one": put(1.2, metric=series.ACCURACY),
         },
         [""] * 4,
     ),
@@ -187,8 +195,8 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
         tiny_bars,
         lambda results: mlp(),
         {
-            "a share above one": put(1.5, cell="layer", metric=finished.DUPLICATE),
-            "unmasked is more": put(1.0, cell="layer", metric=finished.UNMASKED),
+            "a share above one": put(1.5, cell="layer", metric=series.DUPLICATE),
+            "unmasked is more": put(1.0, cell="layer", metric=series.UNMASKED),
         },
         [""] * 5,
     ),
@@ -196,8 +204,8 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
         layers_over_time,
         lambda results: mlp(),
         {
-            "layers without mean": put(0.9, cell="none", layer=3, metric=finished.DEAD),
-            "no rank": put(NAN, cell="layer", layer=2, metric=finished.RANK),
+            "layers without mean": put(0.9, cell="none", layer=3, metric=series.DEAD),
+            "no rank": put(NAN, cell="layer", layer=2, metric=series.RANK),
         },
         ["layer", "", "", "layer", "", "", "dead units", "effective rank"],
     ),
@@ -205,8 +213,8 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
         free_fraction,
         lambda results: mlp(),
         {
-            "not the dead units": put(0.9, cell="none", metric=finished.FREE),
-            "more than all": put(1.1, cell="batch", metric=finished.FREE),
+            "not the dead units": put(0.9, cell="none", metric=series.FREE),
+            "more than all": put(1.1, cell="batch", metric=series.FREE),
         },
         ["", ""],
     ),
@@ -214,15 +222,16 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
         remedy_ranking,
         small_remedies,
         {
-            "accuracy above one": put(1.2, cell="cbp", metric=finished.ACCURACY),
-            "a value is missing": put(NAN, cell="none", metric=finished.ACCURACY),
+            "accuracy above one": put(1.2, cell="cbp", metric=series.ACCURACY),
+            "nothing is lost": put(0.9, cell="none", metric=series.ACCURACY),
+            "a value is missing": put(NAN, cell="none", metric=series.ACCURACY),
         },
         ["", ""],
     ),
     "early_warning": (
         early_warning,
         small_warnings,
-        {"accuracy stays": put(0.5, early_warning.DIGITS, metric=finished.ACCURACY)},
+        {"accuracy stays": put(0.5, early_warning.DIGITS, metric=series.ACCURACY)},
         [""],
     ),
     "cifar_cloning": (
@@ -236,4 +245,4 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
         ["score of cloning", "", "", "", "loss, clone : base", "", "", ""],
     ),
 }
-assert set(LINES) < set(ENDS)
+assert set(NORMS) < set(ENDS)

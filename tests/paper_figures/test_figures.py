@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ from paper_figures import (
     streams,
     symptoms,
 )
-from paper_figures.support import registry, style, tasks
+from paper_figures.support import captions, clones, registry, scaling, style, tasks
 from paper_figures.support.captions import CaptionError
 from tests.paper_figures import finished_cases
 from torch_experiments.lab.experiments import e01_cloning
@@ -102,9 +103,9 @@ def small_noise_grid(results):
 
 def small_certificate_cost(results):
     """Return found copies with the times of a quiet machine."""
-    data = certificate_cost.measure(certificate_cost.Config((1_000, 4_000, 16_000), 0, repetitions=1), results)
+    data = certificate_cost.measure(scaling.Config((1_000, 4_000, 16_000), 0, repetitions=1), results)
     assert min(data.table["seconds"].to_pylist()) > 0
-    return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-8 * row["parameters"]))(data)
+    return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-8 * row["size"]))(data)
 
 
 def found_changed(side="found", **edits):
@@ -136,13 +137,13 @@ def at(column, value, **place):
 
 def small_refinement(results):
     """Return measured partitions with the times of a quiet machine: those of a busy one are no matter of a test."""
-    data = refinement.measure(refinement.Config((1_000, 10_000, 40_000, 160_000), repetitions=1), results)
+    data = refinement.measure(scaling.Config((1_000, 10_000, 40_000, 160_000), 10_000, repetitions=1), results)
     assert min(data.table["seconds"].to_pylist()) > 0
-    return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-7 * row["weights"]))(data)
+    return with_table(lambda table: replaced(table, "seconds", lambda row: 1e-7 * row["size"]))(data)
 
 
 def small_bitflip(results):
-    return bitflip.measure(bitflip.Config(400_000, 200_000, (5,), (0, 1, 2), 20), results)
+    return bitflip.measure(bitflip.Config(400_000, 200_000, (5,), (0, 1), 20), results)
 
 
 def of_learner(learner, column, value, stream="redraw"):
@@ -255,7 +256,7 @@ def curve_changed(**edits):
 
 
 def quadratic(table):
-    return replaced(table, "seconds", lambda row: 1e-9 * row["weights"] ** 2)
+    return replaced(table, "seconds", lambda row: 1e-9 * row["size"] ** 2)
 
 
 def in_types(edit, chosen=lambda point: True):
@@ -482,11 +483,9 @@ CASES = {
         certificate_cost,
         small_certificate_cost,
         {
-            "a copy is missed": with_table(
-                lambda table: replaced(table, "different", lambda row: row["different"] + 1)
-            ),
+            "a copy is missed": with_table(lambda table: replaced(table, "found", lambda row: row["found"] + 1)),
             "the cost is quadratic": with_table(
-                lambda table: replaced(table, "seconds", lambda row: 1e-12 * row["parameters"] ** 2)
+                lambda table: replaced(table, "seconds", lambda row: 1e-12 * row["size"] ** 2)
             ),
             "it takes minutes": with_table(in_column("seconds", 100.0)),
             "a time is missing": with_table(in_column("seconds", float("nan"))),
@@ -562,7 +561,7 @@ CASES = {
         refinement,
         small_refinement,
         {
-            "a copy is missed": with_table(lambda table: replaced(table, "blocks", lambda row: row["blocks"] + 1)),
+            "a copy is missed": with_table(lambda table: replaced(table, "found", lambda row: row["found"] + 1)),
             "the cost is quadratic": with_table(quadratic),
             "a time is missing": with_table(in_column("seconds", float("nan"))),
         },
@@ -702,6 +701,10 @@ CASES = {
             "times are unrelated": times_changed(
                 "predicted", lambda size, t: np.where(t > 0, 1 + np.arange(len(t)) * 97 % 1000, t)
             ),
+            "large perturbations escape less often": times_changed(
+                "measured",
+                lambda size, t: np.where(np.arange(len(t)) % 2, t, -1) if size == max(escape.SIZES) else t,
+            ),
             "small perturbations escape as often": times_changed("measured", lambda size, t: np.abs(t)),
             "noise is twice as slow": times_changed("noisy", lambda c, t: np.where(t > 0, 2 * t, t)),
             "the conventions are swapped": lambda data: dataclasses.replace(
@@ -735,7 +738,7 @@ CASES = {
     ),
     "normalisation": Case(
         normalisation,
-        lambda results: stream({cell: FALLING if cell == "none" else HELD for cell in normalisation.LINES}),
+        lambda results: stream({cell: FALLING if cell == "none" else HELD for cell in style.NORMS}),
         {
             "batch norm does not help": one_value("batch", "online_accuracy", 0.2),
             "units die under batch norm": one_value("batch, affine", "dead_fraction", 0.5),
@@ -822,6 +825,18 @@ def data(tmp_path_factory):
     return of
 
 
+@pytest.fixture(scope="module")
+def corrupted(data):
+    """Return the checks of a figure on data that were made untrue, computed once a module."""
+
+    @cache
+    def of(name, reason):
+        case = CASES[name]
+        return case.figure.checks(case.corruptions[reason](data(name)))
+
+    return of
+
+
 def test_every_figure_has_a_case():
     assert set(CASES) == set(registry.FIGURES)
 
@@ -838,18 +853,26 @@ def test_the_caption_holds_and_the_figure_has_its_axes(name, data):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_caption_consists_of_the_statements_that_are_checked(name, data):
-    figure, found = CASES[name].figure, data(name)
-    text = figure.caption(found)
-    assert all(statement.text in text for statement in figure.statements(found))
-    assert len(figure.statements(found)) >= 3
+def test_the_caption_consists_of_checks_and_notes(name, data):
+    found = registry.caption(CASES[name].figure, data(name))
+    text = " ".join(str(found).split())
+    assert all(" ".join(sentence.split()) in text for sentence in (*(c.text for c in found.checks), *found.notes))
+    assert found.checks
+    assert len(found.checks) + len(found.notes) >= 3
 
 
 @pytest.mark.parametrize(("name", "reason"), CORRUPTIONS)
-def test_an_untrue_caption_is_refused(name, reason, data):
-    case = CASES[name]
+def test_an_untrue_caption_is_refused(name, reason, corrupted):
     with pytest.raises(CaptionError, match=f"figure '{name}': the caption is not true"):
-        registry.check(case.figure, case.corruptions[reason](data(name)))
+        captions.verify(CASES[name].figure.NAME, corrupted(name, reason))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_check_has_data_that_refute_it(name, data, corrupted):
+    count = len(CASES[name].figure.checks(data(name)))
+    found = [[check.holds for check in corrupted(name, reason)] for reason in CASES[name].corruptions]
+    refuted = {k for holds in found if len(holds) == count for k in range(count) if not holds[k]}
+    assert refuted == set(range(count))
 
 
 @pytest.mark.parametrize("name", ["cloning", "quotient", "optimizers", "refinement", "bitflip"])
@@ -859,7 +882,7 @@ def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
         (e01_cloning, "run_cell"),
         (quotient, "_curves"),
         (optimizers.measured, "table"),
-        (refinement, "_times"),
+        (scaling, "row"),
         (bitflip, "_run"),
     ):
         monkeypatch.setattr(owner, function, lambda *_, **__: pytest.fail("computed again"))
@@ -869,7 +892,7 @@ def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
 
 def test_band_has_one_row_a_seed(data):
     table = data("cloning")
-    epochs, values = cloning.band(table, "sgd", "clone", "train_loss")
+    epochs, values = clones.band(table, "sgd", "clone", "train_loss")
     assert epochs.tolist() == [0, 3]
     assert values.shape == (3, 2)
     assert np.isfinite(values).all()

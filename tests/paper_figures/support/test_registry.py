@@ -1,18 +1,14 @@
-import contextlib
 import hashlib
-import os
-import signal
-import subprocess
 import sys
-import time
+from pathlib import Path
 from types import SimpleNamespace
 
-import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from paper_figures.support import captions, registry, results, style
-from paper_figures.support.captions import CaptionError, Statement
+import paper_figures
+from paper_figures.support import registry
+from paper_figures.support.captions import CaptionError, Check
 
 
 def simple(name, holds=True):
@@ -27,8 +23,8 @@ def simple(name, holds=True):
         NAME=name,
         TITLE=f"the title of {name}",
         compute=lambda profile, folder: holds,
-        statements=lambda data: [Statement("One is 1.", data)],
-        caption=lambda data: "One is 1.",
+        checks=lambda data: [Check("One is 1.", data)],
+        introduction=lambda data: "Two are shown.",
         draw=draw,
     )
 
@@ -46,15 +42,21 @@ def test_every_figure_has_what_the_registry_needs():
         figure = registry.load(name)
         assert name == figure.NAME
         assert figure.TITLE
-        assert all(callable(getattr(figure, part)) for part in ("compute", "statements", "caption", "draw"))
+        assert all(callable(getattr(figure, part)) for part in ("compute", "introduction", "checks", "draw"))
+
+
+def test_the_folder_holds_one_file_a_figure():
+    files = {path.stem for path in Path(paper_figures.__file__).parent.glob("*.py")}
+    assert files - {"__init__"} == set(registry.FIGURES)
 
 
 def test_a_figure_is_written_as_pdf_png_and_caption(figures, tmp_path):
-    paths = registry.make("true", "quick", tmp_path / "out", tmp_path)
+    paths, checks, notes = registry.make("true", "quick", tmp_path / "out", tmp_path)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["true.pdf", "true.png", "true.txt"]
     assert paths[0].read_bytes().startswith(b"%PDF")
     assert paths[1].read_bytes().startswith(b"\x89PNG")
-    assert paths[2].read_text(encoding="utf-8") == "One is 1.\n"
+    assert paths[2].read_text(encoding="utf-8") == "Two are shown.\n\nChecked: One is 1.\n"
+    assert (checks, notes) == (1, 0)
 
 
 @pytest.mark.parametrize("epoch", [None, "1600000000"])
@@ -62,7 +64,7 @@ def test_equal_pictures_are_equal_files(figures, tmp_path, monkeypatch, epoch):
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     if epoch:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
-    found = [registry.make("true", "quick", tmp_path / f"out{k}", tmp_path) for k in range(2)]
+    found = [registry.make("true", "quick", tmp_path / f"out{k}", tmp_path).paths for k in range(2)]
     hashes = [[hashlib.sha256(path.read_bytes()).hexdigest() for path in paths] for paths in found]
     assert hashes[0] == hashes[1]
     year = b"2020" if epoch else b"2023"
@@ -88,78 +90,6 @@ def test_main_draws_the_others_and_fails(figures, tmp_path, capsys):
     assert "the caption is not true of the data" in " ".join(capsys.readouterr().out.split())
 
 
-SCRIPT = """
-import sys, time, warnings
-from pathlib import Path
-from types import SimpleNamespace
-from matplotlib.figure import Figure
-from paper_figures.support import captions, registry
-
-def register(name, untrue=False, seconds=0.0):
-    def compute(profile, folder):
-        print(f"computing {name}", file=sys.stderr)
-        (folder / name).touch()
-        time.sleep(seconds)
-        print(f"computed {name}")
-
-    sys.modules[f"paper_figures.{name}"] = SimpleNamespace(
-        NAME=name, TITLE=f"the title of {name}", compute=compute, caption=lambda data: "One is 1.",
-        statements=lambda data: [captions.Statement("One is 1.", not untrue)],
-        draw=lambda data: Figure(),
-    )
-
-register("false", untrue=True), register("one"), register("two"), register("slow", seconds=600.0)
-registry.FIGURES = ("false", "one", "two", "slow")
-if __name__ == "__main__":
-    folder, *names = sys.argv[1:]
-    registry.main(names, out=Path(folder), results=Path(folder), jobs=2)
-"""
-
-
-def in_two_processes(folder, *names):
-    """Start the registry of `SCRIPT` with two jobs."""
-    (folder / "script.py").write_text(SCRIPT)
-    command = [sys.executable, folder / "script.py", folder, *names]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
-
-
-def all_ended(group, seconds=10.0):
-    """Return whether all processes of a group end in time."""
-    limit = time.monotonic() + seconds
-    with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < limit:
-            os.killpg(group, 0)
-            time.sleep(0.1)
-        return False
-    return True
-
-
-def test_several_at_once_draw_the_others_fail_and_keep_their_lines_together(tmp_path):
-    process = in_two_processes(tmp_path, "false", "one", "two")
-    printed, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (1, "")
-    assert sorted(path.name for path in tmp_path.glob("*.pdf")) == ["one.pdf", "two.pdf"]
-    lines = printed.splitlines()
-    for name, mark in (("false", "✗"), ("one", "✓"), ("two", "✓")):
-        first = lines.index(f"{name}  the title of {name}")
-        assert lines[first + 1 : first + 3] == [f"computing {name}", f"computed {name}"]
-        assert lines[first + 3].strip().startswith(mark)
-
-
-def test_an_interruption_stops_all_that_are_made_at_once(tmp_path):
-    process = in_two_processes(tmp_path, "slow", "one")
-    while not (tmp_path / "slow").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
-    assert not (tmp_path / "slow.pdf").exists()
-    assert all_ended(process.pid)
-
-
 def test_no_jobs_are_refused(figures, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         registry.main(jobs=0, out=tmp_path)
@@ -171,7 +101,18 @@ def test_main_lists_without_drawing(figures, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "the title of true" in shown
     assert "the title of false" in shown
+    assert "notes" not in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_notes_are_told_apart_from_checks(figures, tmp_path, capsys):
+    sys.modules["paper_figures.true"].notes = lambda data: ["Three is measured.", "So is four."]
+    registry.main(["true"], list_=True, out=tmp_path)
+    assert "checks and notes" in capsys.readouterr().out
+    registry.main(["true"], out=tmp_path, results=tmp_path)
+    assert "(1 checked, 2 noted)" in " ".join(capsys.readouterr().out.split())
+    text = (tmp_path / "true.txt").read_text(encoding="utf-8")
+    assert text.endswith("Checked: One is 1.\n\nNoted, not checked: Three is measured. So is four.\n")
 
 
 def test_an_unknown_name_is_refused_with_near_names_before_anything_is_computed(tmp_path, capsys):
@@ -206,32 +147,3 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_png_is_a_picture(figures):
     assert registry.png(registry.load("true"), True).startswith(b"\x89PNG")
-
-
-def test_the_style_holds_inside_its_context_only():
-    before = dict(matplotlib.rcParams)
-    with style.context():
-        assert matplotlib.rcParams["font.family"] == ["STIXGeneral", "DejaVu Sans"]
-        assert not matplotlib.rcParams["text.usetex"]
-    assert dict(matplotlib.rcParams) == before
-
-
-def test_a_result_is_computed_once(tmp_path):
-    import pyarrow as pa
-
-    table = pa.table({"a": [1.0]})
-    config = {"experiment": "x", "seed": 0}
-    assert results.remembered(tmp_path, config, lambda: table) == table
-    assert results.remembered(tmp_path, config, lambda: pytest.fail("again")) == table
-    other = pa.table({"a": [2.0]})
-    assert results.remembered(tmp_path, {**config, "seed": 1}, lambda: other) == other
-
-
-def test_the_hash_of_code_depends_on_the_modules():
-    assert results.code_of(captions, style) != results.code_of(captions)
-    assert results.code_of(captions) == results.code_of(captions)
-
-
-def test_a_nan_makes_no_statement_true():
-    with pytest.raises(CaptionError, match="figure 'f'"):
-        captions.verify("f", [Statement("fine", True), Statement("less", float("nan") < 1)])
