@@ -231,7 +231,7 @@ MUTATIONS = {
             Broken("torch_experiments/remedies/escape.py", "return E - profile.project(E, dim)", "return E"),
         ],
         {
-            f"{REMEDIES}/test_remedies": "test_a_replaced_unit_is_not_heard_and_its_neighbour_is",
+            f"{REMEDIES}/test_replacement": "test_a_replaced_unit_is_not_heard_and_its_neighbour_is",
             f"{REMEDIES}/test_surgery": """
                 test_all_state_of_a_replaced_unit_is_zero_and_that_of_its_neighbours_is_kept
                 test_edits_that_overlap_are_taken_back

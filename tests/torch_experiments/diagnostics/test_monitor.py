@@ -8,27 +8,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from tests.torch_experiments.diagnostics.samples import FAST, diagnosis, network, task
 from torch_experiments import PlasticityMonitor, Recovery, remedies
 from torch_experiments.diagnostics import (
-    Alarm,
-    Diagnosis,
     PlasticityAlarm,
-    as_lightning_callback,
-    as_trainer_callback,
 )
-from torch_experiments.diagnostics.alarms import MEAN, Watchman
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import mlp
 from torch_experiments.support.generators import generator
-
-FAST = {"metrics": ["dead_fraction", "shannon_rank_centred", "dormant_fraction", "duplicate_fraction"]}
-
-
-def task(seed=0, samples=400):
-    """Return samples of four Gaussian clusters with labels that ``seed`` permutes."""
-    y = torch.arange(samples) % 4
-    x = 2 * torch.randn(4, 20, generator=generator(7))[y] + torch.randn(samples, 20, generator=generator(8))
-    return x, torch.randperm(4, generator=generator(seed))[y]
 
 
 def train(model, monitor, rate, steps=150, every=50, drift=0.0):
@@ -52,10 +39,6 @@ def train(model, monitor, rate, steps=150, every=50, drift=0.0):
                 layer.bias -= drift * (step >= steps // 2)
         monitor.step(loss.detach())
     return right
-
-
-def network(**options):
-    return mlp(20, 4, width=32, depth=3, **options)
 
 
 @pytest.mark.filterwarnings("ignore::torch_experiments.diagnostics.PlasticityAlarm")
@@ -123,32 +106,6 @@ def digits_task(model, optimizer, monitor, x, y, source, steps=250):
         optimizer.step()
         monitor.step()
     return right
-
-
-def diagnosis(**metrics):
-    return Diagnosis({"a": dict(metrics), "b": dict(metrics), "": {"loss": 1.0}}, about=None)
-
-
-def test_alarms_go_off_once_and_again_after_recovery():
-    watch = Watchman((Alarm("rank", "falls", 0.5), Alarm("dead", "rises", 0.2, layer="a")))
-    course = [(10, 0.1), (12, 0.1), (6.1, 0.29), (5.9, 0.31), (5, 0.5), (8, 0.29), (5, 0.31), (11, 0.2), (5, 0.2)]
-    seen = [
-        [(r.layer, r.metric, r.best) for r in watch.look(k, diagnosis(rank=r, dead=d))]
-        for k, (r, d) in enumerate(course)
-    ]
-    rank, dead = (MEAN, "rank", 12), ("a", "dead", 0.1)
-    assert seen == [[], [], [], [rank, dead], [], [], [], [], [rank]]
-    late = Watchman((Alarm("rank", "falls", 0.5, after=2),))
-    assert not any(late.look(k, diagnosis(rank=r)) for k, r in enumerate((10, 10, 4, 3)))
-    each = Watchman((Alarm("dead", "rises", 0.2, layer="*"),))
-    each.look(0, diagnosis(dead=0.0))
-    assert [r.layer for r in each.look(1, diagnosis(dead=0.3))] == ["a", "b"]
-
-
-@pytest.mark.parametrize("bad", [("rank", "drops", 0.5), ("rank", "falls", 1.5), ("rank", "rises", 0.0)])
-def test_an_alarm_without_sense_is_refused(bad):
-    with pytest.raises(ValueError, match=r"(kind|by): got"):
-        Alarm(*bad)
 
 
 def test_alarms_warn_or_call():
@@ -286,53 +243,6 @@ def test_misuse_is_named():
         PlasticityMonitor(network(), task()[0], budget=2)
     with pytest.raises(RuntimeError, match="with block"):
         PlasticityMonitor(network(), task()[0]).step()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_trainer_of_hugging_face_drives_the_monitor():
-    pytest.importorskip("transformers")
-    from transformers import TrainerControl, TrainerState, TrainingArguments
-    from transformers.trainer_callback import CallbackHandler
-
-    model = network()
-    monitor = PlasticityMonitor(model, *task(), every=2, budget=None, **FAST)
-    handler = CallbackHandler([as_trainer_callback(monitor)], model, None, None, None)
-    try:
-        args = TrainingArguments(output_dir="unused", use_cpu=True)
-    except ImportError:  # it wants accelerate, which the callback does not
-        args = None
-    state, control = TrainerState(), TrainerControl()
-    handler.on_train_begin(args, state, control)
-    for _ in range(4):
-        handler.on_step_end(args, state, control)
-    handler.on_train_end(args, state, control)
-    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
-    assert monitor.started is None
-
-
-def test_lightning_drives_the_monitor():
-    lightning = pytest.importorskip("lightning.pytorch")
-    net = network()
-
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def training_step(self, batch, _):
-            return cross_entropy(self.net(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    monitor = PlasticityMonitor(net, *task(), every=2, budget=None, **FAST)
-    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*task()), batch_size=100)
-    options = {"enable_checkpointing": False, "logger": False, "enable_progress_bar": False}
-    trainer = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", callbacks=[as_lightning_callback(monitor)], **options
-    )
-    trainer.fit(Module(), data)
-    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
 
 
 def test_a_network_without_parameters_to_train_is_measured_too():
