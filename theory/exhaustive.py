@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, product
 from typing import Any
 
@@ -123,10 +124,7 @@ def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation
         dead: A unit whose activation has zero slope, to test claim F1.
     """
     graph = case.graph
-    names = [f"t{k}" for k in range(len(basis))]
-    names += [f"{a}{v}" for v in range(graph.units) for a in ("x", "l", "f", "d")]
-    domain, *generators = ring(names, QQ)
-    symbol = dict(zip(names, generators, strict=True))
+    domain, symbol = _generators(len(basis), graph.units)
     weights = [sum((c * symbol[f"t{k}"] for k, c in enumerate(column)), start=domain(0)) for column in basis.T]
     activations = _block_activations(case, symbol, domain(0), dead)
     network = _network(graph, weights, activations)
@@ -135,7 +133,16 @@ def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation
     seed = np.array([symbol[f"l{v}"] for v in graph.outputs], dtype=object)
     delta = backward(network, trace, seed[:, None])
     local = slope(network, trace) * delta
-    return Evaluation(trace, delta, trace.h[network.source, 0] * local[network.target, 0], tuple(generators))
+    return Evaluation(trace, delta, trace.h[network.source, 0] * local[network.target, 0], tuple(symbol.values()))
+
+
+@cache
+def _generators(dimension: int, units: int) -> tuple[Any, dict[str, Any]]:
+    """Return the ring of the cases of one size, which takes long to make, and its generators by name."""
+    names = [f"t{k}" for k in range(dimension)]
+    names += [f"{a}{v}" for v in range(units) for a in ("x", "l", "f", "d")]
+    domain, *generators = ring(names, QQ)
+    return domain, dict(zip(names, generators, strict=True))
 
 
 def clones_agree(values: Iterable[Any], labels: Iterable[Any]) -> bool:
@@ -179,10 +186,11 @@ def weights_behind(case: Case, evaluation: Evaluation, unit: int) -> set[int]:
     """
     found: set[int] = set()
     for monomial in evaluation.trace.z[unit, 0] or ():
-        used = {str(g) for g, power in zip(evaluation.generators, monomial, strict=True) if power}
-        found |= {int(name[1:]) for name in used if name[0] == "t"}
-        for u in range(case.graph.units):
-            if str(evaluation.trace.h[u, 0]) in used and u >= case.graph.inputs:
+        used = [k for k, power in enumerate(monomial) if power]
+        found |= {k for k in used if k < len(case.graph.edges)}
+        values = {evaluation.generators[k] for k in used}
+        for u in range(case.graph.inputs, case.graph.units):
+            if evaluation.trace.h[u, 0] in values:
                 found |= weights_behind(case, evaluation, u)
     return found
 
