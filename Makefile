@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 export SYMPY_GROUND_TYPES := python
 export SOURCE_DATE_EPOCH := 1700000000
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST_RUN = $(BIN)/pytest -n $(JOBS) --dist loadfile $(if $(SEED),--hypothesis-seed=$(SEED))
+PYTEST_RUN = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .PHONY: help figures test test-all verify results notebooks bench lint clean
 .DEFAULT_GOAL := help

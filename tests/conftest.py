@@ -1,4 +1,4 @@
-"""Settings for all tests: hypothesis profiles, seeds, one thread, no display, GPU tests skipped without a GPU."""
+"""Settings for all tests: profiles and seeds of hypothesis, order, one thread, no display, GPU tests with a GPU."""
 
 import os
 import secrets
@@ -17,6 +17,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the backgro
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester"]
+LONG = (  # files that take longest go first, so that parallel workers, which take whole files, end together
+    "theory/test_exhaustive.py",
+    "paper_figures/test_figures.py",
+    "test_mutations.py",
+    "simulate/test_bit_flipping.py",
+    "torch_experiments/cloning/test_modulewise.py",
+    "torch_experiments/cloning/test_exact.py",
+    "torch_experiments/lab/campaign/test_grids.py",
+    "theory/test_enclosures.py",
+    "theory/test_kernels.py",
+    "simulate/test_learners.py",
+    "simulate/test_published.py",
+    "torch_experiments/lab/test_optimizer_table.py",
+    "torch_experiments/certificates/optimizer/test_verdicts.py",
+)
 
 slow_machine = [hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=slow_machine)
@@ -48,10 +63,16 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"hypothesis seed {config.option.hypothesis_seed}: `make test SEED=...` repeats the draws"
+    return f"hypothesis seed {config.option.hypothesis_seed}: `make test SEED=…` repeats the draws"
+
+
+def place(file: str) -> int:
+    """Return the place of a file, named from this folder, in the order of a run."""
+    return LONG.index(file) if file in LONG else len(LONG)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: place(item.nodeid.partition("::")[0].removeprefix("tests/")))
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu and not _has_gpu():
         for item in gpu:
