@@ -33,6 +33,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 RENAMED = {"evidence": "campaign"}
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+MEANT = re.compile(r";? Perhaps you meant:;? *(\S+).*", re.DOTALL)
 FOOTER = re.compile(r"(Argument helptext|For full helptext).*", re.DOTALL)
 
 
@@ -78,8 +79,10 @@ def parsed(words: Sequence[str]) -> Callable[[], None]:
 
 def in_one_line(box: str) -> str:
     """Return what a box of tyro says, without its frame, its title and what it repeats of the help."""
-    rows = [re.sub("[│╭╮╰╯─]+", " ", row).strip() for row in box.splitlines()[1:]]
-    return FOOTER.sub("", " ".join(filter(None, rows))).strip().rstrip(".")
+    rows = [row.strip("│╭╮╰╯|+ ") for row in box.strip().splitlines()[1:]]
+    said = " ".join(row if row.strip("─-") else ";" for row in rows).replace(" ;", ";")
+    meant = MEANT.sub(r"; perhaps you meant \1", FOOTER.sub("", said))
+    return " ".join(meant.split()).strip("; .")
 
 
 def _see(words: Sequence[str]) -> str:

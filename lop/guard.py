@@ -15,11 +15,12 @@ from lop import extras, memory
 
 WRONG = (ArithmeticError, OSError, TypeError, ValueError)  # what code of ours raises for wrong input
 SIZES = ("batch", "bin", "factor", "hidden", "input", "prec", "samples", "seeds", "settings", "size", "steps")
-EXHAUSTED = re.compile(  # by the system, torch and NumPy; the last five where a size does not even fit an integer
-    "can't allocate memory|out of memory|bad_alloc|Unable to allocate|Cannot allocate memory"
-    "|calculation overflowed|multiplication overflow|Overflow when unpacking|Maximum allowed|array is too big"
-    "|int too (large|big) to convert"
+EXHAUSTED = re.compile(  # by the system, torch and NumPy; the last four where a size does not even fit an integer
+    "can't allocate memory|out of memory|bad_alloc|MemoryError|Unable to allocate|Cannot allocate memory"
+    "|calculation overflowed|multiplication overflow|Maximum allowed|array is too big"
 )
+TOO_LARGE = re.compile("Overflow when unpacking|too (large|big) to convert")
+LARGE = re.compile(r"-?\d{10,}")  # beyond 32 bits, or close to it
 BYTES = re.compile(r"tried to allocate (\d+) bytes")
 
 
@@ -32,10 +33,10 @@ def guarded(words: Sequence[str]) -> Iterator[None]:
     """
     try:
         with memory.limited():
-            yield
-        sys.stdout.flush()  # a full disk is noticed here, and not when Python ends
-    except SystemExit:
-        raise
+            try:
+                yield
+            finally:
+                sys.stdout.flush()  # a full disk is noticed here, and not when Python ends
     except KeyboardInterrupt:
         _end("interrupted; finished results are kept, the same command goes on", 130)
     except BrokenPipeError:  # the reader of our output, such as head, has had enough
@@ -55,10 +56,11 @@ def explained(error: Exception, words: Sequence[str] = ()) -> str | None:
     >>> explained(ValueError("seeds: got 'x'"))
     "seeds: got 'x'"
     """
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | ValueError | OSError | ArithmeticError) and EXHAUSTED.search(str(error))
-    ):
+    if isinstance(error, MemoryError) or EXHAUSTED.search(str(error)):
         return _exhausted(error, words)
+    if TOO_LARGE.search(str(error)):
+        large = [given for given in _options(words) if any(map(LARGE.search, given[1:]))]
+        return f"{_listed(large)} is too large a number"
     if isinstance(error, ModuleNotFoundError):
         found = extras.named(error)
         return None if found is error else str(found)
@@ -66,10 +68,14 @@ def explained(error: Exception, words: Sequence[str] = ()) -> str | None:
 
 
 def _exhausted(error: Exception, words: Sequence[str]) -> str:
-    sizes = [" ".join(given) for given in _options(words) if given[0].removeprefix("--") in SIZES]
+    sizes = [given for given in _options(words) if given[0].removeprefix("--") in SIZES]
     wanted = BYTES.search(str(error))
-    much = f" ({int(wanted[1]) / 2**30:,.3g} GiB at once)" if wanted else ""
-    return f"{' with '.join(sizes) or 'this'} takes more memory than there is{much}; make it smaller"
+    much = f" ({int(wanted[1]) / 2**30:,.0f} GiB at once)" if wanted else ""
+    return f"{_listed(sizes)} takes more memory than there is{much}; make it smaller"
+
+
+def _listed(options: Sequence[Sequence[str]]) -> str:
+    return " with ".join(" ".join(given) for given in options) or "this"
 
 
 def _options(words: Sequence[str]) -> list[list[str]]:

@@ -47,6 +47,8 @@ def certify(
         html: Write the certificate to this file too, as a page of HTML.
         as_json: Print JSON.
     """
+    if html is not None:
+        _check_place("html", html)
     model, batch = subject.load(box)
     settings = json_object("optimizer-settings", optimizer_settings)
     rule = optimizer and loading.make_optimizer(model, optimizer, settings, subject.checkpoint)
@@ -95,6 +97,7 @@ def clone(
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"out: got {out.name}; the file has to end in .safetensors")
+    _check_place("out", out)
     model, batch = subject.load()
     source = torch.Generator().manual_seed(subject.seed)
     wide = library.clone(model, factor, mode, source, example_inputs=batch.inputs)
@@ -122,8 +125,14 @@ def _show(found: Any, as_json: bool) -> None:
         console.Console().print(found)
 
 
-def _write(file: Path, content: bytes) -> None:
+def _check_place(option: str, file: Path) -> None:
+    """Raise a ValueError before the work begins, not after it, where a file cannot be written."""
     if not file.parent.is_dir():
-        raise ValueError(f"{file}: there is no folder {file.parent}; make it first")
+        raise ValueError(f"{option}: there is no folder {file.parent}; make it first")
+    if file.is_dir():
+        raise ValueError(f"{option}: {file} is a folder; give a file")
+
+
+def _write(file: Path, content: bytes) -> None:
     with files.replacing(file) as part:
         part.write_bytes(content)

@@ -185,16 +185,15 @@ def main(
     """Make the figures `names`, all if none is named, `jobs` at a time, or list them.
 
     A figure of runs that are not there is left out, and it is said why. Exits with 1 if a caption is untrue, after
-    making the others, and with 2 if a name is unknown or `jobs` below 1.
+    making the others.
+
+    Raises:
+        ValueError: A name is unknown, or `jobs` is below 1.
     """
     console = Console(width=None if sys.stdout.isatty() else 100)
-    try:
-        chosen = [load(name) for name in dict.fromkeys(names or FIGURES)]
-        if jobs < 1:
-            raise ValueError(f"jobs: got {jobs}; it has to be at least 1")
-    except ValueError as error:
-        sys.stderr.write(f"lop: {error}\n")
-        sys.exit(2)
+    chosen = [load(name) for name in dict.fromkeys(names or FIGURES)]
+    if jobs < 1:
+        raise ValueError(f"jobs: got {jobs}; it has to be at least 1")
     if list_:
         console.print(_listing(chosen))
         return

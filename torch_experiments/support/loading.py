@@ -27,6 +27,7 @@ from torch_experiments.support.choices import choose
 NESTED = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 TELLING = {"betas", "momentum", "rho", "alpha", "etas", "lambd"}  # settings by which kinds of optimizers differ
+SAVED = (b"PK", b"\x80")  # how files of torch.save begin: as a zip archive, and of old releases as a pickle
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim")
 LISTED = 5  # names that a message lists before it counts the others
 
@@ -79,7 +80,10 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {file}")
     if file.suffix == ".safetensors":
-        return _safetensors(file)
+        return _safetensors("checkpoint", file)
+    with file.open("rb") as stream:
+        if not (start := stream.read(8)).startswith(SAVED):
+            raise ValueError(f"checkpoint: {file} is no checkpoint of torch, it begins with {start!r}")
     try:
         with warnings.catch_warnings(action="ignore"):  # of old protocols; what matters is raised
             found = torch.load(file, map_location="cpu", weights_only=True)
@@ -88,7 +92,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
             f"checkpoint: {file} holds Python objects, not only tensors; reading them could run code, so it is "
             "refused. Save model.state_dict() with safetensors.torch.save_file, where you trust the file"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except Exception as error:  # of any kind, where a pickle breaks off or does not fit
         raise ValueError(f"checkpoint: {file} is damaged or no checkpoint of torch ({error})") from error
     if not isinstance(found, Mapping):
         raise ValueError(f"checkpoint: {file} holds a {type(found).__name__}; save a state dict, names to tensors")
@@ -168,13 +172,15 @@ def random_batch(
     """Return inputs ``[samples, *shape]`` in the model's dtype: Gaussian, uniform in a box, or tokens.
 
     Raises:
-        ValueError: for sizes below one, or an empty box.
+        ValueError: for sizes or tokens below one, or an empty box.
 
     >>> random_batch(nn.Linear(3, 1), (3,), 2, box=(0, 1)).inputs.shape
     torch.Size([2, 3])
     """
     if samples < 1 or any(n < 1 for n in shape):
         raise ValueError(f"input: got {samples} samples of shape {tuple(shape)}; every size has to be 1 or more")
+    if tokens is not None and tokens < 1:
+        raise ValueError(f"tokens: got {tokens}; it has to be at least 1")
     if box is not None and not box[0] < box[1]:
         raise ValueError(f"box: got {box[0]} to {box[1]}; the lower bound comes first")
     source = torch.Generator().manual_seed(seed)
@@ -198,10 +204,10 @@ def read_batch(file: str | Path, model: nn.Module) -> Batch:
         raise FileNotFoundError(f"batch: there is no file {file}")
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     if file.suffix == ".npy":
-        return Batch(_as(torch.from_numpy(np.load(file, allow_pickle=False)), first))
+        return Batch(_as(_array(file), first))
     if file.suffix != ".safetensors":
         raise ValueError(f"batch: got {file.name}; it has to be .safetensors with inputs and targets, or .npy")
-    found = _safetensors(file)
+    found = _safetensors("batch", file)
     if "inputs" not in found:
         raise ValueError(
             f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', and may 'targets': write it "
@@ -239,11 +245,20 @@ def _as(x: Tensor, like: Tensor) -> Tensor:
     return x.to(like) if x.is_floating_point() else x
 
 
-def _safetensors(file: Path) -> dict[str, Tensor]:
+def _array(file: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(file, allow_pickle=False))
+    except (ValueError, EOFError, TypeError) as error:
+        raise ValueError(
+            f"batch: {file} is damaged, or no array of numbers in NumPy's format; write it with numpy.save"
+        ) from error
+
+
+def _safetensors(argument: str, file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is damaged or no safetensors file ({error})") from error
+        raise ValueError(f"{argument}: {file} is damaged or no safetensors file ({error})") from error
 
 
 def _imported(path: str) -> Any:
@@ -251,6 +266,8 @@ def _imported(path: str) -> Any:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
         raise ValueError(f"model: cannot import {path!r} ({error}); run from its folder, or install it") from error
+    except Exception as error:  # whatever the file does
+        raise ValueError(f"model: importing {path!r} raised {type(error).__name__}: {error}") from error
 
 
 def _attribute(module: Any, name: str, target: str) -> Any:
@@ -269,7 +286,10 @@ def _called(make: Callable[..., Any], settings: dict[str, Any], target: str) -> 
         inspect.signature(make).bind(**settings)
     except TypeError as error:
         raise ValueError(f"model: {target}: {error}; give its arguments with --settings, as JSON") from error
-    return make(**settings)
+    try:
+        return make(**settings)
+    except Exception as error:  # whatever the function does
+        raise ValueError(f"model: {target} raised {type(error).__name__}: {error}") from error
 
 
 def _listed(names: Sequence[str]) -> str:

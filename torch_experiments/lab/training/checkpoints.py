@@ -9,6 +9,7 @@ whole one.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from simulate.files import filling
@@ -86,7 +87,7 @@ def read(path: Path, config: Mapping[str, Any]) -> Checkpoint:
         differing = _differing(about["config"], json.loads(json.dumps(config)))
         if differing:
             raise CheckpointError(f"{path} is of another configuration ({differing}); move it away or set these")
-        weights = load_file(path / "weights.safetensors")
+        weights = safetensors.load_file(path / "weights.safetensors")
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
         rows = pq.read_table(path / "rows.parquet").to_pylist()
     except CheckpointError:
@@ -124,11 +125,18 @@ def locked(folder: Path) -> Iterator[Path]:
 
 def _write(partial: Path, checkpoint: Checkpoint) -> None:
     weights = {name: value.detach().clone().contiguous() for name, value in checkpoint.weights.items()}
-    save_file(weights, partial / "weights.safetensors")
-    torch.save(dict(checkpoint.state), partial / "state.pt")
+    (partial / "weights.safetensors").write_bytes(safetensors.save(weights))
+    (partial / "state.pt").write_bytes(_saved(dict(checkpoint.state)))
     pq.write_table(pa.Table.from_pylist([dict(row) for row in checkpoint.rows]), partial / "rows.parquet")
     about = {"config": checkpoint.config, "step": checkpoint.step}
     (partial / "about.json").write_text(json.dumps(about))
+
+
+def _saved(state: Any) -> bytes:
+    """Return what torch.save writes; into a file, it tells a full disk as a RuntimeError about positions."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def _first_line(error: Exception) -> str:
