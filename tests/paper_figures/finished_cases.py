@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ def table(cells: Mapping[str, tuple[int, ...]], count: int = TASKS) -> pa.Table:
     return pa.Table.from_pylist([r for c, seeds in cells.items() for s in seeds for r in rows_of(c, s, count)])
 
 
+@cache
 def mlp() -> pa.Table:
     return table(dict.fromkeys(ENDS, (0, 1, 2)))
 
