@@ -80,7 +80,7 @@ def checks(data: pa.Table) -> list[Check]:
 
 
 def last(data: pa.Table, cell: str, metric: str) -> Array:
-    """Return a metric at the end of training, for every seed."""
+    """Return a metric at the end of training, `[seeds]`."""
     return over_tasks(data, cell, metric)[:, -1]
 
 

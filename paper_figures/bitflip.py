@@ -143,7 +143,7 @@ def curve(data: pa.Table, stream: str, learner: str, hidden: int, quantity: str)
 
 
 def end(data: pa.Table, stream: str, learner: str, hidden: int, quantity: str) -> Array:
-    """Return the mean over the last tenth of the bins, for every seed."""
+    """Return the mean over the last tenth of the bins, `[seeds]`."""
     values = curve(data, stream, learner, hidden, quantity)[1]
     return values[:, -max(1, values.shape[1] // 10) :].mean(axis=1)
 

@@ -179,7 +179,7 @@ def sgd(model: nn.Module, config: Config) -> torch.optim.SGD:
 
 
 def descend(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, steps: int) -> Array:
-    """Take steps of gradient descent on all samples and return the losses before each."""
+    """Take steps of gradient descent on all samples and return the losses before each, `[steps]`."""
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()

@@ -133,7 +133,7 @@ def centred(values: Array) -> Array:
 
 
 def correlations(a: Array, b: Array) -> Array:
-    """Return Spearman's rank correlation over the points of every seed."""
+    """Return Spearman's rank correlation over the points of every seed, `[seeds]`."""
     return np.array([float(spearmanr(a[:, seed].ravel(), b[:, seed].ravel())[0]) for seed in range(a.shape[1])])
 
 

@@ -98,13 +98,13 @@ def draw(data: pa.Table) -> Figure:
 
 
 def noise_map(data: pa.Table, direction: str) -> Array:
-    """Return `1 − score` by size (rows) and decay (columns)."""
+    """Return `1 − score` `[sizes, decays]`."""
     rows = data.filter(pc.is_null(data["rate"])).sort_by([("sigma", "ascending"), ("decay", "ascending")])
     return 1 - rows[direction].to_numpy().reshape(len(SIGMAS), len(DECAYS))
 
 
 def dropout_strip(data: pa.Table, direction: str) -> Array:
-    """Return `1 − score` by rate of dropout."""
+    """Return `1 − score` by rate of dropout, `[rates]`."""
     rows = data.filter(pc.is_valid(data["rate"])).sort_by("rate")
     return 1 - rows[direction].to_numpy()
 

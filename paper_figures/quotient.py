@@ -87,7 +87,7 @@ def checks(data: pa.Table) -> list[Check]:
 
 
 def relative_difference(data: pa.Table, base: str) -> Array:
-    """Return `|base − clone| / clone` at every step."""
+    """Return `|base − clone| / clone` at every step, `[steps]`."""
     clone = data["clone"].to_numpy()
     return np.abs(data[base].to_numpy() - clone) / clone
 

@@ -64,7 +64,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> Data:
 
 
 def spectrum(C: Array) -> Array:
-    """Return the eigenvalues in descending order."""
+    """Return the eigenvalues of `C [features, features]` in descending order, `[features]`."""
     return np.linalg.eigvalsh(C)[::-1]
 
 

@@ -47,7 +47,7 @@ def introduction(data: pa.Table) -> str:
 
 
 def later(data: pa.Table, cell: str, metric: str) -> Array:
-    """Return the mean of a metric over the second half of the tasks, for every seed."""
+    """Return the mean of a metric over the second half of the tasks, `[seeds]`."""
     return series.second_half(over_tasks(data, cell, metric))
 
 

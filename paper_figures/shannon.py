@@ -92,7 +92,7 @@ def checks(data: Data) -> list[Check]:
 
 
 def relative_error(curve: Curve, form: Array) -> Array:
-    """Return `form/G − 1`."""
+    """Return `form/G − 1` at every `ε`, `[points]`."""
     return form / curve.gain - 1
 
 

@@ -73,14 +73,14 @@ def checks(data: pa.Table) -> list[Check]:
 
 
 def minus_fresh(data: pa.Table, stream: str, arm: str) -> Array:
-    """Return the accuracy in the second half of the tasks minus that of a fresh network, for every seed."""
+    """Return the accuracy in the second half of the tasks minus that of a fresh network, `[seeds]`."""
     names = (arm, fresh_of(arm))
     own, fresh = (series.second_half(over_tasks(data, label(stream, name), ACCURACY)) for name in names)
     return own - fresh
 
 
 def gap(data: pa.Table, arm: str) -> Array:
-    """Return the test accuracy after a warm start minus that of a start on all images, for every seed."""
+    """Return the test accuracy after a warm start minus that of a start on all images, `[seeds]`."""
     warm, cold = (over_tasks(data, label(WARM, name), TEST)[:, -1] for name in (arm, fresh_of(arm)))
     return warm - cold
 

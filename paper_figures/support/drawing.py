@@ -19,7 +19,7 @@ def band(axis: Axes, x: Array, middle: Array, low: Array, high: Array, *, alpha:
 
 
 def bounds(values: Array) -> tuple[Array, Array]:
-    """Return least and largest value over the seeds, from `values [seeds, points]`."""
+    """Return least and largest value over the seeds, each `[points]`, from `values [seeds, points]`."""
     return values.min(axis=0), values.max(axis=0)
 
 

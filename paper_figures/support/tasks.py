@@ -39,12 +39,12 @@ def draw(axis: Axes, values: Array, **line: Any) -> None:
 
 
 def start(table: pa.Table, cell: str, metric: str) -> Array:
-    """Return the mean over the first `EDGE` tasks, for every seed."""
+    """Return the mean over the first `EDGE` tasks, `[seeds]`."""
     return over_tasks(table, cell, metric)[:, :EDGE].mean(axis=1)
 
 
 def end(table: pa.Table, cell: str, metric: str) -> Array:
-    """Return the mean over the last `EDGE` tasks, for every seed."""
+    """Return the mean over the last `EDGE` tasks, `[seeds]`."""
     return over_tasks(table, cell, metric)[:, -EDGE:].mean(axis=1)
 
 
