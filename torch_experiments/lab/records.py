@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,12 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     return {"python": platform.python_version(), "platform": platform.platform(), "device": device} | versions
 
 
+@cache
 def git_state(folder: Path = Path(__file__).parent) -> dict[str, Any]:
     """Return the commit of the working tree around ``folder`` and whether tracked files differ; nothing
     outside git.
+
+    It is looked up once: a process computes with the code that it has loaded, whatever happens to the files later.
     """
     try:
         commit, changes = (_git(folder, *command) for command in (["rev-parse", "HEAD"], ["status", "-s", "-uno"]))

@@ -9,6 +9,7 @@ Waterman & Patterson 2009, "Roofline"). What else is moved is left out, so that 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import torch
 from rich.table import Table
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -178,8 +180,15 @@ def _plain(config: Config) -> Config:
 
 @cache
 def _counted(config: Config, shape: Shape, outputs: int) -> tuple[float, int]:
-    model = training.build(config, shape, outputs, 0).to("meta")
+    model = _without_numbers(config, shape, outputs)
     x, y = torch.empty(2, *shape, device="meta"), torch.empty(2, dtype=torch.int64, device="meta")
     with FlopCounterMode(display=False) as counter:
         cross_entropy(model(x), y).backward()
     return counter.get_total_flops() / len(x), sum(p.numel() for p in model.parameters())
+
+
+def _without_numbers(config: Config, shape: Shape, outputs: int) -> nn.Module:
+    """Return a network of shapes alone; to draw weights takes longer than to count, but a clone needs some."""
+    drawn = "clones" in dict(config.arch_settings)
+    with contextlib.nullcontext() if drawn else torch.device("meta"):
+        return training.build(config, shape, outputs, 0).to("meta")

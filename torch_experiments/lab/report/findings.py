@@ -328,7 +328,7 @@ def _of_clones(
     holds: Callable[[Clones, str], bool | None],
     folder: Path,
 ) -> Finding:
-    clones, texts, verdicts, seeds = Clones(folder), [], [], 0
+    clones, texts, verdicts, seeds = series.clones(folder), [], [], 0
     for arch in items.CLONING.configs(""):
         for regime in regimes:
             if n := len(clones.seeds(arch, regime)):
@@ -351,7 +351,7 @@ def _of_clones(
 def only_noise(folder: Path) -> Finding:
     """P12: of all regimes only noise lets the MLP's clone end below its base."""
     about = "only noise makes use of the added width (read as: less training loss than the base trained on alike)"
-    clones = Clones(folder)
+    clones = series.clones(folder)
     if lost := [regime for regime in STAY + PART if not clones.seeds("mlp", regime)]:
         return Finding("P12", about, f"no record of mlp under {', '.join(lost)}")
     found = {regime: gain(clones, "mlp", regime) for regime in STAY + PART}

@@ -69,7 +69,7 @@ BODIES: Mapping[str, Callable[[Runs], str]] = {
 def text(folder: Path = items.RESULTS) -> str:
     """Return the page for the records below ``folder``."""
     runs = {name: series.runs(name, folder) for name in items.every()}
-    clones = Clones(folder)
+    clones = series.clones(folder)
     parts = [
         INTRODUCTION,
         _statements(folder),

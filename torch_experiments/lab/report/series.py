@@ -100,8 +100,21 @@ class Runs:
 
 def runs(name: str, folder: Path = items.RESULTS) -> Runs:
     """Return the finished runs of an item, read once as long as its files stay as they are."""
-    files = sorted((folder / name).glob("*.parquet"))
-    return _read(name, folder, tuple((file.name, file.stat().st_mtime_ns) for file in files))
+    return _read(name, folder, _stamp(folder / name))
+
+
+def clones(folder: Path = items.RESULTS) -> Clones:
+    """Return the finished runs of experiment 1, read once as long as their files stay as they are."""
+    return _read_clones(folder, _stamp(folder / "e01"))
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int], ...]:
+    return tuple((file.name, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.parquet")))
+
+
+@lru_cache(maxsize=8)
+def _read_clones(folder: Path, stamp: tuple[tuple[str, int], ...]) -> Clones:
+    return Clones(folder)
 
 
 @lru_cache(maxsize=64)

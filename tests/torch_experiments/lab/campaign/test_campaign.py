@@ -1,9 +1,11 @@
 """`lop campaign`: what it runs, that a budget saves and the same command goes on, and what it lists."""
 
 import dataclasses
+import os
 import signal
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from tests.torch_experiments.lab.images import files
 from tests.torch_experiments.small import SMALL
 from torch_experiments.lab import experiments, training
-from torch_experiments.lab.campaign import campaign, items, throughput
+from torch_experiments.lab.campaign import campaign, grids, items, throughput
 from torch_experiments.lab.campaign.items import Cloning, Item
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.images import pixels
@@ -62,18 +64,39 @@ def test_the_command_makes_the_runs_and_reads_them_the_second_time(tmp_path, com
 
 @pytest.mark.parametrize("stack", [False, True])
 def test_a_budget_saves_what_is_under_way_and_the_command_goes_on(tmp_path, command, offer, stack, monkeypatch):
+    """The time is over as soon as every run is further than at the end of the time before."""
     offer(a=item(LONG, stack=stack))
     monkeypatch.setattr(campaign, "_act", acting_in_turn if stack else campaign._act)
-    steps = []
+    monkeypatch.setattr(grids, "jobs", partial(grids.jobs, checkpoint_every=0.1))
+    monkeypatch.setattr(training, "run", partial(training.run, checkpoint_every=0.1))
+    for name, value in {"WARM": 1, "STEPS": 2, "STACK": 3}.items():
+        monkeypatch.setattr(throughput, name, value)
+    reached, runs = 0, 1 if stack else 2
     for _ in range(2):
-        budget = 6.0 if stack else 15.0
-        code, out, _ = command("campaign", "--workers", 2, "--budget", budget, "--out", tmp_path)
+        alarm = threading.Thread(target=alarm_beyond, args=(tmp_path / "a", runs, reached))
+        alarm.start()
+        code, out, _ = command("campaign", "--workers", 2, "--budget", 300, "--out", tmp_path)
+        alarm.join()
         assert code == campaign.SPENT
         assert "the same command goes on" in out
-        saved = sorted((tmp_path / "a").glob("*.run/step-*"))
-        assert len(saved) == (1 if stack else 2)
-        steps.append([int(path.name.removeprefix("step-")) for path in saved])
-    assert all(first < second for first, second in zip(*steps, strict=True))
+        saved = steps_below(tmp_path / "a")
+        assert len(saved) == runs
+        assert min(saved) > reached
+        reached = max(saved)
+
+
+def steps_below(folder):
+    """Return the last step of every unfinished run; for a moment there are two checkpoints of one."""
+    found = {path.parent: int(path.name.removeprefix("step-")) for path in sorted(folder.glob("*.run/step-*"))}
+    return list(found.values())
+
+
+def alarm_beyond(folder, runs, reached, seconds=200):
+    """End the budget once ``runs`` runs have a checkpoint beyond a number of steps."""
+    end = time.monotonic() + seconds
+    while sum(step > reached for step in steps_below(folder)) < runs and time.monotonic() < end:
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGALRM)
 
 
 def acting_in_turn(names, order, gpu, workers):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -62,6 +63,7 @@ def test_the_command_runs_resumes_and_prints(tmp_path, command, monkeypatch):
 def test_the_cloning_experiment_runs_by_its_name(arch, tmp_path, command, monkeypatch):
     monkeypatch.setattr(e01_cloning, "EPOCHS", dict.fromkeys(ARCHITECTURES, 1))
     monkeypatch.setattr(e01_cloning, "SHORT", dataclasses.replace(SHORT_CLONES, regimes=("sgd",)))
+    monkeypatch.setattr(e01_cloning, "load_task", partial(e01_cloning.load_task, limit=200))
     width = {"vit": '{"width": 8}'}.get(arch, '{"width": 4}')
     sizes = ("--seeds", "3,4", "--precision", "float32", "--settings", width, "--out", tmp_path)
     call = ("run", "e01", "--arch", arch, *sizes)

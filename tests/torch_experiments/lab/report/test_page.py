@@ -282,7 +282,7 @@ def test_symptoms_are_compared_seed_by_seed(made):
 
 def arches(claim, regimes, holds):
     """Check every architecture that there are records of, and witness its runs."""
-    clones = Clones()
+    clones = series.clones()
     done = [arch for arch in items.CLONING.configs("") if any(clones.seeds(arch, r) for r in regimes)]
     assert {"mlp", "cnn", "vit"} <= set(done), f"{claim}: records of experiment 1 are gone"
     for arch in done:
@@ -293,7 +293,7 @@ def arches(claim, regimes, holds):
 @pytest.mark.claim("P10", "training")
 def test_clones_stay_under_momentum_and_adam():
     arches("P10", findings.STAY, findings.stay)
-    clones = Clones()
+    clones = series.clones()
     for arch, regime in product(items.CLONING.configs(""), findings.STAY):
         witness(instances=0, residual=float(clones.over(arch, regime, "clone", "coset_residual")[:, -1].max()))
     for regime in findings.STAY:
@@ -304,24 +304,24 @@ def test_clones_stay_under_momentum_and_adam():
 
 @pytest.mark.control("P10")
 def test_clones_under_noise_do_not_count_as_staying():
-    assert findings.stay(Clones(), "mlp", findings.PART) is False
+    assert findings.stay(series.clones(), "mlp", findings.PART) is False
 
 
 @pytest.mark.claim("P11", "training")
 def test_clones_part_under_noise_and_dropout():
     arches("P11", findings.PART, findings.part)
     for regime in findings.PART:
-        assert (Clones().over("mlp", regime, "clone", "forward_score")[:, -1] < 1 - findings.APART).all()
+        assert (series.clones().over("mlp", regime, "clone", "forward_score")[:, -1] < 1 - findings.APART).all()
 
 
 @pytest.mark.control("P11")
 def test_clones_under_momentum_do_not_count_as_parted():
-    assert findings.part(Clones(), "mlp", findings.STAY) is False
+    assert findings.part(series.clones(), "mlp", findings.STAY) is False
 
 
 @pytest.mark.claim("P12", "counterexample")
 def test_dropout_makes_use_of_the_added_width_too():
-    gain = findings.gain(Clones(), "mlp", "dropout")
+    gain = findings.gain(series.clones(), "mlp", "dropout")
     assert (gain < 0.5).all()
     witness(instances=len(gain))
 
@@ -336,7 +336,7 @@ def test_clones_that_part_use_their_width_and_others_do_not():
 @pytest.mark.control("P12")
 def test_clones_that_stay_gain_nothing_in_every_seed():
     for regime in findings.STAY:
-        assert not (findings.gain(Clones(), "mlp", regime) < 1).all()
+        assert not (findings.gain(series.clones(), "mlp", regime) < 1).all()
 
 
 def test_published_cloning_losses_say_the_same_of_dropout():

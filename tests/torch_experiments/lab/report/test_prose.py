@@ -6,8 +6,8 @@ import re
 import pytest
 
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import prose, published
-from torch_experiments.lab.report.series import Clones, Runs
+from torch_experiments.lab.report import prose, published, series
+from torch_experiments.lab.report.series import Runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +64,12 @@ def test_remedies_on_images_are_not_run_unless_an_item_has_them(monkeypatch):
 
 
 def test_epochs_of_clones_are_those_of_their_configurations(monkeypatch, tmp_path):
-    text = " ".join(prose.clones(Clones()).split())
+    text = " ".join(prose.clones(series.clones()).split())
     assert "trained for 20 epochs, then 50 (MLP), 20 (CNN) or 10 more" in text
     assert "too; two measurements for ViT and ResNet-18)" in text
     shorter = {arch: dataclasses.replace(c, epochs=7, factor=3) for arch, c in items.CLONING.configs("").items()}
     monkeypatch.setattr(items, "CLONING", items.Cloning("", lambda data: shorter))
-    text = " ".join(prose.clones(Clones(tmp_path)).split())
+    text = " ".join(prose.clones(series.clones(tmp_path)).split())
     assert text.startswith("Every hidden unit three times; base trained for 20 epochs, then 7 more for")
     assert "measurements" not in text
 
