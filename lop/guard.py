@@ -32,7 +32,7 @@ def guarded(words: Sequence[str]) -> Iterator[None]:
         words: of the command line, for messages that name an option.
     """
     try:
-        with memory.limited():
+        with _limited(words):
             try:
                 yield
             finally:
@@ -46,6 +46,12 @@ def guarded(words: Sequence[str]) -> Iterator[None]:
         if said is None:
             raise
         _end(said, 2)
+
+
+def _limited(words: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Limit the memory, but not where a GPU may be used, whose driver reserves addresses beyond all memory."""
+    beside = any(word.startswith(("--device", "--gpu")) for word in words)
+    return contextlib.nullcontext() if beside else memory.limited()
 
 
 def explained(error: Exception, words: Sequence[str] = ()) -> str | None:

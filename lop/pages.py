@@ -23,8 +23,6 @@ else:
     items = Deferred("torch_experiments.lab.campaign.items")
     page = Deferred("torch_experiments.lab.report.page")
 
-NOT_A_CLONE = "is a file of the repository; this is an installed package, which has none: run in a clone"
-
 
 def claims(
     ids: Positional[tuple[str, ...]] = (),
@@ -61,7 +59,8 @@ def claims(
 
 
 def _write_pages() -> None:
-    _in_a_clone("write", render.README)
+    if not render.README.is_file():
+        raise ValueError("--write is for a clone of the repository; the installed package has no README.md")
     for path, text in render.pages().items():
         records_of_tests.write_text(path, text)
         print(f"wrote {path}")
@@ -103,11 +102,6 @@ def _check_folder(folder: Path, whole: bool) -> None:
         )
     if whole:
         raise ValueError("folder: --write and --check are of the committed records; print the page of others")
-
-
-def _in_a_clone(option: str, file: Path) -> None:
-    if not file.is_file():
-        raise ValueError(f"{option}: {file.name} {NOT_A_CLONE}")
 
 
 def figures(

@@ -190,6 +190,13 @@ except MemoryError:
     assert done.stdout == "refused True\n", done.stderr
 
 
+@pytest.mark.parametrize(("words", "limited"), [(["run"], True), (["run", "--device=cuda"], False)])
+def test_beside_a_gpu_memory_is_not_limited(words, limited):
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with guard.guarded(words):
+        assert (resource.getrlimit(resource.RLIMIT_DATA) != before) == limited
+
+
 @pytest.mark.parametrize("text", ["max\n", f"{10**18}\n"])
 def test_a_container_without_limit_has_the_memory_of_the_machine(text, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "GROUP", tmp_path / "none")

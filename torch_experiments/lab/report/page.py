@@ -116,11 +116,12 @@ def _of_item(runs: Runs) -> str:
 
 
 def _picture(name: str) -> str:
-    """Return a picture of `docs/` with its caption."""
+    """Return a picture of `docs/` with its caption; nothing outside a clone, where there is no such folder."""
     figure, about = PICTURES.get(name, ("", ""))
-    if not figure:
+    file = DOCS / f"{figure}.txt"
+    if not file.is_file():
         return ""
-    caption = (DOCS / f"{figure}.txt").read_text(encoding="utf-8").strip()
+    caption = file.read_text(encoding="utf-8").strip()
     return f"![{about}](docs/{figure}.png)\n\n<details><summary>Caption</summary>\n\n{caption}\n\n</details>"
 
 
