@@ -22,8 +22,6 @@ from torch_experiments.lab import models
 from torch_experiments.lab import optimizer_table as measured
 from torch_experiments.support import noise
 
-Cells = dict[tuple[str, str], list[dict[str, Any]]]
-
 NAME = "optimizers"
 TITLE = "every optimizer of torch.optim against four kinds of cloned manifold"
 IDENTICAL, EQUITABLE, SCALED, SIGNED = measured.MANIFOLDS
