@@ -36,5 +36,5 @@ def physical() -> int:
         size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
-    group = GROUP.read_text().strip() if GROUP.is_file() else ""
+    group = GROUP.read_text(encoding="ascii").strip() if GROUP.is_file() else ""
     return min(size, int(group)) if group.isdigit() else size

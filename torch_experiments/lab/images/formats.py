@@ -323,7 +323,7 @@ def _rows(raw: bytes, width: int, file: Path) -> np.ndarray[Any, Any]:
 
 def _cifar_names(file: Path, batches: _Batches) -> tuple[str, ...]:
     if batches.skip is not None:
-        return tuple(file.read_text().split())
+        return tuple(file.read_text(encoding="utf-8").split())
     return tuple(name.decode() for name in _unpickled(file)[f"{batches.key}_names".encode()])
 
 
