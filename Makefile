@@ -14,7 +14,7 @@ export SOURCE_DATE_EPOCH := 1700000000
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST_RUN = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SEED),--hypothesis-seed=$(SEED))
 
-.PHONY: help figures test test-all verify results notebooks bench lint clean
+.PHONY: help figures fuzz test test-all verify results notebooks bench lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ results: $(STAMP)  ## RESULTS.md and the figures that it shows, from the records
 
 notebooks: $(STAMP)  ## execute the notebooks into notebooks/out (.ipynb and HTML)
 	$(BIN)/python -m notebooks.build
+
+fuzz: $(STAMP)  ## N networks (1000), each certified and then trained for 60 steps; SEED=n for other ones
+	$(BIN)/python -m tests.fuzz --n $(or $(N),1000) --seed $(or $(SEED),0)
 
 bench: $(STAMP)  ## timings and scaling, as ratios measured in one run
 	$(BIN)/python -m tests.bench

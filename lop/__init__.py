@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lop.application import main
     from theory.kernels import dual_kernel
     from torch_experiments import remedies
+    from torch_experiments.certificates.audit import audit
     from torch_experiments.certificates.certificate import certify
     from torch_experiments.cloning.exact import clone
     from torch_experiments.cloning.verification import verify
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PlasticityMonitor",
     "Recovery",
+    "audit",
     "certify",
     "clone",
     "diagnose",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
     import torch_experiments as library
     from simulate import files
-    from torch_experiments.support import loading
+    from torch_experiments.support import loading, strict
 else:
     safetensors, torch, console = map(Deferred, ("safetensors.torch", "torch", "rich.console"))
     library, files = Deferred("torch_experiments"), Deferred("simulate.files")
-    loading = Deferred("torch_experiments.support.loading")
+    loading, strict = Deferred("torch_experiments.support.loading"), Deferred("torch_experiments.support.strict")
 
 FOR_CERTIFY, FOR_DIAGNOSE, FOR_CLONE = Subject(samples=64), Subject(samples=512), Subject(samples=8)
 
@@ -33,6 +34,7 @@ def certify(
     optimizer: str | None = None,
     optimizer_settings: str = "{}",
     box: tuple[float, float] | None = None,
+    audit: int | None = None,
     html: Path | None = None,
     as_json: Annotated[bool, arg(name="json")] = False,
 ) -> None:
@@ -44,6 +46,8 @@ def certify(
             not given. Its state is read from a checkpoint that has it under "optimizer", and its settings with it.
         optimizer_settings: Its keyword arguments, as JSON, such as '{"lr": 0.001}'.
         box: Lower and upper bound of all inputs, to find units that are dead wherever inputs lie in it.
+        audit: Train a copy for so many real steps of the optimizer, and say which sentences of the certificate
+            held; exit with 1 if one did not.
         html: Write the certificate to this file too, as a page of HTML.
         as_json: Print JSON.
     """
@@ -52,14 +56,24 @@ def certify(
     model, batch = subject.load(box)
     settings = json_object("optimizer-settings", optimizer_settings)
     rule = optimizer and loading.make_optimizer(model, optimizer, settings, subject.checkpoint)
+    if audit is not None and not rule:
+        raise ValueError("audit: takes steps of an optimizer; name it, such as --optimizer adamw")
     found = library.certify(model, batch.inputs, rule or None, targets=batch.targets, box=box)
     if html is not None:
         _write(html, found.to_html().encode())
-    _show(found.to_dict() if as_json else found, as_json)
+    seen = None
+    if audit is not None and rule:
+        seen = library.audit(model, batch.inputs, rule, targets=batch.targets, steps=audit, certificate=found)
+    extra = {} if seen is None else {"audit": seen.to_dict()}
+    _show(found.to_dict() | extra if as_json else found, as_json)
+    if seen is not None and not as_json:
+        print(seen)
     if subject.batch is None and not as_json:
         print(f"observed on {subject.samples} random inputs; use --batch FILE for your data")
     if html is not None and not as_json:
         print(f"wrote {html}")
+    if seen is not None and not seen.held:
+        sys.exit(1)
 
 
 def diagnose(
@@ -120,7 +134,7 @@ def _untied(tensors: dict[str, Any]) -> dict[str, Any]:
 
 def _show(found: Any, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(strict.strict(found), indent=1, allow_nan=False))
     else:
         console.Console().print(found)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_experiments import remedies
+    from torch_experiments.certificates.audit import audit
     from torch_experiments.certificates.certificate import certify
     from torch_experiments.cloning.exact import clone, layout, residuals
     from torch_experiments.cloning.modulewise import deviations
@@ -26,6 +27,7 @@ HOMES = {
     "PlasticityMonitor": "diagnostics",
     "Recovery": "remedies.recovery",
     "TraceError": "units",
+    "audit": "certificates.audit",
     "certify": "certificates.certificate",
     "clone": "cloning.exact",
     "coarsest_blocks": "cloning.partition",
@@ -47,6 +49,7 @@ __all__ = [
     "PlasticityMonitor",
     "Recovery",
     "TraceError",
+    "audit",
     "certify",
     "checkpoints",
     "clone",

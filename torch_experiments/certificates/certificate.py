@@ -8,7 +8,7 @@ that trains the network keeps all this, `stability` how soon rounding or noise w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -18,15 +18,19 @@ from torch.optim import Optimizer
 from theory.firmness import Firmness
 from theory.tolerances import COPIES, LAYER, SUMS, of_dtype
 from torch_experiments.certificates.display import copies, html, rendered, text
-from torch_experiments.certificates.frozen.analysis import Bound, Frozen, frozen_units
+from torch_experiments.certificates.frozen.analysis import Bound, Frozen, frozen_units, lasting_entries
 from torch_experiments.certificates.manifold import places
+from torch_experiments.certificates.mode import mode_of
 from torch_experiments.certificates.near import Cluster, near_clones
 from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, optimizer_verdict
+from torch_experiments.certificates.oracle import Reach, reach
 from torch_experiments.certificates.stability import Stability, stability
+from torch_experiments.certificates.unreached import Unreached, unreached
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
 from torch_experiments.cloning.widen import DOES_NOT_RUN, SAMPLES
 from torch_experiments.diagnostics.losses import default_loss
+from torch_experiments.support.strict import strict
 from torch_experiments.units.groups import choose
 from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.inputs import (
@@ -58,6 +62,9 @@ class Certificate:
         parameters: entries of the trained parameters that the network reads.
         dimension: of the set on which gradients on the batch keep it: ``parameters`` less one for every entry that
             is frozen or moves with another.
+        reached: how many of these directions a real backward pass reached.
+        unreached: the entries that no backward pass reached and no certificate explains, with the likeliest reason.
+        passes: which backward passes were run, or why none could be.
         optimizer: whether the rule keeps the network there; of gradient flow if no optimizer was given.
         stability: of the manifold, with the predicted escape; None without a loss, or if nothing is trapped.
         notes: what was not looked at, or could not be judged, and why.
@@ -71,6 +78,9 @@ class Certificate:
     near: tuple[Cluster, ...] | None
     parameters: int
     dimension: int
+    reached: int
+    unreached: tuple[Unreached, ...]
+    passes: str
     optimizer: OptimizerVerdict | None
     stability: Stability | None
     notes: tuple[str, ...]
@@ -78,8 +88,8 @@ class Certificate:
 
     @property
     def free_fraction(self) -> float:
-        """Share of the parameters that gradients can really move: 1 for a network that nothing traps."""
-        return self.dimension / max(self.parameters, 1)
+        """Share of the parameters that are free and reached: 1 where nothing traps and all is read."""
+        return self.reached / max(self.parameters, 1)
 
     @property
     def trapped(self) -> bool:
@@ -87,12 +97,15 @@ class Certificate:
         return self.dimension < self.parameters
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, strings, lists and dicts, for JSON."""
-        return {
+        """Return plain numbers, strings, lists and dicts, for JSON; infinity is the string ``"inf"``."""
+        found = {
             "model": self.model,
             "parameters": self.parameters,
             "dimension": self.dimension,
+            "reached": self.reached,
             "free_fraction": self.free_fraction,
+            "unreached": [asdict(part) for part in self.unreached],
+            "passes": self.passes,
             "frozen": None if self.frozen is None else self.frozen.to_dict(),
             "copies": copies(self.blocks),
             "near": None if self.near is None else [asdict(cluster) for cluster in self.near],
@@ -101,6 +114,7 @@ class Certificate:
             "notes": list(self.notes),
             "seconds": self.seconds,
         }
+        return {key: strict(value) for key, value in found.items()}
 
     def to_html(self) -> str:
         """Return the printed certificate as a page of HTML."""
@@ -163,7 +177,7 @@ def certify(
     start = time.perf_counter()
     _check_parts(parts)
     _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
-    seen = _Seen.of(model, inputs, tolerance)
+    seen = _Seen.of(model, inputs, tolerance, _of_output(targets, loss))
     frozen = seen.frozen(box) if "frozen" in parts else None
     parameters, dimension = count(model, seen.known, seen.layout, _entries(frozen))
     verdict = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
@@ -180,6 +194,9 @@ def certify(
         near=seen.near(near) if "near" in parts else None,
         parameters=parameters,
         dimension=dimension,
+        reached=dimension - seen.silent(frozen),
+        unreached=unreached(model, seen.known.graph, seen.reach, _entries(frozen)),
+        passes=seen.reach.refused or seen.reach.passes,
         optimizer=verdict,
         stability=held,
         notes=tuple(_notes(seen, frozen, parts, without_loss=wanted and mean is None)),
@@ -197,6 +214,7 @@ class _Seen:
         known: the survey of the model.
         blocks, layout: its copies; no layout if there are none.
         slack: how far, relative to a whole layer, sums may be off.
+        reach: what real backward passes reached.
     """
 
     model: nn.Module
@@ -206,26 +224,54 @@ class _Seen:
     blocks: Blocks
     layout: Layout | None
     slack: float
+    reach: Reach
 
     @classmethod
-    def of(cls, model: nn.Module, inputs: Inputs, tolerance: float | None) -> Self:
+    def of(cls, model: nn.Module, inputs: Inputs, tolerance: float | None, loss: Loss | None) -> Self:
         """Survey a model, and find its copies."""
         few, known = _surveyed(model, inputs)
         each = _tolerance(model) if tolerance is None else tolerance
         blocks = coarsest_blocks(model, few, tolerance=each, scaled=True, graph=known.graph)
         copied = any(profile.copied for profile in blocks.groups.values())
-        return cls(model, inputs, few, known, blocks, blocks.layout() if copied else None, LAYER * each)
+        layout = blocks.layout() if copied else None
+        return cls(model, inputs, few, known, blocks, layout, LAYER * each, reach(model, inputs, loss))
 
     def frozen(self, box: tuple[Bound, Bound] | None) -> Frozen:
         """Return the units without gradient on the whole batch."""
-        rest = _rest(self.inputs, self.few)
-        return frozen_units(self.model, self.few, graph=self.known.graph, batches=rest, box=box)
+        graph = self.known.graph
+        whole = mode_of(self.model, graph, self.few).whole
+        batches = [self.inputs] if whole else _rest(self.inputs, self.few)
+        return frozen_units(self.model, self.few, graph=graph, batches=batches, gradients=self.reach, box=box)
 
     def verdict(self, optimizer: Optimizer | None, frozen: Frozen | None) -> OptimizerVerdict:
         """Return what the rule keeps."""
         signed = {} if frozen is None else frozen.entries_of(Firmness.SIGN)
+        lasts = None
+        if frozen is not None:
+            lasts = lasting_entries(self.model, self.known.graph, frozen, _moving(self.model, optimizer))
+        return optimizer_verdict(
+            self.model,
+            optimizer,
+            self.layout,
+            _entries(frozen),
+            sign_frozen=signed,
+            lasting=lasts,
+            gradients=self.reach.gradients,
+            custom=self.reach.custom,
+            tolerance=self.slack,
+        )
+
+    def silent(self, frozen: Frozen | None) -> int:
+        """Return in how many of the free directions no backward pass moved the network."""
+        if self.reach.refused:
+            return 0
         held = _entries(frozen)
-        return optimizer_verdict(self.model, optimizer, self.layout, held, sign_frozen=signed, tolerance=self.slack)
+        unread = {name: ~mask for name, mask in self.reach.masks.items()}
+        both = {name: mask | held[name].to(mask.device) if name in held else mask for name, mask in unread.items()}
+        certified = {n: p.codimension for n, p in places(self.model, self.layout, held).items()}
+        found = places(self.model, self.layout, both).items()
+        counted = {n: p for n, p in found if n in self.reach.masks and n in self.known.graph.used}
+        return sum(place.codimension - certified.get(name, 0) for name, place in counted.items())
 
     def stability(
         self, loss: Callable[[], Tensor], optimizer: Optimizer | None, frozen: Frozen | None, iterations: int
@@ -290,17 +336,26 @@ def _loss_of(
     model: nn.Module, inputs: Inputs, targets: Tensor | None, loss: Loss | None
 ) -> Callable[[], Tensor] | None:
     """Return the loss of the model on the batch as a function of its weights; None if there is none."""
-    if loss is not None:
-        return lambda: loss(call(model, inputs))
-    if targets is None:
-        return None
+    of_output = _of_output(targets, loss)
+    return None if of_output is None else lambda: of_output(call(model, inputs))
 
-    def mean_loss() -> Tensor:
-        value = default_loss(call(model, inputs), targets)
+
+def _of_output(targets: Tensor | None, loss: Loss | None) -> Loss | None:
+    if loss is not None or targets is None:
+        return loss
+
+    def mean_loss(output: Any) -> Tensor:
+        value = default_loss(output, targets)
         assert value is not None  # targets were given
         return value
 
     return mean_loss
+
+
+def _moving(model: nn.Module, optimizer: Optimizer | None) -> set[str]:
+    """Return the names of the parameters that train."""
+    held = None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return {n for n, p in model.named_parameters() if p.requires_grad and (held is None or id(p) in held)}
 
 
 def _notes(seen: _Seen, frozen: Frozen | None, parts: Collection[Part], *, without_loss: bool) -> list[str]:
@@ -314,11 +369,19 @@ def _notes(seen: _Seen, frozen: Frozen | None, parts: Collection[Part], *, witho
         found.append(f"not trained (requires_grad is False), so not counted: {', '.join(still)}")
     if frozen is not None:
         found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
+        found += _unexplained(unreached(model, known.graph, seen.reach, frozen.entries), seen.reach)
     if "near" in parts:
         found += _grouped("near-clones", known.skipped)
     if without_loss:
         found.append("stability: needs a loss; give targets (on the command line, --batch FILE with targets)")
     return found
+
+
+def _unexplained(parts: Collection[Unreached], seen: Reach) -> Iterator[str]:
+    if seen.refused:
+        yield f"gradients: no backward pass was run: {seen.refused}"
+    for part in parts:
+        yield f"no gradient: {part.parameter}: {part.entries:,} of {part.size:,} entries: {part.why}"
 
 
 def _grouped(part: str, reasons: Mapping[str, str]) -> list[str]:

@@ -34,7 +34,8 @@ COLOURS = {"kept": "green", "left": "yellow", "unknown": "magenta"}
 
 def rendered(certificate: Certificate) -> RenderableType:
     """Return all that `rich.print` shows of a certificate."""
-    return Panel(Group(*_parts(certificate)), title=f"certificate of {certificate.model}", title_align="left")
+    title = Text(f"certificate of {certificate.model}")
+    return Panel(Group(*_parts(certificate)), title=title, title_align="left")
 
 
 def html(certificate: Certificate) -> str:
@@ -87,6 +88,8 @@ def _parts(c: Certificate) -> Iterator[RenderableType]:
     yield _copies(c)
     if c.frozen is not None and c.frozen.sizes:
         yield _frozen(c)
+    if c.unreached:
+        yield _unreached(c)
     if c.near:
         yield _near(c)
     if c.optimizer is not None and c.trapped:
@@ -125,7 +128,7 @@ def _copies(c: Certificate) -> Table:
     )
     for name, found in copies(c.blocks).items():
         sizes = [len(members) for members in found["copies"]]
-        table.add_row(name, str(found["units"]), str(found["different"]), _sets(sizes, found["kind"]))
+        table.add_row(Text(name), str(found["units"]), str(found["different"]), _sets(sizes, found["kind"]))
     return table
 
 
@@ -149,7 +152,22 @@ def _frozen(c: Certificate) -> Table:
     assert c.frozen is not None
     for layer, n in c.frozen.by_layer().items():
         boxed = str(n["interval"]) if c.boxed else "no box"
-        table.add_row(layer, str(n["units"]), str(n["sign"]), boxed, str(n["observed"]))
+        table.add_row(Text(layer), str(n["units"]), str(n["sign"]), boxed, str(n["observed"]))
+    return table
+
+
+def _unreached(c: Certificate) -> Table:
+    table = Table(
+        Column("parameter", overflow="fold"),
+        "entries",
+        "likeliest reason",
+        title=f"no gradient, and no certificate why ({c.passes})",
+        title_justify="left",
+    )
+    for part in c.unreached[:SHOWN]:
+        table.add_row(Text(part.parameter), f"{part.entries:,} of {part.size:,}", Text(part.why))
+    if len(c.unreached) > SHOWN:
+        table.add_row(f"… and {len(c.unreached) - SHOWN} more", "", "")
     return table
 
 
@@ -164,7 +182,7 @@ def _near(c: Certificate) -> Table:
     )
     for cluster in (c.near or ())[:SHOWN]:
         units = ", ".join(map(str, cluster.units[:SHOWN])) + (" …" if len(cluster.units) > SHOWN else "")
-        table.add_row(cluster.layer, units, f"{cluster.activations:.1e}", f"{cluster.weights:.1e}")
+        table.add_row(Text(cluster.layer), units, f"{cluster.activations:.1e}", f"{cluster.weights:.1e}")
     if len(c.near or ()) > SHOWN:
         table.add_row(f"… and {len(c.near or ()) - SHOWN} more", "", "", "")
     return table
@@ -173,12 +191,12 @@ def _near(c: Certificate) -> Table:
 def _optimizer(c: Certificate) -> RenderableType:
     assert c.optimizer is not None
     v = c.optimizer
-    table = Table("does it hold?", "", "why", title=f"under {v.optimizer}", title_justify="left")
+    table = Table("does it hold?", "", "why", title=Text(f"under {v.optimizer}"), title_justify="left")
     for what, verdict in (("clones", v.clones), ("coset", v.coset), ("frozen", v.frozen)):
         reasons = [r for r in v.reasons if r.about == what and r.rests_on]
         for k, reason in enumerate(reasons[:REASONS]):
             said = Text(VERDICTS[verdict] if not k else "", COLOURS[verdict])
-            table.add_row(NAMES[what] if not k else "", said, _why(reason))
+            table.add_row(NAMES[what] if not k else "", said, Text(_why(reason)))
         if len(reasons) > REASONS:
             table.add_row("", "", f"… and {len(reasons) - REASONS} more")
     return table

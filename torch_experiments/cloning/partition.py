@@ -130,7 +130,7 @@ def coarsest_blocks(
     known = sizes(graph, tensors, colours, scales)
     while refine(graph, tensors, colours, scales, known, tolerance, generator):
         continue
-    scales = {atom: relative(scale, colours[atom]) for atom, scale in scales.items()}
+    scales = {atom: snapped(relative(scale, colours[atom]), 10 * tolerance) for atom, scale in scales.items()}
     return blocks_of(graph, parameters, colours, scales, tolerance)
 
 
@@ -250,6 +250,11 @@ def relative(scale: Tensor, label: Tensor) -> Tensor:
         0, label, torch.arange(len(label)), "amin"
     )
     return scale / scale[first[label]]
+
+
+def snapped(scale: Tensor, allowed: float) -> Tensor:
+    """Return scales with ±1 in place of what differs from it by rounding: such copies are identical, not scaled."""
+    return torch.where((scale.abs() - 1).abs() <= allowed, scale.sign(), scale)
 
 
 def _entering(

@@ -9,6 +9,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Column, Table
+from rich.text import Text
 
 SHOWN: tuple[str, ...] = (
     "dead_fraction",
@@ -87,7 +88,7 @@ class Diagnosis(dict[str, dict[str, float]]):
             view.add_column(name.removesuffix("_fraction").replace("_", "\n"), justify="right", no_wrap=True)
         for layer, values in self.items():
             if any(name in values for name in columns):
-                view.add_row(layer, *(_cell(values, name) for name in columns))
+                view.add_row(Text(layer), *(_cell(values, name) for name in columns))
         whole = ", ".join(f"{name} {value:.4g}" for name, value in self.get("", {}).items())
         return Group(view, f"network: {whole}", *self._footnotes())
 

@@ -21,9 +21,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 __all__ = ["COMPILER", "FUNCTIONS", "BatchNorm", "ConvNd", "DropoutNd", "NormBase", "TorchDispatchMode"]
-__all__ += ["check_dimensions", "gradient_hooks", "schema", "step_hooks", "tree_map_only"]
+__all__ += [
+    "MODULE_HOOKS",
+    "STEP_HOOKS",
+    "backward_hooks",
+    "check_dimensions",
+    "gradient_hooks",
+    "schema",
+    "step_hooks",
+    "tree_map_only",
+]
 
 FUNCTIONS = torch._C._nn  # where activations live that torch.nn.functional hands on
+STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")  # of an optimizer
+MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
 COMPILER = "torch._dynamo"  # what the first step of a training imports, in a second
 
 
@@ -34,6 +45,15 @@ def schema(operation: Any) -> Any:
     True
     """
     return operation._schema
+
+
+def backward_hooks(module: nn.Module) -> list[Any]:
+    """Return the hooks that run when a gradient passes through a module.
+
+    >>> backward_hooks(nn.ReLU())
+    []
+    """
+    return [hook for hooks in (module._backward_hooks, module._backward_pre_hooks) for hook in hooks.values()]
 
 
 def gradient_hooks(parameter: nn.Parameter) -> list[Any]:

@@ -57,6 +57,7 @@ class Activation:
 
 
 Arguments = Mapping[str, Any]
+UNKNOWN = Activation(shape="neither")
 
 
 def activation(name: str, arguments: Arguments) -> Activation | None:
@@ -100,6 +101,8 @@ def _clamp(low: Any, high: Any) -> Activation | None:
         return None
     below = () if low is None else (Piece(-INFINITY, math.nextafter(low, -INFINITY), float(low)),)
     above = () if high is None else (Piece(math.nextafter(high, INFINITY), INFINITY, float(high)),)
+    if low is not None and high is not None and low > high:  # torch takes the upper bound, whatever comes in
+        return Activation((Piece(-INFINITY, INFINITY, float(high)),), float(high), float(high), exact=True)
     lowest, highest = -INFINITY if low is None else float(low), INFINITY if high is None else float(high)
     return Activation(
         below + above,
@@ -124,6 +127,26 @@ def _shrink(width: float) -> Activation:
     return Activation(flat, odd=True, homogeneous=not width)
 
 
+def _elu(alpha: float, scale: float, steepness: float) -> Activation:
+    """Return ``scale · z`` above zero, ``alpha · scale · (exp(steepness · z) − 1)`` below."""
+    if min(alpha, scale, steepness) < 0:
+        return UNKNOWN  # the branch below zero then rises to the left, or the whole is turned over
+    return Activation((), -alpha * scale)
+
+
+def _softplus(beta: float, threshold: float) -> Activation:
+    """Return ``log(1 + exp(beta · z)) / beta``, and ``z`` where ``beta · z > threshold``."""
+    if beta <= 0 or threshold < 0:
+        return UNKNOWN
+    # at a low threshold the switch to z is a jump downwards; at 20, torch's default, of 2e-9
+    return Activation(low=0.0, shape="monotone" if threshold >= 20 else "neither")
+
+
+def _random_leaky(lower: float, upper: float) -> Activation:
+    """Return a leaky ReLU whose slope is drawn between two numbers in training, their mean in eval mode."""
+    return _leaky((lower + upper) / 2) if lower > 0 or lower == upper else UNKNOWN
+
+
 def _gelu(approximate: str) -> Activation:
     if approximate == "tanh":
         return Activation((), -0.17004075057125413, shape="valley", turning=-0.752461422071016258)
@@ -133,7 +156,7 @@ def _gelu(approximate: str) -> Activation:
 ACTIVATIONS: Mapping[str, Callable[[Arguments], Activation | None]] = {
     "relu": _always(flat=(Piece(-INFINITY, 0, 0.0),), low=0.0, homogeneous=True, exact=True),
     "leaky_relu": lambda a: _leaky(a["negative_slope"]),
-    "rrelu_with_noise": lambda a: _leaky((a["lower"] + a["upper"]) / 2),
+    "rrelu_with_noise": lambda a: _random_leaky(a["lower"], a["upper"]),
     "_prelu_kernel": _always(shape="neither", homogeneous=True),
     "prelu": _always(shape="neither", homogeneous=True),
     "hardtanh": lambda a: _between(a["min_val"], a["max_val"]),
@@ -147,12 +170,12 @@ ACTIVATIONS: Mapping[str, Callable[[Arguments], Activation | None]] = {
     "hardshrink": lambda a: _shrink(a["lambd"]),
     "sigmoid": _always(low=0.0, high=1.0),
     "log_sigmoid_forward": _always(high=0.0),
-    "softplus": _always(low=0.0),
+    "softplus": lambda a: _softplus(a["beta"], a["threshold"]),
     "tanh": _always(low=-1.0, high=1.0, odd=True),
     "erf": _always(low=-1.0, high=1.0, odd=True),
     "sin": _always(low=-1.0, high=1.0, shape="neither", odd=True),
-    "elu": lambda a: Activation((), -a["alpha"] * a["scale"]),
-    "celu": lambda a: Activation((), -a["alpha"]),
+    "elu": lambda a: _elu(a["alpha"], a["scale"], a["input_scale"]),
+    "celu": lambda a: Activation((), -a["alpha"]) if a["alpha"] > 0 else UNKNOWN,
     "gelu": lambda a: _gelu(a["approximate"]),
     "silu": _always(low=-0.27846454276107390, shape="valley", turning=-1.2784645427610738),
     "mish": _always(low=-0.30884341301725052, shape="valley", turning=-1.19243121451549521),

@@ -24,7 +24,8 @@ def size(model: nn.Module) -> int:
 def test_a_random_network_is_not_trapped(arch: str) -> None:
     found = certify(base_of(arch, "layer"), randn(*IMAGES), parts=("near", "optimizer"))
     assert not found.trapped
-    assert found.free_fraction == 1
+    assert found.dimension == found.parameters
+    assert found.parameters - found.reached == sum(part.entries for part in found.unreached)
     assert all(not group["copies"] for group in copies(found.blocks).values())
 
 

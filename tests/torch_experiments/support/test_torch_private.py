@@ -35,7 +35,7 @@ NAMES = [  # (module, object in it, if any, private name)
 NAMED_TUPLES = {"_replace", "_fields"}  # public methods of these, in spite of their names
 OTHERS = {"_core", "_reconstruct", "_exit"}  # of NumPy, in `images.formats`, which reads old pickles, and of os
 HOOKS = {"_forward_hooks", "_forward_pre_hooks"}  # in tests, that none is left behind
-KNOWN = {name for *_, name in NAMES if name[0] == "_"} | {"_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"}
+KNOWN = {name for *_, name in NAMES if name[0] == "_"} | {*torch_private.STEP_HOOKS, *torch_private.MODULE_HOOKS}
 
 
 @pytest.mark.parametrize(("module", "owner", "name"), NAMES)
@@ -54,6 +54,15 @@ def test_the_bases_are_those_of_the_modules_that_we_mean():
     assert issubclass(nn.ConvTranspose2d, torch_private.ConvNd)
     assert issubclass(nn.Dropout2d, torch_private.DropoutNd)
     assert torch_private.FUNCTIONS.gelu is torch.nn.functional.gelu
+
+
+def test_hooks_of_modules_and_optimizers_lie_where_we_look():
+    layer = nn.Linear(1, 1)
+    assert all(not getattr(layer, name) for name in torch_private.MODULE_HOOKS)
+    layer.register_full_backward_hook(print)
+    layer.register_full_backward_pre_hook(repr)
+    assert torch_private.backward_hooks(layer) == [print, repr]
+    assert all(not getattr(torch.optim.SGD(layer.parameters()), name) for name in torch_private.STEP_HOOKS)
 
 
 def test_a_schema_tells_names_arguments_and_what_is_written():

@@ -8,14 +8,14 @@ from firm to weak, are never mixed up:
 - `interval` (F2c): bounds on ``z`` for all inputs in a box and all weights in a ball lie where ``f`` is flat;
 - `observed` (F1): ``f'(z) = 0`` on the given samples.
 
-All are about the network in eval mode. Cost: a few forward passes for `sign` and `observed`; for `interval` some
-eight in float64 at each radius tried (seven radii for one unit, all of them at worst); for the entries up to eight
-forward and backward passes. Each is linear in the number of parameters times positions.
+All are about the network in the mode in which it is handed over. Cost: a few forward passes for `sign` and
+`observed`; for `interval` some eight in float64 at each radius tried (seven radii for one unit, all at worst); for
+the entries up to eight forward and backward passes. Each is linear in the number of parameters times positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from itertools import chain, pairwise
 from typing import Any
@@ -28,18 +28,23 @@ from torch_experiments.certificates.frozen.activation_sites import Site, sites
 from torch_experiments.certificates.frozen.bounds import Bounds, boxed, parameter_balls
 from torch_experiments.certificates.frozen.entries import ChoiceError, contradicted, zero_entries
 from torch_experiments.certificates.frozen.intervals import Interval
+from torch_experiments.certificates.frozen.lasting import lasting
 from torch_experiments.certificates.frozen.observe import Seen, observe, steepest
 from torch_experiments.certificates.frozen.replay import Replay
-from torch_experiments.certificates.frozen.signs import SignDomain, Signs, common
-from torch_experiments.support.torch_private import BatchNorm
+from torch_experiments.certificates.frozen.signs import SignDomain, Signs
+from torch_experiments.certificates.mode import Mode, mode_of
+from torch_experiments.certificates.oracle import DRAWS, Reach, reach
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.inputs import Inputs, flatten
 from torch_experiments.units.trace import trace
 
 Bound = float | Tensor
 FIRMEST_FIRST = tuple(Firmness)
-CUSTOM = "so some torch.autograd.Function goes backward otherwise than its operations do; no entry is claimed"
 RADII = tuple(10 ** (-8 + 9 * k / 40) for k in range(41))  # 1e-8 … 10, each 1.68 times the one before
+
+
+class ContradictionError(RuntimeError):
+    """A real gradient where a certificate for all data says there is none: an error of this library."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,14 @@ class Frozen:
         masks: by reason and parameter, the entries without gradient because of units frozen by this reason or a
             firmer one; bool, in the parameter's shape.
         missing: what could not be judged.
+        random: whether the forward pass draws random numbers, so that `observed` is about a few draws.
     """
 
     units: tuple[FrozenUnit, ...]
     sizes: Mapping[str, int]
     masks: Mapping[Firmness, Mapping[str, Tensor]]
     missing: tuple[Missing, ...]
+    random: bool = False
 
     @property
     def entries(self) -> Mapping[str, Tensor]:
@@ -145,18 +152,21 @@ def frozen_units(
     *,
     graph: Graph | None = None,
     batches: Iterable[Inputs] = (),
+    gradients: Reach | None = None,
     box: tuple[Bound, Bound] | None = None,
     nonnegative_inputs: bool = False,
     tolerance: float = 0.0,
     radii: Sequence[float] = RADII,
 ) -> Frozen:
-    """Return the frozen units of ``model`` in eval mode, each by the firmest reason, and the entries they hold.
+    """Return the frozen units of ``model`` in its present mode, each by the firmest reason, and their entries.
 
     Args:
         model: any module that can be traced.
         inputs: as in `trace`; a few samples.
         graph: of `trace(model, inputs)`, to save a run.
-        batches: further inputs for `observed`.
+        batches: further inputs for `observed`. A network in training mode whose batch norm or dropout makes a
+            difference is observed on these alone, if there are any: give the whole batch.
+        gradients: what real backward passes reached, from `oracle.reach`, to save them.
         box: lower and upper bound of the inputs, numbers or tensors that broadcast to them; needed for `interval`.
             It has to contain the inputs. Integer inputs may be any row of their table.
         nonnegative_inputs: whether the data promise ``x ≥ 0``, which `sign` may use.
@@ -166,6 +176,7 @@ def frozen_units(
 
     Raises:
         TraceError: as `trace`.
+        ContradictionError: where torch computes a gradient that a certificate for all data excludes.
         ValueError: for a negative tolerance, radii that do not increase, a graph of another model, a box that is
             empty, does not fit, or leaves an input out, or negative inputs that were promised not to be.
 
@@ -183,21 +194,28 @@ def frozen_units(
     for batch in data:
         _check_inputs(batch, box, nonnegative_inputs)
     found, missing = sites(graph)
-    restless = _restless(model)
-    judged = _Judged(graph, model, found, restless)
-    firm = judged.sign(nonnegative_inputs)
-    firm |= judged.interval(box, radii, set(firm)) if box is not None else {}
-    units = judged.observed(data, tolerance) | firm  # the firmer reason takes the place of the weaker
+    mode = mode_of(model, graph, inputs)
+    judged = _Judged(graph, model, found, set(mode.restless))
+    firm = {} if mode.foreign else judged.sign(nonnegative_inputs)
+    bounded = box is not None and not mode.foreign and not mode.random
+    firm |= judged.interval(box, radii, set(firm)) if bounded and box is not None else {}
+    units = judged.observed(data[1:] if mode.whole and len(data) > 1 else data, tolerance)
+    units |= firm  # the firmer reason takes the place of the weaker
     ordered = tuple(units[key] for key in sorted(units))
     masks, refused = _masks(graph, dict(model.named_parameters()), found, ordered)
     # Entries are read off the operations; a backward pass of its own making is seen in torch's gradients alone.
-    against = contradicted(model, inputs, masks[Firmness.OBSERVED])
+    seen = gradients if gradients is not None else reach(model, data[-1])
+    against = contradicted(seen, masks[Firmness.OBSERVED])
     if against:
+        _check_firm(seen, masks, mode)
         masks = dict.fromkeys(FIRMEST_FIRST, _none(dict(model.named_parameters())))
-        refused = [("entries", f"torch computes a gradient at frozen entries of {against[0]!r}; {CUSTOM}")]
-    why = chain(missing.items(), _restless_reasons(restless), judged.unbounded(), refused)
+        why_not = seen.custom or mode.random or "its backward pass is not that of the traced operations"
+        said = f"torch computes a gradient at frozen entries of {against[0]!r}: {why_not}; no entry is claimed"
+        refused = [("entries", said)]
+    why = chain(missing.items(), _mode_reasons(mode, box is not None), judged.unbounded(), refused)
     sizes = {site.layer: site.units for site in found}
-    return Frozen(ordered, sizes, masks, tuple(Missing(layer, reason) for layer, reason in why))
+    left_out = tuple(Missing(layer, reason) for layer, reason in why)
+    return Frozen(ordered, sizes, masks, left_out, bool(mode.random))
 
 
 Key = tuple[int, int]
@@ -231,10 +249,11 @@ class _Judged:
     def sign(self, nonnegative: bool) -> Units:
         """Return the units with ``z ≤ 0`` for all data and weights upstream, and flat there.
 
-        Of a parameter that is read elsewhere too only entries count that the units found hold at gradient zero.
+        Only entries count that the units found hold at gradient zero: of a parameter that is read elsewhere too, or
+        whose pre-activation has a second reader, the others move.
         """
         candidates = {k for k, s in enumerate(self.sites) if any(_dies(p.low, p.high) for p in s.activation.flat)}
-        shared = common(self.graph) & self.parameters.keys()
+        shared = {name for name, p in self.parameters.items() if p.requires_grad}
         units = self._signed(candidates, nonnegative, {})
         while shared and units:
             masks, _ = _masks(self.graph, self.parameters, self.sites, list(units.values()))
@@ -371,6 +390,22 @@ def _masks(
     return {reason: by_count[len(chosen)] for reason, chosen in held.items()}, []
 
 
+def lasting_entries(model: nn.Module, graph: Graph, frozen: Frozen, trained: Set[str]) -> Mapping[str, Tensor]:
+    """Return the entries that stay without gradient while the parameters ``trained`` move, bool.
+
+    They are those that units frozen by sign hold, and units that nothing feeds which trains (F2a). Where the
+    forward pass draws random numbers, units frozen by sign alone count.
+    """
+    if not any(bool(mask.any()) for mask in frozen.entries.values()):
+        return frozen.entries
+    found, _ = sites(graph)
+    units = [u for u in frozen.units if u.slope == 0]
+    firm = _flags(found, [u for u in units if u.reason == Firmness.SIGN])
+    rest = _flags(found, [u for u in units if u.reason != Firmness.SIGN and not frozen.random])
+    held, _ = lasting(graph, model, firm, rest, trained)
+    return {name: held[name] & mask for name, mask in frozen.entries.items()}
+
+
 def _none(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.zeros_like(p, dtype=torch.bool) for name, p in parameters.items()}
 
@@ -386,14 +421,26 @@ def _flags(found: list[Site], units: Sequence[FrozenUnit]) -> dict[Site, tuple[T
     return flags
 
 
-def _restless(model: nn.Module) -> set[str]:
-    """Return the BatchNorms that are in training mode."""
-    return {name for name, layer in model.named_modules() if isinstance(layer, BatchNorm) and layer.training}
-
-
-def _restless_reasons(restless: Iterable[str]) -> list[tuple[str, str]]:
+def _mode_reasons(mode: Mode, boxed: bool) -> Iterator[tuple[str, str]]:
     why = "BatchNorm in training mode takes its statistics from the batch, so no bounds hold behind it; call eval()"
-    return [(layer, why) for layer in sorted(restless)]
+    yield from ((layer, why) for layer in sorted(mode.restless))
+    if mode.random:
+        yield mode.random, f"draws random numbers in training mode, so {DRAWS} passes of the batch are judged"
+        if boxed:
+            yield mode.random, "scales what it does not drop, so no bounds hold behind it; call eval()"
+    if mode.foreign:
+        yield "training mode", f"{mode.foreign}; nothing is certified by sign or interval"
+
+
+def _check_firm(seen: Reach, masks: Mapping[Firmness, Mapping[str, Tensor]], mode: Mode) -> None:
+    """Raise where a real gradient contradicts what holds for all data, and goes backward as the operations do."""
+    against = contradicted(seen, masks[Firmness.INTERVAL])
+    if against and not seen.custom and not mode.whole:
+        raise ContradictionError(
+            f"parameter {against[0]!r}: torch computes a gradient at entries that are certified to have none, for "
+            "all data, by sign or by interval. That is an error of this library: please report the network; "
+            "parts=('near', 'stability') leaves these certificates out"
+        )
 
 
 def _check(tolerance: float, radii: Sequence[float]) -> None:

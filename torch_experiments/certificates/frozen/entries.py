@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, plain_name
+from torch_experiments.certificates.oracle import Reach
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, evaluating, flatten, reference_kernels
 
 DRAWS = 2  # a polynomial that is not zero vanishes in one with probability zero; two guard against underflow
 # A gradient that is zero on one side of their jumps need not be zero on the other, so nothing can be claimed.
@@ -133,13 +133,7 @@ def zero_entries(
     Raises:
         ChoiceError: where the path of the network depends on its numbers.
     """
-    masks = [
-        {
-            site.step.number: tuple(site.spread(f, site.step.args[0]) for f in flags)
-            for site, flags in frozen.items()
-        }
-        for frozen in several
-    ]
+    masks = [_spread(frozen) for frozen in several]
     claimed = [{name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()} for _ in several]
     for seed in range(DRAWS if any(several) else 0):
         free = _gradients(graph, parameters, {}, seed)
@@ -150,33 +144,44 @@ def zero_entries(
     return claimed
 
 
-def contradicted(model: nn.Module, inputs: Inputs, claimed: Mapping[str, Tensor]) -> list[str]:
-    """Return the parameters whose claimed entries get a gradient from a random combination of the outputs.
+def contradicted(reach: Reach, claimed: Mapping[str, Tensor]) -> list[str]:
+    """Return the parameters whose claimed entries get a gradient in a real backward pass.
 
     None does, unless some backward pass is not that of its operations, as of a straight-through estimate.
     """
-    wanted = {n: p for n, p in model.named_parameters() if p.requires_grad and bool(claimed[n].any())}
-    with evaluating(model), reference_kernels(), torch.enable_grad():
-        outputs = [y for y in flatten(call(model, inputs)) if y.requires_grad]
-        if not outputs or not wanted:
-            return []
-        generator = torch.Generator().manual_seed(0)
-        loss = sum((y * _random(y, generator, 1).detach()).sum() for y in outputs)
-        found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)  # type: ignore[arg-type]
-    gradients = {n: g.abs() for n, g in zip(wanted, found, strict=True) if g is not None}
-    noise = max((float(g.max()) * torch.finfo(g.dtype).eps for g in gradients.values()), default=0.0)
-    return [n for n, g in gradients.items() if float(g[claimed[n]].max()) > noise]
+    known = {n: g.abs() for n, g in reach.gradients.items() if n in claimed and bool(claimed[n].any())}
+    noise = max((float(g.max()) * torch.finfo(g.dtype).eps for g in known.values()), default=0.0)
+    return [n for n, g in known.items() if float(g[claimed[n]].max()) > noise]
+
+
+def probe_of(
+    graph: Graph, parameters: Mapping[str, Tensor], flags: Flags, seed: int
+) -> tuple[Replay[Tensor], dict[str, Tensor], torch.Generator]:
+    """Return the trace with random numbers and frozen units, its random parameters by name, and the generator."""
+    with torch.enable_grad():
+        return _probed(graph, parameters, _spread(flags), seed)
+
+
+def _spread(flags: Flags) -> dict[int, tuple[Tensor, ...]]:
+    return {site.step.number: tuple(site.spread(f, site.step.args[0]) for f in own) for site, own in flags.items()}
+
+
+def _probed(
+    graph: Graph, parameters: Mapping[str, Tensor], frozen: Mapping[int, Any], seed: int
+) -> tuple[Replay[Tensor], dict[str, Tensor], torch.Generator]:
+    generator = torch.Generator().manual_seed(seed)
+    leaves = {name: _random(p, generator, _fan_in(p)) for name, p in parameters.items()}
+    inputs = [x for x in graph.given if x.is_floating_point()]
+    known = {id(parameters[name]): leaf for name, leaf in leaves.items()}
+    probe = RandomDomain(known | {id(x): _random(x, generator, 1) for x in inputs}, frozen, generator)
+    return Replay(graph, probe), leaves, generator
 
 
 def _gradients(
     graph: Graph, parameters: Mapping[str, Tensor], frozen: Mapping[int, Any], seed: int
 ) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    leaves = {id(p): _random(p, generator, _fan_in(p)) for p in parameters.values()}
-    inputs = [x for x in graph.given if x.is_floating_point()]
-    probe = RandomDomain(leaves | {id(x): _random(x, generator, 1) for x in inputs}, frozen, generator)
     with torch.enable_grad():
-        replay: Replay[Tensor] = Replay(graph, probe)
+        replay, leaves, generator = _probed(graph, parameters, frozen, seed)
         outputs = [replay.value(y) for y in graph.returned if y.is_floating_point()]
         loss = sum((y * _random(y, generator, 1).detach()).sum() for y in outputs)
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)  # type: ignore[arg-type]

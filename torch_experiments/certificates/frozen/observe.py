@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.replay import as_tensors, changes
+from torch_experiments.certificates.oracle import DRAWS, draws, left_alone
 from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, evaluating, reference_kernels
+from torch_experiments.units.inputs import Inputs, call, reference_kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +76,21 @@ class Capture(TorchDispatchMode):
 
 
 def observe(model: nn.Module, graph: Graph, sites: Sequence[Site], batches: Iterable[Inputs]) -> dict[Site, Seen]:
-    """Return what every activation saw over all batches, in eval mode."""
+    """Return what every activation saw over all batches, in the network's mode; ``DRAWS`` passes if it draws."""
     found: dict[Site, Seen] = {}
-    for inputs in batches:
-        for site, step in _captured(model, graph, sites, inputs).items():
-            new = _seen(site, step)
-            found[site] = found[site] + new if site in found else new
+    with left_alone(model):
+        for inputs in batches:
+            for _ in range(DRAWS if draws(model) else 1):
+                for site, step in _captured(model, graph, sites, inputs).items():
+                    new = _seen(site, step)
+                    found[site] = found[site] + new if site in found else new
     return found
 
 
 def _captured(model: nn.Module, graph: Graph, sites: Sequence[Site], inputs: Inputs) -> dict[Site, Step]:
     capture = Capture(graph, sites)
     with ExitStack() as stack:
-        for context in (evaluating(model), reference_kernels(), torch.no_grad(), capture):
+        for context in (reference_kernels(), torch.no_grad(), capture):
             stack.enter_context(context)
         call(model, inputs)
     return capture.found

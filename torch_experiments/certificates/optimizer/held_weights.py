@@ -73,6 +73,7 @@ class Weights:
 def frozen_reasons(name: str, weights: Weights) -> Iterator[Sentence]:
     """Yield what training does to the frozen entries of one parameter."""
     kind = type(weights.optimizer).__name__
+    yield from waiting(name, weights.parameter, weights.held | weights.signed)
     if weights.facts.step == "spectral" and not _in_lines(weights.held | weights.signed):
         said = f"{kind}: its step mixes the entries of a matrix, and the frozen ones are no whole rows or columns"
         yield Sentence("frozen", "left", said, (name,), ("C9",))
@@ -83,6 +84,21 @@ def frozen_reasons(name: str, weights: Weights) -> Iterator[Sentence]:
     if bool(weights.signed.any()):
         verdict, said, claims = _signed(weights)
         yield Sentence("frozen", verdict, f"{kind}: {said}", (name,), claims)
+
+
+def waiting(name: str, parameter: nn.Parameter, frozen: Tensor) -> Iterator[Sentence]:
+    """Yield that gradients wait at frozen entries in ``.grad``, from another batch or from before the units froze.
+
+    torch steps on them, also where ``requires_grad`` has been switched off since.
+    """
+    if parameter.grad is None:
+        return
+    gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+    noise = torch.finfo(gradient.dtype).eps * float(gradient.abs().max()) if gradient.numel() else 0.0
+    count = int((gradient[frozen].abs() > noise).sum())
+    if count:
+        said = f"a gradient waits in .grad at {count:,} frozen entries, the next step takes it; call zero_grad()"
+        yield Sentence("frozen", "left", said, (name,), ("F1",))
 
 
 def _held(weights: Weights) -> Iterator[Said]:
@@ -111,6 +127,12 @@ def _signed(weights: Weights) -> Said:
     m, w = torch.where(w > 0, -m, m), -w.abs()
     if not bool(w.any()) and not bool(m.any()):
         return "kept", "weights and buffers are zero, and stay zero", ("F2b",)
+    if weights.facts.step == "spectral" and bool(m.any()):
+        return (
+            "unknown",
+            "its step mixes the rows of the buffer, whose own signs do not tell where weights go",
+            ("C9",),
+        )
     if isinstance(weights.optimizer, SGD | ASGD):
         return _linear_cone(weights, w, m)
     if coupled_decay(weights.group, weights.facts):

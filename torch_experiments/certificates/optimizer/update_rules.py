@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -154,12 +153,12 @@ def drift(optimizer: Optimizer, group: Group, parameter: Tensor) -> Tensor | Non
     >>> drift(rule, rule.param_groups[0], w)
     tensor([0.9000])
     """
-    state, kind = optimizer.state.get(parameter, {}), type(optimizer)
+    state = optimizer.state.get(parameter, {})
     if isinstance(optimizer, optim.SGD | optim.RMSprop):
         beta, rate = inertia(group), number(group, "lr")
         kept = beta**2 if group.get("nesterov") else beta
         return rate * state["momentum_buffer"].abs() * kept / (1 - beta)
-    if kind is optim.RAdam or "exp_avg" not in state:
+    if isinstance(optimizer, optim.RAdam) or "exp_avg" not in state:
         return None
     root, ratio = _denominator(group, state)
     m, eps = state["exp_avg"].abs(), number(group, "eps")
@@ -192,14 +191,27 @@ def _is_decoupled(group: Group, facts: Facts) -> bool:
     return facts.decoupled or bool(group.get("decoupled_weight_decay", False))
 
 
+PROFILED = Optimizer.profile_hook_step(lambda *_: None).__code__  # of the wrapper that torch puts around each step
+
+
 def _same(kind: type, base: type, name: str) -> bool:
-    return inspect.unwrap(getattr(kind, name)) is inspect.unwrap(getattr(base, name))
+    return _unprofiled(getattr(kind, name)) is _unprofiled(getattr(base, name))
+
+
+def _unprofiled(function: Any) -> Any:
+    """Return what torch's own profiling wrapper calls; any other wrapper may do more, so it is left on."""
+    while getattr(function, "__code__", None) is PROFILED:
+        function = function.__wrapped__
+    return function
 
 
 def _replaced_step(optimizer: Optimizer) -> bool:
-    """Return whether ``step`` was replaced on the object, other than by a scheduler of torch."""
+    """Return whether ``step`` was replaced on the object, other than by a scheduler that wraps its class's own."""
     own = vars(optimizer).get("step")
-    return own is not None and not getattr(own, "_wrapped_by_lr_sched", False)
+    if own is None:
+        return False
+    inner = getattr(own, "__wrapped__", None) if getattr(own, "_wrapped_by_lr_sched", False) else None
+    return _unprofiled(inner) is not _unprofiled(type(optimizer).step)
 
 
 def _history(optimizer: optim.LBFGS, parameter: Tensor) -> State:

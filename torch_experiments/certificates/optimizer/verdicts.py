@@ -18,10 +18,10 @@ from theory.tolerances import SUMS
 from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
 from torch_experiments.certificates.optimizer.cloned_modules import module_reasons
 from torch_experiments.certificates.optimizer.cloned_weights import clone_reasons
-from torch_experiments.certificates.optimizer.held_weights import Weights, frozen_reasons
+from torch_experiments.certificates.optimizer.held_weights import Weights, frozen_reasons, waiting
 from torch_experiments.certificates.optimizer.sentences import Sentence, Subject, Verdict, merged, worst
 from torch_experiments.certificates.optimizer.update_rules import Facts, Group, facts_of, number
-from torch_experiments.cloning.layouts import Layout
+from torch_experiments.cloning.layouts import Layout, project
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.support.torch_private import gradient_hooks, step_hooks
 
@@ -79,6 +79,9 @@ def optimizer_verdict(
     frozen: Masks | None = None,
     *,
     sign_frozen: Masks | None = None,
+    lasting: Masks | None = None,
+    gradients: Mapping[str, Tensor] | None = None,
+    custom: str = "",
     tolerance: float = SUMS,
 ) -> OptimizerVerdict:
     """Return whether training ``model`` with ``optimizer`` keeps it on its cloned and frozen manifold.
@@ -97,6 +100,9 @@ def optimizer_verdict(
         sign_frozen: the same for entries that need only keep their sign (zero: stay ``≤ 0``), since a unit is dead
             for all data by the signs of its in-weights (F2b): ``frozen_units(...).entries_of(Firmness.SIGN)``. That
             holds weights out of dead units too, which could even change sign. An entry in both counts here.
+        lasting: the entries among the two whose gradient stays zero while the rest trains; all of them if None.
+        gradients: of a real backward pass, by parameter: copies whose gradients differ will part.
+        custom: why that pass is not the one of the operations, as in `oracle.Reach`.
         tolerance: relative distance that counts as none; 16 ε of the parameter's dtype where that is more.
 
     Raises:
@@ -118,6 +124,8 @@ def optimizer_verdict(
     found = list(_of_nothing(scene))
     if copied and layout is not None:
         found += module_reasons(model, layout, tolerance)
+    found += _of_backward(scene, gradients or {}, custom, tolerance)
+    found += _of_revival(scene, checked_masks(model, lasting, "lasting")) if lasting is not None else []
     found += _of_flow(scene) if optimizer is None else _of_training(optimizer, scene, tolerance)
     clones, coset, still = worst(found, "clones"), worst(found, "clones", "coset"), worst(found, "frozen")
     return OptimizerVerdict(_describe(optimizer), clones, coset, still, merged(found))
@@ -158,6 +166,37 @@ def _of_nothing(scene: Scene) -> Iterator[Sentence]:
         yield Sentence("frozen", "kept", "no frozen weight is given")
 
 
+def _of_backward(
+    scene: Scene, gradients: Mapping[str, Tensor], custom: str, tolerance: float
+) -> Iterator[Sentence]:
+    """Yield the copies whose real gradients are no multiples of ``s_i s_jᵀ``, by more than rounding."""
+    copied = {name: gradients[name].double() for name in scene.copied if name in gradients}
+    size = max((float(g.norm()) for g in copied.values()), default=0.0)
+    apart = {n: float((g - project(g, scene.copied[n].profiles)).norm()) for n, g in copied.items()}
+    names = tuple(name for name, gap in apart.items() if gap > tolerance * size)
+    if names:
+        gap = max(apart[name] for name in names) / size
+        why = custom or "the network as it trains gives copies different errors"
+        yield Sentence(
+            "clones", "left", f"real gradients are off the block structure by {gap:.2g}: {why}", names, ("C2",)
+        )
+
+
+def _of_revival(scene: Scene, lasting: Masks) -> Iterator[Sentence]:
+    """Yield the frozen entries that hang on units which training may revive (F2)."""
+    doubtful = {
+        name: int(((own.held | own.signed) & ~lasting.get(name, torch.zeros_like(own.held))).sum())
+        for name, own in scene.masked.items()
+    }
+    names = tuple(name for name, count in doubtful.items() if count)
+    if names:
+        said = (
+            f"{sum(doubtful.values()):,} entries are held by units that are frozen on these samples, while weights "
+            "that feed them train, so they may revive"
+        )
+        yield Sentence("frozen", "unknown", said, names, ("F2", "F2a"))
+
+
 def _of_flow(scene: Scene) -> Iterator[Sentence]:
     if scene.copied:
         yield Sentence("clones", "kept", "gradients are multiples of s_i s_jᵀ", tuple(scene.copied), ("C3", "C8"))
@@ -171,7 +210,11 @@ def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterat
     facts = facts_of(optimizer)
     for name in dict.fromkeys([*scene.copied, *scene.masked]):
         if name not in scene.groups:
-            yield from _of_untrained(name, scene)
+            yield from _of_untrained(name, scene, optimizer)
+        elif _at_rest(optimizer, scene.groups[name]):
+            claims = {"clones": ("C3",), "frozen": ("F1",)}
+            said = "its learning rate is zero"
+            yield from (Sentence(about, "kept", said, (name,), claims[about]) for about in scene.about(name))
         elif facts is None:
             said = f"{type(optimizer).__name__} is no optimizer of torch.optim, or replaces the step of one"
             yield from (Sentence(about, "unknown", said, (name,)) for about in scene.about(name))
@@ -179,7 +222,17 @@ def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterat
             yield from _of_parameter(name, optimizer, scene, facts, tolerance)
 
 
-def _of_untrained(name: str, scene: Scene) -> Iterator[Sentence]:
+def _at_rest(optimizer: Optimizer, group: Group) -> bool:
+    """Return whether a group is at rest: rate zero, no schedule that raises it, and no rate kept in the state."""
+    own_rate = isinstance(optimizer, torch.optim.ASGD | torch.optim.Rprop)
+    return not own_rate and number(group, "lr") == 0 == number(group, "initial_lr")
+
+
+def _of_untrained(name: str, scene: Scene, optimizer: Optimizer) -> Iterator[Sentence]:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    own = scene.masked.get(name)
+    if own is not None and id(own.parameter) in held:
+        yield from waiting(name, own.parameter, own.held | own.signed)
     for about in scene.about(name):
         claims = ("C3",) if about == "clones" else ("F1",)
         yield Sentence(about, "kept", "is not trained by this optimizer", (name,), claims)

@@ -135,4 +135,5 @@ def alive_first(name, settings, steps=3, seed=5):
     for _ in range(steps):
         case.weight.grad = torch.randn(SIZE, generator=generator, dtype=torch.float64)
         optimizer.step()
+    optimizer.zero_grad()
     return case, optimizer

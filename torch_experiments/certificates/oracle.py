@@ -1,0 +1,177 @@
+"""The oracle: which entries of the parameters a real backward pass reaches.
+
+A trace knows operations; the oracle runs the network. It makes real forward and backward passes in the mode, the
+dtype and the context (autocast, hooks, custom functions) in which the network is handed over, with the user's loss
+or with random cotangents ``v`` of the outputs, ``g = ∂⟨v, f(x)⟩/∂θ``. An entry is *reached* when ``g ≠ 0`` in one
+of the passes. What no pass reaches has to be explained: by a certificate, or by a line of
+`torch_experiments.certificates.unreached`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.support.torch_private import DropoutNd, backward_hooks
+from torch_experiments.units.inputs import Inputs, call, each, flatten
+
+Loss = Callable[[Any], Tensor]
+COTANGENTS = 2  # a gradient that vanishes for one random cotangent by chance does not for another
+DRAWS = 3  # forward passes of a network that draws random numbers (dropout): a unit is dropped in one, not in all
+
+CHECKPOINTS = ("CheckpointFunction",)
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """What real backward passes reached.
+
+    Attributes:
+        masks: by trained parameter, whether some pass gave the entry a gradient, bool.
+        stopped: the trained parameters to which no backward pass leads at all (detached, or not read).
+        gradients: of the first pass, by parameter; those without one are left out.
+        passes: what was run, in words.
+        custom: why the backward pass is not that of the operations (hooks, custom functions), empty if it is.
+        refused: why no backward pass could be run; empty if one was.
+    """
+
+    masks: Mapping[str, Tensor]
+    stopped: frozenset[str]
+    gradients: Mapping[str, Tensor]
+    passes: str
+    custom: str = ""
+    refused: str = ""
+
+
+def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
+    """Return which entries of the trained parameters of ``model`` get a gradient on ``inputs``.
+
+    One forward pass and ``COTANGENTS`` backward passes (with a loss one); where the forward pass draws random
+    numbers ``DRAWS`` times as much. Buffers, random state, modes and ``.grad`` stay as they are.
+
+    Args:
+        model: as it trains: its own mode, hooks and dtype; the autocast of the caller is in force.
+        inputs: as in `trace`.
+        loss: of the output; random cotangents of all floating-point outputs if None.
+
+    >>> import torch; from torch import nn
+    >>> net = nn.Linear(3, 2)
+    >>> int(reach(net, torch.tensor([[1.0, 2.0, 0.0]])).masks["weight"].sum())
+    4
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        return Reach({}, frozenset(), {}, "none", refused="no parameter is trained")
+    met: set[str] = set()
+    first: dict[str, Tensor] = {}
+    with torch.inference_mode(False), torch.enable_grad(), left_alone(model):
+        masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in trained.items()}
+        seeds = range(DRAWS if draws(model) else 1)
+        for seed in seeds:
+            output = call(model, normal(inputs))
+            scalars = [loss(output)] if loss is not None else _cotangents(output, seed)
+            scalars = [value for value in scalars if value.requires_grad]
+            if not scalars:
+                return Reach(masks, frozenset(trained), {}, "none", refused="its output carries no gradient")
+            custom = _custom(model, scalars)
+            for value in scalars:
+                found = _gradients(value, trained)
+                first = first or found
+                met |= found.keys()
+                for name, gradient in found.items():
+                    masks[name] |= gradient != 0
+    what = "the loss" if loss is not None else f"{COTANGENTS} random cotangents"
+    words = f"{len(seeds)} forward passes, {what}" if len(seeds) > 1 else f"one forward pass, {what}"
+    return Reach(masks, frozenset(trained.keys() - met), first, words, custom)
+
+
+@contextmanager
+def left_alone(model: nn.Module) -> Iterator[None]:
+    """Restore the buffers of ``model`` (running statistics, counters) and the random state of its devices."""
+    kept = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    devices = {t.device.index for t in model.parameters() if t.is_cuda}
+    try:
+        with torch.random.fork_rng(devices=sorted(d for d in devices if d is not None)):
+            yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in kept and buffer.shape == kept[name].shape:
+                    buffer.copy_(kept[name])
+
+
+def draws(model: nn.Module) -> bool:
+    """Return whether a module of ``model`` draws random numbers in its mode: dropout and random leaky ReLU."""
+    kinds = (DropoutNd, nn.RReLU)
+    shares = (getattr(m, "p", 1) for m in model.modules() if m.training and isinstance(m, kinds))
+    recurrent = any(m.training and getattr(m, "dropout", 0) for m in model.modules() if isinstance(m, nn.RNNBase))
+    attention = any(m.training and m.dropout for m in model.modules() if isinstance(m, nn.MultiheadAttention))
+    return any(share > 0 for share in shares) or recurrent or attention
+
+
+def normal(inputs: Any) -> Any:
+    """Return nested inputs whose inference tensors are plain ones, which autograd may save."""
+    return each(inputs, lambda x: x.clone() if x.is_inference() else x)
+
+
+def _cotangents(output: Any, seed: int) -> list[Tensor]:
+    """Return ``⟨v, output⟩`` for random ``v``, summed in float64, so that low precision does not overflow."""
+    outputs = [y for y in flatten(output) if y.is_floating_point() and y.requires_grad]
+    found = []
+    for k in range(COTANGENTS if outputs else 0):
+        generator = torch.Generator().manual_seed(1000 * seed + k)
+        parts = (y.float() if y.dtype in (torch.float16, torch.bfloat16) else y for y in outputs)
+        terms = ((y * torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device)).sum() for y in parts)
+        found.append(torch.stack([term.double() for term in terms]).sum())
+    return found
+
+
+def _gradients(value: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradients that autograd gives, without writing ``.grad``."""
+    parameters = list(trained.values())
+    found: tuple[Tensor | None, ...]
+    try:
+        found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if "checkpoint" not in str(error).lower():
+            raise
+        found = _by_backward(value, parameters)  # reentrant checkpoints refuse autograd.grad
+    dense = (None if g is None else g.to_dense() if g.is_sparse else g for g in found)
+    return {name: g for name, g in zip(trained, dense, strict=True) if g is not None}
+
+
+def _by_backward(value: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``value.backward()``; ``.grad`` is as before."""
+    kept = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    try:
+        value.backward(retain_graph=True)
+        return tuple(p.grad for p in parameters)
+    finally:
+        for p, grad in zip(parameters, kept, strict=True):
+            p.grad = grad
+
+
+def _custom(model: nn.Module, scalars: Sequence[Tensor]) -> str:
+    """Return what makes the backward pass another one than that of the operations."""
+    hooked = [name for name, m in model.named_modules() if backward_hooks(m)]
+    if hooked:
+        return f"a backward hook on {', '.join(name or 'the network' for name in hooked)}"
+    seen: set[Any] = set()
+    todo = [value.grad_fn for value in scalars]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        kind = type(node).__name__.removesuffix("Backward")
+        if isinstance(node, torch.autograd.function.BackwardCFunction) and kind not in CHECKPOINTS:
+            return f"the backward pass of {kind}, a torch.autograd.Function, is its own"
+        todo += [following for following, _ in node.next_functions]
+    return ""
