@@ -3,13 +3,16 @@
 Weights, inputs and loss derivatives are generators of a polynomial ring over the rationals. Each value of an
 activation is a new generator, shared only by equal arguments of the same activation, so that two polynomials agree
 exactly if they agree for all functions `f_i` and `f_i'`: equality here is decided, not simplified.
+
+One evaluation settles many cases: a generator may be set to 0, and equal polynomials stay equal. So a unit that is
+no output has `l_v = 0`, and one whose slope vanishes `d_v = 0` (`without`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import combinations, product
 from typing import Any
 
@@ -60,12 +63,30 @@ class Case:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Activations, errors and edge gradients of a case, as polynomials."""
+    """Activations, errors and edge gradients of a case, as polynomials.
+
+    Attributes:
+        trace: Of shape (units, 1).
+        delta: Of shape (units, 1).
+        gradient: Of shape (edges,).
+        names: Of the generators: `t0 …` of weights, and `x`, `l`, `f`, `d` with a number of inputs, loss
+            derivatives, values and slopes of activations.
+    """
 
     trace: Trace
     delta: Array
     gradient: Array
-    generators: tuple[Any, ...]
+    names: tuple[str, ...]
+
+    def slope_of(self, unit: int) -> str:
+        """Return the name of the generator that stands for the slope of a unit."""
+        return "d" + str(self.trace.h[unit, 0])[1:]
+
+    def without(self, polynomial: Any, *names: str) -> Any:
+        """Return the image of a polynomial where these generators are 0: its terms that are free of them."""
+        places = [self.names.index(name) for name in names]
+        kept = {m: c for m, c in polynomial.terms() if not any(m[place] for place in places)}
+        return polynomial.ring.from_dict(kept)
 
 
 def graphs(units: int) -> Iterator[Graph]:
@@ -89,6 +110,32 @@ def cases(units: int) -> Iterator[Case]:
         for blocks in partitions_of(graph.hidden):
             if len(blocks) < len(graph.hidden):
                 yield Case(graph, _labels(graph, blocks))
+
+
+def widest_cases(units: int) -> Iterator[tuple[Case, int]]:
+    """Yield `cases` by edges and partition, each once, with how many of them it stands for.
+
+    All units alone in their blocks are outputs. With `s` of them there are `2ˢ − 1` cases, one for each choice of
+    outputs; the widest one has them all, and the others are its images where some `l_v = 0`.
+    """
+    for inputs in range(1, units):
+        rest = range(inputs, units)
+        possible = [(u, v) for v in rest for u in range(v)]
+        for blocks in partitions_of(rest):
+            alone = tuple(sorted(block[0] for block in blocks if len(block) == 1))
+            if len(blocks) == len(rest) or not alone:
+                continue
+            for chosen in product((False, True), repeat=len(possible)):
+                edges = tuple(e for e, keep in zip(possible, chosen, strict=True) if keep)
+                graph = Graph(units, inputs, alone, edges)
+                yield Case(graph, _labels(graph, blocks)), 2 ** len(alone) - 1
+
+
+def widest_graphs(units: int) -> Iterator[tuple[Case, int]]:
+    """Yield `graphs` by edges, each once, every unit an output and alone, with how many graphs it stands for."""
+    for graph in graphs(units):
+        if len(graph.outputs) == units - graph.inputs:
+            yield Case(graph, tuple(range(units))), 2 ** len(graph.outputs) - 1
 
 
 def block_to_block_cases() -> Iterator[Case]:
@@ -121,28 +168,36 @@ def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation
     Args:
         case: Graph and partition.
         basis: Rationals of shape (dimension, edges).
-        dead: A unit whose activation has zero slope, to test claim F1.
+        dead: A unit whose activation has zero slope.
     """
-    graph = case.graph
-    domain, symbol = _generators(len(basis), graph.units)
-    weights = [sum((c * symbol[f"t{k}"] for k, c in enumerate(column)), start=domain(0)) for column in basis.T]
-    activations = _block_activations(case, symbol, domain(0), dead)
-    network = _network(graph, weights, activations)
-    x = np.array([symbol[f"x{v}"] for v in range(graph.inputs)], dtype=object)
-    trace = forward(network, x[:, None])
-    seed = np.array([symbol[f"l{v}"] for v in graph.outputs], dtype=object)
+    symbol, _ = _symbols(len(basis), case.graph.units)
+    network, trace = _propagated(case, basis, dead)
+    seed = np.array([symbol[f"l{v}"] for v in case.graph.outputs], dtype=object)
     delta = backward(network, trace, seed[:, None])
     local = slope(network, trace) * delta
-    return Evaluation(trace, delta, trace.h[network.source, 0] * local[network.target, 0], tuple(symbol.values()))
+    return Evaluation(trace, delta, trace.h[network.source, 0] * local[network.target, 0], tuple(symbol))
 
 
-@cache
-def _generators(dimension: int, units: int) -> tuple[Any, dict[str, Any]]:
-    """Return the ring of the cases of one size, which takes long to make, and its generators by name."""
-    names = [f"t{k}" for k in range(dimension)]
+def activations(case: Case, basis: Array) -> Array:
+    """Return the activations alone of what `evaluate` evaluates, shape (units,)."""
+    return _propagated(case, basis, None)[1].h[:, 0]
+
+
+def _propagated(case: Case, basis: Array, dead: int | None) -> tuple[Network, Trace]:
+    symbol, zero = _symbols(len(basis), case.graph.units)
+    weights = [sum((c * symbol[f"t{k}"] for k, c in enumerate(column)), start=zero) for column in basis.T]
+    network = _network(case.graph, weights, _block_activations(case, symbol, zero, dead))
+    x = np.array([symbol[f"x{v}"] for v in range(case.graph.inputs)], dtype=object)
+    return network, forward(network, x[:, None])
+
+
+@lru_cache(maxsize=64)  # making a ring takes as long as evaluating a case
+def _symbols(weights: int, units: int) -> tuple[dict[str, Any], Any]:
+    """Return the generators by name, and zero."""
+    names = [f"t{k}" for k in range(weights)]
     names += [f"{a}{v}" for v in range(units) for a in ("x", "l", "f", "d")]
     domain, *generators = ring(names, QQ)
-    return domain, dict(zip(names, generators, strict=True))
+    return dict(zip(names, generators, strict=True)), domain(0)
 
 
 def clones_agree(values: Iterable[Any], labels: Iterable[Any]) -> bool:
@@ -184,15 +239,11 @@ def weights_behind(case: Case, evaluation: Evaluation, unit: int) -> set[int]:
 
     The case has to be evaluated with one generator `t_k` an edge, that is with singleton blocks.
     """
-    found: set[int] = set()
-    for monomial in evaluation.trace.z[unit, 0] or ():
-        used = [k for k, power in enumerate(monomial) if power]
-        found |= {k for k in used if k < len(case.graph.edges)}
-        values = {evaluation.generators[k] for k in used}
-        for u in range(case.graph.inputs, case.graph.units):
-            if evaluation.trace.h[u, 0] in values:
-                found |= weights_behind(case, evaluation, u)
-    return found
+    monomials = [monomial for monomial, _ in evaluation.trace.z[unit, 0].terms()]
+    used = {name for m in monomials for name, power in zip(evaluation.names, m, strict=True) if power}
+    found = {int(name[1:]) for name in used if name[0] == "t"}
+    values = {str(evaluation.trace.h[u, 0]): u for u in range(case.graph.inputs, case.graph.units)}
+    return found.union(*(weights_behind(case, evaluation, values[name]) for name in used if name in values))
 
 
 def edges_upstream(case: Case, unit: int) -> set[int]:
