@@ -17,7 +17,13 @@ Array = np.ndarray[Any, Any]
 
 
 def advance(state: State, segment: Segment, s: Settings) -> float:
-    """Take one step a sample and return the sum of `(ŷ − y)²`, each taken before its step."""
+    """Take one step a sample and return the sum of `(ŷ − y)²`, each taken before its step.
+
+    Args:
+        state: Of the learner; changed in place.
+        segment: The samples.
+        s: The learner's settings.
+    """
     total = 0.0
     for pattern in segment.order:
         total += step(state, segment.inputs[pattern], segment.targets[pattern], segment.recent, s)
@@ -25,7 +31,15 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
 
 
 def step(state: State, x: Array, y: float, recent: Array, s: Settings) -> float:
-    """Take a step on the sample `(x, y)` and return `(ŷ − y)²` from before it."""
+    """Take a step on the sample `(x, y)` and return `(ŷ − y)²` from before it.
+
+    Args:
+        state: Changed in place.
+        x: Input, shape (bits,).
+        y: Target.
+        recent: Inputs on which "escape" keeps the function, shape (samples, bits).
+        s: The learner's settings.
+    """
     error, h, g = gradient(state, x, y, s)
     state.clock[0] += 1
     descend(state, g, s)

@@ -105,7 +105,7 @@ def muon(rate: float, momentum: float = 0.95) -> MatrixRule:
 
 
 def per_unit(rate: float) -> MatrixRule:
-    """Return SGD whose odd units learn at half the rate."""
+    """Return SGD whose odd units learn at half the rate: `W ← W − η D G`, `D = diag(1, ½, 1, ½, …)`."""
 
     def moved(state: Any, W: Matrices, G: Matrices) -> tuple[Any, Matrices]:
         rates = [rate * (1 - 0.5 * (np.arange(len(A)) % 2))[:, None].astype(A.dtype) for A in W]
@@ -169,7 +169,15 @@ def follow(row: Row, manifold: Manifold, steps: int = 300, seed: int = 0, dtype:
 
 
 def profiles(manifold: Manifold, rng: np.random.Generator) -> Matrices:
-    """Return `P` of each layer: copies in the hidden ones, with random scales."""
+    """Return `P` of each layer: copies in the hidden ones, with random scales.
+
+    Args:
+        manifold: Its `scales`.
+        rng: Source of randomness.
+
+    >>> [P.shape for P in profiles(MANIFOLDS["identical"], np.random.default_rng(0))]
+    [(5, 5), (12, 4), (12, 4), (3, 3)]
+    """
     units = WIDTH * FACTOR
     draws: Mapping[str, Callable[[], Array]] = {
         "one": lambda: np.ones(units),
@@ -286,7 +294,10 @@ def verdict(residuals: Array) -> Verdict:
 
 
 def table(steps: int = 300, seed: int = 0) -> dict[tuple[str, str], Verdict]:
-    """Return the verdict in float64 for each rule on each manifold."""
+    """Return the verdict in float64 for each rule on each manifold, by the names in `ROWS` and `MANIFOLDS`.
+
+    Arguments as `follow`.
+    """
     run = partial(follow, steps=steps, seed=seed)
     return {(name, kind): verdict(run(row, on)) for name, row in ROWS.items() for kind, on in MANIFOLDS.items()}
 

@@ -77,7 +77,19 @@ def hessian(network: Network, x: Array, criterion: SquaredError) -> Array:
 
 
 class Curvature:
-    """The Hessian of the loss at one point as an operator: what does not depend on the direction is kept."""
+    """The Hessian of the loss at one point as an operator: what does not depend on the direction is kept.
+
+    Arguments as `hessian_vector`, but for the direction.
+
+    Attributes:
+        trace: Of the forward pass.
+        slope, second: `f'` and `f''` at the pre-activations, shape (units, samples).
+        delta, local: `δ` and `f' δ`, shape (units, samples).
+
+    >>> network, goal = Network.layered([[[2.0]], [[1.0]]], "linear"), SquaredError(np.array([[0.0]]))
+    >>> Curvature(network, [[1.0]], goal).times([0.0, 1.0]).tolist()
+    [4.0, 4.0]
+    """
 
     def __init__(self, network: Network, x: Array, criterion: SquaredError) -> None:
         self.network, self.criterion = network, criterion

@@ -76,7 +76,11 @@ def _of_pieces(phi: Activation, order: int, name: str, symmetry: Symmetry | None
 
 
 def is_zero(part: Part) -> bool:
-    """Tell whether the sum of terms on one piece is zero, term by term."""
+    """Tell whether the sum of terms on one piece is zero, term by term; terms that cancel each other are not seen.
+
+    >>> is_zero((Term((0, 0)),)), is_zero((Term((1,)), Term((-1,))))
+    (True, False)
+    """
     return all(isinstance(term, Term) and not any(term.polynomial) for term in part)
 
 
@@ -92,7 +96,12 @@ def _symmetry(phi: Activation, order: int) -> Symmetry | None:
 
 
 class Expit(sympy.Function):
-    """`σ(u) = 1/(1 + e^{−u})`, whose derivative `σ(u) σ(−u)` neither overflows nor cancels."""
+    """`σ(u) = 1/(1 + e^{−u})`, whose derivative `σ(u) σ(−u)` neither overflows nor cancels.
+
+    >>> u = sympy.Symbol("u")
+    >>> sympy.diff(Expit(u), u) == Expit(u) * Expit(-u)
+    True
+    """
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:
         """Return `σ(u) σ(−u)`."""
@@ -101,7 +110,12 @@ class Expit(sympy.Function):
 
 
 class Softplus(sympy.Function):
-    """`log(1 + eᵘ)`."""
+    """`log(1 + eᵘ)`, whose derivative is `σ(u)`.
+
+    >>> u = sympy.Symbol("u")
+    >>> sympy.diff(Softplus(u), u)
+    Expit(u)
+    """
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:
         """Return `σ(u)`."""

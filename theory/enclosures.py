@@ -464,7 +464,13 @@ def by_strip(phi: Activation, rho: arb, prec: int) -> arb:
 
 @dataclass(frozen=True)
 class StripSeries:
-    """Balls around `c_k²` for `k ≤ n` and around `c₀`, and an upper bound of `E f² − Σ_{k≤n} c_k²`."""
+    """Balls around `c_k²` for `k ≤ n` and around `c₀`, and an upper bound of `E f² − Σ_{k≤n} c_k²`.
+
+    Attributes:
+        shares: `c_k²`, of length `n + 1`.
+        remainder: The bound, exact.
+        mean: `c₀`.
+    """
 
     shares: tuple[arb, ...]
     remainder: arb

@@ -50,7 +50,11 @@ class Graph:
 
 @dataclass(frozen=True)
 class Case:
-    """A graph with a partition of its units; `labels[v]` is the block of unit `v`."""
+    """A graph with a partition of its units; `labels[v]` is the block of unit `v`.
+
+    >>> Case(Graph(3, 1, (2,), ((0, 1), (1, 2))), (0, 1, 1)).pairs
+    ((0, 1), (1, 1))
+    """
 
     graph: Graph
     labels: tuple[int, ...]
@@ -94,6 +98,9 @@ def graphs(units: int) -> Iterator[Graph]:
 
     Every DAG has a topological order, so edges from smaller to larger numbers are no restriction. Isomorphic graphs
     recur, which costs time and loses nothing.
+
+    >>> len(list(graphs(2)))  # one possible edge
+    2
     """
     for inputs in range(1, units):
         rest = range(inputs, units)
@@ -105,7 +112,11 @@ def graphs(units: int) -> Iterator[Graph]:
 
 
 def cases(units: int) -> Iterator[Case]:
-    """Yield every graph with every partition that leaves inputs and outputs alone and has a block of two units."""
+    """Yield every graph with every partition that leaves inputs and outputs alone and has a block of two units.
+
+    >>> len(list(cases(4)))  # 1 input, 1 output among 3 units, a block of the others: 2⁶ graphs each
+    192
+    """
     for graph in graphs(units):
         for blocks in partitions_of(graph.hidden):
             if len(blocks) < len(graph.hidden):
@@ -117,6 +128,9 @@ def widest_cases(units: int) -> Iterator[tuple[Case, int]]:
 
     All units alone in their blocks are outputs. With `s` of them there are `2ˢ − 1` cases, one for each choice of
     outputs; the widest one has them all, and the others are its images where some `l_v = 0`.
+
+    >>> sum(count for _, count in widest_cases(4)) == len(list(cases(4)))
+    True
     """
     for inputs in range(1, units):
         rest = range(inputs, units)
@@ -132,7 +146,11 @@ def widest_cases(units: int) -> Iterator[tuple[Case, int]]:
 
 
 def widest_graphs(units: int) -> Iterator[tuple[Case, int]]:
-    """Yield `graphs` by edges, each once, every unit an output and alone, with how many graphs it stands for."""
+    """Yield `graphs` by edges, each once, every unit an output and alone, with how many graphs it stands for.
+
+    >>> sum(count for _, count in widest_graphs(3)) == len(list(graphs(3)))
+    True
+    """
     for graph in graphs(units):
         if len(graph.outputs) == units - graph.inputs:
             yield Case(graph, tuple(range(units))), 2 ** len(graph.outputs) - 1
@@ -153,7 +171,16 @@ def block_to_block_cases() -> Iterator[Case]:
 
 
 def equitable_basis(case: Case, *, rows: bool = True, columns: bool = True) -> Array:
-    """Return a basis of the edge weights in RE ∩ CE (or RE or CE alone): rationals of shape (dimension, edges)."""
+    """Return a basis of the edge weights in RE ∩ CE (or RE or CE alone): rationals of shape (dimension, edges).
+
+    Args:
+        case: Graph and partition.
+        rows, columns: Whether RE is asked for, and CE.
+
+    >>> case = Case(Graph(4, 1, (3,), ((0, 1), (0, 2), (1, 3), (2, 3))), (0, 1, 1, 2))
+    >>> equitable_basis(case).astype(int).tolist()
+    [[1, 1, 0, 0], [0, 0, 1, 1]]
+    """
     constraints = _constraints(case, rows, columns)
     edges = len(case.graph.edges)
     if not constraints or not edges:
@@ -169,6 +196,10 @@ def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation
         case: Graph and partition.
         basis: Rationals of shape (dimension, edges).
         dead: A unit whose activation has zero slope.
+
+    >>> case = Case(Graph(3, 1, (2,), ((0, 1), (1, 2))), (0, 1, 2))
+    >>> evaluate(case, equitable_basis(case)).trace.z[1, 0]
+    t0*x0
     """
     symbol, _ = _symbols(len(basis), case.graph.units)
     network, trace = _propagated(case, basis, dead)
@@ -179,7 +210,12 @@ def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation
 
 
 def activations(case: Case, basis: Array) -> Array:
-    """Return the activations alone of what `evaluate` evaluates, shape (units,)."""
+    """Return the activations alone of what `evaluate` evaluates, shape (units,).
+
+    >>> case = Case(Graph(4, 1, (3,), ((0, 1), (0, 2), (1, 3), (2, 3))), (0, 1, 1, 2))
+    >>> activations(case, equitable_basis(case)).tolist()
+    [x0, f0, f0, f1]
+    """
     return _propagated(case, basis, None)[1].h[:, 0]
 
 
@@ -211,7 +247,11 @@ def clones_agree(values: Iterable[Any], labels: Iterable[Any]) -> bool:
 
 
 def is_pattern_equitable(case: Case) -> bool:
-    """Tell by counting whether every unit of a block has as many edges to or from every other block (claim C6)."""
+    """Tell by counting whether every unit of a block has as many edges to or from every other block (claim C6).
+
+    >>> is_pattern_equitable(Case(Graph(4, 1, (3,), ((0, 1), (0, 2), (1, 3))), (0, 1, 1, 2)))
+    False
+    """
     for near, far in ((1, 0), (0, 1)):
         counts = np.zeros((case.graph.units, max(case.labels) + 1), dtype=int)
         for edge in case.graph.edges:
@@ -222,14 +262,22 @@ def is_pattern_equitable(case: Case) -> bool:
 
 
 def coset_stays_equitable(case: Case) -> bool:
-    """Tell by linear algebra whether every block constant on the edges satisfies the equations of RE ∩ CE."""
+    """Tell by linear algebra whether every block constant on the edges satisfies the equations of RE ∩ CE.
+
+    >>> coset_stays_equitable(Case(Graph(4, 1, (3,), ((0, 1), (0, 2), (1, 3))), (0, 1, 1, 2)))
+    False
+    """
     constraints = np.array(_constraints(case, True, True), dtype=int).reshape(-1, len(case.graph.edges))
     indicators = [[pair == other for other in case.pairs] for pair in set(case.pairs)]
     return not np.any(constraints @ np.array(indicators, dtype=int).reshape(-1, len(case.graph.edges)).T)
 
 
 def coset_dimension(case: Case) -> int:
-    """Return the rank of the indicators of the connected pairs of blocks on the edges (claim C4)."""
+    """Return the rank of the indicators of the connected pairs of blocks on the edges (claim C4).
+
+    >>> coset_dimension(Case(Graph(4, 1, (3,), ((0, 1), (0, 2), (1, 3), (2, 3))), (0, 1, 1, 2)))
+    2
+    """
     indicators = [[QQ(pair == other) for other in case.pairs] for pair in set(case.pairs)]
     return int(DomainMatrix(indicators, (len(indicators), len(case.pairs)), QQ).rank())
 
@@ -238,6 +286,10 @@ def weights_behind(case: Case, evaluation: Evaluation, unit: int) -> set[int]:
     """Return the edges whose weights occur in `z(unit)`, within the arguments of activations too.
 
     The case has to be evaluated with one generator `t_k` an edge, that is with singleton blocks.
+
+    >>> case = Case(Graph(3, 1, (2,), ((0, 1), (1, 2))), (0, 1, 2))
+    >>> weights_behind(case, evaluate(case, equitable_basis(case)), 2)
+    {0, 1}
     """
     monomials = [monomial for monomial, _ in evaluation.trace.z[unit, 0].terms()]
     used = {name for m in monomials for name, power in zip(evaluation.names, m, strict=True) if power}
@@ -247,13 +299,21 @@ def weights_behind(case: Case, evaluation: Evaluation, unit: int) -> set[int]:
 
 
 def edges_upstream(case: Case, unit: int) -> set[int]:
-    """Return the edges into the unit and into its ancestors."""
+    """Return the edges into the unit and into its ancestors.
+
+    >>> edges_upstream(Case(Graph(3, 1, (2,), ((0, 1), (1, 2))), (0, 1, 2)), 1)
+    {0}
+    """
     into = {k for k, (_, v) in enumerate(case.graph.edges) if v == unit}
     return into.union(*(edges_upstream(case, case.graph.edges[k][0]) for k in into))
 
 
 def spans_depths(case: Case) -> bool:
-    """Tell whether a block has units of different depths, so that blocks are in no topological order."""
+    """Tell whether a block has units of different depths, so that blocks are in no topological order.
+
+    >>> spans_depths(Case(Graph(4, 1, (3,), ((0, 1), (1, 2), (2, 3))), (0, 1, 1, 2)))
+    True
+    """
     depth = [0] * case.graph.units
     for u, v in sorted(case.graph.edges, key=lambda edge: edge[1]):
         depth[v] = max(depth[v], depth[u] + 1)
@@ -261,7 +321,11 @@ def spans_depths(case: Case) -> bool:
 
 
 def has_inner_edge(case: Case) -> bool:
-    """Tell whether an edge joins two units of one block."""
+    """Tell whether an edge joins two units of one block.
+
+    >>> has_inner_edge(Case(Graph(4, 1, (3,), ((0, 1), (1, 2), (2, 3))), (0, 1, 1, 2)))
+    True
+    """
     return any(a == b for a, b in case.pairs)
 
 

@@ -265,7 +265,12 @@ def _check_digits(phi: Activation) -> None:
 
 @dataclass(frozen=True)
 class Interpolant:
-    """`K(ρ) = Σ_n coefficients[n] T_n((2/π) arcsin ρ)` of the standardised activation, and `K(−1)`."""
+    """`K(ρ) = Σ_n coefficients[n] T_n((2/π) arcsin ρ)` of the standardised activation, and `K(−1)`.
+
+    Attributes:
+        coefficients: float64 of shape (degree + 1,), degree ≤ 1024.
+        at_minus_one: `E f(Z) f(−Z)`; ±1 exactly for even and odd activations.
+    """
 
     coefficients: Array
     at_minus_one: float

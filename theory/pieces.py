@@ -352,7 +352,11 @@ def _part_product(one: Part, other: Part) -> Part:
 
 
 def in_balls(f: Pieces) -> Pieces:
-    """Return the function with balls for all constants but zeros, so that an integrand need not convert them."""
+    """Return the function with balls for all constants but zeros, so that an integrand need not convert them.
+
+    >>> in_balls(Pieces((), ((Term((ONE,)),),))).parts[0][0].polynomial[0] == 1
+    True
+    """
 
     def ball(constant: Any) -> Any:
         return like(constant, flint.arb(0)) if constant else 0

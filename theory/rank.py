@@ -36,7 +36,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Ranks:
-    """Four measures of rank, from the smallest to the largest: numbers, or arrays for a stack of matrices."""
+    """Four measures of rank, from the smallest to the largest: numbers, or arrays for a stack of matrices.
+
+    Attributes:
+        stable: Order ∞.
+        renyi2: Order 2.
+        shannon: Order 1.
+        hard: Order 0, an integer.
+    """
 
     stable: Any
     renyi2: Any

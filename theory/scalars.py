@@ -91,12 +91,20 @@ def like(constant: Any, z: Any) -> Any:
 
 
 def pi_like(z: Any) -> Any:
-    """Return π as a ball or as a symbol, whichever `z` is."""
+    """Return π as a ball or as a symbol, whichever `z` is.
+
+    >>> pi_like(sympy.Symbol("z")), pi_like(flint.arb(0)).contains(3)
+    (pi, False)
+    """
     return flint.arb.pi() if is_ball(z) else sympy.pi
 
 
 def root(z: Any) -> Any:
-    """Return the square root of a ball or of a SymPy expression."""
+    """Return the square root of a ball or of a SymPy expression.
+
+    >>> root(sympy.Integer(4)), root(flint.arb(4)) == 2
+    (2, True)
+    """
     return z.sqrt() if is_ball(z) else sympy.sqrt(z)
 
 

@@ -30,7 +30,12 @@ APART = math.exp(-0.5) / (math.sqrt(2) * math.pi)
 
 @dataclass(frozen=True)
 class NearIdentity:
-    """What `1 − K(1−ε)/K(1)` is for small `ε`: within `error` of `prediction`, both of the shape of `ε`."""
+    """What `1 − K(1−ε)/K(1)` is for small `ε`.
+
+    Attributes:
+        prediction: `(1 + α) ε − k ε^{3/2}`, of the shape of `ε`.
+        error: It is off by at most this, of the shape of `ε`.
+    """
 
     prediction: Any
     error: Any
