@@ -145,8 +145,8 @@ def certify(
     """Return the certificate of ``model``: frozen units, copies, and whether training can leave them.
 
     The partition reads the weights alone and costs ``O(parameters)`` a round; frozen and near-cloned units cost a
-    few forward passes of ``inputs``; the stability about ``4 · iterations`` passes forward and back, and is looked at
-    only where there are copies or frozen entries and a loss.
+    few forward passes of ``inputs``; the stability about ``4 · iterations`` passes forward and back, and is looked
+    at only where there are copies or frozen entries and a loss.
 
     Args:
         model: any module that can be traced; left as it is.
