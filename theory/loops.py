@@ -71,8 +71,8 @@ def fill_waves(near, far, phase, shift, scale, out):
 def fill_gaussian(rho, rest, ratio, shifted, shift, scale, out):
     """Write the kernel of `exp(−(a z + b)²/2)`: `rest = 1/(1 + a²)`, `ratio = a² rest`, `shifted = b² rest`.
 
-    `rest e^{−shifted/far}/√(near far)` with `near, far = rest + ratio (1 ∓ ρ)`: the formula divided through by `1 + a²`,
-    so that no term is large where `a` is.
+    `rest e^{−shifted/far}/√(near far)` with `near, far = rest + ratio (1 ∓ ρ)`: the formula divided through by
+    `1 + a²`, so that no term is large where `a` is.
     """
     for i in range(rho.size):
         near, far = rest + ratio * (1 - rho[i]), rest + ratio * (1 + rho[i])
@@ -104,8 +104,8 @@ fill_arc_cosine = (fill_step, fill_ramp, fill_parabola)
 def chebyshev_sum(t, unit, coefficients, shift, scale, out):
     """Write `shift + scale · Σ_n coefficients[n] T_n(unit · t)` into `out`, by Clenshaw's recurrence.
 
-    Runs over 64 points at a time, so that the recurrence is one of vectors that stay in registers and cache; two steps
-    a turn, so that nothing is moved. Fused multiply-add is allowed, no other reordering.
+    Runs over 64 points at a time, so that the recurrence is one of vectors that stay in registers and cache; two
+    steps a turn, so that nothing is moved. Fused multiply-add is allowed, no other reordering.
 
     Args:
         t: Float64 of shape (n,), `|unit · t| ≤ 1`.
