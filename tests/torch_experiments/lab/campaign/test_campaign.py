@@ -202,7 +202,7 @@ TINY = {
 
 def reduced(found):
     """Return an item with everything but its sizes as it is."""
-    small = {"tasks": 2, "steps": 4, "batch": 8, "measure_every": 4, "probe_train": 10, "probe_test": 10}
+    small = {"tasks": 1, "steps": 4, "batch": 8, "measure_every": 4, "probe_train": 10, "probe_test": 10}
 
     def configs(data):
         cells = experiments.changed(found.configs(data), **small, compile=False)
