@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 import lop
 from paper_figures import certificate
 from paper_figures.support import registry
-from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.images import pixels
 
 # %% [markdown]
 # ## A network, a batch, an optimizer
@@ -32,7 +32,7 @@ from torch_experiments.lab.images.data import digits
 
 # %%
 torch.manual_seed(0)
-images = digits(dtype=torch.float64)
+images = pixels.load("digits").floats(torch.float64)
 x, y = images.train_x[:500], images.train_y[:500]
 features = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
 model = nn.Sequential(features, nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 10)).double()

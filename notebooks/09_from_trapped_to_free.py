@@ -27,7 +27,7 @@ from IPython.display import Image
 import lop
 from paper_figures import freed
 from paper_figures.support import registry
-from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import mlp
 
 # %% [markdown]
@@ -38,7 +38,7 @@ from torch_experiments.lab.models import mlp
 
 # %%
 config = freed.Config()
-images = digits(dtype=torch.float64)
+images = pixels.load("digits").floats(torch.float64)
 x, y = images.train_x[:500], images.train_y[:500]
 base = mlp(64, 10, width=4, depth=1, dtype=torch.float64)
 freed.descend(base, freed.sgd(base, config), x, y, 500)

@@ -26,13 +26,13 @@ from torch.nn.functional import cross_entropy
 
 import lop
 from paper_figures.support import style, tasks
-from torch_experiments.lab.campaign import items as campaign
-from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.campaign import items
+from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import mlp
 
 torch.set_num_threads(1)
 TASKS, STEPS = 22, 150
-x = digits().train_x[:500]
+x = pixels.load("digits").floats().train_x[:500]
 
 # %% [markdown]
 # ## Two networks, watched
@@ -114,7 +114,7 @@ Image(picture.getvalue(), width=860)
 # accuracy, dead units and free share before you take the digits for the rule.
 
 # %%
-records = campaign.found("mlp")
+records = items.found("mlp")
 if records is None:
     print("no records yet: lop campaign mlp --data FOLDER")
 else:

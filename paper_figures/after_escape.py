@@ -15,8 +15,8 @@ from paper_figures.support import drawing, finished, style, tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
-from torch_experiments.lab.campaign import items as campaign
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.campaign import items
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report.series import RANK, TEST
 
 NAME = "after_escape"
@@ -41,7 +41,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 
 def introduction(data: pa.Table) -> str:
     """Return what is shown, and how it was found."""
-    steps = campaign.item(ITEM).configs("")["split"].steps
+    steps = items.item(ITEM).configs("")["split"].steps
     return (
         "A multilayer perceptron that starts on a cloned manifold (every hidden unit twice) learns the digits with "
         "Adam and stays there (trapped); or the out-weights of its clones are split after the first stretch of "

@@ -19,7 +19,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from torch_experiments import certify
 from torch_experiments.certificates.certificate import Certificate, copies
-from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import cnn
 
 NAME = "certificate"
@@ -91,7 +91,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> Data:
 
 def measure(planted: Marks, seed: int = 0) -> Data:
     """Train a small CNN on digits, certify it, plant, and certify it again."""
-    images = digits(dtype=torch.float64)
+    images = pixels.load("digits").floats(torch.float64)
     x, y = images.train_x[:BATCH], images.train_y[:BATCH]
     box = (float(images.train_x.min()), float(images.train_x.max()))
     model = _trained(x, y, seed)

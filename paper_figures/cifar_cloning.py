@@ -18,7 +18,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.clones import ROUNDING
 from paper_figures.support.results import RESULTS, Missing, Profile
 from paper_figures.support.tables import Array, Curves, where
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.report import published, series
 
 NAME = "cifar_cloning"
@@ -50,9 +50,9 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     Raises:
         Missing: There are none.
     """
-    found = campaign.cloning(campaign.RESULTS)
+    found = items.cloning(items.RESULTS)
     if found is None:
-        raise Missing(f"there is no finished run of cloning on CIFAR-10 below {campaign.RESULTS / 'e01'}")
+        raise Missing(f"there is no finished run of cloning on CIFAR-10 below {items.RESULTS / 'e01'}")
     return found
 
 
@@ -60,7 +60,7 @@ def introduction(data: pa.Table) -> str:
     """Return what is shown, and how it was found."""
     archs = finished.listed(f"{ARCHS[arch]} {_seeds(data, arch)}" for arch in archs_of(data))
     return (
-        f"{campaign.CLONING.about[0].upper()}{campaign.CLONING.about[1:]}: every hidden unit twice, trained on "
+        f"{items.CLONING.about[0].upper()}{items.CLONING.about[1:]}: every hidden unit twice, trained on "
         "under four regimes (JL25 figure 2.1). Top: explained-variance score of cloning of the activations, mean "
         "over layers, 1 for exact copies and 0 for independent units. Bottom: training loss of the clone over that "
         "of its base under the same regime. Dots: epochs that were measured, "
@@ -172,7 +172,7 @@ def _epochs(data: pa.Table) -> str:
 
 def _absent(data: pa.Table) -> list[str]:
     """Return which runs of the list are not there."""
-    wanted = campaign.CLONING.configs("")
+    wanted = items.CLONING.configs("")
     there = set(zip(*(data[name].to_pylist() for name in ("arch", "regime", "seed")), strict=True))
     return [
         f"{ARCHS[arch]}, {REGIMES[regime].name}, seed {seed}"

@@ -19,7 +19,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.finished import Tables
 from paper_figures.support.results import RESULTS, Missing, Profile
 from paper_figures.support.tables import Array
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, SILENT, THEIR_SATURATED
 
 NAME = "early_warning"

@@ -19,7 +19,7 @@ from paper_figures.support.finished import Shown, layers
 from paper_figures.support.results import RESULTS, Missing, Profile
 from paper_figures.support.style import NORMS
 from paper_figures.support.tables import Array, where
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report.series import DEAD, FREE
 
 NAME = "free_fraction"

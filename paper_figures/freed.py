@@ -20,7 +20,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
 from torch_experiments import Recovery, certify, clone, remedies
-from torch_experiments.lab.images.data import digits
+from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import mlp
 from torch_experiments.lab.quotient import base_rates
 from torch_experiments.remedies import Action
@@ -83,7 +83,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> Data:
 
 def measure(config: Config) -> Data:
     """Train a network on digits, trap it by cloning or by silencing units, and set it free."""
-    images = digits(dtype=torch.float64)
+    images = pixels.load("digits").floats(torch.float64)
     x, y = images.train_x[: config.samples], images.train_y[: config.samples]
     base = mlp(64, 10, width=config.width, depth=1, seed=config.seed, dtype=torch.float64)
     descend(base, sgd(base, config), x, y, config.before)

@@ -17,9 +17,9 @@ from paper_figures.support import finished, style, tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.experiments.e05_generalisation import DECAYS, NOISES, SMALL, fresh, grid
-from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series
 from torch_experiments.lab.report.series import ACCURACY, RANK, TEST
 from torch_experiments.lab.report.tables import with_interval
@@ -57,7 +57,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 def introduction(data: pa.Table) -> str:
     """Return what is shown, and how it was found."""
     return (
-        f"{campaign.item(ITEM).about}, of two widths, with and without weight decay and label noise. A point is a "
+        f"{items.item(ITEM).about}, of two widths, with and without weight decay and label noise. A point is a "
         "task of a run: effective rank (Roy and Vetterli, raw, mean over layers; left) and test accuracy (middle) "
         "at its end against the accuracy while learning the next task, minus that of a fresh network of the same "
         "width on the same task and labels; crosses: with weight decay. Right: the wider network with its rank "

@@ -16,7 +16,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.finished import Shown, layers
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report.series import DEAD, RANK
 
 NAME = "layers_over_time"

@@ -12,8 +12,8 @@ from paper_figures.support import drawing, style, tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.style import NORMS
+from torch_experiments.lab import experiments
 from torch_experiments.lab.experiments import e03_normalisation
-from torch_experiments.lab.experiments import runner as experiments
 
 NAME = "normalisation"
 TITLE = "batch norm, layer norm and dropout over the tasks: accuracy while learning, dead units, rank"

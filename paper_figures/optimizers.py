@@ -17,14 +17,13 @@ from matplotlib.figure import Figure
 from paper_figures.support import style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
-from torch_experiments.cloning import chains as cloning
-from torch_experiments.lab import models
-from torch_experiments.lab import optimizer_table as measured
+from torch_experiments.cloning import chains
+from torch_experiments.lab import models, optimizer_table
 from torch_experiments.support import noise
 
 NAME = "optimizers"
 TITLE = "every optimizer of torch.optim against four kinds of cloned manifold"
-IDENTICAL, EQUITABLE, SCALED, SIGNED = measured.MANIFOLDS
+IDENTICAL, EQUITABLE, SCALED, SIGNED = optimizer_table.MANIFOLDS
 HEADINGS = {IDENTICAL: "identical", EQUITABLE: "equitable", SCALED: "scaled", SIGNED: "signed"}
 LOW, HIGH = 1e-16, 1.0
 OTHER = "○"
@@ -55,16 +54,16 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 
 def measure(config: Config, results: Path) -> pa.Table:
     """Return the table of `config`, from `results` if it is there."""
-    chosen = [rule for rule in measured.rules() if rule.name in config.rules or not config.rules]
+    chosen = [rule for rule in optimizer_table.rules() if rule.name in config.rules or not config.rules]
     numbers = {"factor": config.factor, "steps": config.steps, "seed": config.seed}
     about = {
         "experiment": "figure_optimizers",
         "rules": [rule.name for rule in chosen],
         "torch": version("torch"),
-        "code": code_of(measured, cloning, models, noise),
+        "code": code_of(optimizer_table, chains, models, noise),
         **numbers,
     }
-    return remembered(results, about, lambda: measured.table(chosen, progress=True, **numbers))
+    return remembered(results, about, lambda: optimizer_table.table(chosen, progress=True, **numbers))
 
 
 def introduction(data: pa.Table) -> str:
@@ -108,18 +107,18 @@ def checks(data: pa.Table) -> list[Check]:
 
 def marks_of(data: pa.Table) -> dict[tuple[str, str], str]:
     """Return ✓, ⚠, ✗ or ○ for every rule and manifold."""
-    return {place: mark(rows) for place, rows in measured.cells(data).items()}
+    return {place: mark(rows) for place, rows in optimizer_table.cells(data).items()}
 
 
 def mark(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the verdict on the distance to the manifold, or ○ if only the equations of copies still hold."""
-    coset, equations = (measured.verdict(rows, which) for which in ("coset", "equations"))
+    coset, equations = (optimizer_table.verdict(rows, which) for which in ("coset", "equations"))
     return OTHER if coset != "✓" and equations == "✓" else coset
 
 
 def draw(data: pa.Table) -> Figure:
     """Return the heat map, rules down and manifolds across, grouped by what the rules keep."""
-    cells, marks = measured.cells(data), marks_of(data)
+    cells, marks = optimizer_table.cells(data), marks_of(data)
     rules = _grouped(marks)
     distances = np.array([[cells[rule, manifold][-1]["coset"] for manifold in HEADINGS] for rule in rules])
     figure = Figure(figsize=(style.WIDTH, 0.8 + 0.135 * len(rules)))

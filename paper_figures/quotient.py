@@ -16,9 +16,8 @@ from paper_figures.support import style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from paper_figures.support.tables import Array
-from torch_experiments.cloning import exact as cloning
-from torch_experiments.lab import models
-from torch_experiments.lab import quotient as dynamics
+from torch_experiments.cloning import exact
+from torch_experiments.lab import models, quotient
 from torch_experiments.lab.experiments import e01_cloning
 
 NAME = "quotient"
@@ -53,7 +52,7 @@ def measure(config: Config, results: Path) -> pa.Table:
     about = {
         "experiment": "figure_quotient",
         "data": task.fingerprint,
-        "code": code_of(dynamics, cloning, models),
+        "code": code_of(quotient, exact, models),
         **asdict(config),
     }
     return remembered(results, about, lambda: _curves(config, task))
@@ -118,8 +117,8 @@ def _curves(config: Config, task: e01_cloning.Task) -> pa.Table:
         inputs, task.classes, width=config.width, depth=config.depth, seed=config.seed, dtype=torch.float64
     )
     batches = _batches(config, task)
-    rescaled, clone = dynamics.loss_curves(base, batches, factor=config.factor, lr=config.lr)
-    equal, _ = dynamics.loss_curves(base, batches, factor=config.factor, lr=config.lr, rates="uniform")
+    rescaled, clone = quotient.loss_curves(base, batches, factor=config.factor, lr=config.lr)
+    equal, _ = quotient.loss_curves(base, batches, factor=config.factor, lr=config.lr, rates="uniform")
     return pa.table({"clone": clone.numpy(), "rescaled": rescaled.numpy(), "equal": equal.numpy()})
 
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from paper_figures.support import style, tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from torch_experiments.lab import experiments
 from torch_experiments.lab.experiments import e04_remedies
-from torch_experiments.lab.experiments import runner as experiments
 
 NAME = "remedies"
 TITLE = "remedies against a fresh network for every task: accuracy while learning, first and last tasks"

@@ -15,9 +15,9 @@ from paper_figures.support.captions import Check
 from paper_figures.support.finished import Interval
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.experiments.e04_remedies import fresh_of
-from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series
 from torch_experiments.lab.report.series import ACCURACY, RANK
 
@@ -35,7 +35,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 
 def introduction(data: pa.Table) -> str:
     """Return what is shown, and how it was found."""
-    lacking = finished.gaps(finished.absent(ITEM, data, campaign.item(ITEM).configs("")))
+    lacking = finished.gaps(finished.absent(ITEM, data, items.item(ITEM).configs("")))
     return (
         "Accuracy while learning (left, best first) and effective rank (right) in the second half of 20 tasks of "
         "permuted digits for remedies at one strength each, tuned on nothing; mean and 95 % t-interval over seeds. "

@@ -15,8 +15,8 @@ from paper_figures.support import drawing, finished, style, tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.experiments.e07_streams import ARMS, FRESH_NORM, STREAMS, WARM, fresh_of, label
-from torch_experiments.lab.experiments.runner import over_tasks
 from torch_experiments.lab.report import series
 from torch_experiments.lab.report.series import ACCURACY, TEST
 

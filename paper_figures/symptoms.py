@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from paper_figures.support import style, tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
+from torch_experiments.lab import experiments
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.experiments import runner as experiments
 
 NAME = "symptoms"
 TITLE = "a plain network over forty tasks: accuracy while learning, dead units, rank, duplicates"

@@ -16,7 +16,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.finished import Interval, Shown
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.style import NORMS
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report import published
 from torch_experiments.lab.report.published import Bar
 from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, THEIR_SATURATED

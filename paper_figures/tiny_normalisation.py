@@ -14,7 +14,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.finished import Shown
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.style import NORMS
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report import published
 from torch_experiments.lab.report.series import ACCURACY, DEAD, RANK, SATURATED, SILENT, THEIR_SATURATED
 from torch_experiments.lab.report.tables import STILL, direction

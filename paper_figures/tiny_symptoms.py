@@ -17,7 +17,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.finished import Tables
 from paper_figures.support.results import RESULTS, Missing, Profile
 from torch_experiments.lab.campaign.items import PUBLISHED
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report import published
 from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK
 from torch_experiments.lab.report.tables import STILL, direction

@@ -1,4 +1,4 @@
-"""What figures share that read finished runs of `campaign` and train nothing."""
+"""What figures share that read finished runs of the campaign and train nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from paper_figures.support import tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import Missing
 from paper_figures.support.tables import Array, where
-from torch_experiments.lab.campaign import items as campaign
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.campaign import items
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report import series
 from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, LATER, SILENT, UNMASKED
 from torch_experiments.lab.report.tables import with_interval
@@ -54,14 +54,14 @@ class Interval(NamedTuple):
 
 
 def runs(name: str) -> pa.Table:
-    """Return the finished runs of an item of `campaign`.
+    """Return the finished runs of an item of the campaign.
 
     Raises:
         Missing: There are none.
     """
-    found = campaign.found(name, campaign.RESULTS)
+    found = items.found(name, items.RESULTS)
     if found is None:
-        raise Missing(f"there is no finished run of {name!r} below {campaign.RESULTS / name}")
+        raise Missing(f"there is no finished run of {name!r} below {items.RESULTS / name}")
     return found.table
 
 
@@ -72,7 +72,7 @@ def complete(name: str) -> pa.Table:
         Missing: Some are not.
     """
     table = runs(name)
-    if lacking := absent(name, table, campaign.item(name).configs("")):
+    if lacking := absent(name, table, items.item(name).configs("")):
         raise Missing(f"of {name!r} these runs are not finished: {'; '.join(lacking)}")
     return table
 
@@ -114,7 +114,7 @@ def needed(name: str, wanted: Iterable[str]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Shown:
-    """Cells of an item of `campaign` that a figure shows, as far as their runs are finished."""
+    """Cells of an item of the campaign that a figure shows, as far as their runs are finished."""
 
     item: str
     wanted: tuple[str, ...]
@@ -158,8 +158,8 @@ def absent(name: str, table: pa.Table, wanted: Iterable[str]) -> list[str]:
     """Return which of the wanted runs of an item are not there, as ``cell`` or ``cell (seeds 1 and 2)``."""
     lacking = []
     for cell in wanted:
-        missing = sorted(set(campaign.item(name).seeds) - set(seeds(table, cell)))
-        if len(missing) == len(campaign.item(name).seeds):
+        missing = sorted(set(items.item(name).seeds) - set(seeds(table, cell)))
+        if len(missing) == len(items.item(name).seeds):
             lacking.append(cell)
         elif missing:
             lacking.append(f"{cell} ({'seed' if len(missing) == 1 else 'seeds'} {listed(missing)})")

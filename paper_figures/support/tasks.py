@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paper_figures.support import drawing
 from paper_figures.support.tables import Array
-from torch_experiments.lab.experiments.runner import over_tasks
+from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, SILENT, THEIR_SATURATED
 
 LABELS: Mapping[str, str] = {

@@ -23,7 +23,7 @@ from paper_figures.support.results import Missing
 from paper_figures.support.style import NORMS
 from paper_figures.support.tables import where
 from tests.paper_figures.finished_cases import CASES, mlp, small_cifar, small_remedies, table, told
-from torch_experiments.lab.campaign import items as campaign
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.report import published, series
 
 OF_RECORDS = [registry.load(name) for name in CASES if name != "early_warning"]
@@ -37,7 +37,7 @@ OF_MLP = (tiny_normalisation, tiny_bars, layers_over_time, free_fraction)
 
 @pytest.fixture
 def no_records(monkeypatch, tmp_path):
-    monkeypatch.setattr(campaign, "RESULTS", tmp_path)
+    monkeypatch.setattr(items, "RESULTS", tmp_path)
 
 
 @pytest.mark.parametrize("figure", [*OF_RECORDS, *OF_COMPLETE_RECORDS], ids=lambda figure: figure.NAME)
@@ -48,9 +48,9 @@ def test_without_records_a_figure_says_what_is_missing(figure, no_records, tmp_p
 
 @pytest.mark.parametrize("figure", OF_COMPLETE_RECORDS, ids=lambda figure: figure.NAME)
 def test_a_figure_of_all_runs_is_left_out_when_one_lacks(figure, monkeypatch):
-    item = campaign.item(figure.ITEM)
+    item = items.item(figure.ITEM)
     runs = dict.fromkeys(item.configs(""), item.seeds)
-    monkeypatch.setattr(campaign, "found", lambda name, folder: campaign.Found(table(runs, 1), {}))
+    monkeypatch.setattr(items, "found", lambda name, folder: items.Found(table(runs, 1), {}))
     assert len(figure.compute("quick"))
     cell, *_ = runs
     runs[cell] = item.seeds[1:]
@@ -83,11 +83,11 @@ def test_the_others_are_drawn(no_records, tmp_path, monkeypatch):
 
 
 def test_finished_runs_are_read_by_item(monkeypatch):
-    runs = {"mlp": campaign.Found(mlp(), {}), "vit": campaign.Found(table({"layer, affine": (0,)}), {})}
-    monkeypatch.setattr(campaign, "found", lambda name, folder: runs.get(name))
+    runs = {"mlp": items.Found(mlp(), {}), "vit": items.Found(table({"layer, affine": (0,)}), {})}
+    monkeypatch.setattr(items, "found", lambda name, folder: runs.get(name))
     assert list(tiny_symptoms.compute("quick")) == ["mlp"]
     assert tiny_bars.compute("quick") == runs["mlp"].table
-    monkeypatch.setattr(campaign, "found", lambda name, folder: runs["vit"])
+    monkeypatch.setattr(items, "found", lambda name, folder: runs["vit"])
     with pytest.raises(Missing, match="of 'mlp' no cell of none, batch, layer is finished"):
         layers_over_time.compute("quick")
     with pytest.raises(Missing, match="none is a run without normalisation"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from torch_experiments.support import processes as distributed
+from torch_experiments.support.processes import processes, summed
 from torch_experiments.units.inputs import flatten
 
 Loss = Callable[[Any, Any], Tensor | None]
@@ -50,6 +50,6 @@ def gradients_of(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 def averaged(gradients: Gradients, share: float) -> dict[str, Tensor]:
     """Return the gradient over all processes, of which this one has a ``share`` of the samples."""
-    if distributed.processes() == 1:
+    if processes() == 1:
         return dict(gradients)
-    return {name: distributed.summed({name: g * share})[name] for name, g in gradients.items()}
+    return {name: summed({name: g * share})[name] for name, g in gradients.items()}

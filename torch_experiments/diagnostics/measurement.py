@@ -35,7 +35,7 @@ from torch_experiments.diagnostics.result import About, Diagnosis
 from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
 from torch_experiments.metrics.activity import still
 from torch_experiments.metrics.statistics import Statistics, gathered
-from torch_experiments.support import processes as distributed
+from torch_experiments.support.processes import joined, processes, summed, total
 from torch_experiments.units.inputs import call, evaluating, finite, has_samples, not_finite, same_device
 
 SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
@@ -205,7 +205,7 @@ class Measurement:
             ValueError: for fewer than two samples in all processes together.
         """
         here = len(self.first) if self.first and self.gradients is not None else 0
-        samples, differentiated, lost = distributed.total([self.samples, here, self.lost * here])
+        samples, differentiated, lost = total([self.samples, here, self.lost * here])
         if samples < 2:
             raise ValueError(
                 f"batch: got {int(samples)} sample; statistics over samples need at least 2, better 500"
@@ -233,15 +233,15 @@ class Measurement:
 
     def _reduced(self, name: str, s: Statistics, share: float) -> Statistics:
         """Return statistics of all processes, with those of the backward pass."""
-        sums = distributed.summed(s.sums)
-        rows = distributed.joined(s.rows) if s.profile and s.rows is not None else s.rows
+        sums = summed(s.sums)
+        rows = joined(s.rows) if s.profile and s.rows is not None else s.rows
         if name not in self.errors:
-            return replace(s, sums=sums, rows=rows if s.profile or distributed.processes() == 1 else None)
+            return replace(s, sums=sums, rows=rows if s.profile or processes() == 1 else None)
         h, error = self.values[name].to(sums["total"]), self.errors[name].to(sums["total"]) * share
-        m, mean = distributed.summed({"m": torch.full_like(sums["n"], len(h)), "h": h.sum(dim=0)}).values()
-        sums |= {"m": m} | distributed.summed({"still": still(error, mean / m)})
-        rows = rows if s.profile or distributed.processes() == 1 else None
-        return replace(s, sums=sums, rows=rows, errors=distributed.joined(error) if s.profile else None)
+        m, mean = summed({"m": torch.full_like(sums["n"], len(h)), "h": h.sum(dim=0)}).values()
+        sums |= {"m": m} | summed({"still": still(error, mean / m)})
+        rows = rows if s.profile or processes() == 1 else None
+        return replace(s, sums=sums, rows=rows, errors=joined(error) if s.profile else None)
 
     def _gradients(self, share: float) -> dict[str, Tensor] | None:
         return None if self.gradients is None else averaged(self.gradients, share)
@@ -252,8 +252,8 @@ class Measurement:
         if not asked or not any(p.requires_grad for p in self.model.parameters()):
             return {}
         found = _measured(wanted, "network", Probe(self.model, self.first, self.loss, self.seed))
-        totals = distributed.total(found.values())
-        return {name: value / distributed.processes() for name, value in zip(found, totals, strict=True)}
+        totals = total(found.values())
+        return {name: value / processes() for name, value in zip(found, totals, strict=True)}
 
 
 def _check(**numbers: tuple[int | None, int]) -> None:

@@ -14,7 +14,7 @@ from simulate.files import replacing
 from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
 from torch_experiments.diagnostics.measurement import NotFiniteError, diagnose
 from torch_experiments.diagnostics.result import Diagnosis
-from torch_experiments.support import processes as distributed
+from torch_experiments.support.processes import agreed, leads
 
 Row = dict[str, Any]
 
@@ -117,7 +117,7 @@ class PlasticityMonitor:
         if self.steps % self.every:
             return None
         reason = self._too_dear()
-        if not distributed.agreed(not reason):
+        if not agreed(not reason):
             self.skipped.append((self.steps, reason or "the first process has no time left"))
             return None
         return self.measure(loss)
@@ -176,9 +176,9 @@ class PlasticityMonitor:
         return f"measurements would take {share:.1%} of the time; the budget is {self.budget:.1%}"
 
     def _publish(self, found: Diagnosis) -> None:
-        if self.log is not None and distributed.leads():
+        if self.log is not None and leads():
             _write(Path(self.log), self.table())
-        if self.writer is not None and distributed.leads():
+        if self.writer is not None and leads():
             for row in found.rows():
                 name = "/".join(part for part in (row["metric"], row["layer"]) if part)
                 self.writer.add_scalar(name, row["value"], self.steps)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from claims.evidence import witness
-from torch_experiments.lab import optimizer_table as table
+from torch_experiments.lab import optimizer_table
 from torch_experiments.lab.optimizer_table import MANIFOLDS, Rule
 from torch_experiments.support.loading import shipped
 
@@ -15,7 +15,7 @@ ODD = (
     *("Adadelta", "Adafactor", "Adagrad", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SparseAdam"),
     *("sign-SGD", "SGD, clipped by value", "Adam, AMSGrad"),
 )
-SLOW = 3 * table.KEPT  # room for a last digit on machines with other kernels
+SLOW = 3 * optimizer_table.KEPT  # room for a last digit on machines with other kernels
 
 # Per kind of clones: identical, equitable, scaled, signed. ✓ kept, ✗ broken at once, c equations kept and coset
 # left, r kept in exact arithmetic while rounding may grow, b broken by rounding (bfloat16) or by the norm's eps.
@@ -28,11 +28,11 @@ PATTERN = (
     | {"BatchNorm, SGD": "✓✓b✓", "BatchNorm with eps → 0, SGD": "✓✓✓✓", "LayerNorm, SGD": "✓r✗✗"}
 )
 NEGATIVES = ("SGD, gradient noise", "SGD, dropout on clones", "SGD, unequal rates per unit")
-RULES = {rule.name: rule for rule in table.rules()}
+RULES = {rule.name: rule for rule in optimizer_table.rules()}
 
 
 def rows(rule, manifold, **settings):
-    return table.follow(RULES[rule], MANIFOLDS[manifold], **settings)
+    return optimizer_table.follow(RULES[rule], MANIFOLDS[manifold], **settings)
 
 
 def last(found, which):
@@ -40,7 +40,7 @@ def last(found, which):
 
 
 def early(found, which):
-    return max(row[which] for row in found if row["step"] <= table.EARLY)
+    return max(row[which] for row in found if row["step"] <= optimizer_table.EARLY)
 
 
 def kept(found):
@@ -49,13 +49,13 @@ def kept(found):
 
 
 def broken(found):
-    assert early(found, "coset") >= table.LEFT or math.isnan(early(found, "coset"))
+    assert early(found, "coset") >= optimizer_table.LEFT or math.isnan(early(found, "coset"))
     return 0.0
 
 
 def coset_left(found):
     assert last(found, "equations") <= SLOW
-    assert early(found, "coset") >= table.LEFT
+    assert early(found, "coset") >= optimizer_table.LEFT
     return last(found, "equations")
 
 
@@ -67,7 +67,7 @@ def kept_up_to_rounding(found):
 
 
 def broken_by_rounding(found):
-    assert table.verdict(found, "coset") in "⚠✗"
+    assert optimizer_table.verdict(found, "coset") in "⚠✗"
     assert last(found, "coset") > 1e-9
     return 0.0
 
@@ -96,17 +96,17 @@ def test_more_copies_and_other_seeds_change_nothing(rule, factor):
 @pytest.mark.parametrize("rule", NEGATIVES)
 @pytest.mark.parametrize("manifold", MANIFOLDS)
 def test_noise_dropout_and_unequal_rates_leave_every_manifold(rule, manifold):
-    found = rows(rule, manifold, steps=table.EARLY)
-    assert table.verdict(found, "equations") == "✗"
-    assert table.verdict(found, "coset") == "✗"
-    witness(residual=last(found, "coset"), instances=table.EARLY)
+    found = rows(rule, manifold, steps=optimizer_table.EARLY)
+    assert optimizer_table.verdict(found, "equations") == "✗"
+    assert optimizer_table.verdict(found, "coset") == "✗"
+    witness(residual=last(found, "coset"), instances=optimizer_table.EARLY)
 
 
 def test_every_optimizer_of_torch_has_a_row():
     names = {kind.__name__ for kind in shipped()}
     assert {"SGD", "Adam", "Muon", "LBFGS", "SparseAdam", "Adafactor", "ASGD"} <= names
     assert "Optimizer" not in names
-    assert names <= {rule.optimizer.__name__ for rule in table.rules()}
+    assert names <= {rule.optimizer.__name__ for rule in optimizer_table.rules()}
     assert {*PATTERN, *NEGATIVES} == set(RULES), "a row without an expectation"
 
 
@@ -115,15 +115,15 @@ def test_a_new_optimizer_gets_a_row_by_itself(monkeypatch):
         pass
 
     monkeypatch.setattr(torch.optim, "Fresh", Fresh, raising=False)
-    assert "Fresh" in {rule.name for rule in table.rules()}
+    assert "Fresh" in {rule.name for rule in optimizer_table.rules()}
 
 
 def test_two_copies_hide_the_failure_of_adam_with_coupled_decay():
     """With two copies the part outside block-constant is ±p on every block, on which an odd rule acts alike."""
     hidden = rows("Adam, coupled L2", "RE ∩ CE, not constant", factor=2, steps=50)
     seen = rows("Adam, coupled L2", "RE ∩ CE, not constant", factor=3, steps=50)
-    assert last(hidden, "equations") <= table.KEPT
-    assert last(seen, "equations") >= table.LEFT
+    assert last(hidden, "equations") <= optimizer_table.KEPT
+    assert last(seen, "equations") >= optimizer_table.LEFT
 
 
 def test_muon_fails_at_the_first_step_for_bfloat16_and_not_for_its_mathematics():
@@ -135,16 +135,16 @@ def test_muon_fails_at_the_first_step_for_bfloat16_and_not_for_its_mathematics()
 def test_an_exact_clone_stays_bit_identical_in_its_rows():
     generator = torch.Generator().manual_seed(0)
     rule = RULES["Adam"]
-    model, _ = table.start_on(MANIFOLDS["identical clones"], rule, 3, generator)
-    optimizers = table._optimizers(rule, model)
+    model, _ = optimizer_table.start_on(MANIFOLDS["identical clones"], rule, 3, generator)
+    optimizers = optimizer_table._optimizers(rule, model)
     for _ in range(100):
-        table._step(model, optimizers, table._unchanged, generator)
+        optimizer_table._step(model, optimizers, optimizer_table._unchanged, generator)
     rows_of_a_block = model.linear1.weight.detach().reshape(4, 3, -1)
     assert (rows_of_a_block - rows_of_a_block[:, :1]).abs().max() <= 1e-15
 
 
 def fake(*values, which="coset"):
-    steps = [1, table.EARLY, 300]
+    steps = [1, optimizer_table.EARLY, 300]
     return [{"step": s, "equations": 0.0, "coset": 0.0} | {which: v} for s, v in zip(steps, values, strict=True)]
 
 
@@ -160,15 +160,15 @@ def fake(*values, which="coset"):
     ],
 )
 def test_the_verdict_tells_growth_from_failure(values, sign):
-    assert table.verdict(fake(*values), "coset") == sign
+    assert optimizer_table.verdict(fake(*values), "coset") == sign
 
 
 def test_the_table_is_tidy_and_prints():
     chosen = [RULES["SGD"], RULES["SGD, weight decay"], RULES["SGD, gradient noise"]]
-    measured = table.table(chosen, steps=32)
+    measured = optimizer_table.table(chosen, steps=32)
     assert measured.column_names == ["rule", "manifold", "step", "equations", "coset"]
-    assert len(table.cells(measured)) == 12
-    head, _, *body = table.markdown(measured).splitlines()
+    assert len(optimizer_table.cells(measured)) == 12
+    head, _, *body = optimizer_table.markdown(measured).splitlines()
     assert head == "| rule | identical clones | RE ∩ CE, not constant | scaled (ReLU) | signed (tanh) |"
     assert [line.split(" | ")[0] for line in body] == [f"| {rule.name}" for rule in chosen]
     assert body[0].count("✓") == 4
@@ -184,6 +184,8 @@ def test_runs_are_reproducible_and_leave_the_global_generator_alone():
 
 
 def test_a_rule_can_be_added_in_one_line():
-    found = table.follow(Rule("lazy", torch.optim.SGD, {"lr": 0.0}), MANIFOLDS["identical clones"], steps=4)
+    found = optimizer_table.follow(
+        Rule("lazy", torch.optim.SGD, {"lr": 0.0}), MANIFOLDS["identical clones"], steps=4
+    )
     assert [row["step"] for row in found] == [1, 2, 4]
     assert last(found, "coset") == 0

@@ -10,7 +10,7 @@ import torch
 
 from claims.evidence import witness
 from torch_experiments.lab import records
-from torch_experiments.lab.experiments import e01_cloning as e01
+from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.experiments.e01_cloning import Config
 
 CIFAR = Path(__file__).parents[5] / "shared/data/cifar10-part"
@@ -20,11 +20,11 @@ SMALL = Config(arch_settings=SETTINGS, base_epochs=1, epochs=3, log_every=2, pro
 
 @pytest.fixture(scope="module")
 def measured():
-    return e01.run(SMALL)
+    return e01_cloning.run(SMALL)
 
 
 def end(table, metric, network="clone"):
-    rows = e01.end_values(table)
+    rows = e01_cloning.end_values(table)
     return {r["regime"]: r["mean"] for r in rows if r["metric"] == metric and r["network"] == network}
 
 
@@ -64,21 +64,21 @@ def test_metrics_cover_both_ends_and_every_layer(measured):
     assert {r["epoch"] for r in rows} == {0, 2, 3}
     assert {r["layer"] for r in rows if r["metric"] == "forward_score"} == {0, 1, 2}
     assert {r["layer"] for r in rows if r["metric"] == "coset_residual"} == {0, 1, 2, 3}
-    assert {r["regime"] for r in rows} == set(e01.REGIMES)
+    assert {r["regime"] for r in rows} == set(e01_cloning.REGIMES)
     assert measured.column_names == ["regime", "seed", "network", "epoch", "layer", "metric", "value"]
 
 
 def test_float32_clones_stay_clones_as_well():
-    table = e01.run(dataclasses.replace(SMALL, dtype="float32", regimes=("momentum", "adam")))
+    table = e01_cloning.run(dataclasses.replace(SMALL, dtype="float32", regimes=("momentum", "adam")))
     assert max(end(table, "coset_residual").values()) <= 1e-5
 
 
 def test_finished_cells_are_read_and_not_trained_again(tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, regimes=("sgd", "adam"))
-    first = e01.run(config, tmp_path)
+    first = e01_cloning.run(config, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr(e01, "train_base", lambda *args: pytest.fail("trained again"))
-    assert e01.run(config, tmp_path).equals(first)
+    monkeypatch.setattr(e01_cloning, "train_base", lambda *args: pytest.fail("trained again"))
+    assert e01_cloning.run(config, tmp_path).equals(first)
 
 
 def under(table, regimes):
@@ -88,41 +88,41 @@ def under(table, regimes):
 
 def test_an_interrupted_run_goes_on_where_it_stopped(measured, tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, regimes=("sgd", "dropout"))
-    real = e01.run_cell
+    real = e01_cloning.run_cell
 
     def interrupted(config, seed, regime, *rest):
         if regime == "dropout":
             raise KeyboardInterrupt
         return real(config, seed, regime, *rest)
 
-    monkeypatch.setattr(e01, "run_cell", interrupted)
+    monkeypatch.setattr(e01_cloning, "run_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        e01.run(config, tmp_path)
+        e01_cloning.run(config, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    monkeypatch.setattr(e01, "run_cell", real)
-    assert e01.run(config, tmp_path).equals(under(measured, config.regimes))
+    monkeypatch.setattr(e01_cloning, "run_cell", real)
+    assert e01_cloning.run(config, tmp_path).equals(under(measured, config.regimes))
 
 
 def test_a_changed_config_never_meets_an_old_record():
     data = "fingerprint"
-    cells = [e01.cell_identity(c, 0, "sgd", data) for c in (SMALL, dataclasses.replace(SMALL, lr=0.1))]
-    cells += [e01.cell_identity(SMALL, 1, "sgd", data), e01.cell_identity(SMALL, 0, "adam", data)]
-    cells += [e01.cell_identity(SMALL, 0, "sgd", "other")]
+    cells = [e01_cloning.cell_identity(c, 0, "sgd", data) for c in (SMALL, dataclasses.replace(SMALL, lr=0.1))]
+    cells += [e01_cloning.cell_identity(SMALL, 1, "sgd", data), e01_cloning.cell_identity(SMALL, 0, "adam", data)]
+    cells += [e01_cloning.cell_identity(SMALL, 0, "sgd", "other")]
     assert len({records.key(cell) for cell in cells}) == len(cells)
     more = dataclasses.replace(SMALL, seeds=(0, 1), regimes=("sgd",), data="elsewhere")
-    assert e01.cell_identity(more, 0, "sgd", data) == cells[0]
+    assert e01_cloning.cell_identity(more, 0, "sgd", data) == cells[0]
 
 
 def test_the_run_leaves_threads_and_the_global_generator_alone():
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    e01.run(dataclasses.replace(SMALL, epochs=1, regimes=("dropout",)))
+    e01_cloning.run(dataclasses.replace(SMALL, epochs=1, regimes=("dropout",)))
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 def test_norms_keep_the_clones_too(norm):
-    table = e01.run(dataclasses.replace(SMALL, norm=norm, regimes=("momentum", "noisy-elementwise")))
+    table = e01_cloning.run(dataclasses.replace(SMALL, norm=norm, regimes=("momentum", "noisy-elementwise")))
     found = end(table, "coset_residual")
     assert found["momentum"] <= 1e-12
     assert found["noisy-elementwise"] > 1e-3
@@ -144,7 +144,7 @@ def in_small(arch):
 @pytest.fixture(scope="module", params=TINY)
 def architecture(request):
     config = in_small(request.param)
-    return request.param, e01.run(config, task=e01.load_task(config, limit=300))
+    return request.param, e01_cloning.run(config, task=e01_cloning.load_task(config, limit=300))
 
 
 @pytest.mark.claim("C9", "training")
@@ -174,9 +174,9 @@ def test_scores_are_of_the_activations_of_a_cnn_and_of_the_blocks_of_the_others(
 
 def test_the_profile_of_a_block_says_which_channels_are_copies():
     config = in_small("resnet18")
-    task = e01.load_task(config, limit=100)
-    pair = e01.cloned(config, e01.train_base(config, 0, task), task)
-    found = [p.block.tolist() for p in e01.hidden_profiles(pair.twin, pair.axes)]
+    task = e01_cloning.load_task(config, limit=100)
+    pair = e01_cloning.cloned(config, e01_cloning.train_base(config, 0, task), task)
+    found = [p.block.tolist() for p in e01_cloning.hidden_profiles(pair.twin, pair.axes)]
     assert found == [[k // 2 for k in range(6)], [k // 2 for k in range(12)]]
 
 
@@ -195,7 +195,7 @@ def test_a_wrong_setting_is_named(change, message):
 
 
 def test_the_command_prints_its_end_values(tmp_path, capsys):
-    e01.main(epochs=1, seeds=(0,), regimes=("sgd",), out=tmp_path)
+    e01_cloning.main(epochs=1, seeds=(0,), regimes=("sgd",), out=tmp_path)
     assert "sgd" in capsys.readouterr().out
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -204,6 +204,6 @@ def test_the_command_prints_its_end_values(tmp_path, capsys):
 def test_a_folder_of_parquet_files_runs_like_the_digits():
     regimes = ("momentum", "noisy-elementwise")
     config = dataclasses.replace(SMALL, data=str(CIFAR), dtype="float32", epochs=1, regimes=regimes)
-    found = end(e01.run(config, task=e01.load_task(config, limit=500)), "coset_residual")
+    found = end(e01_cloning.run(config, task=e01_cloning.load_task(config, limit=500)), "coset_residual")
     assert found["momentum"] <= 1e-5
     assert found["noisy-elementwise"] > 1e-3

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from torch_experiments.lab import experiments, records
-from torch_experiments.lab.experiments import e01_cloning, e02_symptoms
-from torch_experiments.lab.experiments.runner import EXPERIMENTS, seeds_of
+from torch_experiments.lab.experiments import EXPERIMENTS, e01_cloning, e02_symptoms, seeds_of
 from torch_experiments.lab.images.pixels import load
 from torch_experiments.lab.models import ARCHITECTURES
 from torch_experiments.lab.training import Run, loop
