@@ -20,7 +20,7 @@ from torch_experiments.metrics.layers import ACTIVATIONS
 from torch_experiments.support.choices import choose
 
 NORMS: Mapping[str, type[nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-STAGES = (2, 2, 2, 2)
+STAGES = (2, 2, 2, 2)  # blocks of two convolutions: with stem and head 18 layers
 
 
 class TokenBatchNorm(nn.BatchNorm1d):

@@ -28,7 +28,7 @@ from torch_experiments.lab.models import mlp
 from torch_experiments.support.loading import shipped
 from torch_experiments.support.noise import GradientNoise
 
-INPUTS, WIDTH, OUTPUTS, SAMPLES = 5, 4, 3, 16
+INPUTS, WIDTH, OUTPUTS, SAMPLES = 5, 4, 3, 16  # all different, so that no shape fits by chance
 
 Edit = Callable[[nn.Module, torch.Generator], None]
 

@@ -12,8 +12,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -214,7 +215,8 @@ class Ray:
         given = {"num_cpus": 1, "max_retries": 0, **options}
         address = given.pop("address", os.environ.get("RAY_ADDRESS", "local"))
         about = {"num_cpus": workers * given["num_cpus"], "include_dashboard": False} if address == "local" else {}
-        self.ray.init(address, logging_level="error", log_to_driver=False, **about)
+        with _own_sigterm():
+            self.ray.init(address, logging_level="error", log_to_driver=False, **about)
         self.attempt = self.ray.remote(attempt).options(**given)
 
     def start(self, jobs: Sequence[Job]) -> list[Any]:
@@ -244,6 +246,17 @@ class Ray:
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
         self.ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM: that of ray ends this process before the runs are asked to save themselves."""
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, kept)
 
 
 ENGINES: Mapping[str, Callable[[int, Path, Options], Engine]] = {"local": Local, "slurm": Slurm, "ray": Ray}

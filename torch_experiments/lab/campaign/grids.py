@@ -36,7 +36,7 @@ from torch_experiments.support.choices import choose
 
 AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
 HINTS = get_type_hints(Config)
-RETRIES = 2
+RETRIES = 2  # a machine may go twice; an error of the code comes back every time, and is told after the third
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ TINY_IMAGENET, CIFAR = (
     "89c34ed2c5384bb2",
 )  # fingerprints of the images that made the committed records
 RESULTS = Path(__file__).parents[3] / "results"
-SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
+SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)  # JL25 has five; three where a run takes up to 40 minutes of a CPU
 REGIMES: tuple[e01_cloning.Regime, ...] = ("momentum", "adam", "noisy-elementwise", "dropout")
 PUBLISHED = "none, as published"
 Place = tuple[str, int, str]  # architecture, seed and regime of a run of `CLONING`

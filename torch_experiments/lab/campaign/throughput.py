@@ -31,7 +31,7 @@ from torch_experiments.lab.training import Config, run_identity
 ADAM_BYTES = 40  # a parameter a step
 TARGETS: Mapping[str, float] = {"resnet18": 8e3, "vit": 1.5e4, "mlp": 2e6}  # images a second on an H200
 STACK = 100  # networks of a stack whose speed is measured
-WARM, STEPS = 20, 100
+WARM, STEPS = 20, 100  # the first steps compile, allocate and choose kernels
 Shape = tuple[int, int, int]
 
 

@@ -49,7 +49,7 @@ CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of
 WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
 C = TypeVar("C", Config, e01_cloning.Config)
 PROFILES = ("quick", "text", "medium", "paper")
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2, 3, 4)  # as many as JL25 has
 WAIT = 1.0  # seconds
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes between two looks at the bar
 Report = Callable[[int, int | None], None]
 
 

@@ -169,7 +169,7 @@ class Run:
             torch.cuda.synchronize(self.config.device)
 
     def _begin(self, k: int) -> None:
-        self.feed.enter(k)
+        self.feed.enter(k)  # first, as a remedy looks at the new task's images
         self.averages.sums.zero_()
         self.networks.begin(k)
 

@@ -206,7 +206,9 @@ def test_submitit_runs_a_grid_and_resumes_a_killed_job(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_whose_ray_worker_is_killed_is_finished_by_another(tmp_path):
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    handler = signal.getsignal(signal.SIGTERM)
     engine = make("ray", 2, tmp_path, {})
+    assert signal.getsignal(signal.SIGTERM) is handler
     try:
         todo = jobs_of(tmp_path, (0, 1), run=LONG) + jobs_of(tmp_path, bad=DIVERGING)
         killed = []
