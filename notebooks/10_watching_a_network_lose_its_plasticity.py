@@ -64,7 +64,7 @@ for name, remedy in chosen.items():
                 loss.backward()
                 optimizer.step()
                 seen = monitor.step(loss.detach())
-            share = lop.certify(model, x, parts=("frozen",)).free_fraction
+            share = lop.certify(model, x, parts=("frozen",)).unheld_fraction
             values = (hits / STEPS / 128, seen.mean("dead_fraction"), seen.mean("shannon_rank_centred"), share)
             for curve, value in zip(curves[name].values(), values, strict=True):
                 curve.append(value)
@@ -87,9 +87,8 @@ for name, found in curves.items():
         print(f"  {alarm}{lead}")
 
 # %% [markdown]
-# An alarm is a question, not a verdict; a negative lead is an alarm that came too late. The certificate gives the
-# reason for what the accuracy shows: dead units have no gradient, so the weights into them, and those between two
-# dead units, are out of reach. Dotted: the first alarm of the plain network.
+# An alarm is a question, not a verdict; a negative lead is an alarm that came too late. The certificate says why:
+# no gradient reaches the weights into dead units, and those between two. Dotted: the plain network's first alarm.
 
 # %%
 with style.context():

@@ -154,7 +154,7 @@ def course(model: nn.Sequential, config: Config, x: Tensor, y: Tensor) -> Course
     freed = descend(other, optimizer, x, y, config.after)
     left = descend(model, sgd(model, config), x, y, config.after)
     losses = (np.concatenate([shared, left]), np.concatenate([shared, freed]))
-    return Course(*losses, config.trapped, (before.free_fraction, after.free_fraction), action)
+    return Course(*losses, config.trapped, (before.unheld_fraction, after.unheld_fraction), action)
 
 
 def dying(config: Config, x: Tensor, y: Tensor) -> nn.Sequential:

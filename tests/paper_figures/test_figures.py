@@ -881,7 +881,7 @@ def test_a_finished_run_is_read_and_not_repeated(name, data, monkeypatch):
     for owner, function in (
         (e01_cloning, "run_cell"),
         (quotient, "_curves"),
-        (optimizers.measured, "table"),
+        (optimizers.optimizer_table, "table"),
         (scaling, "row"),
         (bitflip, "_run"),
     ):

@@ -92,6 +92,11 @@ class Certificate:
         return self.reached / max(self.parameters, 1)
 
     @property
+    def unheld_fraction(self) -> float:
+        """Share of the parameters that no frozen unit and no copy holds, whether this batch reaches them or not."""
+        return self.dimension / max(self.parameters, 1)
+
+    @property
     def trapped(self) -> bool:
         """Whether some weights cannot move, or move only together."""
         return self.dimension < self.parameters

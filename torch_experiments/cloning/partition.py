@@ -65,6 +65,11 @@ class Blocks:
         """Share of the parameters that training can still move apart: 1 for a network without copies."""
         return self.dimension / max(self.parameters, 1)
 
+    @property
+    def unheld_fraction(self) -> float:
+        """The same, by the name that a certificate has for what nothing holds."""
+        return self.free_fraction
+
     def copied(self) -> dict[str, int]:
         """Return for every parameter whose first dimension has copies the number of blocks there."""
         counts = {name: int(dims[0].max()) + 1 for name, dims in self.labels.items() if dims}

@@ -42,8 +42,8 @@ class Certificate(Protocol):
     """Whatever says how much of a network training can still move: of `certify`, or `units.partition.Blocks`."""
 
     @property
-    def free_fraction(self) -> float:
-        """Share of the parameters that are free."""
+    def unheld_fraction(self) -> float:
+        """Share of the parameters that nothing holds."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ class Recovery:
 
     def consult(self, certificate: Certificate, least: float = 1.0) -> list[Action]:
         """Apply all remedies if the share of free parameters is below ``least``."""
-        if certificate.free_fraction >= least:
+        if certificate.unheld_fraction >= least:
             return []
-        return self.apply(f"certificate: {certificate.free_fraction:.3g} of the parameters are free")
+        return self.apply(f"certificate: {certificate.unheld_fraction:.3g} of the parameters are free")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to survive an interruption, the remedies' states too."""

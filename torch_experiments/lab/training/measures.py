@@ -83,7 +83,7 @@ def trapped(model: nn.Module, x: Tensor, y: Tensor, active: Tensor) -> Iterator[
     """Yield both shares of saturated units, means over layers, and the share of parameters that are free.
 
     The first two are `diagnostics.unit_measures`, with the loss over ``active``; the last is
-    `Certificate.free_fraction`, which takes units that are frozen on ``x`` and exact copies away.
+    `Certificate.unheld_fraction`, which takes units that are frozen on ``x`` and exact copies away.
     """
 
     def loss(output: Tensor, labels: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def trapped(model: nn.Module, x: Tensor, y: Tensor, active: Tensor) -> Iterator[
     for metric in SATURATED:
         if any(metric in layer for layer in found.values()):
             yield WHOLE, metric, found.mean(metric)
-    yield WHOLE, "free_fraction", certify(model, x, parts=FROZEN).free_fraction
+    yield WHOLE, "free_fraction", certify(model, x, parts=FROZEN).unheld_fraction
 
 
 class Averages:
