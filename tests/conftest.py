@@ -34,7 +34,9 @@ LONG = (  # files that take longest go first, so that parallel workers, which ta
 )
 
 slow_machine = [hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=slow_machine)
+hypothesis.settings.register_profile(
+    "dev", max_examples=25, deadline=None, suppress_health_check=slow_machine, derandomize=False
+)
 hypothesis.settings.register_profile(
     "ci", max_examples=100, deadline=None, suppress_health_check=slow_machine, derandomize=True
 )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from hypothesis import core
@@ -24,9 +25,11 @@ def test_torch():
 
 @pytest.fixture
 def drawn(pytester, monkeypatch):
-    """Return a function that runs a test file under the settings of all tests: its draws and the seed it names."""
+    """Yield a function that runs a test file under the settings of all tests: its draws and the seed it names."""
     assert torch, "a run within this one cannot be the first to import it"
     monkeypatch.setattr(core, "global_force_seed", core.global_force_seed)  # put back after those runs
+    monkeypatch.setenv("HYPOTHESIS_PROFILE", "dev")  # that of CI is the same in every run, whatever the seed
+    before = hypothesis.settings.get_current_profile_name()
     pytester.makeconftest((ROOT / "tests/conftest.py").read_text(encoding="utf-8"))
     pytester.makepyfile(DRAW)
 
@@ -35,7 +38,8 @@ def drawn(pytester, monkeypatch):
         seeds = [line.split()[2].rstrip(":") for line in output if line.startswith("hypothesis seed")]
         return [line for line in output if "drawn" in line], *seeds
 
-    return drawn
+    yield drawn
+    hypothesis.settings.load_profile(before)  # the inner runs load theirs in this process
 
 
 def test_a_seed_repeats_the_draws_and_the_header_names_it(drawn):
