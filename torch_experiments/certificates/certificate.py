@@ -187,6 +187,7 @@ def certify(
     parameters, dimension = count(model, seen.known, seen.layout, _entries(frozen))
     verdict = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
     mean = _loss_of(model, inputs, targets, loss)
+    silent = unreached(model, seen.known.graph, seen.reach, _entries(frozen))
     wanted = "stability" in parts and dimension < parameters
     held = None
     if wanted and mean is not None:
@@ -200,11 +201,11 @@ def certify(
         parameters=parameters,
         dimension=dimension,
         reached=dimension - seen.silent(frozen),
-        unreached=unreached(model, seen.known.graph, seen.reach, _entries(frozen)),
+        unreached=silent,
         passes=seen.reach.refused or seen.reach.passes,
         optimizer=verdict,
         stability=held,
-        notes=tuple(_notes(seen, frozen, parts, without_loss=wanted and mean is None)),
+        notes=tuple(_notes(seen, frozen, silent, parts, without_loss=wanted and mean is None)),
         seconds=time.perf_counter() - start,
     )
 
@@ -363,7 +364,14 @@ def _moving(model: nn.Module, optimizer: Optimizer | None) -> set[str]:
     return {n for n, p in model.named_parameters() if p.requires_grad and (held is None or id(p) in held)}
 
 
-def _notes(seen: _Seen, frozen: Frozen | None, parts: Collection[Part], *, without_loss: bool) -> list[str]:
+def _notes(
+    seen: _Seen,
+    frozen: Frozen | None,
+    silent: Collection[Unreached],
+    parts: Collection[Part],
+    *,
+    without_loss: bool,
+) -> list[str]:
     model, known = seen.model, seen.known
     found = [f"{part}: not asked for" for part in PARTS if part not in parts]
     unread = [name for name, _ in model.named_parameters() if name not in known.graph.used]
@@ -374,7 +382,7 @@ def _notes(seen: _Seen, frozen: Frozen | None, parts: Collection[Part], *, witho
         found.append(f"not trained (requires_grad is False), so not counted: {', '.join(still)}")
     if frozen is not None:
         found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
-        found += _unexplained(unreached(model, known.graph, seen.reach, frozen.entries), seen.reach)
+        found += _unexplained(silent, seen.reach)
     if "near" in parts:
         found += _grouped("near-clones", known.skipped)
     if without_loss:

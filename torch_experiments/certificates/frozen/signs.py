@@ -10,7 +10,6 @@ Source: claim F2b.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
@@ -30,9 +29,7 @@ from torch_experiments.certificates.frozen.bounds import (
 from torch_experiments.certificates.frozen.intervals import Interval, everything
 from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.support.torch_private import tree_map_only
-from torch_experiments.units.axes import atoms
-from torch_experiments.units.graph import Graph, Step, Value
-from torch_experiments.units.inputs import flatten
+from torch_experiments.units.graph import Step
 
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "neg")
 # What they make of a linear map's result is still about that map; behind anything else only signs are known.
@@ -105,24 +102,6 @@ class SignDomain:
         x = everything(tensor)
         promised = self.nonnegative and tensor.is_floating_point()
         return Interval(torch.zeros_like(x.lo), x.hi) if promised else x
-
-
-def common(graph: Graph) -> set[str]:
-    """Return the parameters that several operations or units read: one dead unit does not hold them."""
-    uses: Counter[str] = Counter()
-    for step in graph.steps:
-        result = next(flatten(step.result), None)
-        to = None if result is None or id(result) not in graph.values else graph.value(result)
-        for value in (graph.value(x) for x in flatten(list(step.arguments.values()))):
-            if value.source is not None and (to is None or to.source is None):
-                uses[value.source[0]] += 1 + (to is not None and _broadcast(step, value, to))
-    return {name for name, count in uses.items() if count > 1}
-
-
-def _broadcast(step: Step, value: Value, result: Value) -> bool:
-    own = {atom for axis in value.axes for atom in atoms(axis)}
-    units = {atom for axis in result.axes for atom in atoms(axis) if not atom.fixed}
-    return plain_name(step) in ("add", "sub", "mul", "div") and not units <= own
 
 
 def _replaced(step: Step, which: str) -> Step:
