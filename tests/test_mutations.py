@@ -13,7 +13,7 @@ from tests.mutants import Broken, Mutants, broken_texts
 
 CLONED, FROZEN, MODULES = "theory/test_cloned", "theory/test_frozen", "torch_experiments/cloning/test_modulewise"
 CERTIFICATES, REMEDIES = "torch_experiments/certificates", "torch_experiments/remedies"
-PAGE, FINDINGS = "torch_experiments/lab/report/test_page", "torch_experiments/lab/report/findings.py"
+RECORDED, FINDINGS = "torch_experiments/lab/report/test_findings", "torch_experiments/lab/report/findings.py"
 
 
 @dataclass(frozen=True)
@@ -262,19 +262,21 @@ MUTATIONS = {
             Broken(FINDINGS, "limits[0] > 0", "limits[0] < 0"),
         ],
         {
-            PAGE: """
+            RECORDED: """
                 test_accuracy_that_is_kept_is_no_collapse
                 test_units_that_live_and_accuracy_that_falls_are_not_what_is_said_of_the_cnn
                 test_symptoms_the_other_way_round_are_seen
                 test_a_norm_whose_rank_falls_holds_no_rank
                 test_a_norm_with_less_rank_than_none_holds_no_rank
                 test_a_norm_with_more_of_one_symptom_does_not_reduce_them
+                test_equal_ranks_are_no_gain_of_continual_backprop
+                test_every_finding_has_its_claim
+            """,
+            f"{RECORDED}_of_cloning": """
                 test_clones_stay_under_momentum_and_adam
                 test_clones_part_under_noise_and_dropout
                 test_clones_that_part_use_their_width_and_others_do_not
-                test_equal_ranks_are_no_gain_of_continual_backprop
-                test_every_finding_has_its_claim
-            """
+            """,
         },
         failing="P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 P13",
         standing="test_every_finding_has_its_claim",

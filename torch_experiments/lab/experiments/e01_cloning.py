@@ -3,8 +3,7 @@
 A base network (MLP, CNN, ResNet-18 or ViT) is trained, every hidden unit is cloned, and both go on under the same
 regime with the same batches. SGD, momentum and Adam should keep the copies exact; noise and dropout should not. In
 the CNN dropout acts on the hidden Linear layer, in the ResNet on the features before the head, in the ViT on tokens
-and branches; copies on which it does not act stay exact. Run it with
-``python -m torch_experiments.lab.experiments.e01_cloning --profile quick``.
+and branches; copies on which it does not act stay exact. ``lop run e01`` runs it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import pyarrow as pa
 import torch
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
@@ -354,46 +352,6 @@ def end_values(table: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def main(
-    profile: Literal["quick", "full"] = "quick",
-    arch: Literal["mlp", "cnn", "resnet18", "vit"] = "mlp",
-    data: str = "digits",
-    out: Path = Path("results/local"),
-    epochs: int | None = None,
-    norm: Literal["none", "batch", "layer"] | None = None,
-    seeds: tuple[int, ...] | None = None,
-    regimes: tuple[Regime, ...] | None = None,
-    dtype: Literal["float32", "float64"] | None = None,
-    device: str | None = None,
-) -> None:
-    """Run the cloning experiment and print its end values.
-
-    Args:
-        profile: the settings to start from.
-        arch: the architecture, at its published size.
-        data: "digits" or a folder of train-*.parquet and test-*.parquet files.
-        out: where finished cells are kept; they are not computed again.
-        epochs: after cloning.
-        norm: of the network.
-        seeds: one run each.
-        regimes: what to train under.
-        dtype: of the networks.
-        device: a torch device.
-    """
-    given = {
-        "arch": arch,
-        "epochs": epochs,
-        "norm": norm,
-        "seeds": seeds,
-        "regimes": regimes,
-        "dtype": dtype,
-        "device": device,
-    }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    table = run(dataclasses.replace(PROFILES[profile], data=data, **changes), out, progress=True)
-    Console().print(summary(table))
-
-
 def _continued(config: Config, seed: int, regime: str, task: Task, model: nn.Sequential) -> Iterator[int]:
     """Train ``model`` under ``regime`` and yield the epoch, 0 before the first."""
     order, noise = torch.Generator().manual_seed(seed + 1), torch.Generator().manual_seed(seed)
@@ -463,16 +421,3 @@ def _seeded(seed: int, device: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(seed)
         yield
-
-
-if __name__ == "__main__":
-    import sys
-
-    import tyro
-
-    try:
-        tyro.cli(main)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"e01_cloning: {error}")
-    except KeyboardInterrupt:
-        sys.exit("e01_cloning: interrupted; finished cells are kept, the same command goes on")

@@ -194,12 +194,6 @@ def test_a_wrong_setting_is_named(change, message):
         Config(**change)
 
 
-def test_the_command_prints_its_end_values(tmp_path, capsys):
-    e01_cloning.main(epochs=1, seeds=(0,), regimes=("sgd",), out=tmp_path)
-    assert "sgd" in capsys.readouterr().out
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 @pytest.mark.skipif(not CIFAR.is_dir(), reason="the development copy of CIFAR-10 is not on this machine")
 def test_a_folder_of_parquet_files_runs_like_the_digits():
     regimes = ("momentum", "noisy-elementwise")
