@@ -24,7 +24,9 @@ from torch_experiments.certificates.mode import mode_of
 from torch_experiments.certificates.near import Cluster, near_clones
 from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, optimizer_verdict
 from torch_experiments.certificates.oracle import Reach, reach
+from torch_experiments.certificates.rounding import Rounding, contradicted, rounding
 from torch_experiments.certificates.stability import Stability, stability
+from torch_experiments.certificates.training_copy import descended
 from torch_experiments.certificates.unreached import Unreached, unreached
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
@@ -67,6 +69,8 @@ class Certificate:
         passes: which backward passes were run, or why none could be.
         optimizer: whether the rule keeps the network there; of gradient flow if no optimizer was given.
         stability: of the manifold, with the predicted escape; None without a loss, or if nothing is trapped.
+        rounding: what a few real steps on a copy showed: what this machine's arithmetic does to the promises, which
+            are about exact arithmetic; None without an optimizer.
         notes: what was not looked at, or could not be judged, and why.
         seconds: that it took.
     """
@@ -83,6 +87,7 @@ class Certificate:
     passes: str
     optimizer: OptimizerVerdict | None
     stability: Stability | None
+    rounding: Rounding | None
     notes: tuple[str, ...]
     seconds: float
 
@@ -116,6 +121,7 @@ class Certificate:
             "near": None if self.near is None else [asdict(cluster) for cluster in self.near],
             "optimizer": None if self.optimizer is None else asdict(self.optimizer),
             "stability": None if self.stability is None else asdict(self.stability),
+            "rounding": None if self.rounding is None else asdict(self.rounding),
             "notes": list(self.notes),
             "seconds": self.seconds,
         }
@@ -151,7 +157,7 @@ def certify(
 
     The partition reads the weights alone and costs ``O(parameters)`` a round; frozen and near-cloned units cost a
     few forward passes of ``inputs``; the stability about ``4 · iterations`` passes forward and back, and is looked
-    at only where there are copies or frozen entries and a loss.
+    at only where there are copies or frozen entries and a loss. With an optimizer a copy takes two real steps.
 
     Args:
         model: any module that can be traced; left as it is.
@@ -185,13 +191,17 @@ def certify(
     seen = _Seen.of(model, inputs, tolerance, _of_output(targets, loss))
     frozen = seen.frozen(box) if "frozen" in parts else None
     parameters, dimension = count(model, seen.known, seen.layout, _entries(frozen))
-    verdict = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
     mean = _loss_of(model, inputs, targets, loss)
+    rule = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
     silent = unreached(model, seen.known.graph, seen.reach, _entries(frozen))
     wanted = "stability" in parts and dimension < parameters
     held = None
     if wanted and mean is not None:
         held = seen.stability(mean, optimizer, frozen, iterations)
+    tried = None
+    if optimizer is not None and rule is not None:
+        tried = seen.rounding(optimizer, targets, loss, frozen, rule, held)
+        rule = contradicted(rule, tried)
     return Certificate(
         model=type(model).__name__,
         frozen=frozen,
@@ -203,8 +213,9 @@ def certify(
         reached=dimension - seen.silent(frozen),
         unreached=silent,
         passes=seen.reach.refused or seen.reach.passes,
-        optimizer=verdict,
+        optimizer=rule,
         stability=held,
+        rounding=tried,
         notes=tuple(_notes(seen, frozen, silent, parts, without_loss=wanted and mean is None)),
         seconds=time.perf_counter() - start,
     )
@@ -245,9 +256,11 @@ class _Seen:
     def frozen(self, box: tuple[Bound, Bound] | None) -> Frozen:
         """Return the units without gradient on the whole batch."""
         graph = self.known.graph
-        whole = mode_of(self.model, graph, self.few).whole
-        batches = [self.inputs] if whole else _rest(self.inputs, self.few)
-        return frozen_units(self.model, self.few, graph=graph, batches=batches, gradients=self.reach, box=box)
+        mode = mode_of(self.model, graph, self.few)
+        batches = [self.inputs] if mode.whole else _rest(self.inputs, self.few)
+        return frozen_units(
+            self.model, self.few, graph=graph, batches=batches, gradients=self.reach, mode=mode, box=box
+        )
 
     def verdict(self, optimizer: Optimizer | None, frozen: Frozen | None) -> OptimizerVerdict:
         """Return what the rule keeps."""
@@ -291,6 +304,28 @@ class _Seen:
             optimizer=optimizer,
             iterations=iterations,
             tolerance=self.slack,
+        )
+
+    def rounding(
+        self,
+        optimizer: Optimizer,
+        targets: Tensor | None,
+        loss: Loss | None,
+        frozen: Frozen | None,
+        verdict: OptimizerVerdict,
+        stability: Stability | None,
+    ) -> Rounding:
+        """Return what a few real steps on a copy show."""
+        of_output, _ = descended(self.model, self.inputs, targets, loss)
+        return rounding(
+            self.model,
+            self.inputs,
+            optimizer,
+            of_output,
+            frozen=frozen,
+            layout=self.layout,
+            verdict=verdict,
+            stability=stability,
         )
 
     def near(self, threshold: float) -> tuple[Cluster, ...]:

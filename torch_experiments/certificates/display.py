@@ -96,6 +96,8 @@ def _parts(c: Certificate) -> Iterator[RenderableType]:
         yield _optimizer(c)
     if c.stability is not None:
         yield Text(f"stability: {_stability(c)}")
+    if c.rounding is not None and (c.trapped or c.rounding.still or not c.rounding.held):
+        yield Text(f"on this machine: {c.rounding}")
     for note in _short(c.notes):
         said = note if len(note) <= NOTE else f"{note[: NOTE // 2]} … {note[-NOTE // 2 :]}"
         yield Text(f"note: {said}", style="dim")
@@ -191,7 +193,8 @@ def _near(c: Certificate) -> Table:
 def _optimizer(c: Certificate) -> RenderableType:
     assert c.optimizer is not None
     v = c.optimizer
-    table = Table("does it hold?", "", "why", title=Text(f"under {v.optimizer}"), title_justify="left")
+    title = Text(f"in exact arithmetic, under {v.optimizer}")
+    table = Table("does it hold?", "", "why", title=title, title_justify="left")
     for what, verdict in (("clones", v.clones), ("coset", v.coset), ("frozen", v.frozen)):
         reasons = [r for r in v.reasons if r.about == what and r.rests_on]
         for k, reason in enumerate(reasons[:REASONS]):
@@ -214,8 +217,8 @@ def _stability(c: Certificate) -> str:
     assert s is not None
     kind = s.kind if s.certified else f"{s.kind} (not certified)"
     ends = f"{kind}; normal curvature from {s.lowest:.3g} to {s.highest:.3g}"
-    if s.steps is not None:
-        return f"{ends}; from rounding, copies part after about {s.steps:,.0f} steps at the earliest"
+    if s.growth is not None:
+        return f"{ends}; a distance from the manifold grows {s.growth:.6g}-fold a step"
     if s.time is not None:
         return f"{ends}; escape rate {s.rate:.3g}, from rounding about {s.time:,.3g} units of time; {s.reason}"
     return f"{ends}; no direction of escape was seen" + (f"; {s.reason}" if s.reason else "")

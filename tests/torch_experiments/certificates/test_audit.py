@@ -6,7 +6,7 @@ from torch import nn
 
 import lop
 from torch_experiments import certify, clone
-from torch_experiments.certificates.audit import audit, copied
+from torch_experiments.certificates.audit import audit
 
 
 def planted(dtype=torch.float64):
@@ -95,35 +95,6 @@ def test_units_that_training_revives_are_not_called_kept():
     assert frozen.promised == "unknown"
     assert frozen.size > 0, "it revives, so kept would be false"
     assert found.held
-
-
-def test_copies_of_optimizers_keep_hooks_state_and_schedules():
-    model = nn.Linear(2, 1)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    calls = []
-    optimizer.register_step_post_hook(lambda own, *_: calls.append(own))
-    plan = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
-    twin, rule, (schedule,), notes = copied(model, optimizer, [plan])
-    assert not notes
-    twin(torch.ones(1, 2)).sum().backward()
-    rule.step()
-    assert calls == [rule]
-    assert schedule.optimizer is rule
-    assert set(rule.param_groups[0]["params"]) == set(twin.parameters())
-    assert optimizer.state == {}
-
-
-def test_hooks_that_hold_the_original_are_left_out_and_named():
-    model, x, y = planted()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-
-    def spoil(*_):
-        model[0].weight.data.zero_()
-
-    optimizer.register_step_post_hook(spoil)
-    found = audit(model, x, optimizer, targets=y, steps=2)
-    assert model[0].weight.any()
-    assert any("spoil" in note for note in found.notes)
 
 
 def test_waiting_gradients_and_divergence_are_told():

@@ -153,6 +153,7 @@ def frozen_units(
     graph: Graph | None = None,
     batches: Iterable[Inputs] = (),
     gradients: Reach | None = None,
+    mode: Mode | None = None,
     box: tuple[Bound, Bound] | None = None,
     nonnegative_inputs: bool = False,
     tolerance: float = 0.0,
@@ -167,6 +168,7 @@ def frozen_units(
         batches: further inputs for `observed`. A network in training mode whose batch norm or dropout makes a
             difference is observed on these alone, if there are any: give the whole batch.
         gradients: what real backward passes reached, from `oracle.reach`, to save them.
+        mode: of the model, from `mode.mode_of`, to save a forward pass.
         box: lower and upper bound of the inputs, numbers or tensors that broadcast to them; needed for `interval`.
             It has to contain the inputs. Integer inputs may be any row of their table.
         nonnegative_inputs: whether the data promise ``x ≥ 0``, which `sign` may use.
@@ -194,7 +196,7 @@ def frozen_units(
     for batch in data:
         _check_inputs(batch, box, nonnegative_inputs)
     found, missing = sites(graph)
-    mode = mode_of(model, graph, inputs)
+    mode = mode_of(model, graph, inputs) if mode is None else mode
     judged = _Judged(graph, model, found, set(mode.restless))
     firm = {} if mode.foreign else judged.sign(nonnegative_inputs)
     bounded = box is not None and not mode.foreign and not mode.random

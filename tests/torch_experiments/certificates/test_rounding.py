@@ -1,0 +1,114 @@
+"""What the arithmetic of this machine does to copies: looked at on a copy, and never mixed with what is proved."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from torch_experiments import certify, clone, remedies
+from torch_experiments.certificates.optimizer import OptimizerVerdict
+from torch_experiments.certificates.rounding import LARGEST, measured_growth
+
+
+def task(dtype=torch.float32, width=8, factor=2, mode="equal"):
+    """Return a cloned network, a batch and targets."""
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3))
+    x, y = torch.randn(64, 6).to(dtype), torch.randn(64, 3).to(dtype)
+    return clone(base.to(dtype), factor, mode, example_inputs=x), x, y
+
+
+def certified(model, x, y, optimizer, **settings):
+    return certify(model, x, optimizer, targets=y, parts=("frozen", "optimizer", "stability"), **settings)
+
+
+def test_nothing_of_model_and_optimizer_moves():
+    model, x, y = task()
+    optimizer = torch.optim.Adam(model.parameters())
+    before = copy.deepcopy(model.state_dict())
+    state = torch.random.get_rng_state()
+    found = certified(model, x, y, optimizer)
+    assert found.rounding.steps == 2
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not optimizer.state
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_promise_is_about_exact_arithmetic_and_the_machine_has_a_line_of_its_own():
+    model, x, y = task()
+    found = certified(model, x, y, torch.optim.SGD(model.parameters(), 0.1))
+    assert found.optimizer.clones == "kept"
+    assert found.rounding.arithmetic.startswith("float32 on cpu")
+    assert found.rounding.held
+    assert found.rounding.gap < 1e-5
+    text = " ".join(str(found).replace("│", " ").split())
+    assert "in exact arithmetic, under SGD" in text
+    assert "on this machine: float32 on cpu" in text
+
+
+def test_bits_that_part_are_seen():
+    model, x, y = task()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert certified(model, x, y, optimizer).rounding.equal in (True, False)
+    with torch.no_grad():  # one more bit in one weight: copies up to rounding, not bit for bit
+        model[0].weight[1, 0] = torch.nextafter(model[0].weight[1, 0], torch.tensor(9.0))
+    model[0].weight.register_hook(lambda g: g)
+    seen = certified(model, x, y, optimizer).rounding
+    assert seen.gap > 0
+
+
+def test_entries_that_low_precision_leaves_where_they_are_are_counted():
+    model, x, y = task(torch.bfloat16)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.where(p.abs() < 0.5, 1.0, p))  # a step of 1e-4 is far below half of their spacing
+    found = certified(model, x, y, torch.optim.AdamW(model.parameters(), 1e-4))
+    assert found.rounding.still == found.rounding.reached > 0
+    assert "did not move" in str(found)
+    fast = certified(model, x, y, torch.optim.AdamW(model.parameters(), 0.1))
+    assert fast.rounding.still == 0
+
+
+def test_a_promise_that_real_steps_contradict_is_taken_back(monkeypatch):
+    believed = OptimizerVerdict("AdamW", "kept", "kept", "kept", ())
+    monkeypatch.setattr("torch_experiments.certificates.certificate.optimizer_verdict", lambda *_, **__: believed)
+    model, x = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)), torch.randn(8, 6)
+    with torch.no_grad():
+        model[0].bias[0] = -100.0
+    found = certified(model, x, torch.randn(8, 1), torch.optim.AdamW(model.parameters(), weight_decay=0.1))
+    assert (found.optimizer.clones, found.optimizer.frozen) == ("kept", "left")  # decay moves what has no gradient
+    assert not found.rounding.held
+    assert "contradict" in found.optimizer.reasons[0].sentence
+    assert "against the promise: " in " ".join(str(found).split())
+
+
+@pytest.mark.parametrize(
+    ("prepare", "word"),
+    [
+        (lambda model, optimizer: optimizer.register_step_post_hook(lambda *_: None), "hooks of its own"),
+        (lambda model, optimizer: remedies.L2().on(model, optimizer).attach(), "hooks of its own"),
+    ],
+)
+def test_where_a_copy_would_not_be_alone_no_step_is_taken_and_the_reason_is_said(prepare, word):
+    model, x, y = task()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    prepare(model, optimizer)
+    seen = certified(model, x, y, optimizer).rounding
+    assert seen.steps == 0
+    assert word in seen.refused
+
+
+def test_networks_that_are_too_dear_to_copy_are_left_alone(monkeypatch):
+    assert LARGEST > 10**8
+    monkeypatch.setattr("torch_experiments.certificates.rounding.LARGEST", 10)
+    model, x, y = task()
+    assert "more than 10 entries" in certified(model, x, y, torch.optim.SGD(model.parameters())).rounding.refused
+
+
+def test_growth_is_measured_where_there_is_enough_to_see():
+    assert measured_growth([1e-9 * 1.5**k for k in range(32)], 0.0) == pytest.approx(1.5)
+    assert measured_growth([1e-9] * 10, 0.0) is None  # too short
+    assert measured_growth([0.0] * 40, 0.0) is None  # nothing has parted
+    assert measured_growth([1e-8] * 40, 1e-8) is None  # apart from the beginning, and not growing
