@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, Residual, identity, profile, residuals_of
 from torch_experiments.cloning.widen import filled, set_known
-from torch_experiments.units.axes import Axis, find
+from torch_experiments.units.axes import Axis, Order, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.trace import trace
 
@@ -19,18 +19,26 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def profiles(
-    model: nn.Module, factor: int = 2, *, scales: str = "one", generator: torch.Generator | None = None
+    model: nn.Module,
+    factor: int = 2,
+    *,
+    scales: str = "one",
+    order: Order = "interleaved",
+    generator: torch.Generator | None = None,
 ) -> list[Profile]:
     """Return the profile of every feature axis of a chain: inputs, hidden layers, outputs.
 
-    Inputs and outputs are blocks of their own; every hidden unit is cloned ``factor`` times, with scales as in
-    `profile`.
+    Inputs and outputs are blocks of their own; every hidden unit is cloned ``factor`` times, with scales and in the
+    order as in `profile`.
 
     >>> [len(p.block) for p in profiles(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))]
     [2, 6, 1]
     """
     layers = [layer for _, layer in linears(model)]
-    hidden = [profile(layer.out_features, factor, scales=scales, generator=generator) for layer in layers[:-1]]
+    hidden = [
+        profile(layer.out_features, factor, scales=scales, order=order, generator=generator)
+        for layer in layers[:-1]
+    ]
     return [profile(layers[0].in_features), *hidden, profile(layers[-1].out_features)]
 
 
@@ -89,8 +97,10 @@ def weights_layout(model: nn.Module, profiles: Sequence[Profile]) -> Layout:
     return Layout(1, placements)
 
 
-def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] | None = None) -> list[Residual]:
-    """Return `residuals` of a chain that `clone` made with ``factor`` (all scales one).
+def cloned_residual(
+    model: nn.Module, factor: int, start: Mapping[str, Tensor] | None = None, *, order: Order = "interleaved"
+) -> list[Residual]:
+    """Return `residuals` of a chain that `clone` made with ``factor`` and ``order`` (all scales one).
 
     Raises:
         ValueError: when the width of a hidden layer is no multiple of ``factor``.
@@ -103,7 +113,7 @@ def cloned_residual(model: nn.Module, factor: int, start: Mapping[str, Tensor] |
     for layer in layers[:-1]:
         if layer.out_features % factor:
             raise ValueError(f"factor: got {factor}, which does not divide a width of {layer.out_features}")
-    hidden = [profile(layer.out_features // factor, factor) for layer in layers[:-1]]
+    hidden = [profile(layer.out_features // factor, factor, order=order) for layer in layers[:-1]]
     axes = [profile(layers[0].in_features), *hidden, profile(layers[-1].out_features)]
     return residuals_of(model, weights_layout(model, axes), start)
 

@@ -19,6 +19,7 @@ from torch_experiments.cloning.layouts import Layout, Profile, Residual, residua
 from torch_experiments.cloning.verification import sum_deviations
 from torch_experiments.cloning.widen import SAMPLES, filled, planned
 from torch_experiments.support.choices import choose
+from torch_experiments.units.axes import ORDERS, Order
 from torch_experiments.units.graph import TraceError, coarsest
 from torch_experiments.units.groups import Attention
 from torch_experiments.units.inputs import Inputs
@@ -53,6 +54,7 @@ def clone(
     example_inputs: Inputs | None = None,
     attention: Attention = "heads",
     samples: int | Literal["all"] = SAMPLES,
+    order: Order = "interleaved",
 ) -> Model:
     """Return a copy of ``model`` with every hidden unit copied ``factor`` times that computes the same function.
 
@@ -76,9 +78,12 @@ def clone(
             an ``nn.Sequential`` that starts with a Linear layer.
         attention: copy whole ``"heads"``, or the ``"features"`` of each head, with queries and keys rescaled.
         samples: how many samples to compare outputs on, or ``"all"``: a full pass of the wide network.
+        order: where the ``k`` copies of unit ``i`` of ``n`` lie: at ``k·i, …, k·i + k − 1`` (``"interleaved"``), or
+            at ``i, i + n, …`` (``"tiled"``). Both are one network with its units permuted; but sums over units
+            are rounded in another order, so that in training one may part from its manifold before the other.
 
     Raises:
-        ValueError: for a factor below two, an unknown mode or fewer than one sample.
+        ValueError: for a factor below two, an unknown mode or order, or fewer than one sample.
         TraceError: (a ValueError) for a model that cannot be traced or cloned; it names the layer and the fix.
 
     Source: JL25 Theorems 2.1 and 2.2 and the appendix on cloning experiments.
@@ -88,11 +93,9 @@ def clone(
     >>> wide[0].out_features, torch.allclose(wide(x), base(x))
     (6, True)
     """
-    _at_least_two(factor)
     recipe = choose("mode", mode, MODES)
-    choose("attention", attention, {"heads": 1, "features": 1})
-    inputs = chain_inputs(model) if example_inputs is None else example_inputs
-    _, found, twin = planned(model, factor, inputs, attention, samples)
+    inputs = _checked(model, factor, attention, order, example_inputs)
+    _, found, twin = planned(model, factor, inputs, attention, samples, order)
     if recipe.spread:
         filled(model, twin, found, recipe.spread, (recipe.rows, recipe.columns), generator)
     if recipe.rows:
@@ -107,6 +110,7 @@ def layout(
     example_inputs: Inputs | None = None,
     attention: Attention = "heads",
     samples: int | Literal["all"] = SAMPLES,
+    order: Order = "interleaved",
 ) -> Layout:
     """Return where the copies lie in ``clone(model, factor, ...)``: for `residuals`, `deviations` and `verify`.
 
@@ -116,9 +120,8 @@ def layout(
     >>> place.placements["0.bias"].profiles[0].block
     tensor([0, 0, 1, 1, 2, 2])
     """
-    _at_least_two(factor)
-    inputs = chain_inputs(model) if example_inputs is None else example_inputs
-    return planned(model, factor, inputs, attention, samples)[1]
+    inputs = _checked(model, factor, attention, order, example_inputs)
+    return planned(model, factor, inputs, attention, samples, order)[1]
 
 
 def residuals(
@@ -146,6 +149,10 @@ def _same_sums(twin: nn.Module, model: nn.Module, found: Layout) -> None:
             )
 
 
-def _at_least_two(factor: int) -> None:
+def _checked(model: nn.Module, factor: int, attention: str, order: str, inputs: Inputs | None) -> Inputs:
+    """Return the inputs, those of a chain if None, after a look at the other arguments."""
+    choose("attention", attention, {"heads": 1, "features": 1})
+    choose("order", order, ORDERS)
     if factor < 2:
         raise ValueError(f"factor: got {factor}; it has to be at least 2: one copy is the base itself")
+    return chain_inputs(model) if inputs is None else inputs

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.support.choices import choose
+from torch_experiments.units.axes import Order, copied
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,16 +150,22 @@ def identity(units: int) -> Profile:
 
 
 def profile(
-    units: int, factor: int = 1, *, scales: str = "one", generator: torch.Generator | None = None
+    units: int,
+    factor: int = 1,
+    *,
+    scales: str = "one",
+    order: Order = "interleaved",
+    generator: torch.Generator | None = None,
 ) -> Profile:
-    """Return the profile of ``units`` base units cloned ``factor`` times, copies side by side.
+    """Return the profile of ``units`` base units cloned ``factor`` times.
 
     The copies of unit ``i`` are ``factor·i, …, factor·i + factor − 1``, so that flattening a cloned channel
-    keeps its copies together. Scales are ``"one"``, ``"positive"`` (uniform on [1/2, 2]) or ``"sign"`` (±1;
-    from the second copy on a block has both signs). With ``factor=1`` (inputs, outputs) all scales are one.
+    keeps its copies together; ``"tiled"`` they are ``i, i + units, …``. Scales are ``"one"``,
+    ``"positive"`` (uniform on [1/2, 2]) or ``"sign"`` (±1; from the second copy on a block has both signs). With
+    ``factor=1`` (inputs, outputs) all scales are one.
 
     Raises:
-        ValueError: for a factor below 1, or unknown scales.
+        ValueError: for a factor below 1, or unknown scales or order.
 
     >>> profile(2, 2).block, profile(1, 2, scales="sign").scale
     (tensor([0, 0, 1, 1]), tensor([ 1., -1.], dtype=torch.float64))
@@ -172,7 +179,7 @@ def profile(
     if factor > 1 and scales == "sign":
         scale[:, 2:] = torch.randint(2, (units, factor - 2), generator=generator).double() * 2 - 1
         scale[:, 1] = -1
-    return Profile(torch.arange(units).repeat_interleave(factor), scale.flatten())
+    return Profile(copied(units, factor, order), (scale.T if order == "tiled" else scale).flatten())
 
 
 def scaled(x: Tensor, weight: Tensor, dim: int) -> Tensor:

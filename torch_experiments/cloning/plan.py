@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from torch_experiments.units.axes import Axis, atoms, block, exponent, find, fix, multiplicity
+from torch_experiments.units.axes import Axis, Order, atoms, block, exponent, find, fix, multiplicity
 from torch_experiments.units.graph import Demand, Gauge, Graph, TraceError
 from torch_experiments.units.groups import Attention, choose
 
@@ -33,6 +33,7 @@ class Plan:
         chosen: atoms whose indices are copied.
         exponents: ``c`` of the parameters that are multiplied by ``factor**c``.
         numbers: ``c`` of the layers' own numbers that the clone computes ``factor**c`` times as large.
+        order: of the copies along an axis, as in `clone`.
 
     >>> from torch_experiments.units import trace
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
@@ -45,6 +46,7 @@ class Plan:
     chosen: set[Axis]
     exponents: Mapping[str, Fraction]
     numbers: Mapping[int, Fraction] = field(default_factory=dict)
+    order: Order = "interleaved"
 
     def size(self, axis: Axis) -> int:
         """Return the size of an axis in the clone."""
@@ -52,7 +54,7 @@ class Plan:
 
     def block(self, axis: Axis) -> torch.Tensor:
         """Return the base index of each index of an axis of the clone."""
-        return block(axis, self.factor, self.chosen)
+        return block(axis, self.factor, self.chosen, self.order)
 
     def copied(self, axis: Axis) -> bool:
         """Return whether some index of ``axis`` has copies."""
@@ -74,7 +76,11 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, factor: int, attention: Attention = "heads", numbers: Mapping[int, Fraction] | None = None
+    graph: Graph,
+    factor: int,
+    attention: Attention = "heads",
+    numbers: Mapping[int, Fraction] | None = None,
+    order: Order = "interleaved",
 ) -> Plan:
     """Return what to copy and how to rescale; ``numbers`` are exponents by which the layers' own numbers change.
 
@@ -94,7 +100,7 @@ def make_plan(
             continue
         exponents = solve(graph, chosen, numbers or {})
         if not isinstance(exponents, Demand):
-            return Plan(graph, factor, chosen, exponents, numbers or {})
+            return Plan(graph, factor, chosen, exponents, numbers or {}, order)
         _give_up(exponents, chosen)
 
 

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
-from torch_experiments.units.axes import Axis, exponent, find
+from torch_experiments.units.axes import Axis, Order, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.groups import Attention
 from torch_experiments.units.hooks import hooked
@@ -249,6 +249,7 @@ def planned(
     inputs: Inputs,
     attention: Attention = "heads",
     samples: int | Literal["all"] = SAMPLES,
+    order: Order = "interleaved",
 ) -> tuple[Plan, Layout, Model]:
     """Return plan, layout and the equal clone of ``model``, fitted, and verified on the first ``samples``.
 
@@ -264,7 +265,7 @@ def planned(
     _finite(model, base, parts)
     few = parts[0]
     graph = trace(model, few)
-    plan = make_plan(graph, factor, attention)
+    plan = make_plan(graph, factor, attention, order=order)
     if not plan.chosen:
         raise TraceError(_nothing(plan))
     wide, tolerance = widen(model, plan, layout_of(plan)), of_dtype(TWINS, graph.precision())
@@ -299,7 +300,7 @@ def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention)
     for k, (old, new) in enumerate(zip(plan.graph.scalars, trace(wide, inputs).scalars, strict=False)):
         if old != new and old * new > 0:
             found[k] = Fraction(math.log(new / old) / math.log(plan.factor)).limit_denominator(64)
-    return make_plan(plan.graph, plan.factor, attention, found)
+    return make_plan(plan.graph, plan.factor, attention, found, plan.order)
 
 
 def _finite(model: nn.Module, base: list[Tensor], parts: list[Inputs]) -> None:

@@ -9,12 +9,20 @@ copied (inputs, outputs, batch, positions, or structures that do not fit togethe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from torch_experiments.support.choices import choose
+
+Order = Literal["interleaved", "tiled"]
+ORDERS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
+    "interleaved": lambda units, factor: units.repeat_interleave(factor),
+    "tiled": lambda units, factor: units.repeat(factor),
+}
 
 
 @dataclass(eq=False)
@@ -221,17 +229,19 @@ def exponent(axis: Axis, chosen: set[Axis]) -> int | None:
     return sum(m for m in found if m) if axis.kind == "product" else found[0]
 
 
-def block(axis: Axis, factor: int, chosen: set[Axis]) -> Tensor:
-    """Return which base index each index of the widened axis copies, int64; copies of an atom lie side by side.
+def block(axis: Axis, factor: int, chosen: set[Axis], order: Order = "interleaved") -> Tensor:
+    """Return which base index each index of the widened axis copies, int64.
+
+    Copies of an atom lie side by side (``"interleaved"``), or the atom as a whole is repeated (``"tiled"``).
 
     >>> units = Axis(2)
-    >>> block(total([units, Axis(1)]), 2, {units})
-    tensor([0, 0, 1, 1, 2])
+    >>> [block(total([units, Axis(1)]), 2, {units}, order).tolist() for order in ("interleaved", "tiled")]
+    [[0, 0, 1, 1, 2], [0, 1, 0, 1, 2]]
     """
     axis = find(axis)
     if axis.kind == "atom":
-        return torch.arange(axis.size).repeat_interleave(factor if axis in chosen else 1)
-    maps = [block(part, factor, chosen) for part in axis.parts]
+        return copied(axis.size, factor if axis in chosen else 1, order)
+    maps = [block(part, factor, chosen, order) for part in axis.parts]
     if axis.kind == "sum":
         starts = torch.tensor([0, *(part.size for part in axis.parts)]).cumsum(0)
         return torch.cat([index + start for index, start in zip(maps, starts, strict=False)])
@@ -239,6 +249,19 @@ def block(axis: Axis, factor: int, chosen: set[Axis]) -> Tensor:
     for index, part in zip(maps, axis.parts, strict=True):
         whole = (whole[:, None] * part.size + index).flatten()
     return whole
+
+
+def copied(units: int, factor: int, order: Order = "interleaved") -> Tensor:
+    """Return which unit each copy is one of: ``0 0 1 1 …`` interleaved, ``0 1 … 0 1 …`` tiled, int64.
+
+    Raises:
+        ValueError: for another order.
+
+    >>> copied(2, 3, "tiled")
+    tensor([0, 1, 0, 1, 0, 1])
+    """
+    arrange: Callable[[Tensor, int], Tensor] = choose("order", order, ORDERS)
+    return arrange(torch.arange(units), factor)
 
 
 def composed(axis: Axis, label: Callable[[Axis], Tensor]) -> Tensor:

@@ -225,6 +225,21 @@ def test_scaled_clones_are_those_of_chains(model, error, message):
         expand(model, [])
 
 
+@pytest.mark.parametrize("scales", ["one", "positive", "sign"])
+def test_tiled_profiles_are_the_interleaved_ones_permuted(scales):
+    base = mlp(3, 2, width=4, depth=2, activation="relu" if scales == "positive" else "tanh", dtype=torch.float64)
+    axes = {
+        order: profiles(base, 3, scales=scales, order=order, generator=rng()) for order in ("interleaved", "tiled")
+    }
+    for one, two in zip(*axes.values(), strict=True):
+        assert torch.equal(one.scale[one.block.argsort(stable=True)], two.scale[two.block.argsort(stable=True)])
+    assert axes["tiled"][1].block.tolist() == 3 * [0, 1, 2, 3]
+    x = torch.randn(5, 3, generator=rng(), dtype=torch.float64)
+    twin = expand(base, axes["tiled"], spread=1.0, generator=rng())
+    assert function_gap(base, twin, x) <= 1e-12
+    assert worst(twin, axes["tiled"]) <= 1e-12
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -86,13 +86,16 @@ def test_blocks_count_what_multiplicities_say(shape, factor, data):
     parts = [Axis(n) for n in shape]
     chosen = set(data.draw(st.lists(st.sampled_from(parts), unique=True)))
     axis = product(parts)
-    index = block(axis, factor, chosen)
-    assert len(index) == multiplicity(axis, factor, chosen)
-    assert torch.equal(index.bincount(), torch.full((axis.size,), factor ** exponent(axis, chosen)))
-    inner = torch.arange(axis.size).reshape(shape)
-    for dim, part in enumerate(parts):
-        inner = inner.repeat_interleave(factor if part in chosen else 1, dim)
-    assert torch.equal(index, inner.flatten())
+    for order in ("interleaved", "tiled"):
+        index = block(axis, factor, chosen, order)
+        assert len(index) == multiplicity(axis, factor, chosen)
+        assert torch.equal(index.bincount(), torch.full((axis.size,), factor ** exponent(axis, chosen)))
+        inner = torch.arange(axis.size).reshape(shape)
+        for dim, part in enumerate(parts):
+            each = torch.arange(part.size)
+            each = each.repeat_interleave(factor) if order == "interleaved" else each.repeat(factor)
+            inner = inner.index_select(dim, each if part in chosen else torch.arange(part.size))
+        assert torch.equal(index, inner.flatten())
 
 
 def test_uneven_copies_of_a_concatenation_have_no_exponent():
