@@ -18,13 +18,13 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from simulate import learner_kernels, learners
+from simulate.checksums import of_array, sealed, unsealed
 from simulate.files import replacing
 from simulate.learners import Learner, Segment, Settings, State
 from simulate.streams import Stream, Target, generator, patterns, slow_bits, target, task
@@ -310,15 +310,15 @@ def save(file: Path, result: Result) -> None:
     ...     load(Path(folder, "run.npz"), small).loss.shape
     (1, 2)
     """
-    about = json.dumps({"config": result.config, "environment": result.environment})
-    _write(file, {"about": np.array(about), "loss": result.loss} | dict(result.metrics))
+    about = {"config": result.config, "environment": result.environment}
+    _write(file, about, {"loss": result.loss} | dict(result.metrics))
 
 
 def load(file: Path, config: Config | None = None) -> Result:
     """Return the result in a file, that of `config` if one is given.
 
     Raises:
-        ValueError: it is no result, or that of another config.
+        ValueError: it is no result, damaged (its checksum is wrong), or that of another config.
 
     >>> load(Path("missing.npz"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -413,12 +413,7 @@ def _keep(file: Path, config: Config, current: Progressing) -> None:
     """Write the state of an unfinished run."""
     fields = {name: np.stack([getattr(state, name) for state in current.states]) for name in State._fields}
     rest = {"done": np.array(current.done), "loss": current.loss, "metrics": current.metrics}
-    _write(
-        file,
-        {"about": np.array(json.dumps({"config": config.about()}))}
-        | rest
-        | {f"state_{k}": v for k, v in fields.items()},
-    )
+    _write(file, {"config": config.about()}, rest | {f"state_{k}": v for k, v in fields.items()})
 
 
 def _resumed(config: Config, file: Path) -> Progressing:
@@ -446,15 +441,21 @@ def _read(file: Path) -> dict[str, Array]:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = dict(arrays)
-        about = json.loads(str(found["about"]))
-        complete = "config" in about and ("environment" in about or "done" in found)
-    except (ValueError, OSError, EOFError, KeyError, TypeError, BadZipFile) as error:
+        about = unsealed(json.loads(str(found["about"])), _bytes(found))
+        rest = {"environment"} if "done" not in found else {"metrics", *(f"state_{name}" for name in State._fields)}
+        complete = {"config", "loss", *rest} <= about.keys() | found.keys()
+    except Exception as error:  # whatever NumPy, zip, zlib and JSON raise for a damaged file
         raise ValueError(f"out: {file} is no result of this project, or damaged ({error}); remove it") from error
     if not complete:
         raise ValueError(f"out: {file} is no result of this project; choose another file")
     return found
 
 
-def _write(target: Path, arrays: Mapping[str, Array]) -> None:
+def _write(target: Path, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    text = np.array(json.dumps(sealed(about, _bytes(arrays))))
     with replacing(target) as part, part.open("wb") as stream:  # to a path NumPy would append ".npz"
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+        np.savez_compressed(stream, allow_pickle=False, about=text, **arrays)
+
+
+def _bytes(arrays: Mapping[str, Array]) -> dict[str, bytes]:
+    return {name: of_array(array) for name, array in arrays.items() if name != "about"}

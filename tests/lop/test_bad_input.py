@@ -127,9 +127,12 @@ NETWORK = ("mine:make", "--input", "3")
         ),
         (
             ("certify", *NETWORK, "--checkpoint", "text.pt"),
-            "checkpoint: text.pt is no checkpoint of torch, it",
+            "checkpoint: text.pt is damaged or no checkpoint of",
         ),
-        (("certify", *NETWORK, "--checkpoint", "text.bin"), "checkpoint: text.bin is no checkpoint of torch"),
+        (
+            ("certify", *NETWORK, "--checkpoint", "text.bin"),
+            "checkpoint: text.bin is damaged or no checkpoint of torch",
+        ),
         (("diagnose", "mine:make", "--batch", "text.npy"), "batch: text.npy is damaged, or no array of numbers"),
         (("diagnose", "mine:make", "--batch", "text.safetensors"), "batch: text.safetensors is damaged or no"),
         (("diagnose", "mine:make", "--batch", "text.json"), "batch: got text.json; it has to be .safetensors"),

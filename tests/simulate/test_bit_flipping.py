@@ -1,6 +1,7 @@
 """Runs of slowly changing regression: reproducible, resumable to the bit, and clear about bad input."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from simulate import bit_flipping, learner_reference
 from simulate.bit_flipping import Config, run
 from simulate.streams import Stream
+from tests.flips import refused
 
 ROOT = Path(__file__).parents[2]
 SMALL = Config("cbp", hidden=4, steps=20_000, seeds=(0, 1, 2), bin=4_000)
@@ -159,3 +161,37 @@ def test_damaged_files_are_named(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(ValueError, match="no result of this project, or damaged"):
         bit_flipping.load(file)
+
+
+def test_no_flipped_bit_changes_a_result(tmp_path):
+    config, file = dataclasses.replace(SMALL, seeds=(0,)), tmp_path / "run.npz"
+    found = run(config, file)
+    assert refused(file, lambda: bit_flipping.load(file), lambda read: equal(read, found)) > 150
+    assert equal(bit_flipping.load(file), found)
+
+
+def test_no_flipped_bit_changes_an_unfinished_run(tmp_path):
+    begun, file = bit_flipping.begun(SMALL), tmp_path / "run.npz.partial"
+    bit_flipping._keep(file, SMALL, begun)
+
+    def same(read):
+        pairs = [pair for two in zip(read.states, begun.states, strict=True) for pair in zip(*two, strict=True)]
+        pairs += [(read.loss, begun.loss), (read.metrics, begun.metrics), (read.done, begun.done)]
+        return all(np.array_equal(one, other, equal_nan=True) for one, other in pairs)
+
+    assert refused(file, lambda: bit_flipping._resumed(SMALL, file), same) > 100
+
+
+def test_a_result_of_before_has_no_checksum_and_is_read(tmp_path):
+    found = run(SMALL)
+    about = json.dumps({"config": found.config, "environment": found.environment})
+    np.savez_compressed(tmp_path / "old.npz", about=np.array(about), loss=found.loss, **found.metrics)
+    assert equal(bit_flipping.load(tmp_path / "old.npz", SMALL), found)
+
+
+def test_an_archive_without_the_numbers_is_no_result(tmp_path):
+    about = json.dumps({"config": SMALL.about(), "environment": {}})
+    for name, arrays in {"finished": {}, "half": {"done": np.array(1), "loss": np.ones(1)}}.items():
+        np.savez(tmp_path / f"{name}.npz", about=np.array(about), **arrays)
+        with pytest.raises(ValueError, match=rf"{name}.npz is no result of this project; choose another"):
+            bit_flipping.load(tmp_path / f"{name}.npz")

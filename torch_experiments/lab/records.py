@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import platform
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simulate.checksums import sealed, unsealed
 from simulate.files import replacing
 
 METADATA = b"lop"
@@ -76,8 +78,9 @@ def save(folder: str | Path, record: Record) -> Path:
     (True, {'seed': 0})
     """
     target = path(folder, record.config)
-    about = json.dumps({"config": record.config, "environment": record.environment}, allow_nan=False)
-    table = record.table.replace_schema_metadata({METADATA: about.encode()})
+    about = sealed({"config": record.config, "environment": record.environment}, _parts(_reread(record.table)))
+    text = json.dumps(about, allow_nan=False)
+    table = record.table.replace_schema_metadata({METADATA: text.encode()})
     with replacing(target) as partial:
         pq.write_table(table, partial)
     return target
@@ -88,7 +91,8 @@ def load(file: str | Path) -> Record:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not a record of this project.
+        ValueError: when it is not a record of this project, or damaged: its numbers are not those of its checksum.
+            Records of before have none.
 
     >>> load("nowhere.parquet")
     Traceback (most recent call last):
@@ -98,10 +102,10 @@ def load(file: str | Path) -> Record:
         raise FileNotFoundError(f"file: no record at {file}")
     try:
         table = pq.read_table(file)
-        about = json.loads((table.schema.metadata or {})[METADATA])
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise ValueError(f"file: {file} is no record of this project ({error!r})") from error
-    return Record(about["config"], table.replace_schema_metadata(None), about["environment"])
+        about = unsealed(json.loads((table.schema.metadata or {})[METADATA]), _parts(table))
+        return Record(about["config"], table.replace_schema_metadata(None), about["environment"])
+    except Exception as error:  # whatever Arrow and JSON raise for a damaged file
+        raise ValueError(f"file: {file} is no record of this project, or damaged ({error!r})") from error
 
 
 def find(folder: str | Path, config: Mapping[str, Any]) -> Record | None:
@@ -152,6 +156,20 @@ def git_state(folder: Path = Path(__file__).parent) -> dict[str, Any]:
 def _git(folder: Path, *command: str) -> str:
     found = subprocess.run(["git", "-C", folder, *command], capture_output=True, check=True, timeout=10, text=True)
     return found.stdout.strip()
+
+
+def _reread(table: pa.Table) -> pa.Table:
+    """Return a table as readers will find it: parquet has not all types of Arrow."""
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return pq.read_table(file)
+
+
+def _parts(table: pa.Table) -> dict[str, bytes]:
+    """Return the values of each column as text, which other versions of Arrow write alike."""
+    kinds = [(field.name, str(field.type), field.nullable) for field in table.schema]
+    columns = [(kind, column.to_pylist()) for kind, column in zip(kinds, table.columns, strict=True)]
+    return {f"{place}": json.dumps(column, default=repr).encode() for place, column in enumerate(columns)}
 
 
 def _canonical(config: Mapping[str, Any]) -> str:

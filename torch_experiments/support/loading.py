@@ -11,6 +11,7 @@ import inspect
 import pickle
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.com
 TELLING = {"betas", "momentum", "rho", "alpha", "etas", "lambd"}  # settings by which kinds of optimizers differ
 SAVED = (b"PK", b"\x80")  # how files of torch.save begin: as a zip archive, and of old releases as a pickle
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim")
+CODE = ("Unsupported global", "Trying to call", "Trying to instantiate")  # of torch, where a pickle holds objects
+PIECE = 1 << 24  # bytes of an archive that are checked at once
 LISTED = 5  # names that a message lists before it counts the others
 
 
@@ -83,17 +86,20 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         return _safetensors("checkpoint", file)
     with file.open("rb") as stream:
         if not (start := stream.read(8)).startswith(SAVED):
-            raise ValueError(f"checkpoint: {file} is no checkpoint of torch, it begins with {start!r}")
+            raise ValueError(f"checkpoint: {file} is damaged or no checkpoint of torch: it begins with {start!r}")
     try:
+        _check_sums(file)
         with warnings.catch_warnings(action="ignore"):  # of old protocols; what matters is raised
             found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"checkpoint: {file} holds Python objects, not only tensors; reading them could run code, so it is "
-            "refused. Save model.state_dict() with safetensors.torch.save_file, where you trust the file"
-        ) from error
     except Exception as error:  # of any kind, where a pickle breaks off or does not fit
-        raise ValueError(f"checkpoint: {file} is damaged or no checkpoint of torch ({error})") from error
+        if isinstance(error, pickle.UnpicklingError) and any(word in str(error) for word in CODE):
+            raise ValueError(
+                f"checkpoint: {file} holds Python objects, not only tensors; reading them could run code, so it is "
+                "refused. Save model.state_dict() with safetensors.torch.save_file, where you trust the file"
+            ) from error
+        raise ValueError(
+            f"checkpoint: {file} is damaged or no checkpoint of torch ({_first_line(error)})"
+        ) from error
     if not isinstance(found, Mapping):
         raise ValueError(f"checkpoint: {file} holds a {type(found).__name__}; save a state dict, names to tensors")
     return dict(found)
@@ -111,15 +117,16 @@ def load_weights(model: nn.Module, file: str | Path) -> None:
     """
     found = read_checkpoint(file)
     found = next((found[key] for key in NESTED if isinstance(found.get(key), Mapping)), found)
+    found = {str(name): value for name, value in found.items()}
     own = model.state_dict()
     for prefix in WRAPPERS:
         if not any(name.startswith(prefix) for name in own):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
     found = _with_tied(own, found)
     wrong = [
-        f"{name}: {tuple(found[name].shape)} in the file, {tuple(own[name].shape)} in the model"
+        f"{name}: {_kind(found[name])} in the file, {_kind(own[name])} in the model"
         for name in own
-        if name in found and found[name].shape != own[name].shape
+        if name in found and _kind(found[name]) != _kind(own[name])
     ]
     faults = {
         "missing in the file": [name for name in own if name not in found],
@@ -155,7 +162,7 @@ def make_optimizer(
         _check_kind(made, state, f"optimizer: its state in {checkpoint} is of another kind than {name}")
         try:
             made.load_state_dict(dict(state))
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"optimizer: its state in {checkpoint} does not fit {name}: {error}") from error
     return made
 
@@ -230,8 +237,10 @@ def _nested(found: Mapping[str, Any]) -> str:
 
 def _check_kind(made: Optimizer, state: Mapping[str, Any], said: str) -> None:
     """Refuse the settings of another optimizer, which would silently take the place of its own."""
-    own = TELLING & made.param_groups[0].keys()
-    for group in state.get("param_groups", ()):
+    own, groups = TELLING & made.param_groups[0].keys(), state.get("param_groups", ())
+    if not isinstance(groups, Sequence) or not all(isinstance(group, Mapping) for group in groups):
+        raise ValueError(f"{said}: it has no list of param_groups; give the file that torch.save wrote of it")
+    for group in groups:
         if TELLING & group.keys() != own:
             has = ", ".join(sorted(TELLING & group.keys())) or "none of these"
             raise ValueError(f"{said}: it has the settings {has}; name the optimizer that wrote it")
@@ -247,8 +256,9 @@ def _as(x: Tensor, like: Tensor) -> Tensor:
 
 def _array(file: Path) -> Tensor:
     try:
-        return torch.from_numpy(np.load(file, allow_pickle=False))
-    except (ValueError, EOFError, TypeError) as error:
+        with file.open("rb") as stream:  # NumPy leaves a broken archive open
+            return torch.from_numpy(np.load(stream, allow_pickle=False))
+    except Exception as error:  # whatever NumPy and zip raise for a damaged file
         raise ValueError(
             f"batch: {file} is damaged, or no array of numbers in NumPy's format; write it with numpy.save"
         ) from error
@@ -259,6 +269,34 @@ def _safetensors(argument: str, file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{argument}: {file} is damaged or no safetensors file ({error})") from error
+
+
+def _check_sums(file: Path) -> None:
+    """Check the sums of an archive's members: `torch.load` does not. Zero stands where none was computed.
+
+    Raises:
+        zipfile.BadZipFile: one of them is wrong.
+    """
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                while member.CRC and stream.read(PIECE):
+                    pass
+
+
+def _kind(value: Any) -> str:
+    """Return the shape of a tensor; a sparse, complex or packed one is another kind, as all that is no tensor."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    words = [f"{tuple(value.shape)}"]
+    words += [str(value.layout)] * (value.layout != torch.strided) + ["complex"] * value.is_complex()
+    return " ".join(words)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _imported(path: str) -> Any:

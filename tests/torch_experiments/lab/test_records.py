@@ -1,6 +1,8 @@
 """Records: written whole or not at all, found again by content, never overwritten by another config."""
 
+import json
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.flips import refused
 from torch_experiments.lab import records
 from torch_experiments.lab.records import Record
 
@@ -85,3 +88,55 @@ def test_what_is_no_record_is_named(tmp_path):
 def test_a_config_that_json_has_not_is_refused(value, error):
     with pytest.raises(error):
         records.key({"lr": value})
+
+
+MANY = pa.table(
+    {
+        "metric": ["loss", "rank"] * 100,
+        "value": [1 / (k + 1) for k in range(200)],
+        "step": range(200),
+        "maybe": [None if k % 3 else float(k) for k in range(200)],
+    }
+)
+
+
+def test_no_flipped_bit_changes_a_record(tmp_path):
+    whole = record(table=MANY)
+    path = records.save(tmp_path, whole)
+
+    def same(read):
+        return read.table.equals(MANY) and (read.config, read.environment) == (whole.config, whole.environment)
+
+    assert refused(path, lambda: records.find(tmp_path, CONFIG), same) > 200
+    assert same(records.load(path))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1, 2], pa.timestamp("s")),
+        pa.array(["a", "b"]).dictionary_encode(),
+        pa.array([1, None], pa.uint32()),
+        pa.array([0.5, -0.0], pa.float32()),
+        pa.array([b"a", b"b"]),
+        pa.array([[1], [2, 3]]),
+    ],
+)
+def test_what_parquet_keeps_otherwise_is_no_damage(tmp_path, column):
+    path = records.save(tmp_path, record(table=pa.table({"x": column})))
+    assert records.load(path).table["x"].to_pylist() == column.to_pylist()
+
+
+def test_a_record_of_before_has_no_checksum_and_is_read(tmp_path):
+    about = json.dumps({"config": CONFIG, "environment": {}})
+    pq.write_table(MANY.replace_schema_metadata({records.METADATA: about.encode()}), tmp_path / "old.parquet")
+    assert records.load(tmp_path / "old.parquet").table.equals(MANY)
+    (committed, *_) = sorted((Path(__file__).parents[3] / "results").glob("*/*.parquet"))
+    assert records.load(committed).table.num_rows > 0
+
+
+@pytest.mark.parametrize("about", [b"\xff", b"[]", b"{", b'{"config": {}}', b'{"sha256": 1}'])
+def test_what_is_said_about_a_record_may_be_damaged(tmp_path, about):
+    pq.write_table(MANY.replace_schema_metadata({records.METADATA: about}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"x\.parquet is no record of this project, or damaged"):
+        records.load(tmp_path / "x.parquet")

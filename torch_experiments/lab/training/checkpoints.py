@@ -1,9 +1,9 @@
 """The folder of an unfinished run: one writer, whole checkpoints or none, never of another configuration.
 
 A checkpoint is a folder ``step-00001200`` with the weights (safetensors), the state of optimizer and remedies
-(``torch.save``, read with ``weights_only``), the measurements so far (parquet) and the configuration (JSON). It is
-written beside its place and renamed, and only then is the one before removed; a process that dies leaves the last
-whole one.
+(``torch.save``, read with ``weights_only``), the measurements so far (parquet) and the configuration (JSON), with a
+checksum of all four. It is written beside its place and renamed, and only then is the one before removed; a process
+that dies leaves the last whole one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from simulate.checksums import sealed, unsealed
 from simulate.files import filling
 
 Rows = Sequence[Mapping[str, Any]]
+WEIGHTS, STATE, ROWS, ABOUT = "weights.safetensors", "state.pt", "rows.parquet", "about.json"
 
 
 class CheckpointError(ValueError):
@@ -83,18 +85,18 @@ def latest(folder: Path, config: Mapping[str, Any]) -> Checkpoint | None:
 def read(path: Path, config: Mapping[str, Any]) -> Checkpoint:
     """Return the checkpoint at ``path``; errors as `latest`."""
     try:
-        about = json.loads((path / "about.json").read_text())
+        about = unsealed(json.loads((path / ABOUT).read_text()), _parts(path))
         differing = _differing(about["config"], json.loads(json.dumps(config)))
         if differing:
             raise CheckpointError(f"{path} is of another configuration ({differing}); move it away or set these")
-        weights = safetensors.load_file(path / "weights.safetensors")
-        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-        rows = pq.read_table(path / "rows.parquet").to_pylist()
+        weights = safetensors.load_file(path / WEIGHTS)
+        state = torch.load(path / STATE, map_location="cpu", weights_only=True)
+        step, rows = int(about["step"]), pq.read_table(path / ROWS).to_pylist()
     except CheckpointError:
         raise
     except Exception as error:  # whatever the four libraries raise for a damaged file
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); remove it to begin anew") from error
-    return Checkpoint(about["config"], about["step"], weights, state, rows)
+    return Checkpoint(about["config"], step, weights, state, rows)
 
 
 def found(folder: Path, prefix: str = "step") -> list[Path]:
@@ -125,11 +127,15 @@ def locked(folder: Path) -> Iterator[Path]:
 
 def _write(partial: Path, checkpoint: Checkpoint) -> None:
     weights = {name: value.detach().clone().contiguous() for name, value in checkpoint.weights.items()}
-    (partial / "weights.safetensors").write_bytes(safetensors.save(weights))
-    (partial / "state.pt").write_bytes(_saved(dict(checkpoint.state)))
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in checkpoint.rows]), partial / "rows.parquet")
+    (partial / WEIGHTS).write_bytes(safetensors.save(weights))
+    (partial / STATE).write_bytes(_saved(dict(checkpoint.state)))
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in checkpoint.rows]), partial / ROWS)
     about = {"config": checkpoint.config, "step": checkpoint.step}
-    (partial / "about.json").write_text(json.dumps(about))
+    (partial / ABOUT).write_text(json.dumps(sealed(about, _parts(partial))))
+
+
+def _parts(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (WEIGHTS, STATE, ROWS)}
 
 
 def _saved(state: Any) -> bytes:

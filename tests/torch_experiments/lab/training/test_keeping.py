@@ -1,6 +1,7 @@
 """What is kept of a run: it resumes bit for bit after a kill, and no checkpoint is lost or mistaken for another."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import pytest
 import torch
 
+from simulate.checksums import SEAL
+from tests.flips import refused
 from tests.torch_experiments.lab.training import settings
 from tests.torch_experiments.lab.training.settings import DATA, MLP, resumed, to_the_end, unbroken, values
 from torch_experiments.lab.experiments import e04_remedies
@@ -145,6 +148,32 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (path / "state.pt").write_bytes(b"?")
     with pytest.raises(CheckpointError, match=r"step-0000000005 cannot be read .*remove it to begin anew"):
         run(MLP, [0], tmp_path, data=DATA)
+
+
+@pytest.mark.parametrize("name", [checkpoints.ABOUT, checkpoints.WEIGHTS, checkpoints.STATE, checkpoints.ROWS])
+def test_no_flipped_bit_changes_a_checkpoint(name, tmp_path):
+    path = started(MLP, tmp_path)
+    identity = keeping.about(Run(MLP, [0], DATA))
+    whole = checkpoints.read(path, identity)
+
+    def same(read):
+        assert_same(read.weights, whole.weights)
+        return (read.step, read.config, str(read.rows), str(read.state)) == (
+            whole.step,
+            whole.config,
+            str(whole.rows),
+            str(whole.state),
+        )
+
+    assert refused(path / name, lambda: checkpoints.read(path, identity), same) > 250
+
+
+def test_a_checkpoint_of_before_has_no_checksum_and_is_read(tmp_path):
+    path = started(MLP, tmp_path)
+    about = json.loads((path / checkpoints.ABOUT).read_text())
+    del about[SEAL]
+    (path / checkpoints.ABOUT).write_text(json.dumps(about))
+    assert checkpoints.read(path, keeping.about(Run(MLP, [0], DATA))).step == 5
 
 
 def test_two_runs_on_one_folder_are_refused(tmp_path):
