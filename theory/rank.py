@@ -7,14 +7,18 @@ eigenvalues as shares, the exponentials of the Rényi entropies of `p` are
 
 with equality anywhere only if all non-zero eigenvalues are equal. `roy_vetterli_rank` and `srank` read singular
 values of activations instead and are other numbers; nothing here is called "the" effective rank.
+
+Arrays of NumPy and tensors of torch, of any precision and on any device, are measured alike in float64; what
+rounding is forgiven depends on the type in which they come.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.special import entr
@@ -29,7 +33,7 @@ from theory.activations import (
     standardise,
 )
 from theory.kernels import dual_kernel
-from theory.tolerances import EPS, float64_identity, matrix_entry, zero_eigenvalue
+from theory.tolerances import EPS, HALVES, float64_identity, matrix_entry, zero_eigenvalue
 
 Array = np.ndarray[Any, Any]
 
@@ -61,9 +65,7 @@ def ranks(C: Any) -> Ranks:
     >>> f"{found.stable:.4f} {found.renyi2:.4f} {found.shannon:.4f} {found.hard}"
     '2.0000 2.6667 2.8284 3'
     """
-    p = shares(C)
-    found = Ranks(_stable(p), _renyi2(p), _shannon(p), _count(p, zero_eigenvalue(C)))
-    return found if np.ndim(C) > 2 else Ranks(*(number.item() for number in vars(found).values()))
+    return _ranks(shares(C), zero_eigenvalue(C))
 
 
 def stable_rank(C: Any) -> Any:
@@ -72,7 +74,8 @@ def stable_rank(C: Any) -> Any:
     Of a matrix of activations `H` it is `‖H‖_F² / ‖H‖₂²` with `C = Hᵀ H`.
 
     Args:
-        C: Positive semidefinite, shape (..., n, n); float64 is exact, of float32 its own rounding is forgiven.
+        C: Positive semidefinite, shape (..., n, n); of float32, bfloat16 and float16 their
+            own rounding is forgiven.
 
     Returns:
         float64 of shape (...).
@@ -115,8 +118,9 @@ def hard_rank(C: Any, rtol: float | None = None) -> Any:
     """Return how many eigenvalues are above `rtol · λ_max`, the Rényi rank of order 0.
 
     Args:
-        C: Positive semidefinite, float64 of shape (..., n, n).
-        rtol: By default `64 n eps` of the type of `C`, what rounding leaves of an eigenvalue that is zero.
+        C: Positive semidefinite, shape (..., n, n).
+        rtol: By default what rounding leaves of an eigenvalue that is zero in the type of `C`: `64 n eps`, and
+            `2 √n eps` in bfloat16 and float16.
 
     Returns:
         int64 of shape (...).
@@ -130,6 +134,11 @@ def hard_rank(C: Any, rtol: float | None = None) -> Any:
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is {rtol!r}; allowed are shares of the largest eigenvalue, 0 ≤ rtol < 1")
     return _count(shares(C, rtol or 0.0), zero_eigenvalue(C) if rtol is None else rtol)
+
+
+def _ranks(p: Array, rtol: float) -> Ranks:
+    found = Ranks(_stable(p), _renyi2(p), _shannon(p), _count(p, rtol))
+    return found if p.ndim > 1 else Ranks(*(number.item() for number in vars(found).values()))
 
 
 def _stable(p: Array) -> Any:
@@ -154,7 +163,7 @@ def roy_vetterli_rank(H: Any) -> Any:
     Never below `shannon_rank(HᵀH)`, where the shares are `p ∝ σ²`.
 
     Args:
-        H: Activations, float64 of shape (..., samples, units).
+        H: Activations, of shape (..., samples, units).
 
     Returns:
         float64 of shape (...).
@@ -176,7 +185,7 @@ def srank(H: Any, delta: float = 0.01) -> Any:
     """Return the least `k` with `Σ_{i≤k} σ_i ≥ (1 − δ) Σ_i σ_i`, the singular values in descending order.
 
     Args:
-        H: Activations, float64 of shape (..., samples, units).
+        H: Activations, of shape (..., samples, units).
         delta: The share of the sum that may be left out, `0 ≤ δ < 1`.
 
     Raises:
@@ -198,7 +207,7 @@ def rank_gain(C: Any, phi: AnyActivation) -> Any:
     """Return `er₂(K_φ(C)) / er₂(C)`, at least 1: what one activation does to the rank of order 2.
 
     Args:
-        C: Correlation matrix of jointly Gaussian pre-activations, float64 of shape (..., n, n).
+        C: Correlation matrix of jointly Gaussian pre-activations, shape (..., n, n).
         phi: An activation, its name, or a callable; it is standardised.
 
     Raises:
@@ -222,7 +231,7 @@ def rank_gain_bound(C: Any, phi: AnyActivation | float) -> Any:
     attained by `c₁ h₁ + √(1 − c₁²) h_k`, so that nothing better depends on `c₁` and `C` alone (R2).
 
     Args:
-        C: Correlation matrix, float64 of shape (..., n, n).
+        C: Correlation matrix, shape (..., n, n).
         phi: The activation, or its linear share `c₁²/Var φ` in [0, 1].
 
     Raises:
@@ -250,8 +259,8 @@ def linear_share(phi: AnyActivation | float) -> float:
     >>> f"{linear_share('relu'):.6f}", linear_share("square")  # (1/4)/(1/2 − 1/(2π)), and no linear part
     ('0.733471', 0.0)
     """
-    if isinstance(phi, (int, float, Fraction, np.number)):
-        share = float(phi)
+    if isinstance(phi, (int, float, Fraction, np.number)) or getattr(phi, "shape", None) == ():
+        share = float(cast(float, phi))
     else:
         phi = get(phi)
         check_not_constant(phi, moments(phi))
@@ -290,7 +299,8 @@ def predict_rank(C: Any, phi: AnyActivation) -> Ranks:
     >>> f"{predict_rank([[1.0, 0.5], [0.5, 1.0]], 'square').renyi2:.4f}"
     '1.8824'
     """
-    return ranks(dual_kernel(phi, one_matrix(C)))
+    p = shares(dual_kernel(phi, one_matrix(C)), math.inf)  # negative ones are rounding: of C, which was checked
+    return _ranks(p, zero_eigenvalue(C))
 
 
 def predict_sampled_rank(C: Any, phi: AnyActivation, samples: int) -> float:
@@ -405,7 +415,8 @@ def _check_semidefinite(p: Array, slack: float) -> None:
     if lowest < -slack:
         raise ValueError(
             f"C is not positive semidefinite: one eigenvalue is {lowest:.3g} of the trace; a sample covariance of "
-            "complete data always is, one with entries from different samples need not be"
+            "complete data always is, one with entries from different samples need not be; pass what was computed "
+            "in float32 as float32"
         )
 
 
@@ -414,19 +425,20 @@ def _squares(C: Array) -> Array:
 
 
 def _real(values: Any, name: str) -> Array:
-    """Return numbers as a fresh float64 array.
+    """Return numbers of NumPy or torch as a fresh float64 array.
 
     Raises:
         TypeError: They are complex, or no numbers; a masked entry is none.
     """
     if np.ma.is_masked(values):
         raise TypeError(f"{name} has masked entries; fill or drop them first")
-    array = np.asarray(values)
-    if array.dtype.kind not in "biufO":
-        raise TypeError(
-            f"{name} holds {array.dtype}; real numbers are needed" + " (pass .real?)" * (array.dtype.kind == "c")
-        )
-    return np.array(array, dtype=np.float64)
+    given = values if hasattr(values, "detach") else np.asarray(values)
+    imaginary = "complex" in str(given.dtype)
+    if imaginary or (getattr(given.dtype, "kind", "f") not in "biufO" and given.dtype.name not in HALVES):
+        raise TypeError(f"{name} holds {given.dtype}; real numbers are needed" + " (pass .real?)" * imaginary)
+    if not isinstance(given, np.ndarray):  # of torch: it may have a graph, be elsewhere, or of a type NumPy lacks
+        given = given.detach().cpu().double().numpy()
+    return np.array(given, dtype=np.float64)
 
 
 def _singular_values(H: Any) -> Array:

@@ -13,6 +13,8 @@ import numpy as np
 
 EPS = float(np.finfo(np.float64).eps)
 IDENTITY = 64  # eps: some tens of operations each, whose errors add up in the worst case
+SINGLE = float(np.finfo(np.float32).eps)
+HALVES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # eps of types in which sums are not kept, only their results
 
 
 def float64_identity(scale: float = 0.0) -> float:
@@ -75,32 +77,45 @@ def correlation(dtype: Any = np.float64) -> float:
 
 
 def rounding_unit(values: Any) -> float:
-    """Return `eps` of the type in which values were given; lists, integers and long doubles are read as float64.
+    """Return `eps` of the type in which values were given, of NumPy or torch; other types are read as float64.
 
-    >>> rounding_unit([1.0]) == EPS < rounding_unit(np.float32([1.0]))
+    >>> rounding_unit([1.0]) == EPS < rounding_unit(np.float32([1.0])) < rounding_unit(np.float16([1.0]))
     True
     """
-    given = getattr(values, "dtype", None)
-    floating = isinstance(given, np.dtype) and given.kind == "f"
-    return max(EPS, float(np.finfo(given).eps)) if floating else EPS
+    return ({"float32": SINGLE} | HALVES).get(_type_name(values), EPS)
 
 
 def zero_eigenvalue(matrix: Any) -> float:
     """Return `64 n eps`: what rounding leaves of an eigenvalue that is zero, relative to the largest.
 
-    >>> zero_eigenvalue(np.eye(3)) == 192 * EPS
-    True
+    In half precision it is `2 √n eps`, at most a half: products are summed in float32 there, and an entry is
+    rounded a few times, each by `eps/2` of itself. That moves no eigenvalue by more than
+    `eps/2 ‖C‖_F ≤ eps/2 √n λ_max`.
+
+    >>> zero_eigenvalue(np.eye(3)) == 192 * EPS, zero_eigenvalue(np.eye(4, dtype=np.float16)) == 2**-8
+    (True, True)
     """
-    return IDENTITY * np.shape(matrix)[-1] * rounding_unit(matrix)
+    n = np.shape(matrix)[-1]
+    if _type_name(matrix) in HALVES:
+        return min(0.5, 2 * math.sqrt(n) * rounding_unit(matrix))
+    return IDENTITY * n * rounding_unit(matrix)
 
 
 def matrix_entry(matrix: Any) -> float:
     """Return `64 eps (1 + √n)`: what rounding its entries may do to an eigenvalue of a matrix of unit size.
 
-    >>> matrix_entry(np.eye(4)) == 192 * EPS
-    True
+    In half precision `2 eps (1 + √n)`, at most a half, as in `zero_eigenvalue`.
+
+    >>> matrix_entry(np.eye(4)) == 192 * EPS, matrix_entry(np.eye(4, dtype=np.float16)) == 6 * 2**-10
+    (True, True)
     """
-    return IDENTITY * rounding_unit(matrix) * (1 + math.sqrt(np.shape(matrix)[-1] if np.ndim(matrix) else 1))
+    grown = rounding_unit(matrix) * (1 + math.sqrt(np.shape(matrix)[-1] if np.ndim(matrix) else 1))
+    return min(0.5, 2 * grown) if _type_name(matrix) in HALVES else IDENTITY * grown
+
+
+def _type_name(values: Any) -> str:
+    given = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+    return str(getattr(given, "name", given)).removeprefix("torch.")
 
 
 CONSTANT = float64_identity()  # of √E φ²: a deviation below it is rounding, and nothing is left to standardise

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import sympy
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ from theory.rank import (
     srank,
     stable_rank,
 )
-from theory.tolerances import float64_identity, monte_carlo
+from theory.tolerances import float64_identity, monte_carlo, rounding_unit, zero_eigenvalue
 
 ALL = tuple(name for name in named() if name != "one")
 NONLINEAR = tuple(name for name in ALL if name != "linear")
@@ -578,3 +579,93 @@ def test_no_size_is_too_large_and_no_kind_of_number_is_guessed():
     with pytest.raises(ValueError, match="constant"):
         rank_gain_bound(np.eye(2), "one")
     assert linear_share(Fraction(1, 2)) == linear_share(np.float32(0.5)) == 0.5
+
+
+# ----------------------------------------------------------------------------------------- types of NumPy and torch
+
+KINDS = {
+    "NumPy's float32": lambda x: x.astype(np.float32),
+    "NumPy's float16": lambda x: x.astype(np.float16),
+    "float64": lambda x: torch.tensor(x),
+    "float32": lambda x: torch.tensor(x).float(),
+    "float32 with a graph": lambda x: torch.tensor(x, dtype=torch.float32, requires_grad=True),
+    "bfloat16": lambda x: torch.tensor(x).bfloat16(),
+    "float16": lambda x: torch.tensor(x).half(),
+}
+activations = st.builds(
+    lambda samples, units, rank, seed: (
+        (g := np.random.default_rng(seed)).normal(size=(samples, rank)) @ g.normal(size=(rank, units))
+    ),
+    st.integers(8, 60),
+    st.integers(2, 24),
+    st.integers(1, 6),
+    st.integers(0, 2**32 - 1),
+)
+
+
+def entropy_moves_by(moved: float, n: int) -> float:
+    """Return how far an entropy of `n` shares goes when half their moves add up to `moved` (Audenaert 2007)."""
+    t = min(moved, 1 - 1 / n)
+    return t * math.log(max(n - 1, 1)) - t * math.log(t) - (1 - t) * math.log1p(-t)
+
+
+@given(activations, st.sampled_from(sorted(KINDS)))
+def test_all_types_have_the_ranks_of_float64(H, kind):
+    """Rounding moves `C` by `E` with `|E_ij| ≤ eps/2 |C_ij|`, and eigenvalues by no more than `‖E‖_F` (Weyl)."""
+    C = H.T @ H / np.abs(H.T @ H).max()
+    given = KINDS[kind](C)
+    n, exact, found = len(C), ranks(C), ranks(given)
+    moved = rounding_unit(given) * np.linalg.norm(C)  # twice what is due, and `‖E‖_F ≥ |tr E| / √n`
+    relative = (1 + math.sqrt(n)) * moved / np.linalg.eigvalsh(C)[-1]
+    assert found.stable == pytest.approx(exact.stable, rel=relative)
+    assert found.renyi2 == pytest.approx(exact.renyi2, rel=4 * rounding_unit(given) * (1 + math.sqrt(n)))
+    entropy = entropy_moves_by(min(0.5, math.sqrt(n) * moved / np.trace(C)), n)
+    assert abs(math.log(found.shannon / exact.shannon)) <= entropy + float64_identity()
+    least = np.linalg.eigvalsh(C)[-exact.hard] / np.linalg.eigvalsh(C)[-1]
+    if least > 2 * zero_eigenvalue(given):
+        assert found.hard == exact.hard
+    assert found.hard <= exact.hard
+    witness(residual=abs(found.stable / exact.stable - 1))
+
+
+@given(activations, st.sampled_from(sorted(KINDS)))
+def test_all_types_of_activations_are_the_numbers_that_they_hold(H, kind):
+    given = KINDS[kind](H)
+    exact = np.asarray(given.detach().double() if isinstance(given, torch.Tensor) else given, np.float64)
+    assert roy_vetterli_rank(given) == roy_vetterli_rank(exact)
+    assert srank(given) == srank(exact)
+
+
+@given(activations, st.sampled_from(sorted(KINDS)))
+def test_all_types_are_correlation_matrices(H, kind):
+    C = np.corrcoef(H.T)
+    given = KINDS[kind](C)
+    allowed = 8 * rounding_unit(given) + float64_identity(len(C))  # kernels have slopes of about one
+    for function in (rank_gain, rank_gain_bound):
+        assert float(function(given, "tanh")) == pytest.approx(float(function(C, "tanh")), rel=allowed)
+    assert predict_rank(given, "relu").renyi2 == pytest.approx(predict_rank(C, "relu").renyi2, rel=allowed)
+    assert predict_sampled_rank(given, "relu", 9) == pytest.approx(predict_sampled_rank(C, "relu", 9), rel=allowed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_features_of_rank_three_have_rank_three(dtype):
+    g = torch.Generator().manual_seed(0)
+    H = (torch.randn(200, 3, generator=g) @ torch.randn(3, 40, generator=g)).to(dtype)
+    C = H.T @ H
+    assert hard_rank(C) == ranks(C).hard == 3
+    assert hard_rank(C, rtol=0.0) > 3  # of its own rounding
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_no_covariance_is_refused_in_all_types(dtype):
+    with pytest.raises(ValueError, match="not positive semidefinite"):
+        ranks(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=dtype))
+    with pytest.raises(ValueError, match="not symmetric"):
+        ranks(torch.tensor([[1.0, 0.2], [0.9, 1.0]], dtype=dtype))
+    with pytest.raises(TypeError, match=r"C holds torch\.complex64; real numbers"):
+        ranks(torch.eye(2, dtype=torch.complex64))
+
+
+def test_a_half_precision_matrix_of_any_size_has_a_rank():
+    assert hard_rank(torch.eye(200).bfloat16()) == hard_rank(np.eye(200, dtype=np.float16)) == 200
+    assert linear_share(torch.tensor(0.5)) == 0.5
