@@ -66,18 +66,21 @@ def sharpness(p: Probe) -> float | None:
     Cost: 20 Hessian-vector products on the samples of the backward pass, 20 to 50 steps, and the memory
     of 20 gradients.
     """
-    return None if p.hessian_spectrum is None else max(float(theta[-1]) for theta, _ in p.hessian_spectrum)
+    found = p.hessian_spectrum
+    return None if found is None else max(float(theta[-1]) for theta, _ in found.nodes)
 
 
 @network_metric("After Lewandowski et al. (2023), arXiv 2312.00246, who approximate it; here order 1 of |λ|")
 def hessian_shannon_rank(p: Probe) -> float | None:
     """Return ``exp(−Σ q ln q)``, ``q = |λ| / Σ|λ|``, of the Hessian's eigenvalues.
 
-    By stochastic Lanczos quadrature: with ``P`` parameters, ``S₁ = P E Σ τ|θ|`` and ``S₂ = P E Σ τ|θ| ln|θ|`` over
+    By stochastic Lanczos quadrature: with ``P`` parameters that the loss reads and bends (the others' rows are
+    zero, however many there are), ``S₁ = P E Σ τ|θ|`` and ``S₂ = P E Σ τ|θ| ln|θ|`` over
     random directions, it is ``exp(ln S₁ − S₂/S₁)``. One direction: an estimate, good for many parameters.
     Cost: shared with `sharpness`.
     """
     if p.hessian_spectrum is None:
         return None
-    theta, tau = (torch.cat(parts) for parts in zip(*p.hessian_spectrum, strict=True))
-    return spectra.quadrature_rank(theta, tau, p.size / len(p.hessian_spectrum))
+    size, nodes = p.hessian_spectrum
+    theta, tau = (torch.cat(parts) for parts in zip(*nodes, strict=True))
+    return spectra.quadrature_rank(theta, tau, size / len(nodes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,18 @@ from torch_experiments.units.inputs import call, reference_kernels
 
 ROOM = 200_000_000  # entries of the Jacobians that are held at once: 0.8 GB in float32
 BLOCK = 65_536  # parameters whose products are summed in their own precision; the sums of blocks are in float64
+
+
+class Spectrum(NamedTuple):
+    """An estimate of a symmetric matrix's spectrum by Lanczos.
+
+    Attributes:
+        size: of the matrix.
+        nodes: Ritz values and their weights, a pair a random direction.
+    """
+
+    size: int
+    nodes: list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -59,18 +72,18 @@ class Probe:
         return self._products(lambda _part, output: self._spread(logits_of(output).flatten()), self.outputs)
 
     @cached_property
-    def hessian_spectrum(self) -> list[tuple[Tensor, Tensor]] | None:
-        """Return Ritz values and weights of the Hessian, a pair a random direction; None without a loss."""
+    def hessian_spectrum(self) -> Spectrum | None:
+        """Return the spectrum of the Hessian over what the loss reads and bends; None without a loss."""
         with torch.enable_grad(), reference_kernels():
             loss = self.loss(call(self.model, self.batch.inputs), self.batch.targets)
             if loss is None or not loss.requires_grad:
                 return None
             H = hessian(loss, self.parameters).bent()
         if not H.parameters:
-            return [(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))]
+            return Spectrum(0, [(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))])
         source = torch.Generator().manual_seed(self.seed)
         starts = [torch.randn(H.size, generator=source).to(loss) for _ in range(self.directions)]
-        return [quadrature(H.product, start / start.norm(), self.steps) for start in starts]
+        return Spectrum(H.size, [quadrature(H.product, start / start.norm(), self.steps) for start in starts])
 
     @property
     def size(self) -> int:

@@ -47,6 +47,33 @@ def test_a_linear_function_has_no_curvature():
     assert METRICS["sharpness"].function(probe) == METRICS["hessian_shannon_rank"].function(probe) == 0
 
 
+class Idle(nn.Module):
+    """A network beside parameters that its loss does not read, reads linearly, or is not to train."""
+
+    def __init__(self, net, unread=0, linear=0, fixed=0):
+        super().__init__()
+        self.net, self.unread = net, nn.Parameter(torch.ones(unread, 7)) if unread else None
+        self.linear = nn.Parameter(torch.ones(linear)) if linear else None
+        self.fixed = nn.Parameter(torch.ones(fixed), requires_grad=False) if fixed else None
+
+    def forward(self, x):
+        return self.net(x)
+
+    def added(self):
+        return 0.0 if self.linear is None else self.linear.sum()
+
+
+@pytest.mark.parametrize("idle", [{"unread": 3}, {"unread": 300}, {"linear": 50}, {"fixed": 90}])
+def test_parameters_without_curvature_change_nothing_of_the_hessian(idle):
+    net, x, y = small()
+    wanted = ["hessian_shannon_rank", "sharpness"]
+    model = Idle(net, **idle).double()
+    alone = diagnose(net, x, y, metrics=wanted)[""]
+    found = diagnose(model, x, y, metrics=wanted, loss=lambda z, y: F.cross_entropy(z, y) + model.added())[""]
+    assert found["hessian_shannon_rank"] == pytest.approx(alone["hessian_shannon_rank"], rel=1e-9)
+    assert found["sharpness"] == pytest.approx(alone["sharpness"], rel=1e-9)
+
+
 def test_gradient_and_kernel_metrics_are_those_of_explicit_jacobians():
     model, x, y = small()
     found = diagnose(model, x, y, metrics="full")[""]
