@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from torch_experiments import clone
+
 WIDTH, FEATURES, OUTPUTS, SAMPLES, TOKENS, EDGE = 4, 3, 2, 16, 3, 4
 
 PLAIN: dict[str, Callable[..., nn.Module]] = {
@@ -331,10 +333,23 @@ class Draw:
     training: bool
     dtype: torch.dtype
     seed: int
+    copies: int = 1
+    mode: str = "equal"
+
+    def base(self) -> tuple[nn.Module, Tensor, Tensor]:
+        """Return the network before it is cloned and trained, with inputs and targets."""
+        return build(self.form, self.blocks, self.seed, self.dtype)
 
     def make(self) -> tuple[nn.Module, Tensor, Tensor, optim.Optimizer]:
-        """Return network, inputs, targets and an optimizer that has taken its past steps before the traps came."""
-        model, x, y = build(self.form, self.blocks, self.seed, self.dtype)
+        """Return network, inputs, targets and an optimizer that has taken its past steps before the traps came.
+
+        Raises:
+            TraceError: for a network that cannot be cloned.
+        """
+        model, x, y = self.base()
+        if self.copies > 1:
+            generator = torch.Generator().manual_seed(self.seed)
+            model = clone(model.eval(), self.copies, self.mode, generator, example_inputs=x)  # type: ignore[arg-type]
         model.train(self.training)
         optimizer = RULES[self.rule](list(model.parameters()))
 
@@ -364,4 +379,6 @@ draws = st.builds(
     st.booleans(),
     st.sampled_from([torch.float64, torch.float64, torch.float32]),
     st.integers(0, 9999),
+    st.sampled_from([1, 1, 2, 3]),
+    st.sampled_from(["equal", "equitable"]),
 )

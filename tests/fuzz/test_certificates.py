@@ -14,8 +14,8 @@ STEPS = 60
 
 def judged(draw: Draw):
     """Return the certificate and the audit of a draw; None where the network is refused by name."""
-    model, x, y, optimizer = draw.make()
     try:
+        model, x, y, optimizer = draw.make()
         found = certify(model, x, optimizer, targets=y, parts=("frozen", "optimizer"))
     except TraceError:  # it names the layer and the fix
         return None
@@ -24,7 +24,20 @@ def judged(draw: Draw):
             raise
         return None
     seen = audit(model, x, optimizer, targets=y, steps=STEPS, certificate=found)
+    if draw.copies > 1 and not draw.traps:
+        assert found.dimension <= most(draw), f"planted copies were missed: {found}"
     return found, seen
+
+
+def most(draw: Draw) -> int:
+    """Return in how many directions a clone can move at most: that of its base, whatever happened to both since.
+
+    Steps of training that keep copies keep the pattern; a rule that parts them (its past) frees directions.
+    """
+    model, x, _ = draw.base()
+    if draw.past:
+        return sum(p.numel() for p in draw.make()[0].parameters())
+    return certify(model.train(draw.training), x, parts=()).parameters
 
 
 @given(draws)
