@@ -23,7 +23,7 @@ from torch_experiments.certificates.manifold import places
 from torch_experiments.certificates.mode import mode_of
 from torch_experiments.certificates.near import Cluster, near_clones
 from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, optimizer_verdict
-from torch_experiments.certificates.oracle import Reach, reach
+from torch_experiments.certificates.oracle import Reach, reach, unread_outputs
 from torch_experiments.certificates.rounding import Rounding, contradicted, rounding
 from torch_experiments.certificates.stability import Stability, stability
 from torch_experiments.certificates.training_copy import descended
@@ -246,7 +246,7 @@ class _Seen:
     @classmethod
     def of(cls, model: nn.Module, inputs: Inputs, tolerance: float | None, loss: Loss | None) -> Self:
         """Survey a model, and find its copies."""
-        few, known = _surveyed(model, inputs)
+        few, known = _surveyed(model, inputs, unread_outputs(model, inputs, loss))
         each = _tolerance(model) if tolerance is None else tolerance
         blocks = coarsest_blocks(model, few, tolerance=each, scaled=True, graph=known.graph)
         copied = any(profile.copied for profile in blocks.groups.values())
@@ -347,16 +347,16 @@ def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mappin
     return total, total - held
 
 
-def _surveyed(model: nn.Module, inputs: Inputs) -> tuple[Inputs, Survey]:
+def _surveyed(model: nn.Module, inputs: Inputs, unread: Collection[int]) -> tuple[Inputs, Survey]:
     """Return the first samples and a survey with them; with all where the network has a batch size of its own.
 
     A trace keeps every tensor, and what it finds does not depend on the number of samples.
     """
     few = first_samples(inputs, SAMPLES)
     try:
-        return few, survey(model, few)
+        return few, survey(model, few, unread=unread)
     except DOES_NOT_RUN:
-        return inputs, survey(model, inputs)
+        return inputs, survey(model, inputs, unread=unread)
 
 
 def _rest(inputs: Inputs, few: Inputs) -> list[Inputs]:
@@ -418,6 +418,7 @@ def _notes(
     if frozen is not None:
         found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
         found += _unexplained(silent, seen.reach)
+    found += _grouped("copies", seen.blocks.unjudged)
     if "near" in parts:
         found += _grouped("near-clones", known.skipped)
     if without_loss:
@@ -428,6 +429,8 @@ def _notes(
 def _unexplained(parts: Collection[Unreached], seen: Reach) -> Iterator[str]:
     if seen.refused:
         yield f"gradients: no backward pass was run: {seen.refused}"
+    if seen.overflow:
+        yield f"gradients: NaN or infinity on this batch, so nothing is told of {', '.join(seen.overflow)}"
     for part in parts:
         yield f"no gradient: {part.parameter}: {part.entries:,} of {part.size:,} entries: {part.why}"
 

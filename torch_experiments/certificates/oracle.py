@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.support.torch_private import DropoutNd, backward_hooks
+from torch_experiments.support.torch_private import DropoutNd, TorchDispatchMode, backward_hooks
 from torch_experiments.units.inputs import Inputs, call, each, flatten
 
 Loss = Callable[[Any], Tensor]
@@ -38,6 +38,7 @@ class Reach:
         passes: what was run, in words.
         custom: why the backward pass is not that of the operations (hooks, custom functions), empty if it is.
         refused: why no backward pass could be run; empty if one was.
+        overflow: the parameters whose gradient holds NaN or infinity in some pass.
     """
 
     masks: Mapping[str, Tensor]
@@ -46,6 +47,7 @@ class Reach:
     passes: str
     custom: str = ""
     refused: str = ""
+    overflow: tuple[str, ...] = ()
 
 
 def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
@@ -68,6 +70,7 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
     if not trained:
         return Reach({}, frozenset(), {}, "none", refused="no parameter is trained")
     met: set[str] = set()
+    beyond: set[str] = set()
     first: dict[str, Tensor] = {}
     with torch.inference_mode(False), torch.enable_grad(), left_alone(model):
         masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in trained.items()}
@@ -85,9 +88,46 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
                 met |= found.keys()
                 for name, gradient in found.items():
                     masks[name] |= gradient != 0
+                    beyond |= set() if bool(gradient.isfinite().all()) else {name}
     what = "the loss" if loss is not None else f"{COTANGENTS} random cotangents"
     words = f"{len(seeds)} forward passes, {what}" if len(seeds) > 1 else f"one forward pass, {what}"
-    return Reach(masks, frozenset(trained.keys() - met), first, words, custom)
+    overflow = tuple(name for name in trained if name in beyond)
+    return Reach(masks, frozenset(trained.keys() - met), first, words, custom, overflow=overflow)
+
+
+class _Arguments(TorchDispatchMode):
+    """The ids of the tensors that operations get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run ``func``; note what it got."""
+        self.met |= {id(tensor) for tensor in flatten([args, kwargs or {}])}
+        return func(*args, **(kwargs or {}))
+
+
+def unread_outputs(model: nn.Module, inputs: Inputs, loss: Loss | None) -> frozenset[int]:
+    """Return the places, among the tensors of the output, of those that ``loss`` does not read.
+
+    None where there is no loss, or one output. One forward pass and the loss; the model stays as it is.
+
+    >>> pair = nn.LSTM(2, 3)  # returns the outputs, and the last state and cell
+    >>> sorted(unread_outputs(pair, torch.ones(4, 1, 2), lambda output: output[0].sum()))
+    [1, 2]
+    """
+    if loss is None:
+        return frozenset()
+    with torch.no_grad(), left_alone(model):
+        output = call(model, inputs)
+        tensors = list(flatten(output))
+        if len(tensors) < 2:
+            return frozenset()
+        with _Arguments() as reads:
+            value = loss(output)
+    read = {place for place, tensor in enumerate(tensors) if id(tensor) in reads.met or tensor is value}
+    return frozenset(range(len(tensors))) - read if read else frozenset()
 
 
 @contextmanager

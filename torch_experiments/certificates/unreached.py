@@ -78,7 +78,8 @@ class _Reasons:
         for step in graph.steps:
             for tensor in {id(t): t for t in flatten(step.arguments)}.values():
                 self.readers.setdefault(id(tensor), []).append(step)
-        self.parameters = {v.source[0]: t for t, v in graph.values.values() if v.source and _whole(t, v.source[1])}
+        whole = ((v.source[0], t) for t, v in graph.values.values() if v.source and _whole(t, v.source[1]))
+        self.parameters = dict(reversed([*whole]))  # the first one is the parameter, later ones casts of it
 
     def of(self, name: str, entries: Tensor, stopped: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield reasons with the entries that they are about; together they are ``entries``."""

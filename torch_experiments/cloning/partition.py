@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from theory.tolerances import SUMS, ZERO_SUM
 from torch_experiments.cloning.layouts import Layout, Placement, Profile
+from torch_experiments.cloning.unjudged import moderate, not_finite, within
 from torch_experiments.support.torch_private import NormBase
 from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
 from torch_experiments.units.graph import Graph, TraceError
@@ -43,6 +44,7 @@ class Blocks:
         dimension: of the cloned manifold on which the partition puts the network (C4, products of blocks).
         parameters: number of entries of the parameters counted in it.
         matrices, powers, dropped: of the unit graph, see `units.graph.Graph`.
+        unjudged: by group of units, where copies were not looked for, and why.
 
     >>> from torch_experiments.cloning import clone
     >>> wide = clone(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double())
@@ -59,6 +61,7 @@ class Blocks:
     matrices: Mapping[str, set[tuple[int, int]]]
     powers: Mapping[str, str]
     dropped: Mapping[str, float]
+    unjudged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def free_fraction(self) -> float:
@@ -96,10 +99,11 @@ def coarsest_blocks(
 ) -> Blocks:
     """Return the coarsest partition of the units of ``model`` whose weights are row- and column-equitable.
 
-    Whole heads, groups and channels are compared, as `clone` copies them; inputs and outputs are blocks of their
-    own. Buffers that the network reads count as weights, running statistics in eval mode only. Two sums are equal
-    when they differ by at most ``tolerance`` times the norm of what the smaller of them, or most of their block,
-    adds up. Of a parameter that no linear map reads as it is, the entries have to be equal.
+    Whole heads, groups and channels are compared, as `clone` copies them, and the layers of a stacked recurrent
+    module all together; `Blocks.unjudged` names where. Inputs and outputs are blocks of their own. Buffers that
+    the network reads count as weights, running statistics in eval mode only. Two sums are equal when they differ
+    by at most ``tolerance`` times the norm of what the smaller of them, or most of their block, adds up. Of a
+    parameter that no linear map reads as it is, the entries have to be equal.
 
     With ``scaled`` copies may differ by a scale under which all that happens to them is equivariant: positive
     ones behind ReLU, signs behind tanh (C8, `units.symmetry`). The partition is then coarser, or the same.
@@ -130,13 +134,18 @@ def coarsest_blocks(
     parameters = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
     tensors = parameters | constants(model, graph)
     _check_real(tensors)
-    colours: Colours = {atom: torch.zeros(atom.size, dtype=torch.int64) for atom in choose(graph, "heads")}
+    among = choose(graph, "heads")
+    wild = not_finite(graph, tensors)
+    tensors = moderate(tensors)
+    colours: Colours = {atom: torch.zeros(atom.size, dtype=torch.int64) for atom in among if atom not in wild}
     scales = estimated(graph, tensors, colours, tolerance, generator) if scaled else {}
     known = sizes(graph, tensors, colours, scales)
     while refine(graph, tensors, colours, scales, known, tolerance, generator):
         continue
     scales = {atom: snapped(relative(scale, colours[atom]), 10 * tolerance) for atom, scale in scales.items()}
-    return blocks_of(graph, parameters, colours, scales, tolerance)
+    found = blocks_of(graph, parameters, colours, scales, tolerance)
+    lost = {name: wild[axis] for name, axis in named(graph, among) if axis in wild}
+    return replace(found, unjudged=within(model, graph) | lost)
 
 
 def constants(model: nn.Module, graph: Graph) -> dict[str, Tensor]:

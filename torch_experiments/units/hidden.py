@@ -13,7 +13,7 @@ other unit. Left out, each with its reason (`Survey.skipped`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -126,13 +126,16 @@ class _Calls:
         return enter
 
 
-def survey(model: nn.Module, example_inputs: Inputs, *, heads: bool = False) -> Survey:
+def survey(
+    model: nn.Module, example_inputs: Inputs, *, heads: bool = False, unread: Collection[int] = ()
+) -> Survey:
     """Return the replaceable units of ``model``, found by one trace.
 
     Args:
         model: any module that can be traced; left as it is.
         example_inputs: as in `trace`.
         heads: whether whole heads and groups of convolutions are units too.
+        unread: places of the outputs that nothing reads, as in `trace`.
 
     Raises:
         TraceError: as `trace`.
@@ -144,7 +147,7 @@ def survey(model: nn.Module, example_inputs: Inputs, *, heads: bool = False) -> 
     calls = _Calls()
     handles = [m.register_forward_pre_hook(calls.hook(n), with_kwargs=True) for n, m in model.named_modules()]
     with hooked(handles):
-        graph = trace(model, example_inputs)
+        graph = trace(model, example_inputs, unread=unread)
     layers: list[HiddenLayer] = []
     skipped: dict[str, str] = {}
     for group in groups(graph, choose(graph, "heads")):

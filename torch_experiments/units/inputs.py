@@ -17,14 +17,32 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
-    """Call ``model`` with a tensor, positional or keyword arguments.
+    """Call ``model`` with a tensor, positional or keyword arguments; the autocast of the caller is in force.
 
     >>> call(nn.Identity(), {"input": torch.ones(1)})
     tensor([1.])
     """
-    if isinstance(inputs, Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    with fresh_casts():
+        if isinstance(inputs, Tensor):
+            return model(inputs)
+        return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+@contextmanager
+def fresh_casts() -> Iterator[None]:
+    """Let ``torch.autocast`` cast weights anew: a cast that it kept is no operation of this run.
+
+    >>> with torch.autocast("cpu", torch.bfloat16), fresh_casts():
+    ...     torch.is_autocast_cache_enabled()
+    False
+    """
+    kept = torch.is_autocast_cache_enabled()
+    torch.clear_autocast_cache()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
 
 
 def flatten(item: Any) -> Iterator[Tensor]:

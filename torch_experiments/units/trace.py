@@ -7,7 +7,7 @@ seconds; this takes one forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch_experiments.units.graph import Graph, Step, TraceError, Value
 from torch_experiments.units.hooks import hooked
 from torch_experiments.units.inputs import Inputs, call, flatten, inspecting, same_device
 from torch_experiments.units.registry import MODULES, OPERATIONS, call_of
+from torch_experiments.units.unread import fix_unread
 
 DROPOUTS = {
     getattr(functional, name)
@@ -31,13 +32,14 @@ DROPOUTS = {
 READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::item")
 
 
-def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
+def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] = ()) -> Graph:
     """Return the feature axes of ``model`` and the operations' demands, from one run in eval mode.
 
     Args:
         model: any module; left as it is.
         example_inputs: a tensor, a sequence of positional or a mapping of keyword arguments. Use at least two
             samples; indices of inputs and outputs are never copied.
+        unread: places, among the tensors of the output, of those that nothing reads: they count as no outputs.
 
     Raises:
         TraceError: for an operation without a rule, control flow that depends on data, or inputs on another
@@ -55,7 +57,8 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Graph:
     _enter_inputs(graph, example_inputs)
     with inspecting(model), hooked(_located(graph, model)), Listen(graph), Follow(graph):
         output = call(model, example_inputs)
-    _enter_outputs(graph, output)
+    _enter_outputs(graph, output, unread)
+    fix_unread(graph)
     return graph
 
 
@@ -155,8 +158,8 @@ def _enter_inputs(graph: Graph, inputs: Inputs) -> None:
         graph.bind(tensor, Value([Axis(n, fixed="an axis of an input") for n in tensor.shape]))
 
 
-def _enter_outputs(graph: Graph, output: Any) -> None:
-    for tensor in flatten(output):
+def _enter_outputs(graph: Graph, output: Any, unread: Collection[int]) -> None:
+    for tensor in (tensor for place, tensor in enumerate(flatten(output)) if place not in unread):
         value = graph.value(tensor)
         graph.returned.append(tensor)
         for axis in value.axes:

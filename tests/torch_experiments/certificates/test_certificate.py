@@ -144,3 +144,44 @@ def test_inputs_that_hold_no_batch_are_named(given, said):
 def test_one_sample_without_an_axis_of_samples_is_refused(examine):
     with pytest.raises(ValueError, match=r"no axis of samples .*; give a batch, such as x\[None\]"):
         examine(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(4))
+
+
+def trapped_by_hand(dtype=torch.float32):
+    """Unit 3 is a copy of unit 1, unit 2 is dead."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).to(dtype)
+    with torch.no_grad():
+        model[0].weight[3], model[0].bias[3] = model[0].weight[1], model[0].bias[1]
+        model[2].weight[:, 3] = model[2].weight[:, 1]
+        model[0].bias[2] = -100.0
+    return model, torch.randn(16, 5).to(dtype)
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_autocast_around_the_call_is_in_force_and_hides_no_weight(runs):
+    model, x = trapped_by_hand()
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(runs):
+            model(x)  # leaves casts of the weights in autocast's cache
+        found = certify(model, x, torch.optim.SGD(model.parameters(), 0.1))
+        assert torch.is_autocast_cache_enabled()
+    plain = certify(model, x, torch.optim.SGD(model.parameters(), 0.1))
+    for one in (found, plain):
+        assert copies(one.blocks)["0"]["copies"] == [[1, 3]]
+        assert [unit.unit for unit in one.frozen.units] == [2]
+        assert not any("not read" in note for note in one.notes)
+    assert (found.parameters, found.dimension) == (plain.parameters, plain.dimension)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_entries_are_told_in_low_precision_as_in_high(dtype):
+    found = certify(*trapped_by_hand(dtype), parts=("frozen",))
+    held = {name: int(mask.sum()) for name, mask in found.frozen.entries.items()}
+    assert held == {"0.weight": 5, "0.bias": 1, "2.weight": 3, "2.bias": 0}
+
+
+def test_a_norm_of_each_sample_has_no_bounds_and_stops_nothing():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3))
+    found = certify(model, torch.randn(4, 3, 8, 8), box=(-9, 9))
+    assert found.frozen is not None
+    assert found.frozen.sizes == {"2": 8}

@@ -3,7 +3,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from torch_experiments.certificates.oracle import draws, left_alone, reach
+from torch_experiments import certify
+from torch_experiments.certificates.certificate import copies
+from torch_experiments.certificates.oracle import draws, left_alone, reach, unread_outputs
 
 
 def mlp(*, dtype=torch.float64):
@@ -131,3 +133,70 @@ def test_left_alone_restores_after_an_error():
     with pytest.raises(KeyError):
         fail()
     assert torch.equal(model.running_mean, kept)
+
+
+def test_an_overflowing_gradient_is_named():
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
+    with torch.no_grad():
+        net[0].weight.fill_(1e-25)
+        net[2].weight.fill_(1e25)
+    x = torch.full((4, 3), 1e25)
+    assert reach(net, x).overflow == ("0.weight",)
+    assert any(
+        "NaN or infinity" in note and "0.weight" in note for note in certify(net, x, parts=("frozen",)).notes
+    )
+
+
+class Pair(nn.Module):
+    """Returns what it computes and the hidden units that it computes it from."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        return {"logits": self.out(h), "hidden": h}
+
+
+@pytest.mark.parametrize(
+    ("loss", "unread"),
+    [
+        (None, set()),
+        (lambda output: output["logits"].square().mean(), {1}),
+        (lambda output: output["hidden"][:, 0].mean(), {0}),
+        (lambda output: output["logits"].mean() + output["hidden"].mean(), set()),
+    ],
+)
+def test_outputs_that_the_loss_does_not_read_are_told(loss, unread):
+    assert unread_outputs(Pair(), torch.randn(5, 4), loss) == unread
+
+
+def test_a_loss_that_the_network_returns_is_read():
+    class WithLoss(Pair):
+        def forward(self, x):
+            found = super().forward(x)
+            return found["logits"], found["logits"].square().mean()
+
+    assert unread_outputs(WithLoss(), torch.randn(5, 4), lambda output: output[1]) == {0}
+
+
+def test_units_that_are_returned_beside_what_the_loss_reads_may_be_copies():
+    torch.manual_seed(0)
+    net, x = Pair().double(), torch.randn(9, 4).double()
+    with torch.no_grad():
+        net.first.weight[3], net.first.bias[3] = net.first.weight[1], net.first.bias[1]
+        net.out.weight[:, 3] = net.out.weight[:, 1]
+    read = certify(net, x, loss=lambda output: output["logits"].square().mean(), parts=())
+    also = certify(net, x, loss=lambda output: output["logits"].mean() + output["hidden"].square().mean(), parts=())
+    assert read.dimension == read.parameters - 7
+    assert copies(read.blocks)["first"]["copies"] == [[1, 3]]
+    assert also.dimension == also.parameters  # the loss tells the two apart
+    before = net.first.weight[[1, 3]].clone()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        net(x)["logits"].square().mean().backward()
+        optimizer.step()
+    assert torch.equal(net.first.weight[1], net.first.weight[3])
+    assert not torch.equal(net.first.weight[[1, 3]], before)

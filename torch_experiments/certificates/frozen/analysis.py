@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from theory.firmness import Firmness
 from torch_experiments.certificates.frozen.activation_sites import Site, sites
 from torch_experiments.certificates.frozen.bounds import Bounds, boxed, parameter_balls
-from torch_experiments.certificates.frozen.entries import ChoiceError, contradicted, zero_entries
+from torch_experiments.certificates.frozen.entries import ChoiceError, OverflowedError, contradicted, zero_entries
 from torch_experiments.certificates.frozen.intervals import Interval
 from torch_experiments.certificates.frozen.lasting import lasting
 from torch_experiments.certificates.frozen.observe import Seen, observe, steepest
@@ -386,7 +386,7 @@ def _masks(
     none = _none(parameters)
     try:
         answers = zero_entries(graph, parameters, [_flags(found, chosen) for chosen in sets.values()])
-    except ChoiceError as error:
+    except (ChoiceError, OverflowedError) as error:
         return dict.fromkeys(FIRMEST_FIRST, none), [("entries", f"{error}; no entry is claimed")]
     by_count = {0: none} | dict(zip(sets, answers, strict=True))
     return {reason: by_count[len(chosen)] for reason, chosen in held.items()}, []

@@ -450,7 +450,7 @@ def normalised(step: Step) -> Interval:
     given, dtype = step.arguments, _dtype(step)
     mean, variance = given["running_mean"], given["running_var"]
     if given.get("training") or mean is None or variance is None:
-        return everything(step.result)
+        return everything(as_tensors(step.result)[0])
     places = (1, -1, *[1] * (given["input"].lo.ndim - 2))
     scale = point((variance.lo + given.get("eps", given.get("epsilon"))).rsqrt())
     scale = scale if given["weight"] is None else product(scale, given["weight"], dtype)

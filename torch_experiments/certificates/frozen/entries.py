@@ -4,7 +4,9 @@ The trace runs again with random weights and inputs, and with random slopes at e
 slope zero, and the value zero where theirs is. Gradients of a random combination of the outputs are polynomials in
 these random numbers: one that is exactly zero in every draw is the zero polynomial with probability one, so it is
 zero for whatever weights, inputs, losses and other units' slopes. Claimed are entries with a zero polynomial whose
-gradient is not zero when nothing is frozen. Maxima become means, so that no path hides behind another one.
+gradient is not zero when nothing is frozen. Maxima become means, so that no path hides behind another one. The
+numbers have at least 24 bits, also where the network's own have eight, whose sums vanish by chance; where they
+overflow, they are doubles, and where these overflow too, that is said.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ CHOICES = frozenset({
     "searchsorted", "bucketize", "_unique2", "nonzero", "remainder", "fmod", "max_pool3d_with_indices",
     "adaptive_max_pool3d",
 })  # fmt: skip
+# Their slopes are never zero: a random one stands for each, which unlike their own does not overflow.
+CURVES = frozenset({"exp", "exp2", "expm1", "sinh", "cosh"})
+
+
+class OverflowedError(ValueError):
+    """Random numbers that leave the range of float64 in some network, so that nothing is read off them."""
 
 
 class ChoiceError(ValueError):
@@ -45,14 +53,18 @@ class RandomDomain:
         frozen: by the number of a step, for every entry of the activation's argument, whether its slope and whether
             its value is zero.
         generator: of the slopes.
+        least: the coarsest floating dtype that is computed in.
     """
 
-    def __init__(self, leaves: Mapping[int, Tensor], frozen: Flat, generator: torch.Generator) -> None:
-        self.leaves, self.frozen, self.generator = leaves, frozen, generator
+    def __init__(
+        self, leaves: Mapping[int, Tensor], frozen: Flat, generator: torch.Generator, least: torch.dtype
+    ) -> None:
+        self.leaves, self.frozen, self.generator, self.least = leaves, frozen, generator, least
 
     def leaf(self, tensor: Tensor) -> Tensor:
         """Return a random parameter or input, or the tensor itself."""
-        return self.leaves.get(id(tensor), tensor)
+        found = self.leaves.get(id(tensor), tensor)
+        return found.to(finer(found.dtype, self.least))
 
     def unknown(self, tensor: Tensor) -> Tensor:
         """Refuse: a tensor that was written into through another one has unknown contents."""
@@ -61,7 +73,9 @@ class RandomDomain:
     def apply(self, step: Step) -> list[Tensor]:
         """Return random results of an operation."""
         name = plain_name(step)
-        if step.activation is not None:
+        if isinstance(kind := step.kwargs.get("dtype"), torch.dtype):
+            step = step._replace(kwargs={**step.kwargs, "dtype": finer(kind, self.least)})
+        if step.activation is not None or name in CURVES:
             found: Any = self._activate(step)
         elif name in STAND_INS:
             found = STAND_INS[name](step)
@@ -79,6 +93,12 @@ class RandomDomain:
             flat, zero = self.frozen[step.number]
             slope, shift = slope.masked_fill(flat, 0), shift.masked_fill(zero, 0)
         return [x * slope + shift, *(x.new_zeros(y.shape) for y in as_tensors(step.result)[1:])]
+
+
+def finer(kind: torch.dtype, least: torch.dtype) -> torch.dtype:
+    """Return a dtype, or ``least`` where it is a coarser floating one."""
+    coarser = kind.is_floating_point and torch.finfo(kind).eps > torch.finfo(least).eps
+    return least if coarser else kind
 
 
 def _call(step: Step) -> Any:
@@ -159,7 +179,7 @@ def probe_of(
 ) -> tuple[Replay[Tensor], dict[str, Tensor], torch.Generator]:
     """Return the trace with random numbers and frozen units, its random parameters by name, and the generator."""
     with torch.enable_grad():
-        return _probed(graph, parameters, _spread(flags), seed)
+        return _probed(graph, parameters, _spread(flags), seed, torch.float64)
 
 
 def _spread(flags: Flags) -> dict[int, tuple[Tensor, ...]]:
@@ -167,13 +187,13 @@ def _spread(flags: Flags) -> dict[int, tuple[Tensor, ...]]:
 
 
 def _probed(
-    graph: Graph, parameters: Mapping[str, Tensor], frozen: Mapping[int, Any], seed: int
+    graph: Graph, parameters: Mapping[str, Tensor], frozen: Mapping[int, Any], seed: int, least: torch.dtype
 ) -> tuple[Replay[Tensor], dict[str, Tensor], torch.Generator]:
     generator = torch.Generator().manual_seed(seed)
-    leaves = {name: _random(p, generator, _fan_in(p)) for name, p in parameters.items()}
+    leaves = {name: _random(p, generator, _fan_in(p), least) for name, p in parameters.items()}
     inputs = [x for x in graph.given if x.is_floating_point()]
     known = {id(parameters[name]): leaf for name, leaf in leaves.items()}
-    probe = RandomDomain(known | {id(x): _random(x, generator, 1) for x in inputs}, frozen, generator)
+    probe = RandomDomain(known | {id(x): _random(x, generator, 1, least) for x in inputs}, frozen, generator, least)
     return Replay(graph, probe), leaves, generator
 
 
@@ -181,20 +201,28 @@ def _gradients(
     graph: Graph, parameters: Mapping[str, Tensor], frozen: Mapping[int, Any], seed: int
 ) -> dict[str, Tensor]:
     with torch.enable_grad():
-        replay, leaves, generator = _probed(graph, parameters, frozen, seed)
-        outputs = [replay.value(y) for y in graph.returned if y.is_floating_point()]
-        loss = sum((y * _random(y, generator, 1).detach()).sum() for y in outputs)
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)  # type: ignore[arg-type]
-    return {
-        name: torch.zeros_like(p) if g is None else g
-        for (name, p), g in zip(parameters.items(), found, strict=True)
-    }
+        for least in (torch.float32, torch.float64):
+            replay, leaves, generator = _probed(graph, parameters, frozen, seed, least)
+            outputs = [replay.value(y) for y in graph.returned if y.is_floating_point()]
+            loss = sum((y * _random(y, generator, 1, least).detach()).sum() for y in outputs)
+            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)  # type: ignore[arg-type]
+            named = {
+                name: torch.zeros_like(p) if g is None else g
+                for (name, p), g in zip(parameters.items(), found, strict=True)
+            }
+            beyond = [name for name, g in named.items() if not bool(g.isfinite().all())]
+            if not beyond:
+                return named
+    raise OverflowedError(
+        f"random numbers in the place of weights overflow in its gradients at {', '.join(beyond)}, so they do not "
+        "tell which entries have none"
+    )
 
 
 def _fan_in(p: Tensor) -> int:
     return max(p.numel() // max(len(p), 1), 1) if p.ndim > 1 else 1
 
 
-def _random(x: Tensor, generator: torch.Generator, fan_in: int) -> Tensor:
-    values = torch.randn(x.shape, generator=generator, dtype=x.dtype) / fan_in**0.5
+def _random(x: Tensor, generator: torch.Generator, fan_in: int, least: torch.dtype) -> Tensor:
+    values = torch.randn(x.shape, generator=generator, dtype=finer(x.dtype, least)) / fan_in**0.5
     return values.to(x.device).requires_grad_()

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.certificates.frozen.activation_sites import Site
-from torch_experiments.certificates.frozen.entries import ChoiceError, Flags, probe_of, zero_entries
+from torch_experiments.certificates.frozen.entries import (
+    ChoiceError,
+    Flags,
+    OverflowedError,
+    probe_of,
+    zero_entries,
+)
 from torch_experiments.units.graph import Graph
 
 Masks = Mapping[str, Tensor]
@@ -45,7 +51,7 @@ def lasting(
         try:
             (held,) = zero_entries(graph, parameters, [flags])
             fed = [site for site in left if _is_fed(graph, parameters, flags, site, left[site][0], held, trained)]
-        except ChoiceError:
+        except (ChoiceError, OverflowedError):
             return none, {}
         if not fed:
             return held, {site: slope for site, (slope, _) in left.items()}

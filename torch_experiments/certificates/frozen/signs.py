@@ -31,7 +31,7 @@ from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.support.torch_private import tree_map_only
 from torch_experiments.units.graph import Step
 
-VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "neg")
+VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "_to_copy", "neg")
 # What they make of a linear map's result is still about that map; behind anything else only signs are known.
 LINEAR = frozenset({*MOVES, *LARGEST, *POOLS, *SUMS, *AVERAGES, *NORMS, *VIEWS, "mul", "div"})
 

@@ -28,6 +28,8 @@ LINEAR = (
     "aten::abs", "aten::alias", "aten::clone", "aten::_to_copy", "aten::contiguous", "aten::detach", "aten::relu",
     "aten::relu_", "aten::leaky_relu", "aten::leaky_relu_", "aten::neg", "aten::lift_fresh", "aten::copy_",
 )  # fmt: skip
+# what they make of a parameter is that parameter: torch.autocast, say, casts weights
+SAME = ("aten::alias", "aten::detach", "aten::lift_fresh", "aten::clone", "aten::contiguous", "aten::_to_copy")
 
 
 @operation(*UNTAGGED)
@@ -46,8 +48,7 @@ def log_sigmoid(call: Call) -> list[Value | None]:
 def homogeneous(call: Call) -> Value:
     """Return the value of an operation with ``f(c x) = c f(x)`` for positive ``c``."""
     first = call.values()[-1 if call.name == "aten::copy_" else 0]
-    keeps = call.name in ("aten::alias", "aten::detach", "aten::lift_fresh")
-    return Value(list(first.axes), first.gauge, first.source if keeps else None)
+    return Value(list(first.axes), first.gauge, first.source if call.name in SAME else None)
 
 
 @operation(*SUMS)

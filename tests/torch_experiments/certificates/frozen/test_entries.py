@@ -96,3 +96,40 @@ def test_no_entry_is_claimed_where_torch_computes_a_gradient(f: Callable[[Tensor
     assert claimed == (0 if f == StraightThrough.apply else 3)
     told = any("torch.autograd.Function" in missing.why for missing in found.missing)
     assert told == (f == StraightThrough.apply)
+
+
+class Power(nn.Module):
+    def forward(self, h: Tensor) -> Tensor:
+        return h.pow(60)
+
+
+def test_random_numbers_that_overflow_are_named_and_claim_nothing() -> None:
+    layers = [m for _ in range(4) for m in (nn.Linear(4, 4), Power())]
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), *layers, nn.Linear(4, 2)).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p *= 0.1
+        model[0].bias[1] = -50.0
+    found = frozen_units(model, torch.randn(8, 3).double())
+    assert any(unit.layer == "1" and unit.unit == 1 for unit in found.units)
+    assert any("overflow" in missing.why and "0.weight" in missing.why for missing in found.missing)
+    assert not any(bool(mask.any()) for mask in found.entries.values())
+
+
+def test_exponentials_are_no_overflow() -> None:
+    class Exponential(nn.Module):
+        def forward(self, h: Tensor) -> Tensor:
+            return torch.exp(h)
+
+    layers = [m for _ in range(5) for m in (nn.Linear(4, 4), Exponential())]
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), *layers, nn.Linear(4, 2)).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p *= 0.1
+        model[0].bias[1] = -50.0
+    found = frozen_units(model, torch.randn(8, 3).double())
+    dead = len(found.units)
+    assert dead >= 1
+    assert not found.missing
+    assert int(found.entries["0.weight"].sum()) == 3 * dead
+    assert int(found.entries["2.weight"].sum()) == 4 * dead

@@ -1,0 +1,68 @@
+"""Where the search for copies does not look, and numbers that its sums cannot take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from torch_experiments.units.axes import Axis, atoms
+from torch_experiments.units.graph import Graph
+from torch_experiments.units.groups import choose, groups
+
+LARGE = 1e100  # the square of one beyond 1e154 overflows in float64, and sums that are infinite all look equal
+
+
+def not_finite(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[Axis, str]:
+    """Return the atoms along which a parameter or buffer holds NaN or infinity, with the reason in words.
+
+    >>> import torch
+    >>> from torch_experiments.units import trace
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> not_finite(trace(model, torch.ones(2, 2)), dict(model.named_parameters()))
+    {}
+    """
+    wild = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    return {
+        atom: f"not looked for: {name} holds NaN or infinity, so sums of it tell nothing"
+        for name in wild
+        for axis in graph.parameters[name].axes
+        for atom in atoms(axis)
+    }
+
+
+def moderate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights divided by one power of two, where squares of them would overflow; zero for infinite ones.
+
+    >>> import torch
+    >>> float(moderate({"w": torch.tensor([3e200], dtype=torch.float64)})["w"]) < 1
+    True
+    """
+    finite = {name: tensor.nan_to_num(0.0, 0.0, 0.0) for name, tensor in tensors.items()}
+    most = max((float(tensor.abs().max()) for tensor in finite.values() if tensor.numel()), default=0.0)
+    if most < LARGE:
+        return finite
+    shrink = 2.0 ** -math.frexp(most)[1]
+    return {name: tensor.double() * shrink for name, tensor in finite.items()}
+
+
+def within(model: nn.Module, graph: Graph) -> dict[str, str]:
+    """Return the groups of units within which copies are not looked for, by name, with the reason.
+
+    >>> import torch
+    >>> from torch_experiments.units import trace
+    >>> model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 1, 1))
+    >>> list(within(model, trace(model, torch.ones(2, 2, 3, 3))))
+    ['0', '1']
+    """
+    left = [atom for atom in set(graph.free()) - choose(graph, "heads") if atom.size > 1]
+    said = {
+        group.name: f"not looked for within a head or group (of {group.size} units each), as whole ones are copied"
+        for group in groups(graph, left)
+    }
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.RNNBase) and layer.num_layers * (1 + layer.bidirectional) > 1:
+            own = name or type(layer).__name__
+            said[own] = "not looked for in one of its stacked layers or directions, but in all of them together"
+    return said
