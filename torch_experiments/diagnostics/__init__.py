@@ -1,7 +1,7 @@
 """Diagnostics of any network: `diagnose` and its metrics, and `PlasticityMonitor` for training."""
 
 from torch_experiments.diagnostics.adapters import as_lightning_callback, as_trainer_callback
-from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised
+from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Overfitting, Raised
 from torch_experiments.diagnostics.measurement import diagnose
 from torch_experiments.diagnostics.monitor import PlasticityAlarm, PlasticityMonitor
 from torch_experiments.diagnostics.registry import METRICS, Metric, network_metric, parameter_metric, unit_metric
@@ -15,6 +15,7 @@ __all__ = [
     "Alarm",
     "Diagnosis",
     "Metric",
+    "Overfitting",
     "PlasticityAlarm",
     "PlasticityMonitor",
     "Raised",

@@ -97,7 +97,7 @@ def diagnose(
     model = model.module if isinstance(model, DistributedDataParallel) else model
     wanted = chosen(metrics)
     _check(samples=(samples, 2), gradient_samples=(gradient_samples, 1), positions=(positions, 1))
-    with _undisturbed(model):
+    with undisturbed(model):
         first, stream = _first(opened(batch, targets), model)
         known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
         watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
@@ -110,8 +110,14 @@ def diagnose(
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Leave modes and random states as they are, and allow gradients within `torch.inference_mode`."""
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model, leave its modes and random states as they are, and allow gradients in `inference_mode`.
+
+    >>> model = nn.Dropout()
+    >>> with undisturbed(model):
+    ...     model.training
+    False
+    """
     devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
     with evaluating(model), torch.random.fork_rng(devices=devices), torch.inference_mode(False):
         yield

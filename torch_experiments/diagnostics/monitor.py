@@ -11,10 +11,11 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from simulate.files import replacing
-from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Raised, Watchman
+from torch_experiments.diagnostics.alarms import DEFAULT_ALARMS, Alarm, Overfitting, Raised, Watchman
 from torch_experiments.diagnostics.measurement import NotFiniteError, diagnose
 from torch_experiments.diagnostics.result import Diagnosis
-from torch_experiments.support.processes import agreed, leads
+from torch_experiments.diagnostics.validation import mean_loss
+from torch_experiments.support.processes import agreed, leads, total
 
 Row = dict[str, Any]
 
@@ -27,7 +28,7 @@ class PlasticityMonitor:
     """Measures a network every few steps of its training.
 
     >>> import torch
-    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     >>> with PlasticityMonitor(model, torch.ones(4, 2), every=2, budget=None) as monitor:
     ...     for loss in [0.3, 0.2, 0.1, 0.0]:
     ...         _ = monitor.step(loss)  # after optimizer.step()
@@ -43,6 +44,10 @@ class PlasticityMonitor:
         batch: as for `diagnose`; fixed, and better balanced over the classes. A stream has to be one that can be
             read again, such as a list or a DataLoader.
         targets: as for `diagnose`.
+        validation: data that the network is not trained on: ``(inputs, targets)``, a mapping whose output carries a
+            loss, or a stream of these that can be read again. Its mean loss is measured too, as
+            ``validation_loss``, and held against the training loss: the mean of the losses given to ``step`` since
+            the last measurement, or that of ``batch`` where none was given.
         every: number of steps between measurements.
         budget: share of the time since entering that measurements may take, in (0, 1]; None for no limit.
         alarms: what to watch for; see `alarms.DEFAULT_ALARMS`.
@@ -66,9 +71,10 @@ class PlasticityMonitor:
         batch: Any,
         targets: Any = None,
         *,
+        validation: Any = None,
         every: int = 100,
         budget: float | None = 0.02,
-        alarms: Sequence[Alarm] = DEFAULT_ALARMS,
+        alarms: Sequence[Alarm | Overfitting] = DEFAULT_ALARMS,
         log: str | Path | None = None,
         writer: Any = None,
         on_alarm: Callable[[Raised], object] | None = None,
@@ -80,6 +86,7 @@ class PlasticityMonitor:
             raise ValueError(f"budget: got {budget}; it is a share of the time, above 0 and at most 1, or None")
         self.model, self.batch, self.targets, self.options = model, batch, targets, options
         self.every, self.budget, self.log, self.writer = every, budget, log, writer
+        self.validation = validation
         self.on_alarm = on_alarm or _warn
         self.watchman = Watchman(tuple(alarms))
         self.steps = 0
@@ -87,6 +94,7 @@ class PlasticityMonitor:
         self.skipped: list[tuple[int, str]] = []
         self.rows: list[Row] = []
         self.spent = self.last = self.before = 0.0
+        self.lost: tuple[float | Tensor, int] = (0.0, 0)  # sum and number of the losses since the last measurement
         self.started: float | None = None
 
     def __enter__(self) -> Self:
@@ -114,6 +122,7 @@ class PlasticityMonitor:
         if self.started is None:
             raise RuntimeError("step: the monitor is not running; use it in a with block")
         self.steps += 1
+        self._note(loss)
         if self.steps % self.every:
             return None
         reason = self._too_dear()
@@ -131,16 +140,20 @@ class PlasticityMonitor:
         start = time.perf_counter()
         try:
             found = diagnose(self.model, self.batch, self.targets, **self.options)
+            if self.validation is not None:
+                unseen = mean_loss(self.model, self.validation, self.options.get("loss"))
+                found.setdefault("", {})["validation_loss"] = unseen
         except NotFiniteError as error:
             self._raise([Raised(self.steps, "", "finite", 1.0, 0.0, 1.0, f"step {self.steps}: {error}")])
             return None
         self.rows += [{"step": self.steps} | row for row in found.rows()]
         if loss is not None:
             self.rows.append({"step": self.steps, "layer": "", "metric": "training_loss", "value": float(loss)})
+        losses = self._losses(found)
         self._publish(found)
         self.last = time.perf_counter() - start
         self.spent += self.last
-        self._raise(self.watchman.look(self.steps, found))
+        self._raise(self.watchman.look(self.steps, found, losses))
         return found
 
     def table(self) -> Any:
@@ -154,8 +167,8 @@ class PlasticityMonitor:
         """Return what a checkpoint has to hold, in plain Python values."""
         state = {name: getattr(self, name) for name in ("steps", "spent", "last")} | {"elapsed": self.elapsed}
         lists = {"rows": [dict(row) for row in self.rows], "skipped": [list(pair) for pair in self.skipped]}
-        watch = {"looks": self.watchman.looks, "best": dict(self.watchman.best), "on": sorted(self.watchman.on)}
-        return state | lists | watch | {"alarms": [list(alarm) for alarm in self.alarms]}
+        lost = {"lost": [float(self.lost[0]), self.lost[1]], "alarms": [list(alarm) for alarm in self.alarms]}
+        return state | lists | lost | self.watchman.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state_dict()``, before or after entering."""
@@ -165,8 +178,23 @@ class PlasticityMonitor:
         self.rows = [dict(row) for row in state["rows"]]
         self.skipped = [(step, why) for step, why in state["skipped"]]
         self.alarms = [Raised(*alarm) for alarm in state["alarms"]]
-        self.watchman.looks = state["looks"]
-        self.watchman.best, self.watchman.on = dict(state["best"]), set(state["on"])
+        self.lost = tuple(state.get("lost", (0.0, 0)))
+        self.watchman.load_state_dict(state)
+
+    def _note(self, loss: float | Tensor | None) -> None:
+        """Add a loss to those since the last measurement, without waiting for the device that computes it."""
+        if loss is not None and self.validation is not None:
+            added, count = self.lost
+            self.lost = added + (loss.detach() if isinstance(loss, Tensor) else loss), count + 1
+
+    def _losses(self, found: Diagnosis) -> tuple[float, float] | None:
+        """Return the training loss since the last measurement and the validation loss, where both are known."""
+        if self.validation is None:
+            return None
+        added, count = total([float(self.lost[0]), self.lost[1]])
+        self.lost = (0.0, 0)
+        training = added / count if count else found[""].get("loss")
+        return None if training is None else (training, found[""]["validation_loss"])
 
     def _too_dear(self) -> str:
         """Return why there is no time for a measurement like the last one, empty if there is."""

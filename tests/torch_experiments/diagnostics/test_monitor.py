@@ -10,9 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from tests.torch_experiments.diagnostics.samples import FAST, diagnosis, network, task
 from torch_experiments import PlasticityMonitor, Recovery, remedies
-from torch_experiments.diagnostics import (
-    PlasticityAlarm,
-)
+from torch_experiments.diagnostics import Overfitting, PlasticityAlarm
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.models import mlp
 from torch_experiments.support.generators import generator
@@ -140,6 +138,74 @@ def test_recovery_answers_the_alarms_by_their_kind():
         (action,) = recovery.step()
         assert action.units >= 30
         assert action.function_change < 1e-5
+
+
+def test_a_network_that_starts_beyond_a_level_is_an_alarm_at_once():
+    """Nothing rises after the first look: the units were dead before."""
+    for dead, rings in ((24, True), (8, False)):
+        model, found = network(), []
+        with torch.no_grad():
+            for layer in (model.linear1, model.linear2, model.linear3):
+                layer.bias[:dead] = -100
+        with PlasticityMonitor(model, *task(), every=1, budget=None, on_alarm=found.append, **FAST) as monitor:
+            monitor.step()
+        assert [(alarm.step, alarm.kind) for alarm in found if alarm.kind == "dead"] == [(0, "dead")] * rings
+
+
+def test_a_network_of_copies_is_an_alarm_at_once():
+    for copies, rings in ((True, True), (False, False)):
+        model, found = network(), []
+        if copies:
+            with torch.no_grad():
+                for layer in (model.linear1, model.linear2, model.linear3):
+                    layer.weight[:] = layer.weight[:1]
+                    layer.bias[:] = 0.5
+        with PlasticityMonitor(model, *task(), budget=None, on_alarm=found.append, **FAST):
+            pass
+        assert ("duplicate" in {alarm.kind for alarm in found}) == rings
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize("told", [True, False])
+def test_memorising_labels_is_an_alarm_where_there_is_validation(noisy, told):
+    """Random labels of 40 samples are learned by heart, and the loss on others grows; true ones are not so."""
+    (x, y), found = task(), []
+    labels = torch.randint(4, y.shape, generator=generator(3)) if noisy else y
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    options = {"validation": (x[40:], labels[40:]), "on_alarm": found.append, "alarms": [Overfitting()]} | FAST
+    with PlasticityMonitor(model, x[:40], labels[:40], every=20, budget=None, **options) as monitor:
+        for _ in range(600):
+            loss = cross_entropy(model(x[:40]), labels[:40])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss if told else None)
+    assert [alarm.metric for alarm in found] == ["validation_loss"] * noisy
+    with torch.no_grad():
+        expected = float(cross_entropy(model(x[40:]), labels[40:]))
+    values = [row["value"] for row in monitor.rows if row["metric"] == "validation_loss"]
+    assert len(values) == 31
+    assert values[-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_losses_are_averaged_between_measurements_and_kept_with_the_state():
+    model, (x, y) = network(), task()
+    monitor = PlasticityMonitor(model, x, y, validation=(x, y), every=3, budget=None, alarms=(), **FAST)
+    with monitor:
+        for loss in (1.0, torch.tensor(2.0), 6.0, 5.0):
+            monitor.step(loss)
+    assert monitor.watchman.losses[0][1:] == [3.0]
+    second = PlasticityMonitor(model, x, y, validation=(x, y), every=3, budget=None, alarms=(), **FAST)
+    second.load_state_dict(monitor.state_dict())
+    with second:
+        second.step(6.0)
+        second.step(1.0)
+    assert second.watchman.losses[0][1:] == [3.0, 4.0]
+    with second:
+        for _ in range(3):
+            second.step()
+    assert second.watchman.losses[0][-1] == pytest.approx(second.watchman.losses[1][-1], rel=0.5)  # of the batch
 
 
 class Clock:
