@@ -197,7 +197,7 @@ DEFAULT_ALARMS: tuple[Alarm | Overfitting, ...] = (
 )
 """Moves, against the best value so far: a mean effective rank below half of it; a fifth more dead or duplicate
 units, 0.3 more dormant ones. Levels, from the first measurement on: a dead share above 0.3, a duplicate share above
-0.8, copies that explain 0.95 of their layer. A rank without return: below 0.3 of its best, that of the fresh network
+0.8, copies that explain 0.95 of their layer. A rank without return: below 0.3 of its best, that of a fresh network
 included, ten times in a row. And losses that part, where the monitor has ``validation``.
 
 The thresholds are ours. JL25's MLP and ViT without normalisation, which stop learning, cross those of the moves
