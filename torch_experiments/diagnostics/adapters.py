@@ -1,14 +1,16 @@
-"""A `PlasticityMonitor` as a callback of other people's training loops."""
+"""A `PlasticityMonitor` as a callback of other training loops: a step is one of the optimizer everywhere."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from torch_experiments.diagnostics.monitor import PlasticityMonitor
 
 
 def as_trainer_callback(monitor: PlasticityMonitor) -> Any:
-    """Return a ``transformers.TrainerCallback`` that measures after every optimizer step.
+    """Return a ``transformers.TrainerCallback`` that measures after every optimizer step, not after batches.
 
     Raises:
         ImportError: without transformers.
@@ -33,6 +35,10 @@ def as_trainer_callback(monitor: PlasticityMonitor) -> Any:
 def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
     """Return a ``lightning.pytorch.Callback`` that measures after batches, and is saved with the checkpoint.
 
+    A step is one of ``trainer.global_step``: of an optimizer, in automatic and manual optimization, whatever
+    batches are accumulated. Its loss is the mean over the batches since the step before, as ``training_step``
+    returned them; manual optimization need not return one.
+
     Raises:
         ImportError: without lightning.
 
@@ -42,12 +48,16 @@ def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
 
     class Callback(Base):
         def on_train_start(self, trainer: Any, module: Any) -> None:
+            self.counted = _Counted(trainer.global_step)
             monitor.__enter__()
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
-            monitor.step(outputs["loss"] if isinstance(outputs, dict) else outputs)
+            steps, loss = self.counted.after(trainer, module, outputs)
+            for _step in range(steps):
+                monitor.step(loss)
 
         def on_train_end(self, trainer: Any, module: Any) -> None:
+            self.counted.check()
             monitor.__exit__()
 
         def state_dict(self) -> dict[str, Any]:
@@ -57,3 +67,35 @@ def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
             monitor.load_state_dict(state)
 
     return Callback()
+
+
+class _Counted:
+    """Optimizer steps of a Lightning trainer, and the losses of the batches that each of them is made of."""
+
+    def __init__(self, step: int) -> None:
+        self.first = self.step = step
+        self.batches = 0
+        self.losses: list[Any] = []
+
+    def after(self, trainer: Any, module: Any, outputs: Any) -> tuple[int, Any]:
+        """Return how many steps a batch has ended, and their loss, None if it is not known."""
+        self.batches += 1
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if loss is not None:
+            automatic = getattr(module, "automatic_optimization", True)  # Lightning has divided the loss then
+            self.losses.append(loss * (trainer.accumulate_grad_batches if automatic else 1))
+        steps, self.step = trainer.global_step - self.step, trainer.global_step
+        if steps <= 0:
+            return 0, None
+        mean = sum(self.losses) / len(self.losses) if self.losses else None
+        self.losses = []
+        return steps, mean
+
+    def check(self) -> None:
+        """Warn where the trainer saw no step."""
+        if self.batches and self.step == self.first:
+            warnings.warn(
+                f"{self.batches} batches and no optimizer step that Lightning knows, so nothing was measured: in "
+                "manual optimization use self.optimizers(), not their .optimizer",
+                stacklevel=2,
+            )

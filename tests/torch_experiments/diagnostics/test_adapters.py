@@ -1,5 +1,8 @@
 """Other people's training loops drive the monitor."""
 
+import sys
+from types import ModuleType, SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -34,26 +37,125 @@ def test_the_trainer_of_hugging_face_drives_the_monitor():
     assert monitor.started is None
 
 
-def test_lightning_drives_the_monitor():
+class Trainer:
+    """As much of Lightning's trainer as its callbacks are given."""
+
+    def __init__(self, callback, accumulate=1, automatic=True, step=0):
+        self.callback, self.accumulate_grad_batches, self.global_step = callback, accumulate, step
+        self.module = SimpleNamespace(automatic_optimization=automatic)
+
+    def fit(self, batches):
+        """Run batches: the steps that each of them takes, and what ``training_step`` returned."""
+        self.callback.on_train_start(self, self.module)
+        for index, (steps, outputs) in enumerate(batches):
+            self.global_step += steps
+            self.callback.on_train_batch_end(self, self.module, outputs, None, index)
+        self.callback.on_train_end(self, self.module)
+
+
+@pytest.fixture
+def callback(monkeypatch):
+    """Return a function that makes a callback of a monitor, without Lightning."""
+    base = ModuleType("lightning.pytorch")
+    base.Callback = object
+    monkeypatch.setitem(sys.modules, "lightning", ModuleType("lightning"))
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", base)
+    return as_lightning_callback
+
+
+def watched(every=2, **options):
+    return PlasticityMonitor(network(), *task(), every=every, budget=None, alarms=(), **FAST, **options)
+
+
+def losses(monitor):
+    return {row["step"]: row["value"] for row in monitor.rows if row["metric"] == "training_loss"}
+
+
+def test_a_batch_without_accumulation_is_a_step(callback):
+    monitor = watched()
+    Trainer(callback(monitor)).fit([(1, {"loss": torch.tensor(float(k))}) for k in range(4)])
+    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
+    assert losses(monitor) == {2: 1.0, 4: 3.0}
+    assert monitor.started is None
+
+
+def test_accumulated_batches_are_one_step_and_their_loss_is_not_divided(callback):
+    """Lightning divides the loss by the window, and ends the last window of an epoch early."""
+    monitor = watched(every=1)
+    batches = [(0, 1.0), (0, 2.0), (0, 3.0), (1, 6.0), (0, 5.0), (1, 7.0)]
+    Trainer(callback(monitor), accumulate=4).fit([(n, {"loss": torch.tensor(v / 4)}) for n, v in batches])
+    assert monitor.steps == 2
+    assert losses(monitor) == {1: 3.0, 2: 6.0}
+
+
+@pytest.mark.parametrize("outputs", [None, {}, {"metric": 1.0}])
+def test_manual_optimization_needs_no_loss(callback, outputs):
+    monitor = watched()
+    Trainer(callback(monitor), automatic=False).fit([(1, outputs)] * 4)
+    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
+    assert losses(monitor) == {}
+
+
+def test_manual_optimization_may_take_several_steps_a_batch_and_does_not_divide(callback):
+    monitor = watched(every=3)
+    batches = [(2, {"loss": torch.tensor(4.0)}), (0, torch.tensor(1.0)), (2, {"loss": 2.0})]
+    Trainer(callback(monitor), automatic=False, accumulate=1).fit(batches)
+    assert monitor.steps == 4
+    assert losses(monitor) == {3: 1.5}
+
+
+def test_a_resumed_trainer_goes_on_counting(callback):
+    first, second = watched(), watched()
+    Trainer(callback(first)).fit([(1, None)] * 3)
+    resumed = callback(second)
+    resumed.load_state_dict(callback(first).state_dict())
+    Trainer(resumed, step=3).fit([(1, None)] * 1)
+    assert second.steps == 4
+    assert sorted({row["step"] for row in second.rows}) == [0, 2, 4]
+
+
+def test_steps_that_the_trainer_does_not_see_are_said(callback):
+    with pytest.warns(UserWarning, match=r"3 batches and no optimizer step that Lightning knows"):
+        Trainer(callback(watched()), automatic=False).fit([(0, None)] * 3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("automatic", [True, False])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_lightning_drives_the_monitor(automatic, accumulate):
     lightning = pytest.importorskip("lightning.pytorch")
-    net = network()
+    net, seen = network(), []
 
     class Module(lightning.LightningModule):
         def __init__(self):
             super().__init__()
-            self.net = net
+            self.net, self.automatic_optimization = net, automatic
 
-        def training_step(self, batch, _):
-            return cross_entropy(self.net(batch[0]), batch[1])
+        def training_step(self, batch, index):
+            loss = cross_entropy(self.net(batch[0]), batch[1])
+            seen.append(float(loss))
+            if automatic:
+                return loss
+            self.manual_backward(loss / accumulate)
+            if (index + 1) % accumulate == 0:
+                self.optimizers().step()
+                self.optimizers().zero_grad()
+            return None
 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    monitor = PlasticityMonitor(net, *task(), every=2, budget=None, **FAST)
-    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*task()), batch_size=100)
+    monitor = PlasticityMonitor(net, *task(), every=2, budget=None, alarms=(), **FAST)
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*task()), batch_size=25)
     options = {"enable_checkpointing": False, "logger": False, "enable_progress_bar": False}
+    options |= {"accumulate_grad_batches": accumulate} if automatic else {}
     trainer = lightning.Trainer(
         max_epochs=1, accelerator="cpu", callbacks=[as_lightning_callback(monitor)], **options
     )
     trainer.fit(Module(), data)
-    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
+    assert trainer.global_step == monitor.steps == 16 // accumulate
+    assert sorted({row["step"] for row in monitor.rows}) == list(range(0, monitor.steps + 1, 2))
+    windows = [seen[k * accumulate : (k + 1) * accumulate] for k in range(monitor.steps)]
+    means = {k + 1: sum(window) / accumulate for k, window in enumerate(windows)}
+    assert losses(monitor) == ({k: pytest.approx(means[k], rel=1e-5) for k in losses(monitor)} if automatic else {})
+    assert bool(losses(monitor)) == automatic
