@@ -93,5 +93,5 @@ def seed_of(network: Network, purpose: int, place: int) -> int:
 
 
 def whole(network: Network) -> dict[str, list[int]]:
-    """Return all parameters as touched."""
-    return {name: [] for name, _ in network.model.named_parameters()}
+    """Return all parameters that are trained as touched."""
+    return {name: [] for name in network.trained()}

@@ -14,6 +14,7 @@ from torch_experiments.remedies.escape import Escape
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.recovery import Recovery
 from torch_experiments.remedies.settings import ANY, COUNT, POSITIVE, Range, setting
+from torch_experiments.remedies.surgery import Entries, commit, transaction
 from torch_experiments.remedies.weights import ShrinkPerturb
 
 BEST, ON = "best ", "on "  # of the watchman's memory in the state of a run
@@ -24,6 +25,7 @@ class Look:
 
     Attributes:
         alarms: of this look.
+        memory: what the state becomes once they were answered.
     """
 
     def __init__(self, network: Network, state: State, watched: tuple[Alarm, ...], step: int) -> None:
@@ -32,9 +34,8 @@ class Look:
         watchman.on = {key.removeprefix(ON) for key in state if key.startswith(ON)}
         found = diagnose(network.model, network.batch, metrics=[alarm.metric for alarm in watched])
         self.alarms: list[Raised] = watchman.look(step, found)
-        state.clear()
-        state |= {BEST + key: torch.tensor(value, dtype=torch.float64) for key, value in watchman.best.items()}
-        state |= {ON + key: torch.ones(()) for key in watchman.on}
+        best = {BEST + key: torch.tensor(value, dtype=torch.float64) for key, value in watchman.best.items()}
+        self.memory: State = best | {ON + key: torch.ones(()) for key in watchman.on}
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,7 @@ class Controlled(Remedy):
         bound = {kind: Bound(remedy, network) for kind, remedy in answers.items()}
         for b in bound.values():
             b.steps = step
-        Recovery(Look(network, state, watched, step), bound).step()
+        look = Look(network, state, watched, step)
+        with transaction():
+            Recovery(look, bound).step()
+            commit([Entries(state, look.memory)])

@@ -26,10 +26,11 @@ from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks
 from torch_experiments.metrics.activity import dead
 from torch_experiments.remedies.base import SPLIT, Remedy, State, Touched
+from torch_experiments.remedies.moments import KEPT_SECOND_MOMENTS, SecondMoments
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.replacement import replacements
 from torch_experiments.remedies.settings import FLAG, POSITIVE, Range, setting
-from torch_experiments.remedies.surgery import KEPT_SECOND_MOMENTS, Edit, SecondMoments, Slice, commit
+from torch_experiments.remedies.surgery import Edit, Slice, commit
 from torch_experiments.support.generators import generator
 from torch_experiments.units.hidden import observe
 
@@ -42,8 +43,9 @@ class Escape(Remedy):
     weights (`cloning.coarsest_blocks`); the perturbation of a weight has entries of ``size`` times its rms before
     its block sums are removed. Weights with another use besides this linear map (tied ones, embeddings) are left.
     Dead units are those that are zero on the whole probe batch in eval mode. Units that a norm couples are not
-    drawn again, since their neighbours would feel it. The optimizer forgets drawn units (`surgery`) and keeps the
-    moments of split weights.
+    drawn again, since their neighbours would feel it. The optimizer forgets drawn units (`moments`) and keeps the
+    moments of split weights. Weights that are not trained are not split, and dead units with a part that is not
+    trained are left, with one warning.
 
     Attributes:
         size: of the perturbation, relative to the rms of the weight.
@@ -80,11 +82,16 @@ class Escape(Remedy):
             for name, edit in splits(network, self._partition(network), self.size, place):
                 edits.append(edit)
                 touched[name] = edit.at.tolist()
-        if self.dead and (found := dead_units(network)):
+        if self.dead and (found := self._dead(network)):
             edits += replacements(network, found, place, self.second_moments)
             touched |= {name: units.tolist() for name, units in found.items()}
         commit(edits)
         return touched
+
+    def _dead(self, network: Network) -> Mapping[str, Tensor]:
+        found = dead_units(network)
+        trained = {layer.name for layer in network.trained_layers(self)} if found else ()
+        return {name: units for name, units in found.items() if name in trained}
 
     def _partition(self, network: Network) -> Blocks:
         own = of_dtype(BLOCKS, next(network.model.parameters()).dtype)
@@ -111,11 +118,11 @@ def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: in
 
 
 def splits(network: Network, where: Blocks | Layout, size: float, place: int) -> Iterator[tuple[str, Slice]]:
-    """Yield the new columns of every weight that reads clones."""
-    parameters = dict(network.model.named_parameters())
+    """Yield the new columns of every trained weight that reads clones."""
+    parameters = network.trained()
     places = (where.layout() if isinstance(where, Blocks) else where).placements
     for k, (name, dim) in enumerate(network.survey.columns.items()):
-        if name not in places or not (profile := places[name].profiles[dim]).copied:
+        if name not in parameters or name not in places or not (profile := places[name].profiles[dim]).copied:
             continue
         copied = (profile.block.bincount()[profile.block] > 1).nonzero().flatten()
         W = parameters[name].detach()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 from torch_experiments.cloning.chains import chain_inputs
 from torch_experiments.units.hidden import HiddenLayer, Survey, replaceable, survey
 from torch_experiments.units.inputs import Inputs
+
+if TYPE_CHECKING:
+    from torch_experiments.remedies.moments import Trainers
+
+UNKNOWN = (
+    "is in no optimizer that the remedy knows; if another trains it, give both: remedy.on(model, [first, second])"
+)
 
 
 def alone(x: Tensor) -> Tensor:
@@ -47,6 +55,28 @@ class Memory(MutableMapping[Any, Any]):
         return len(self.optimizer.state)
 
 
+class Notices:
+    """Warnings that are given once.
+
+    >>> notices = Notices()
+    >>> with warnings.catch_warnings(record=True) as seen:
+    ...     warnings.simplefilter("always")
+    ...     notices.say("a", "once"), notices.say("a", "twice")
+    (None, None)
+    >>> [str(warning.message) for warning in seen]
+    ['once']
+    """
+
+    def __init__(self) -> None:
+        self._said: set[object] = set()
+
+    def say(self, about: object, message: str) -> None:
+        """Warn, unless something was said about this before."""
+        if about not in self._said:
+            self._said.add(about)
+            warnings.warn(message, stacklevel=3)
+
+
 @dataclass(frozen=True)
 class Network:
     """One network and its optimizer, as a remedy sees them.
@@ -62,6 +92,8 @@ class Network:
         loss: on a batch of the moment, with the network as it is; None where there is none.
         agree: the mean of a tensor over all processes that train this network together.
         heads: whether whole heads and groups of convolutions are units too.
+        trainers: the optimizers, which say what is trained; all that requires gradients if None.
+        notices: what was said about this network.
     """
 
     model: nn.Module
@@ -74,6 +106,8 @@ class Network:
     loss: Callable[[], Tensor] | None = None
     agree: Callable[[Tensor], Tensor] = alone
     heads: bool = False
+    trainers: Trainers | None = None
+    notices: Notices = field(default_factory=Notices)
 
     @property
     def inputs(self) -> Inputs:
@@ -94,6 +128,32 @@ class Network:
     def layers(self) -> tuple[HiddenLayer, ...]:
         """Return the layers of replaceable units; a TypeError says why there is none."""
         return replaceable(self.model, self.survey)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return by name the parameters that are trained as things are now: remedies change no others."""
+        ids = None if self.trainers is None else self.trainers.ids()
+        found = self.model.named_parameters()
+        return {name: p for name, p in found if p.requires_grad and (ids is None or id(p) in ids)}
+
+    def trained_layers(self, remedy: object) -> list[HiddenLayer]:
+        """Return the layers of which all in-weights, out-weights and own parameters are trained.
+
+        A unit with a frozen part cannot be made anew; the layers left out are named in one warning.
+        """
+        trained = {id(p) for p in self.trained().values()}
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        reasons: dict[str, str] = {}
+        for layer in self.layers:
+            for edge in (*layer.group.incoming, *layer.group.outgoing, *layer.group.own):
+                p = named.get(edge.parameter)
+                if p is not None and id(p) not in trained:
+                    why = UNKNOWN if p.requires_grad else "does not require gradients"
+                    reasons.setdefault(layer.name, f"{edge.parameter!r} {why}")
+        if reasons:
+            said = "; ".join(f"{name!r}, as {why}" for name, why in reasons.items())
+            kind = type(remedy).__name__
+            self.notices.say(("untrained", *reasons), f"remedy: {kind} leaves the units of layers {said}")
+        return [layer for layer in self.layers if layer.name not in reasons]
 
 
 def moments_of(state: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:

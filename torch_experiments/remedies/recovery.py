@@ -15,6 +15,7 @@ from torch_experiments.cloning.widen import gap
 from torch_experiments.metrics.parameters import norm
 from torch_experiments.remedies.bound import Bound
 from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.surgery import Attribute, commit, transaction
 from torch_experiments.units.inputs import call, evaluating, flatten
 
 
@@ -124,22 +125,27 @@ class Recovery:
         self.answered: dict[str, int] = {}
 
     def step(self) -> list[Action]:
-        """Answer the alarms that are new, and return what was done; alarms stay new if a remedy fails."""
+        """Answer the alarms that are new, and return what was done.
+
+        If one remedy fails, what the others wrote is taken back, and alarms stay new.
+        """
         new = [] if self.monitor is None else list(self.monitor.alarms[self.seen :])
         due = [alarm for alarm in new if self._is_due(alarm.kind)]
         wanted: dict[int, tuple[Bound, list[str]]] = {}
         for alarm in due:
             for bound in self._for(alarm.kind):
                 wanted.setdefault(id(bound), (bound, []))[1].append(alarm.message)
-        done = [self._perform(bound, "; ".join(reasons)) for bound, reasons in wanted.values()]
-        self.answered |= {alarm.kind: self.steps for alarm in due if self._for(alarm.kind)}
-        self.seen += len(new)
-        self.steps += 1
+        answered = self.answered | {alarm.kind: self.steps for alarm in due if self._for(alarm.kind)}
+        with transaction():
+            done = [self._perform(bound, "; ".join(reasons)) for bound, reasons in wanted.values()]
+            counts = {"answered": answered, "seen": self.seen + len(new), "steps": self.steps + 1}
+            commit([Attribute(self, name, value) for name, value in counts.items()])
         return done
 
     def apply(self, reason: str = "asked for") -> list[Action]:
-        """Apply all remedies now, each once."""
-        return [self._perform(bound, reason) for bound in self._all()]
+        """Apply all remedies now, each once, or none if one fails."""
+        with transaction():
+            return [self._perform(bound, reason) for bound in self._all()]
 
     def consult(self, certificate: Certificate, least: float = 1.0) -> list[Action]:
         """Apply all remedies if the share of free parameters is below ``least``."""
@@ -178,7 +184,7 @@ class Recovery:
         name = type(bound.remedy).__name__
         losses, norms = (before.loss, after.loss), (before.norm, after.norm)
         action = Action(self.steps, name, reason, tuple(touched), units, *losses, change, *norms)
-        self.actions.append(action)
+        commit([Attribute(self, "actions", [*self.actions, action])])
         return action
 
     def _is_due(self, kind: str) -> bool:

@@ -1,6 +1,7 @@
 """Remedies that edit gradients before the optimizer's step: regularisers and noise.
 
-A penalty ``λ R(w)`` enters as its gradient, so it passes through the optimizer like the loss (coupled). In the
+A penalty ``λ R(w)`` enters as its gradient, so it passes through the optimizer like the loss (coupled); the loss
+that a line search of L-BFGS compares is that of the data alone. Parameters that are not trained are left. In the
 examples the loss has no gradient, so what a step of SGD does is the remedy's.
 """
 
@@ -18,6 +19,7 @@ from torch_experiments.metrics.spectra import log_renyi2_rank
 from torch_experiments.remedies.base import NOISE, OFFSET, WEIGHTED, Remedy, State
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.settings import ANY, COUNT, NONNEGATIVE, SHARE, OneOf, setting
+from torch_experiments.remedies.surgery import Entries, commit
 from torch_experiments.support.generators import generator
 from torch_experiments.support.noise import Convention, GradientNoise
 
@@ -138,16 +140,17 @@ class Spectral(Remedy):
         return {name: torch.linalg.svd(_matrix(w))[2][0].contiguous() for name, w in _weights(network)}
 
     def before_step(self, network: Network, state: State, step: int) -> None:
-        """Add the gradient."""
-        k = self.power
+        """Add the gradient; singular vectors are remembered once all is computed."""
+        k, vectors, trained = self.power, dict(state), {name for name, *_ in _trained(network)}
         for name, w in _weights(network):
-            if w.grad is not None:
-                u, sigma, state[name] = _power_method(_matrix(w), state[name], self.iterations)
+            if name in trained and w.grad is not None:
+                u, sigma, vectors[name] = _power_method(_matrix(w), vectors[name], self.iterations)
                 size = 2 * self.strength * k * (sigma**k - 1) * sigma ** (k - 1)
-                w.grad.add_((size * torch.outer(u, state[name])).view_as(w))
-        for b in _biases(network):
-            if b.grad is not None:
+                w.grad.add_((size * torch.outer(u, vectors[name])).view_as(w))
+        for name, b in _biases(network):
+            if name in trained and b.grad is not None:
                 b.grad.add_(b.detach() * (2 * self.strength * k * b.detach().square().sum() ** (k - 1)))
+        commit([Entries(state, vectors)])
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,9 @@ class Parseval(Remedy):
 
     def before_step(self, network: Network, state: State, step: int) -> None:
         """Add the gradient."""
-        for _, w in _weights(network)[:-1]:
-            if w.grad is not None:
+        trained = {name for name, *_ in _trained(network)}
+        for name, w in _weights(network)[:-1]:
+            if name in trained and w.grad is not None:
                 W = _matrix(w)
                 M = W if W.shape[0] <= W.shape[1] else W.T
                 force = (M @ M.T - self.scale * torch.eye(len(M)).to(M)) @ M
@@ -207,9 +211,13 @@ class RankBonus(Remedy):
         """Add the gradient; whoever trains in several processes gets the mean over them."""
         if not isinstance(x := network.batch, Tensor):
             raise TypeError(f"inputs: RankBonus needs one tensor, got {type(x).__name__}; give probe= one")
-        bonus = torch.stack([log_renyi2_rank(h) for h in layers.activations(network.model, x[: self.images])]).sum()
-        places = [(w, w.grad) for w in network.model.parameters() if w.grad is not None]
-        found = torch.autograd.grad(bonus, [w for w, _ in places], allow_unused=True)
+        places = [(w, w.grad) for w in network.trained().values() if w.grad is not None]
+        if not places:
+            return
+        with torch.enable_grad():
+            observed = layers.activations(network.model, x[: self.images])
+            bonus = torch.stack([log_renyi2_rank(h) for h in observed]).sum()
+            found = torch.autograd.grad(bonus, [w for w, _ in places], allow_unused=True)
         for (_, gradient), rise in zip(places, found, strict=True):
             if rise is not None:
                 gradient.sub_(network.agree(rise), alpha=self.strength)
@@ -232,35 +240,35 @@ class Noise(Remedy):
     convention: Convention = setting("normwise", CONVENTIONS)
 
     def before_step(self, network: Network, state: State, step: int) -> None:
-        """Add the noise of this step."""
-        source = generator(network.seed, NOISE, step)
+        """Add the noise of this step; each of several optimizers that step one by one has its own."""
+        part = network.trainers.part if network.trainers is not None else 0
+        source = generator(network.seed, NOISE, step, *([part] if part else ()))
         noise = GradientNoise(self.sigma, self.decay, self.convention, source)
         noise.steps = step
-        noise.perturb(network.model.parameters())
+        noise.perturb(network.trained().values())
 
 
 def _trained(network: Network) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the name, values and gradient of every parameter that has a gradient."""
-    for name, w in network.model.named_parameters():
+    """Yield the name, values and gradient of every parameter that is trained and has a gradient."""
+    for name, w in network.trained().items():
         if w.grad is not None:
             yield name, w.detach(), w.grad
 
 
 def _weights(network: Network) -> list[tuple[str, nn.Parameter]]:
     """Return the weights of Linear and convolutional modules, in order."""
+    return _named(network, "weight")
+
+
+def _biases(network: Network) -> list[tuple[str, nn.Parameter]]:
+    return _named(network, "bias")
+
+
+def _named(network: Network, leaf: str) -> list[tuple[str, nn.Parameter]]:
     parameters = dict(network.model.named_parameters())
     owners = [name for name, module in network.model.named_modules() if isinstance(module, WEIGHTED)]
-    names = [f"{name}.weight" if name else "weight" for name in owners]
+    names = [f"{name}.{leaf}" if name else leaf for name in owners]
     return [(name, parameters[name]) for name in names if name in parameters]
-
-
-def _biases(network: Network) -> list[nn.Parameter]:
-    found = [
-        dict(module.named_parameters(recurse=False)).get("bias")
-        for module in network.model.modules()
-        if isinstance(module, WEIGHTED)
-    ]
-    return [bias for bias in found if bias is not None]
 
 
 def _matrix(w: Tensor) -> Tensor:

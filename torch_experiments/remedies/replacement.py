@@ -12,20 +12,13 @@ from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.metrics.activity import dormant
 from torch_experiments.remedies.base import REPLACEMENT, Remedy, State, Touched, seed_of
+from torch_experiments.remedies.moments import KEPT_SECOND_MOMENTS, SecondMoments, renewed
 from torch_experiments.remedies.network import Network
+from torch_experiments.remedies.observation import watch_training
 from torch_experiments.remedies.settings import COUNT, NONNEGATIVE, SHARE, Range, setting
-from torch_experiments.remedies.surgery import (
-    KEPT_SECOND_MOMENTS,
-    Edit,
-    SecondMoments,
-    Slice,
-    Whole,
-    commit,
-    forgotten,
-    zeroed,
-)
+from torch_experiments.remedies.surgery import Edit, Slice, Whole, commit, zeroed
 from torch_experiments.units.groups import Edge
-from torch_experiments.units.hidden import HiddenLayer, watch
+from torch_experiments.units.hidden import HiddenLayer
 
 Chosen = Mapping[str, Tensor]
 
@@ -34,11 +27,12 @@ Chosen = Mapping[str, Tensor]
 class Watching(Remedy):
     """What remedies that replace units have in common: what every unit said in the last training pass.
 
-    A unit is what its readers get: after the norm, the pooling and the dropout between them.
+    A unit is what its readers get: after the norm, the pooling and the dropout between them. Layers with a part
+    that is not trained, be it a frozen bias or out-weights that no known optimizer has, are left, with one warning.
 
     Attributes:
         second_moments: what becomes of those of replaced units: ``"zero"``, as published, or their tensor's
-            ``"mean"``, see `surgery`.
+            ``"mean"``, see `moments`.
     """
 
     second_moments: SecondMoments = setting("zero", KEPT_SECOND_MOMENTS, kw_only=True)
@@ -56,11 +50,9 @@ class Watching(Remedy):
         """Note the summary of every layer in every training pass, in ``state[name.size]``."""
 
         def note(layer: HiddenLayer, x: Tensor) -> None:
-            if modules[layer.reader].training:
-                state[f"{layer.name}.size"] = self.summary(layer.values(x))
+            state[f"{layer.name}.size"] = self.summary(layer.values(x))
 
-        modules = dict(network.model.named_modules())
-        return watch(network.model, network.layers, note)
+        return watch_training(network, note)
 
     def size(self, network: Network, state: State, layer: HiddenLayer) -> Tensor:
         """Return the summary of a layer, averaged over the processes.
@@ -71,7 +63,8 @@ class Watching(Remedy):
         if f"{layer.name}.size" not in state:
             raise RuntimeError(
                 f"remedy: {type(self).__name__} has seen no training pass of layer {layer.name!r}; call the model "
-                "in train mode before step(), and bind the remedy before torch.compile runs"
+                "itself, not a copy, in train mode before step(), bind the remedy before torch.compile runs, and "
+                "use rebind(optimizer) where parameters were put in the place of others"
             )
         return network.agree(state[f"{layer.name}.size"])
 
@@ -105,7 +98,7 @@ class ReDo(Watching):
     def apply(self, network: Network, state: State, place: int) -> Touched:
         """Recycle the dormant units now."""
         chosen = {}
-        for layer in network.layers:
+        for layer in network.trained_layers(self):
             size = self.size(network, state, layer)
             chosen[layer.name] = dormant(size, self.threshold).nonzero().flatten()
         return replace(network, chosen, place, second=self.second_moments)
@@ -147,18 +140,19 @@ class ContinualBackprop(Watching):
         """Update the utilities and replace what is due."""
         chosen: dict[str, Tensor] = {}
         edits: list[Edit] = []
-        for layer in network.layers:
-            utility, age, account = (state[f"{layer.name}.{n}"] for n in ("utility", "age", "account"))
-            age += 1
+        for layer in network.trained_layers(self):
+            names = [f"{layer.name}.{n}" for n in ("utility", "age", "account")]
+            utility, age, account = (state[name] for name in names)
             contribution = self.size(network, state, layer) * layer.out_sums(network.model)
-            utility.mul_(self.decay).add_((1 - self.decay) * contribution)
+            utility = (utility * self.decay).add_((1 - self.decay) * contribution)
+            age = age + 1
             mature = age > self.maturity
-            account += self.rate * float(mature.sum())
+            account = account + self.rate * float(mature.sum())
             if (due := int(account)) and bool(mature.any()):
                 corrected = (utility / (1 - self.decay**age)).masked_fill(~mature, torch.inf)
-                chosen[layer.name] = corrected.argsort(stable=True)[: min(due, int(mature.sum()))]
-                edits += [zeroed(t, 0, chosen[layer.name]) for t in (utility, age)]
-                edits.append(Whole(account, account - due))
+                units = chosen[layer.name] = corrected.argsort(stable=True)[: min(due, int(mature.sum()))]
+                utility[units], age[units], account = 0, 0, account - due
+            edits += map(Whole, (state[name] for name in names), (utility, age, account))
         replace(network, chosen, step, edits, self.second_moments)
 
 
@@ -199,18 +193,18 @@ class SelfNormalizedReset(Watching):
         """Count, and replace what has been silent for too long."""
         chosen: dict[str, Tensor] = {}
         edits: list[Edit] = []
-        for layer in network.layers:
-            intervals, length, silence = (state[f"{layer.name}.{n}"] for n in ("intervals", "length", "silence"))
+        for layer in network.trained_layers(self):
+            names = [f"{layer.name}.{n}" for n in ("intervals", "length", "silence")]
+            intervals, length, silence = (state[name] for name in names)
             fired = self.size(network, state, layer) > 0
-            silence += 1
-            intervals += fired
-            length += silence * fired
-            silence.masked_fill_(fired, 0)
+            intervals, length = intervals + fired, length + (silence + 1) * fired
+            silence = (silence + 1).masked_fill(fired, 0)
             late = (1 - intervals / (length + 1)) ** silence <= self.eta
             late = (late & (silence >= self.least)) | (silence >= self.most)
             if bool(late.any()):
                 chosen[layer.name] = late.nonzero().flatten()
-                edits += [zeroed(t, 0, chosen[layer.name]) for t in (intervals, length, silence)]
+            counts = (t.masked_fill(late, 0) for t in (intervals, length, silence))
+            edits += map(Whole, (state[name] for name in names), counts)
         replace(network, chosen, step, edits, self.second_moments)
 
 
@@ -224,7 +218,7 @@ def replace(
     """Give units fresh in-weights and own parameters, zero out-weights and zero moments, all or nothing.
 
     Biases, scales, shifts and statistics of norms come from a fresh network like the in-weights. Moments are those
-    of `surgery`.
+    of `moments`.
 
     Args:
         network: which.
@@ -258,19 +252,15 @@ def replacements(network: Network, chosen: Chosen, place: int, second: SecondMom
         for edge in (*layer.group.incoming, *layer.group.own):
             tensor, index = old[edge.parameter], _entries(edge, units)
             fresh = new[edge.parameter].detach()
-            yield Slice(tensor, edge.dim, index, fresh.index_select(edge.dim, index.to(fresh.device)))
-            yield from _forgotten(network, tensor, edge, index, second)
+            value = fresh.index_select(edge.dim, index.to(fresh.device))
+            yield Slice(tensor, edge.dim, index, value)
+            if isinstance(tensor, nn.Parameter):
+                yield from renewed(network, tensor, edge.dim, index, value, second)
         for edge in layer.group.outgoing:
             tensor, index = old[edge.parameter], _entries(edge, units)
             yield zeroed(tensor, edge.dim, index)
-            yield from _forgotten(network, tensor, edge, index, second)
-
-
-def _forgotten(
-    network: Network, tensor: Tensor, edge: Edge, index: Tensor, second: SecondMoments
-) -> Iterator[Edit]:
-    moments = network.moments(tensor) if isinstance(tensor, nn.Parameter) else {}
-    yield from (forgotten(name, moment, edge.dim, index, second) for name, moment in moments.items())
+            if isinstance(tensor, nn.Parameter):
+                yield from renewed(network, tensor, edge.dim, index, None, second)
 
 
 def _entries(edge: Edge, units: Tensor) -> Tensor:

@@ -1,33 +1,21 @@
-"""Changes of weights and of the optimizer's state that happen together or not at all.
+"""Changes of weights, of the optimizer's state and of a remedy's memory that happen together or not at all.
 
 A remedy computes everything it wants to write first, as a list of edits, and `commit` writes them. If anything
 interrupts it, a keyboard interrupt too, what was written is taken back, so weights never go without their moments.
-
-A moment is a tensor of the optimizer's state that has the shape of its parameter: momentum buffers (SGD, Muon,
-RMSprop), ``exp_avg``, ``exp_avg_sq``, ``max_exp_avg_sq`` (Adam and its relatives), ``sum`` (Adagrad), ``prev`` and
-``step_size`` (Rprop), and so on. The moments of replaced units are set to zero. Counters of steps are one a tensor,
-not one a unit, and are left as they are. Adam's bias correction has then long ended when a replaced unit starts,
-and under a constant gradient its step number ``t`` is ``(1 − β₁ᵗ) / √(1 − β₂ᵗ)`` times the learning rate: 3.2 times
-at first and 6.6 times at the twelfth step, with the usual betas. `SecondMoments` ``"mean"`` avoids it: second
-moments of replaced units become the mean of their tensor, so that a replaced unit moves as fast as the others do.
+Several commits in one `transaction` stand or fall together.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
 
-import torch
-from torch import Tensor, nn
-
-from torch_experiments.remedies.network import moments_of
-from torch_experiments.remedies.settings import OneOf
+from torch import Tensor
 
 Undo = Callable[[], object]
-SecondMoments = Literal["zero", "mean"]
-KEPT_SECOND_MOMENTS = OneOf(get_args(SecondMoments))
-SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum", "acc_delta")
+_journal: ContextVar[list[Undo] | None] = ContextVar("journal", default=None)  # of the transaction that is open
 
 
 class Edit(Protocol):
@@ -76,76 +64,112 @@ class Whole(NamedTuple):
         self.tensor.detach().copy_(self.value)
 
 
+class Entries(NamedTuple):
+    """Make the entries of a mapping those of ``new``, such as the memory of a remedy; the values are not copied."""
+
+    mapping: MutableMapping[Any, Any]
+    new: Mapping[Any, Any]
+
+    def prepare(self) -> Undo:
+        """Keep the old entries."""
+        old = dict(self.mapping)
+        return lambda: self._restore(old)
+
+    def write(self) -> None:
+        """Write the entries."""
+        self.mapping.clear()
+        self.mapping.update(self.new)
+
+    def _restore(self, old: Mapping[Any, Any]) -> None:
+        for key in [key for key in self.mapping if key not in old]:
+            del self.mapping[key]
+        self.mapping.update(old)
+
+
 class Forget(NamedTuple):
-    """Empty the state of an optimizer."""
+    """Empty the memory of an optimizer."""
 
     memory: MutableMapping[Any, Any]
 
     def prepare(self) -> Undo:
-        """Keep the old state."""
-        old = dict(self.memory)
-        return lambda: self.memory.update(old)
+        """Keep what is remembered."""
+        return Entries(self.memory, {}).prepare()
 
     def write(self) -> None:
         """Forget."""
         self.memory.clear()
 
 
+class Attribute(NamedTuple):
+    """Set an attribute of an object, such as a counter."""
+
+    owner: Any
+    name: str
+    value: Any
+
+    def prepare(self) -> Undo:
+        """Keep the old value."""
+        return self._replace(value=getattr(self.owner, self.name)).write
+
+    def write(self) -> None:
+        """Set it."""
+        setattr(self.owner, self.name, self.value)
+
+
 def commit(edits: Sequence[Edit]) -> None:
-    """Write all edits, in order, or none: whatever interrupts it, what was written is taken back."""
-    undos = [edit.prepare() for edit in edits]
-    try:
+    """Write all edits, in order, or none: whatever interrupts it, what was written is taken back.
+
+    >>> import torch
+    >>> x, counts = torch.zeros(2), {}
+    >>> commit([Whole(x, torch.ones(2)), Entries(counts, {"steps": 1})])
+    >>> x.tolist(), counts
+    ([1.0, 1.0], {'steps': 1})
+    """
+    with transaction() as undos:
+        undos += [edit.prepare() for edit in edits]
         for edit in edits:
             edit.write()
+
+
+@contextmanager
+def transaction() -> Iterator[list[Undo]]:
+    """Let what is committed inside stand together: if the block is left by an exception, all of it is taken back.
+
+    Yields:
+        What takes back what was written so far, the oldest first.
+
+    >>> import torch
+    >>> x = torch.zeros(2)
+    >>> with transaction():
+    ...     commit([Whole(x, torch.ones(2))])
+    ...     raise OSError
+    Traceback (most recent call last):
+    OSError
+    >>> x.tolist()
+    [0.0, 0.0]
+    """
+    outer, undos = _journal.get(), list[Undo]()
+    token = _journal.set(undos)
+    try:
+        yield undos
+        if outer is not None:
+            outer += undos
     except BaseException:
         for undo in reversed(undos):
             undo()
         raise
+    finally:
+        _journal.reset(token)
 
 
 def zeroed(tensor: Tensor, dim: int, index: Tensor) -> Slice:
-    """Return the edit that sets entries to zero."""
+    """Return the edit that sets entries to zero.
+
+    >>> import torch
+    >>> x = torch.ones(2, 2)
+    >>> zeroed(x, 1, torch.tensor([0])).write(), x.tolist()
+    (None, [[0.0, 1.0], [0.0, 1.0]])
+    """
     shape = list(tensor.shape)
     shape[dim] = len(index)
     return Slice(tensor, dim, index, tensor.new_zeros(shape))
-
-
-def forgotten(name: str, moment: Tensor, dim: int, index: Tensor, second: SecondMoments) -> Slice:
-    """Return the edit of the moments of replaced units: zero, or for second moments what ``second`` says."""
-    edit = zeroed(moment, dim, index)
-    return edit._replace(value=edit.value + moment.mean()) if second == "mean" and name in SQUARES else edit
-
-
-class Moments:
-    """The tensors of an optimizer's state that have the shape of their parameter.
-
-    Called with a parameter it returns them. What else is stored for it and is neither a number nor of its shape
-    (factored or packed statistics) cannot be split by units; it is left, with one warning that names it.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer = optimizer
-        self.warned: set[str] = set()
-
-    def __call__(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """Return the tensors by name, to be changed in place."""
-        state = self.optimizer.state.get(parameter, {})
-        self._warn([name for name, value in state.items() if _unknown(value, parameter)])
-        return moments_of(state, parameter)
-
-    def _warn(self, names: Sequence[str]) -> None:
-        new = [name for name in names if name not in self.warned]
-        self.warned.update(new)
-        if new:
-            warnings.warn(
-                f"optimizer: {type(self.optimizer).__name__} keeps {', '.join(map(repr, new))}, which do not have "
-                "the shape of their parameter, so they are left as they are where units are replaced; "
-                "remedies.OptimizerReset forgets them",
-                stacklevel=3,
-            )
-
-
-def _unknown(value: Any, parameter: Tensor) -> bool:
-    if isinstance(value, Tensor):
-        return value.numel() > 1 and value.shape != parameter.shape
-    return isinstance(value, list | tuple | dict) and len(value) > 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from torch_experiments.remedies.base import PERTURBATION, RESTART, WEIGHTED, Remedy, State, Touched, seed_of, whole
 from torch_experiments.remedies.network import Network
@@ -16,6 +18,8 @@ from torch_experiments.remedies.surgery import Edit, Forget, Whole, commit
 @dataclass(frozen=True)
 class ShrinkPerturb(Remedy):
     """At the start of a task ``w ← shrink · w + perturb · w'``, ``w'`` freshly initialised weights.
+
+    Weights that are not trained are left.
 
     Source: Ash & Adams (2020), arXiv 1910.08475, with the noise of their code (a fresh initialisation, scaled).
 
@@ -30,23 +34,26 @@ class ShrinkPerturb(Remedy):
     perturb: float = setting(0.1, ANY)
 
     def at_task(self, network: Network, state: State, task: int) -> None:
-        """Shrink and perturb all parameters."""
+        """Shrink and perturb all parameters that are trained."""
         self.apply(network, state, task)
 
     def apply(self, network: Network, state: State, place: int) -> Touched:
-        """Shrink and perturb all parameters."""
+        """Shrink and perturb all parameters that are trained."""
         other = network.fresh(seed_of(network, PERTURBATION, place))
-        pairs = zip(network.model.parameters(), other.parameters(), strict=True)
-        mixed = ((w, (w.detach() * self.shrink).add_(new.detach().to(w), alpha=self.perturb)) for w, new in pairs)
-        commit([Whole(w, value) for w, value in mixed])
+        new = dict(other.named_parameters())
+        commit([Whole(w, self._mixed(w.detach(), new[name].detach())) for name, w in network.trained().items()])
         return whole(network)
+
+    def _mixed(self, w: Tensor, new: Tensor) -> Tensor:
+        return (w * self.shrink).add_(new.to(w), alpha=self.perturb)
 
 
 @dataclass(frozen=True)
 class WeightClipping(Remedy):
     """After every step ``w ← clip(w, −κ s, κ s)`` with ``s = 1/√m``, the bound of the uniform initialisation.
 
-    ``m`` is the fan-in of a Linear or convolutional module; its bias has the same bound. Norms are left alone.
+    ``m`` is the fan-in of a Linear or convolutional module; its bias has the same bound. Norms are left alone, and
+    so are weights that are not trained. To clip twice is to clip once, so an interrupted step is simply repeated.
 
     Source: Elsayed, Lan, Lyle & Mahmood (2024), arXiv 2407.01704.
 
@@ -65,18 +72,22 @@ class WeightClipping(Remedy):
 
     def apply(self, network: Network, state: State, place: int) -> Touched:
         """Clip."""
+        trained = {id(w) for w in network.trained().values()}
         with torch.no_grad():
             for module in network.model.modules():
                 if isinstance(module, WEIGHTED):
                     bound = self.kappa / math.sqrt(module.weight[0].numel())
                     for w in module.parameters(recurse=False):
-                        w.clamp_(-bound, bound)
+                        if id(w) in trained:
+                            w.clamp_(-bound, bound)
         return whole(network)
 
 
 @dataclass(frozen=True)
 class OptimizerReset(Remedy):
     """Forget the optimizer's state at the start of every task (Asadi et al. 2023, arXiv 2306.17833).
+
+    What the optimizer remembers of other networks that it trains is kept.
 
     Adam with equal betas (Dohare et al. 2023) is no remedy here but a setting of the optimizer:
     ``torch.optim.Adam(..., betas=(0.9, 0.9))``.
@@ -104,6 +115,8 @@ class OptimizerReset(Remedy):
 class Fresh(Remedy):
     """A new network and optimizer for every task: no remedy, but what plasticity is measured against.
 
+    Parameters that are not trained stay, and so do the buffers of modules of which none is.
+
     >>> model = torch.nn.Linear(1, 1)
     >>> bound = Fresh().on(model, torch.optim.SGD(model.parameters()), fresh=lambda seed: torch.nn.Linear(1, 1))
     >>> sorted(bound.apply())
@@ -117,7 +130,19 @@ class Fresh(Remedy):
     def apply(self, network: Network, state: State, place: int) -> Touched:
         """Start again."""
         other = network.fresh(seed_of(network, RESTART, place))
-        old, new = ([*net.parameters(), *net.buffers()] for net in (network.model, other))
-        edits: list[Edit] = [Whole(a, b) for a, b in zip(old, new, strict=True)]
+        old: dict[str, Tensor] = dict(network.trained())
+        moving = {id(w) for w in old.values()}
+        named = dict(network.model.named_buffers())
+        old |= {name: b for name, b in named.items() if _has_trained(network.model, name, moving)}
+        new = dict(other.named_buffers()) | dict(other.named_parameters())
+        edits: list[Edit] = [Whole(w, new[name]) for name, w in old.items()]
         commit([*edits, Forget(network.memory)])
         return whole(network)
+
+
+def _has_trained(model: nn.Module, buffer: str, trained: Set[int]) -> bool:
+    """Return whether the innermost module around a buffer that has parameters has one that is trained."""
+    path = buffer.rpartition(".")[0]
+    while path and next(model.get_submodule(path).parameters(), None) is None:
+        path = path.rpartition(".")[0]
+    return any(id(p) in trained for p in model.get_submodule(path).parameters())

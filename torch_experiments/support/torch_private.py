@@ -27,6 +27,7 @@ __all__ += [
     "backward_hooks",
     "check_dimensions",
     "gradient_hooks",
+    "is_replica",
     "schema",
     "step_hooks",
     "tree_map_only",
@@ -69,13 +70,24 @@ def gradient_hooks(parameter: nn.Parameter) -> list[Any]:
 def step_hooks(optimizer: Optimizer) -> Iterator[Any]:
     """Yield the hooks that run before and after a step of an optimizer, and of any optimizer.
 
+    Those that say of themselves that they only look (``hook.only_looks``) are left out.
+
     >>> list(step_hooks(torch.optim.SGD([nn.Parameter(torch.ones(1))])))
     []
     """
     own: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
     shared: list[Any] = [optimizers._global_optimizer_pre_hooks, optimizers._global_optimizer_post_hooks]
     for hooks in (*own, *shared):
-        yield from hooks.values()
+        yield from (hook for hook in hooks.values() if not getattr(hook, "only_looks", False))
+
+
+def is_replica(module: nn.Module) -> bool:
+    """Return whether a module is one of those that `DataParallel` makes for a pass.
+
+    >>> is_replica(nn.ReLU())
+    False
+    """
+    return bool(getattr(module, "_is_replica", False))
 
 
 def check_dimensions(norm: BatchNorm, x: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments import remedies
 from torch_experiments.remedies import Bound, Remedy, redrawn
+from torch_experiments.remedies.surgery import Attribute, Entries, Slice, Whole
 
 X = torch.randn(40, 8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 KINDS: dict[str, Callable[[], Remedy]] = {
@@ -93,6 +95,120 @@ def test_an_optimizer_that_was_loaded_is_forgotten_too(kind: Callable[[], Remedy
     assert len(optimizer.state) == 6
     bound.task()
     assert len(optimizer.state) == 0
+
+
+ACTING: dict[str, Callable[[], Remedy]] = {
+    "cbp": lambda: remedies.ContinualBackprop(rate=0.3, maturity=1, decay=0.5),
+    "snr": lambda: remedies.SelfNormalizedReset(0.5, least=1, most=2),
+    "redo": lambda: remedies.ReDo(every=1, threshold=0.8),
+    "recovery": lambda: remedies.Controlled(every=1, dead=0.01, rank=0.01),
+}
+
+
+def everything(model: nn.Module, optimizer: torch.optim.Optimizer, bound: Bound) -> dict[str, Tensor]:
+    """Return copies of all that a step may write."""
+    moments = {
+        f"{k} {name}": value
+        for k, state in enumerate(optimizer.state.values())
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    counts = {name: torch.tensor(getattr(bound, name)) for name in ("steps", "tasks", "applied")}
+    found = dict(model.state_dict()) | moments | counts | bound.state
+    return {name: value.detach().clone() for name, value in found.items()}
+
+
+def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return list(one) == list(other) and all(
+        torch.equal(a, b) for a, b in zip(one.values(), other.values(), strict=True)
+    )
+
+
+class Interruption:
+    """Interrupts one of the next writes, the one after ``left`` others."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = -1
+        for kind in (Slice, Whole, Entries, Attribute):
+            monkeypatch.setattr(kind, "write", self.interrupted(kind.write))
+
+    def interrupted(self, write: Callable[[Any], None]) -> Callable[[Any], None]:
+        def interrupted(edit: Any) -> None:
+            write(edit)
+            self.left -= 1
+            if self.left == -1:
+                raise KeyboardInterrupt
+
+        return interrupted
+
+
+@pytest.mark.parametrize("kind", ACTING)
+def test_an_interrupted_step_is_none_and_a_retry_counts_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is interrupted after each write in turn; repeated, it is the one that it would have been."""
+    model, plain = network(), network()
+    optimizer, plain_optimizer = adam(model), adam(plain)
+    bound = ACTING[kind]().on(model, optimizer, example_inputs=X[0])
+    expected = ACTING[kind]().on(plain, plain_optimizer, example_inputs=X[0])
+    interruption, interruptions = Interruption(monkeypatch), 0
+    for step in range(5):
+        if step == 3:
+            with torch.no_grad():
+                for one in (model, plain):
+                    one[0].bias[:3] = one[2].bias[:2] = -50
+        for one, own in ((model, optimizer), (plain, plain_optimizer)):
+            own.zero_grad()
+            one(X[step]).square().sum().backward()
+            own.step()
+        before = everything(model, optimizer, bound)
+        for writes in range(200):
+            interruption.left = writes
+            try:
+                bound.step()
+                break
+            except KeyboardInterrupt:
+                interruptions += 1
+                assert alike(everything(model, optimizer, bound), before)
+        interruption.left = -1
+        expected.step()
+        assert alike(everything(model, optimizer, bound), everything(plain, plain_optimizer, expected))
+    assert interruptions > 20
+
+
+@pytest.mark.parametrize("call", ["task", "apply"])
+def test_an_interrupted_task_is_not_counted(call: str) -> None:
+    model = network()
+
+    def fresh(seed: int) -> nn.Module:
+        if fails.pop():
+            return redrawn(model, seed)
+        raise KeyboardInterrupt
+
+    fails = [True, False]
+    bound = remedies.ShrinkPerturb().on(model, adam(model), fresh=fresh)
+    before = weights(model)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(bound, call)()
+    assert (bound.tasks, bound.applied) == (0, 0)
+    assert torch.equal(weights(model), before)
+    getattr(bound, call)()
+    other = network()
+    expected = remedies.ShrinkPerturb().on(other, adam(other))
+    getattr(expected, call)()
+    assert (bound.tasks, bound.applied) == (expected.tasks, expected.applied)
+    assert torch.equal(weights(model), weights(other))
+
+
+def test_singular_vectors_are_remembered_once_the_gradients_are_edited(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    bound = remedies.Spectral(0.1).on(model, adam(model))
+    model(X[0]).square().sum().backward()
+    before = {name: v.clone() for name, v in bound.state.items()}
+    Interruption(monkeypatch).left = 0
+    with pytest.raises(KeyboardInterrupt):
+        bound.before_step()
+    assert all(torch.equal(bound.state[name], v) for name, v in before.items())
+    bound.before_step()
+    assert not any(torch.equal(bound.state[name], v) for name, v in before.items())
 
 
 def test_a_removed_remedy_does_nothing() -> None:

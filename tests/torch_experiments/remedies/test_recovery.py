@@ -248,3 +248,40 @@ def test_alarms_stay_new_when_a_remedy_fails(monkeypatch: pytest.MonkeyPatch) ->
             recovery.step()
     assert (recovery.seen, recovery.actions) == (0, [])
     assert len(recovery.step()) == 1
+
+
+def test_when_one_of_two_remedies_fails_the_other_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    model, monitor = trapped(), Fake([Alarm("dead"), Alarm("rank")])
+    split, shrink = escape(model), escape(model, remedy=remedies.ShrinkPerturb())
+    recovery = Recovery(monitor, {"dead": split, "rank": shrink})
+    before = [p.detach().clone() for p in model.parameters()]
+    with monkeypatch.context() as patched:
+        patched.setattr(remedies.ShrinkPerturb, "apply", fails)
+        with pytest.raises(KeyboardInterrupt):
+            recovery.step()
+        with pytest.raises(KeyboardInterrupt):
+            recovery.apply()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+    assert (split.applied, recovery.steps, recovery.seen, recovery.actions) == (0, 0, 0, [])
+    assert [action.remedy for action in recovery.step()] == ["Escape", "ShrinkPerturb"]
+    assert (split.applied, shrink.applied, recovery.steps) == (1, 1, 1)
+
+
+def test_the_controller_of_a_run_forgets_no_alarm_that_was_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    model = mlp(2, 1, width=12, depth=1, dtype=torch.float64)
+    bound = escape(model, remedy=Controlled(every=1, dead=0.4, rank=0.99))
+    bound.step()
+    killed(model)
+    with monkeypatch.context() as patched:
+        patched.setattr(Escape, "apply", fails)
+        with pytest.raises(KeyboardInterrupt):
+            bound.step()
+    assert (bound.steps, [key for key in bound.state if key.startswith("on ")]) == (1, [])
+    bound.step()
+    assert bool((model.linear1.bias[:6] > -50).all())

@@ -1,9 +1,7 @@
-"""Weights and the optimizer's state change together or not at all, for every optimizer of torch."""
+"""Weights, the optimizer's state and what remedies remember change together or not at all."""
 
 from __future__ import annotations
 
-import copy
-import warnings
 from typing import Any
 
 import pytest
@@ -11,22 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments import remedies
-from torch_experiments.remedies.surgery import Moments, Slice, Whole, commit, forgotten, zeroed
+from torch_experiments.remedies.surgery import Attribute, Entries, Slice, Whole, commit, transaction, zeroed
 
-OPTIMIZERS: dict[str, Any] = {
-    "SGD": {"momentum": 0.9},
-    "Adam": {"amsgrad": True},
-    "AdamW": {},
-    "Adamax": {},
-    "NAdam": {},
-    "RAdam": {},
-    "RMSprop": {"momentum": 0.9, "centered": True},
-    "Adagrad": {},
-    "Adadelta": {},
-    "Rprop": {},
-    "ASGD": {},
-    "Muon": {},
-}
 X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
@@ -35,9 +19,9 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 2, bias=False)).double()
 
 
-def trained(name: str) -> tuple[nn.Sequential, torch.optim.Optimizer]:
+def trained() -> tuple[nn.Sequential, torch.optim.Optimizer]:
     model = network()
-    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.01, **OPTIMIZERS[name])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, amsgrad=True)
     for _ in range(3):
         optimizer.zero_grad()
         model(X).square().sum().backward()
@@ -54,47 +38,12 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_all_state_of_a_replaced_unit_is_zero_and_that_of_its_neighbours_is_kept(name: str) -> None:
-    model, optimizer = trained(name)
-    before = {id(p): copy.deepcopy(optimizer.state[p]) for p in model.parameters()}
-    bound = remedies.ReDo().on(model, optimizer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        remedies.replace(bound.network, {"0": torch.tensor([2])}, 0)
-    others, seen = torch.tensor([0, 1, 3]), 0
-    for p, dim in zip(model.parameters(), (0, 1), strict=True):
-        for key, value in optimizer.state[p].items():
-            if isinstance(value, Tensor) and value.shape == p.shape:
-                seen += 1
-                assert not value.select(dim, 2).any(), key
-                old = before[id(p)][key].index_select(dim, others)
-                assert torch.equal(value.index_select(dim, others), old), key
-            elif isinstance(value, Tensor):
-                assert torch.equal(value, before[id(p)][key]), key
-    assert seen
-
-
-def test_state_that_cannot_be_split_is_named_once() -> None:
-    model = network()
-    optimizer = torch.optim.Adafactor(model.parameters(), lr=0.01)
-    model(X).square().sum().backward()
-    optimizer.step()
-    moments = Moments(optimizer)
-    with pytest.warns(UserWarning, match="'row_var', 'col_var'"):
-        found = [moments(p) for p in model.parameters()]
-    assert found == [{}, {}]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        moments(model[0].weight)
-
-
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("failing", range(1, 9))
 def test_an_interrupted_remedy_leaves_nothing_half_changed(
     error: type[BaseException], failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, optimizer = trained("Adam")
+    model, optimizer = trained()
     bound = remedies.ReDo().on(model, optimizer)
     before, count = photograph(model, optimizer), 0
     write = Slice.write
@@ -114,7 +63,7 @@ def test_an_interrupted_remedy_leaves_nothing_half_changed(
 
 
 def test_without_an_interruption_all_is_changed() -> None:
-    model, optimizer = trained("Adam")
+    model, optimizer = trained()
     before = photograph(model, optimizer)
     remedies.replace(remedies.ReDo().on(model, optimizer).network, {"0": torch.tensor([2])}, 0)
     changed = [not torch.equal(a, b) for a, b in zip(photograph(model, optimizer), before, strict=True)]
@@ -128,7 +77,7 @@ def test_a_fresh_start_that_fails_keeps_weights_and_memory() -> None:
             super().clear()
             raise KeyboardInterrupt
 
-    model, optimizer = trained("Adam")
+    model, optimizer = trained()
     network = remedies.Fresh().on(model, optimizer).network
     before = photograph(model, optimizer)
     memory = Broken(optimizer.state)
@@ -148,37 +97,47 @@ def test_edits_that_overlap_are_taken_back() -> None:
     assert x.tolist() == [[0, 0, 0], [0, 4, 5]]
 
 
-@pytest.mark.parametrize("name", ["Adam", "Adamax", "RMSprop", "Adagrad"])
-def test_second_moments_become_the_mean_of_their_tensor_on_request(name: str) -> None:
-    squares = {"Adam": ("exp_avg_sq", "max_exp_avg_sq"), "Adamax": ("exp_inf",)}.get(name, ("square_avg", "sum"))
-    model, optimizer = trained(name)
-    weight = model[0].weight
-    before = copy.deepcopy(optimizer.state[weight])
-    remedies.replace(remedies.ReDo().on(model, optimizer).network, {"0": torch.tensor([2])}, 0, second="mean")
-    for key, value in optimizer.state[weight].items():
-        if isinstance(value, Tensor) and value.shape == weight.shape:
-            expected = float(before[key].sum()) / 12 if key in squares else 0.0
-            assert value[2].tolist() == pytest.approx([expected] * 3, rel=1e-14), key
+class Counter:
+    """Something with an attribute."""
+
+    steps = 0
 
 
-def first_steps(second: str) -> Tensor:
-    """Return the sizes of 20 steps of a replaced unit under a constant gradient, in units of the learning rate."""
-    weight = nn.Parameter(torch.zeros(2, 1, dtype=torch.float64))
-    optimizer = torch.optim.Adam([weight], lr=1.0)
-    places = []
-    for step in range(10_020):
-        if step == 10_000:
-            for key, moment in Moments(optimizer)(weight).items():
-                commit([forgotten(key, moment, 0, torch.tensor([1]), second)])
-        places.append(weight.detach()[1, 0].item())
-        weight.grad = torch.ones_like(weight)
-        optimizer.step()
-    return torch.tensor(places)[-20:].diff().abs()
+def test_a_transaction_takes_back_all_that_was_committed_in_it() -> None:
+    x, memory, counter = torch.zeros(2), {"a": torch.ones(1)}, Counter()
+    before = dict(memory)
+
+    @transaction()
+    def act() -> None:
+        commit([Whole(x, torch.ones(2)), Entries(memory, {"b": torch.zeros(1)})])
+        with transaction():
+            commit([Attribute(counter, "steps", 3), Whole(x, 2 * torch.ones(2))])
+        assert (x.tolist(), list(memory), counter.steps) == ([2, 2], ["b"], 3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        act()
+    assert (x.tolist(), memory, counter.steps) == ([0, 0], before, 0)
 
 
-def test_a_replaced_unit_starts_too_fast_unless_its_second_moments_are_typical() -> None:
-    t = torch.arange(1, 20, dtype=torch.float64)
-    expected = (1 - 0.9**t) / (1 - 0.999**t).sqrt()
-    torch.testing.assert_close(first_steps("zero").double(), expected, rtol=1e-3, atol=0)
-    assert (int(expected.argmax()) + 1, round(float(expected.max()), 1)) == (12, 6.6)
-    assert first_steps("mean").max() < 1.05
+def test_what_stands_before_a_failing_commit_is_kept_unless_a_transaction_binds_it() -> None:
+    x = torch.zeros(1)
+
+    def act() -> None:
+        commit([Whole(x, torch.ones(1))])
+        commit([Whole(x, torch.ones(3))])
+
+    for run, left in ((act, 1), (transaction()(act), 0)):
+        x.zero_()
+        with pytest.raises(RuntimeError, match="shape"):
+            run()
+        assert x.item() == left
+
+
+def test_a_transaction_that_ends_well_keeps_nothing_back() -> None:
+    x = torch.zeros(1)
+    with transaction():
+        commit([Whole(x, torch.ones(1))])
+    with pytest.raises(KeyError), transaction():
+        raise KeyError
+    assert x.item() == 1

@@ -33,6 +33,7 @@ NAMES = [  # (module, object in it, if any, private name)
     ("torch.utils._pytree", "", "tree_map_only"),
 ]
 NAMED_TUPLES = {"_replace", "_fields"}  # public methods of these, in spite of their names
+REPLICATE = "_replicate_for_data_parallel"
 OTHERS = {"_core", "_reconstruct", "_exit"}  # of NumPy, in `images.formats`, which reads old pickles, and of os
 HOOKS = {"_forward_hooks", "_forward_pre_hooks"}  # in tests, that none is left behind
 KNOWN = {name for *_, name in NAMES if name[0] == "_"} | {*torch_private.STEP_HOOKS, *torch_private.MODULE_HOOKS}
@@ -81,12 +82,29 @@ def test_hooks_of_gradients_and_steps_are_seen():
     weight.register_post_accumulate_grad_hook(lambda parameter: None)
     optimizer.register_step_pre_hook(lambda *given: None)
     optimizer.register_step_post_hook(lambda *given: None)
+    looking = Looking()
+    optimizer.register_step_post_hook(looking)
     shared = register_optimizer_step_post_hook(lambda *given: None)
     try:
         assert len(torch_private.gradient_hooks(weight)) == 2
         assert len(list(torch_private.step_hooks(optimizer))) == 3
+        looking.only_looks = False
+        assert len(list(torch_private.step_hooks(optimizer))) == 4
     finally:
         shared.remove()
+
+
+class Looking:
+    only_looks = True
+
+    def __call__(self, *given):
+        """Do nothing."""
+
+
+def test_a_replica_of_data_parallel_is_told_from_the_module():
+    layer = nn.Linear(1, 1)
+    assert torch_private.is_replica(getattr(layer, REPLICATE)())
+    assert not torch_private.is_replica(layer)
 
 
 def test_a_batch_norm_refuses_another_number_of_axes():
