@@ -19,6 +19,7 @@ from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from torch_experiments.cloning import chains
 from torch_experiments.lab import models, optimizer_table
+from torch_experiments.lab import rules as update_rules
 from torch_experiments.support import noise
 
 NAME = "optimizers"
@@ -54,13 +55,13 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 
 def measure(config: Config, results: Path) -> pa.Table:
     """Return the table of `config`, from `results` if it is there."""
-    chosen = [rule for rule in optimizer_table.rules() if rule.name in config.rules or not config.rules]
+    chosen = [rule for rule in update_rules.rules() if rule.name in config.rules or not config.rules]
     numbers = {"factor": config.factor, "steps": config.steps, "seed": config.seed}
     about = {
         "experiment": "figure_optimizers",
         "rules": [rule.name for rule in chosen],
         "torch": version("torch"),
-        "code": code_of(optimizer_table, chains, models, noise),
+        "code": code_of(optimizer_table, update_rules, chains, models, noise),
         **numbers,
     }
     return remembered(results, about, lambda: optimizer_table.table(chosen, progress=True, **numbers))

@@ -32,6 +32,7 @@ from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
 from torch_experiments.cloning.widen import DOES_NOT_RUN, SAMPLES
 from torch_experiments.diagnostics.losses import default_loss
+from torch_experiments.support.storages import shared_storages, sharing, told
 from torch_experiments.support.strict import strict
 from torch_experiments.units.groups import choose
 from torch_experiments.units.hidden import Survey, survey
@@ -289,7 +290,8 @@ class _Seen:
         both = {name: mask | held[name].to(mask.device) if name in held else mask for name, mask in unread.items()}
         certified = {n: p.codimension for n, p in places(self.model, self.layout, held).items()}
         found = places(self.model, self.layout, both).items()
-        counted = {n: p for n, p in found if n in self.reach.masks and n in self.known.graph.used}
+        own = self.known.graph.used - sharing(shared_storages(self.model))
+        counted = {n: p for n, p in found if n in self.reach.masks and n in own}
         return sum(place.codimension - certified.get(name, 0) for name, place in counted.items())
 
     def stability(
@@ -339,11 +341,14 @@ class _Seen:
 def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mapping[str, Tensor]) -> tuple[int, int]:
     """Return how many entries are trained, and in how many directions gradients on the manifold move them.
 
-    The second is the first less one for every normal direction (`manifold.Place`).
+    The second is the first less one for every normal direction (`manifold.Place`) of parameters with memory of
+    their own; entries of two parameters on one storage count once.
     """
     trained = {n: p for n, p in model.named_parameters() if n in known.graph.used and p.requires_grad}
-    held = sum(place.codimension for name, place in places(model, layout, frozen).items() if name in trained)
-    total = sum(p.numel() for p in trained.values())
+    own = trained.keys() - sharing(shared_storages(model))
+    held = sum(place.codimension for name, place in places(model, layout, frozen).items() if name in own)
+    twice = sum(max(others.values()) for name, others in shared_storages(model).items() if name in trained)
+    total = sum(p.numel() for p in trained.values()) - twice
     return total, total - held
 
 
@@ -409,6 +414,9 @@ def _notes(
 ) -> list[str]:
     model, known = seen.model, seen.known
     found = [f"{part}: not asked for" for part in PARTS if part not in parts]
+    tied = told(shared_storages(model))
+    if tied:
+        found.append(f"{tied}; they count once, and what holds one of them is not counted, as the other moves it")
     unread = [name for name, _ in model.named_parameters() if name not in known.graph.used]
     still = [name for name, p in model.named_parameters() if name in known.graph.used and not p.requires_grad]
     if unread:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, Residual, identity, profile, residuals_of
-from torch_experiments.cloning.widen import filled, set_known
+from torch_experiments.cloning.widen import filled, set_known, tied_as_objects
 from torch_experiments.units.axes import Axis, Order, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.trace import trace
@@ -61,13 +61,14 @@ def expand(
     Raises:
         TypeError: for a model that is no chain.
         ValueError: when the number of profiles is not that of the Linear layers plus one.
-        TraceError: for an operation without a rule.
+        TraceError: for an operation without a rule, or two parameters on one storage.
 
     >>> base, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double(), torch.eye(2).double()
     >>> wide = expand(base, profiles(base, 2, scales="positive"), spread=1.0)
     >>> torch.allclose(wide(x), base(x))
     True
     """
+    tied_as_objects(model)
     graph, own = _axes(model, profiles)
     wide = copy.deepcopy(model)
     set_known(wide, graph, lambda axis: len(own[find(axis)].block) if find(axis) in own else axis.size)

@@ -84,7 +84,8 @@ def clone(
 
     Raises:
         ValueError: for a factor below two, an unknown mode or order, or fewer than one sample.
-        TraceError: (a ValueError) for a model that cannot be traced or cloned; it names the layer and the fix.
+        TraceError: (a ValueError) for a model that cannot be traced or cloned; it names the layer and the fix. Two
+            parameters on one storage are refused: a clone of tied weights needs them as one.
 
     Source: JL25 Theorems 2.1 and 2.2 and the appendix on cloning experiments.
 

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
+from torch_experiments.support.storages import shared_storages, told
 from torch_experiments.units.axes import Axis, Order, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.groups import Attention
@@ -76,6 +77,13 @@ def _placement(plan: Plan, name: str, value: Value, profiles: tuple[Profile, ...
     uneven = frozenset(i for _, i in uses if exponent(value.axes[i], plan.chosen) is None)
     power, c = plan.graph.powers.get(name, ""), plan.exponents.get(name, Fraction(0))
     return Placement(profiles, frozenset(uses), power, c, uneven)
+
+
+def tied_as_objects(model: nn.Module) -> None:
+    """Raise a `TraceError` where two parameters share memory: a clone would give each its own."""
+    said = told(shared_storages(model))
+    if said:
+        raise TraceError(f"model: {said}")
 
 
 def widen(model: Model, plan: Plan, layout: Layout) -> Model:
@@ -261,6 +269,7 @@ def planned(
         TraceError: when no choice of sizes computes the function of the base.
     """
     same_device(model, inputs)
+    tied_as_objects(model)
     parts, base = evaluated(model, inputs, samples)
     _finite(model, base, parts)
     few = parts[0]

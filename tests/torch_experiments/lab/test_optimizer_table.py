@@ -7,7 +7,9 @@ import torch
 
 from claims.evidence import witness
 from torch_experiments.lab import optimizer_table
-from torch_experiments.lab.optimizer_table import MANIFOLDS, Rule
+from torch_experiments.lab import rules as update_rules
+from torch_experiments.lab.optimizer_table import MANIFOLDS
+from torch_experiments.lab.rules import Rule
 from torch_experiments.support.loading import shipped
 
 LINEAR = ("SGD", "SGD, momentum", "SGD, Nesterov", "SGD, clipped by norm", "Shampoo")
@@ -28,7 +30,7 @@ PATTERN = (
     | {"BatchNorm, SGD": "✓✓b✓", "BatchNorm with eps → 0, SGD": "✓✓✓✓", "LayerNorm, SGD": "✓r✗✗"}
 )
 NEGATIVES = ("SGD, gradient noise", "SGD, dropout on clones", "SGD, unequal rates per unit")
-RULES = {rule.name: rule for rule in optimizer_table.rules()}
+RULES = {rule.name: rule for rule in update_rules.rules()}
 
 
 def rows(rule, manifold, **settings):
@@ -106,7 +108,7 @@ def test_every_optimizer_of_torch_has_a_row():
     names = {kind.__name__ for kind in shipped()}
     assert {"SGD", "Adam", "Muon", "LBFGS", "SparseAdam", "Adafactor", "ASGD"} <= names
     assert "Optimizer" not in names
-    assert names <= {rule.optimizer.__name__ for rule in optimizer_table.rules()}
+    assert names <= {rule.optimizer.__name__ for rule in update_rules.rules()}
     assert {*PATTERN, *NEGATIVES} == set(RULES), "a row without an expectation"
 
 
@@ -115,7 +117,7 @@ def test_a_new_optimizer_gets_a_row_by_itself(monkeypatch):
         pass
 
     monkeypatch.setattr(torch.optim, "Fresh", Fresh, raising=False)
-    assert "Fresh" in {rule.name for rule in optimizer_table.rules()}
+    assert "Fresh" in {rule.name for rule in update_rules.rules()}
 
 
 def test_two_copies_hide_the_failure_of_adam_with_coupled_decay():
@@ -136,9 +138,9 @@ def test_an_exact_clone_stays_bit_identical_in_its_rows():
     generator = torch.Generator().manual_seed(0)
     rule = RULES["Adam"]
     model, _ = optimizer_table.start_on(MANIFOLDS["identical clones"], rule, 3, generator)
-    optimizers = optimizer_table._optimizers(rule, model)
+    optimizers = update_rules.optimizers_of(rule, model)
     for _ in range(100):
-        optimizer_table._step(model, optimizers, optimizer_table._unchanged, generator)
+        optimizer_table._step(model, optimizers, update_rules.unchanged, generator)
     rows_of_a_block = model.linear1.weight.detach().reshape(4, 3, -1)
     assert (rows_of_a_block - rows_of_a_block[:, :1]).abs().max() <= 1e-15
 

@@ -41,6 +41,11 @@ STEPS: Mapping[RuleKind, str] = {
 }
 OUTCOMES: Mapping[tuple[RuleKind, Likeness], tuple[Verdict, str]] = {
     ("odd", "scaled"): ("left", "which does not keep proportions other than ±1"),
+    ("spectral", "identical"): (
+        "kept",
+        "which keeps identical clones in exact arithmetic, while rounding may grow",
+    ),
+    ("spectral", "signed"): ("kept", "which keeps signed clones in exact arithmetic, while rounding may grow"),
     ("spectral", "scaled"): ("left", "which keeps proportions in exact arithmetic only"),
     **dict.fromkeys(
         (("quasi-newton", scales) for scales in LIKENESSES),

@@ -1,4 +1,4 @@
-"""What the optimizers of torch do to one entry of a weight, as a few properties from which verdicts follow.
+"""What optimizers do to one entry of a weight, as a few properties from which verdicts follow: torch's, and Lion.
 
 - A *linear* step is a linear combination of past gradients with coefficients that are equal for all entries.
 - An *odd* step is an odd function of the entry's own past gradients (Adafactor: of its row's and column's too).
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from theory.tolerances import EPS
+from torch_experiments.certificates.optimizer.third_party import elementwise, is_lion
 
 RuleKind = Literal["linear", "odd", "spectral", "quasi-newton"]
 Group = Mapping[str, Any]
@@ -68,6 +69,9 @@ FACTS: Mapping[type[Optimizer], Facts] = {
     optim.LBFGS: Facts("quasi-newton", HISTORY, (), HISTORY),
 }
 
+# The sign of β₁ m + (1 − β₁) g, with m an average by β₂: without gradient it takes full steps until m underflows.
+LION = Facts("odd", ("exp_avg",), (), ("exp_avg",), decoupled=True)
+
 
 def facts_of(optimizer: Optimizer) -> Facts | None:
     """Return the facts of an optimizer, those of its base if a subclass changes no step; None if unknown.
@@ -77,9 +81,10 @@ def facts_of(optimizer: Optimizer) -> Facts | None:
     """
     kind = type(optimizer)
     for base in kind.__mro__:
-        if base in FACTS:
+        facts = LION if is_lion(base) and elementwise(optimizer) else FACTS.get(base)
+        if facts is not None:
             same = all(_same(kind, base, name) for name in ("step", "_init_group") if hasattr(base, name))
-            return FACTS[base] if same and not _replaced_step(optimizer) else None
+            return facts if same and not _replaced_step(optimizer) else None
     return None
 
 
@@ -139,7 +144,7 @@ def drift(optimizer: Optimizer, group: Group, parameter: Tensor) -> Tensor | Non
         |m|/√v · Σ_k η rᵏ √(1 − β₂ᵗ⁺ᵏ)/(1 − β₁ᵗ⁺ᵏ)      and      |m|/ε · Σ_k η β₁ᵏ/(1 − β₁ᵗ⁺ᵏ),
 
     with ``r = β₁/√β₂`` (AMSGrad: ``β₁``; Adamax: ``β₁/β₂``), since the denominator is at least ``√(β₂ᵏ v)`` and at
-    least ``ε`` after ``k`` more steps. None where no bound is known (RAdam, Muon, LBFGS).
+    least ``ε`` after ``k`` more steps. None where no bound is known (RAdam, Muon, LBFGS, Lion).
 
     Returns:
         The distances, of the parameter's shape.
@@ -158,7 +163,8 @@ def drift(optimizer: Optimizer, group: Group, parameter: Tensor) -> Tensor | Non
         beta, rate = inertia(group), number(group, "lr")
         kept = beta**2 if group.get("nesterov") else beta
         return rate * state["momentum_buffer"].abs() * kept / (1 - beta)
-    if isinstance(optimizer, optim.RAdam) or "exp_avg" not in state:
+    divided = "exp_avg_sq" in state or "exp_inf" in state
+    if isinstance(optimizer, optim.RAdam) or "exp_avg" not in state or not divided:
         return None
     root, ratio = _denominator(group, state)
     m, eps = state["exp_avg"].abs(), number(group, "eps")
@@ -188,6 +194,8 @@ def _denominator(group: Group, state: Mapping[str, Tensor]) -> tuple[Tensor, flo
 
 
 def _is_decoupled(group: Group, facts: Facts) -> bool:
+    if "weight_decouple" in group:  # so pytorch_optimizer calls it
+        return bool(group["weight_decouple"])
     return facts.decoupled or bool(group.get("decoupled_weight_decay", False))
 
 

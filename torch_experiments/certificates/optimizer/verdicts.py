@@ -20,9 +20,11 @@ from torch_experiments.certificates.optimizer.cloned_modules import module_reaso
 from torch_experiments.certificates.optimizer.cloned_weights import clone_reasons
 from torch_experiments.certificates.optimizer.held_weights import Weights, frozen_reasons, waiting
 from torch_experiments.certificates.optimizer.sentences import Sentence, Subject, Verdict, merged, worst
+from torch_experiments.certificates.optimizer.third_party import third_party_reasons
 from torch_experiments.certificates.optimizer.update_rules import Facts, Group, facts_of, number
 from torch_experiments.cloning.layouts import Layout, project
 from torch_experiments.support.noise import GradientNoise
+from torch_experiments.support.storages import shared_storages, sharing, told
 from torch_experiments.support.torch_private import gradient_hooks, step_hooks
 
 SETTINGS = ("lr", "momentum", "betas", "nesterov", "weight_decay", "decoupled_weight_decay", "amsgrad", "maximize")
@@ -65,6 +67,10 @@ class Scene:
     copied: Mapping[str, Place]
     masked: Mapping[str, Masked]
     groups: Mapping[str, Group]
+
+    def parameter(self, name: str) -> nn.Parameter:
+        """Return a parameter that has copies or frozen entries."""
+        return self.copied[name].parameter if name in self.copied else self.masked[name].parameter
 
     def about(self, name: str | None = None) -> list[Subject]:
         """Return what a reason about one parameter, or about all, has to speak of."""
@@ -124,6 +130,7 @@ def optimizer_verdict(
     found = list(_of_nothing(scene))
     if copied and layout is not None:
         found += module_reasons(model, layout, tolerance)
+    found += _of_ties(model, scene)
     found += _of_backward(scene, gradients or {}, custom, tolerance)
     found += _of_revival(scene, checked_masks(model, lasting, "lasting")) if lasting is not None else []
     found += _of_flow(scene) if optimizer is None else _of_training(optimizer, scene, tolerance)
@@ -164,6 +171,14 @@ def _of_nothing(scene: Scene) -> Iterator[Sentence]:
         yield Sentence("clones", "kept", "the layout has no copies")
     if not scene.masked:
         yield Sentence("frozen", "kept", "no frozen weight is given")
+
+
+def _of_ties(model: nn.Module, scene: Scene) -> Iterator[Sentence]:
+    """Yield that another parameter, with a gradient of its own, moves the memory of a copied or frozen one."""
+    shared = shared_storages(model)
+    for name in sorted(sharing(shared)):
+        said = f"lies on the storage of another parameter, which moves it too: {told(shared)}"
+        yield from (Sentence(about, "unknown", said, (name,), ("C9",)) for about in scene.about(name))
 
 
 def _of_backward(
@@ -216,8 +231,7 @@ def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterat
             said = "its learning rate is zero"
             yield from (Sentence(about, "kept", said, (name,), claims[about]) for about in scene.about(name))
         elif facts is None:
-            said = f"{type(optimizer).__name__} is no optimizer of torch.optim, or replaces the step of one"
-            yield from (Sentence(about, "unknown", said, (name,)) for about in scene.about(name))
+            yield from third_party_reasons(name, optimizer, scene.parameter(name), scene.about(name))
         else:
             yield from _of_parameter(name, optimizer, scene, facts, tolerance)
 

@@ -12,7 +12,8 @@ from torch_experiments.certificates.optimizer.verdicts import optimizer_verdict
 from torch_experiments.cloning.chains import chain_layout, expand, profiles
 from torch_experiments.cloning.exact import residuals
 from torch_experiments.lab.models import mlp
-from torch_experiments.lab.optimizer_table import MANIFOLDS, SETTINGS
+from torch_experiments.lab.optimizer_table import MANIFOLDS
+from torch_experiments.lab.rules import SETTINGS
 from torch_experiments.support.loading import shipped
 
 KEPT, LEFT = 3e-12, 1e-3
