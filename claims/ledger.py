@@ -15,6 +15,13 @@ LEDGER = Path(__file__).with_name("ledger.toml")
 
 CLAIM_KINDS = ("definition", "theorem", "lemma", "extension", "empirical", "cited")
 FIRMNESS = ("open", "verified", "proved")  # from least to most firm
+VERSIONS = {  # of the paper, by the wording that a claim is about
+    "draft": "draft of mid 2025",
+    "submission": "as submitted to ICLR 2026",
+    "third": "third version on arXiv, May 2026",
+    "elsewhere": "another paper",
+    "ours": "ours",
+}
 VERDICTS = ("definition", "cited", "proved", "verified", "repaired", "refuted", "open", "failing")
 
 
@@ -35,6 +42,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """Earlier or parallel work on a claim: its key in `references.bib`, what is theirs, and what is left.
+
+    >>> load()["C6"].prior, load()["K1"].prior[0].key
+    ((), 'Daniely2016')
+    """
+
+    key: str
+    theirs: str
+    left: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """One entry of the ledger. Texts are Markdown with LaTeX between dollar signs; titles are plain words.
 
@@ -42,7 +62,10 @@ class Claim:
         id, title: By which it is called, and what it says in a line.
         statement, source: In full, and where it is from.
         kind: One of `CLAIM_KINDS`.
+        version: Whose wording it is about, one of `VERSIONS`.
         limits: What its check does not show.
+        prior: Who was first, or close; empty where a search found none.
+        wordings: Ids of the claims on other wordings of the same statement.
         hypotheses, uses: What it supposes, and the ids of the claims that it rests on.
         proof: Its steps, if one is written out.
         repair: The corrected statement of one that is false.
@@ -55,8 +78,11 @@ class Claim:
     title: str
     statement: str
     source: str
+    version: str
     kind: str
     limits: str
+    prior: tuple[Prior, ...]
+    wordings: tuple[str, ...] = ()
     hypotheses: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     proof: tuple[Step, ...] = ()
@@ -112,10 +138,18 @@ def _claim(entry: dict[str, Any]) -> Claim:
     _check_fields(Claim, entry, name)
     if entry["kind"] not in CLAIM_KINDS:
         raise LedgerError(f"{name}: kind {entry['kind']!r} is unknown; allowed are {', '.join(CLAIM_KINDS)}")
-    lists = {key: tuple(entry.get(key, ())) for key in ("hypotheses", "uses")}
+    if entry["version"] not in VERSIONS:
+        raise LedgerError(f"{name}: version {entry['version']!r} is unknown; allowed are {', '.join(VERSIONS)}")
+    lists = {key: tuple(entry.get(key, ())) for key in ("hypotheses", "uses", "wordings")}
+    prior = tuple(_prior(work, name) for work in entry["prior"])
     steps = tuple(_step(step, name) for step in entry.get("proof", ()))
     _distinct("proof step", [step.step for step in steps], name)
-    return Claim(**{**_stripped(entry), **lists, "proof": steps})
+    return Claim(**{**_stripped(entry), **lists, "proof": steps, "prior": prior})
+
+
+def _prior(entry: dict[str, Any], name: str) -> Prior:
+    _check_fields(Prior, entry, f"{name}, prior work {entry.get('key', '(without key)')}")
+    return Prior(**_stripped(entry))
 
 
 def _step(entry: dict[str, Any], name: str) -> Step:
@@ -127,17 +161,17 @@ def _stripped(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value.strip() if isinstance(value, str) else value for key, value in entry.items()}
 
 
-def _check_fields(kind: type[Claim] | type[Step], entry: dict[str, Any], name: str) -> None:
+def _check_fields(kind: type[Claim] | type[Step] | type[Prior], entry: dict[str, Any], name: str) -> None:
     defaults = {field.name: field.default for field in fields(kind)}
     for key in sorted(entry.keys() - defaults.keys()):
         fix = "remove it: verdicts are derived, never typed" if key == "verdict" else "rename or remove it"
         raise LedgerError(f"{name}: field {key!r} is unknown; allowed are {', '.join(defaults)}; {fix}")
     for key, default in defaults.items():
-        wanted = list if default == () else str
+        wanted = list if default == () or key == "prior" else str
         value = entry.get(key, wanted())
         if not isinstance(value, wanted):
             raise LedgerError(f"{name}: {key} is {value!r}; allowed is a {wanted.__name__}")
-        if default is MISSING and not str(value).strip():
+        if (default is MISSING and not str(value).strip()) or (key == "prior" and key not in entry):
             raise LedgerError(f"{name}: {key} is missing or empty; every entry has to say it")
 
 
@@ -149,9 +183,13 @@ def _distinct(what: str, names: list[str], where: str) -> None:
 
 def _in_dependency_order(claims: Ledger) -> Ledger:
     for claim in claims.values():
-        for used in claim.uses:
-            if used not in claims:
-                raise LedgerError(f"claim {claim.id}: uses {used!r}, {unknown_id(used, claims)}")
+        for field, names in (("uses", claim.uses), ("wordings", claim.wordings)):
+            for name in names:
+                if name not in claims:
+                    raise LedgerError(f"claim {claim.id}: {field} {name!r}, {unknown_id(name, claims)}")
+        for other in claim.wordings:
+            if claim.id not in claims[other].wordings:
+                raise LedgerError(f"claim {other}: wordings lacks {claim.id!r}, which names it; link both ways")
     try:
         return {name: claims[name] for name in _sorted({claim.id: claim.uses for claim in claims.values()})}
     except CycleError as error:
@@ -246,7 +284,7 @@ def verdicts(ledger: Ledger | None = None, evidence: Evidence = None) -> dict[st
         EvidenceError: The evidence file cannot be read.
 
     >>> proof = (Step("all", "it is so"),)
-    >>> claim = Claim("A", "a title", "a statement", "here", "theorem", "its limits", proof=proof)
+    >>> claim = Claim("A", "a title", "a statement", "here", "ours", "theorem", "its limits", (), proof=proof)
     >>> rows = [Row("test", "A", "exact", "all", instances=7), Row("control", "A", CONTROL)]
     >>> verdicts({"A": claim}, rows)["A"].verdict, verdicts({"A": claim}, rows[:1])["A"].reasons
     ('proved', ('no negative control passed',))
@@ -280,7 +318,7 @@ def judge(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> Verdict:
         rows: All rows on it.
         used: The verdicts of `claim.uses`.
 
-    >>> claim = Claim("A", "a title", "a statement", "here", "theorem", "its limits")
+    >>> claim = Claim("A", "a title", "a statement", "here", "ours", "theorem", "its limits", ())
     >>> judge(claim, (Row("test", "A", "exact", outcome="failed"),), []).verdict
     'failing'
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from claims.evidence import CONTROL, ClaimsError, Row
-from claims.ledger import VERDICTS, Claim, Ledger, Verdict, load, settling, verdicts
+from claims.ledger import VERDICTS, VERSIONS, Claim, Ledger, Verdict, load, settling, verdicts
+from claims.references import read
 
 PAGE = Path(__file__).with_name("CLAIMS.md")
 README = Path(__file__).parent.parent / "README.md"
@@ -100,6 +102,9 @@ def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
         "statement": claim.statement,
         "repair": claim.repair or None,
         "source": claim.source,
+        "version": claim.version,
+        "wordings": claim.wordings,
+        "prior": [asdict(work) for work in claim.prior],
         "kind": claim.kind,
         "hypotheses": claim.hypotheses,
         "verdict": verdict.verdict,
@@ -122,9 +127,10 @@ def page(ledger: Ledger, found: Verdicts) -> str:
     True
     """
     sections = "\n".join(section(claim, found[claim.id]) for claim in ledger.values())
+    works = "\n".join(f'- <a id="{key.lower()}"></a>{work}' for key, work in read().items())
     return (
-        "# Claims\n\nMade by `lop claims --write` from `ledger.toml` and `evidence.json`; edits here are lost.\n\n"
-        f"{_overview(ledger, found, '')}\n\n{sections}"
+        "# Claims\n\nMade by `lop claims --write` from `ledger.toml`, `references.bib` and `evidence.json`; edits "
+        f"here are lost.\n\n{_overview(ledger, found, '')}\n\n{sections}\n# References\n\n{works}\n"
     )
 
 
@@ -144,26 +150,31 @@ def _overview(ledger: Ledger, found: Verdicts, target: str) -> str:
 
 
 def _markdown_table(ledger: Ledger, found: Verdicts, target: str) -> str:
-    rows = [("claim", "what it says", "verdict", "evidence", "instances", "largest residual")]
-    rows.append(("---", "---", "---", "---", "---:", "---:"))
+    heads = ("claim", "what it says", "wording", "prior work", "verdict", "evidence", "instances", "residual")
+    rows: list[tuple[str, ...]] = [heads]
+    rows.append(("---", "---", "---", "---", "---", "---", "---:", "---:"))
     for claim in ledger.values():
         link = f"[{claim.id}]({target}#{claim.id.lower()})"
-        rows.append((link, claim.title, f"**{_label(found[claim.id])}**", *_numbers(found[claim.id])))
+        prior = ", ".join(f"[{work.key}]({target}#{work.key.lower()})" for work in claim.prior)
+        about = (link, claim.title, claim.version, prior)
+        rows.append((*about, f"**{_label(found[claim.id])}**", *_numbers(found[claim.id])))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def section(claim: Claim, verdict: Verdict) -> str:
     """Return all that is known of a claim.
 
-    >>> claim = Claim("A", "a title", "a statement", "here", "theorem", "its limits")
+    >>> claim = Claim("A", "a title", "a statement", "here", "ours", "theorem", "its limits", ())
     >>> print(section(claim, Verdict("A", "open", "open")))
     <a id="a"></a>
     <BLANKLINE>
     ## A. a title
     <BLANKLINE>
-    **open** · theorem · here
+    **open** · theorem · here · ours
     <BLANKLINE>
     a statement
+    <BLANKLINE>
+    **Prior work.** A search found none.
     <BLANKLINE>
     **Limits.** its limits
     <BLANKLINE>
@@ -178,6 +189,7 @@ def section(claim: Claim, verdict: Verdict) -> str:
         _bullets("Evidence", [_evidence(row) for row in verdict.rows if row.kind != CONTROL]),
         _bullets("Negative controls", [_evidence(row) for row in verdict.rows if row.kind == CONTROL]),
         _bullets("Why it stands no firmer", [] if verdict.verdict == "refuted" else list(verdict.reasons)),
+        _prior(claim),
         f"**Limits.** {claim.limits}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -185,8 +197,17 @@ def section(claim: Claim, verdict: Verdict) -> str:
 
 def _headline(claim: Claim, verdict: Verdict) -> str:
     uses = ", ".join(f"[{used}](#{used.lower()})" for used in claim.uses)
-    parts = [f"**{_label(verdict)}**", claim.kind, claim.source, f"rests on {uses}" if uses else ""]
+    others = ", ".join(f"[{name}](#{name.lower()})" for name in claim.wordings)
+    parts = [f"**{_label(verdict)}**", claim.kind, claim.source, VERSIONS[claim.version]]
+    parts += [f"rests on {uses}" if uses else "", f"other wordings: {others}" if others else ""]
     return " · ".join(part for part in dict.fromkeys(parts) if part)
+
+
+def _prior(claim: Claim) -> str:
+    if claim.kind == "definition":
+        return ""
+    works = [f"[{work.key}](#{work.key.lower()}): {work.theirs}; left: {work.left}." for work in claim.prior]
+    return _bullets("Prior work", works) or "**Prior work.** A search found none."
 
 
 def _bullets(title: str, lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Measures of rank, and what an activation does to them (JL25, Theorem 3.1; claims R1 to R4 and R8).
+"""Measures of rank, and what an activation does to them (JL25, Theorem 3.1; claims R1 to R4 and R8 to R13).
 
 A measure of rank counts the directions that a positive semidefinite matrix `C` fills. With `p = λ/Σλ` the
 eigenvalues as shares, the exponentials of the Rényi entropies of `p` are
@@ -21,6 +21,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import entr
 
 from theory.activations import (
@@ -245,6 +246,89 @@ def rank_gain_bound(C: Any, phi: AnyActivation | float) -> Any:
     C, a = correlation_matrix(C), linear_share(phi)
     worst = np.maximum(_squares(a * C + (1 - a) * C**2), _squares(a * C + (1 - a) * C**3))
     return _squares(C) / worst
+
+
+def published_gain_bound(C: Any, phi: AnyActivation | float) -> Any:
+    """Return the published lower bound on the rank gain, `1 + γ Ψ(C)/‖C‖_F²`; never above `rank_gain_bound`.
+
+    Args:
+        C: Correlation matrix, float64 of shape (..., n, n).
+        phi: The activation, or its linear share in [0, 1].
+
+    Raises:
+        ValueError: As `rank_gain_bound`.
+
+    Source: JL25, Theorem 3.1 of the third version (R9).
+
+    >>> float(published_gain_bound([[1.0, 0.5], [0.5, 1.0]], 0.0))  # the sharp bound is 1.176
+    1.15
+    """
+    C = correlation_matrix(C)
+    return 1 + nonlinearity(phi) * undecided(C) / _squares(C)
+
+
+def nonlinearity(phi: AnyActivation | float) -> float:
+    """Return `γ = (1 − K'(0))/(1 + K'(0))`, in [0, 1]: 0 for linear activations, 1 where `E φ' = 0`.
+
+    `K'(0) = c₁²/Var φ` is the linear share. A large γ says that the mean slope is small, not that slopes are (R12).
+
+    Args:
+        phi: An activation, its name, a callable, or its linear share in [0, 1].
+
+    Raises:
+        ValueError: As `linear_share`.
+
+    Source: JL25, Theorem 3.1 of the third version (R9).
+
+    >>> f"{nonlinearity('relu'):.6f}", nonlinearity("square")
+    ('0.153754', 1.0)
+    """
+    share = linear_share(phi)
+    return (1 - share) / (1 + share)
+
+
+def undecided(C: Any) -> Any:
+    """Return `Ψ(C) = Σ_{i≠j} C_ij² (1 − C_ij²)`: zero where all units are orthogonal or duplicates up to sign.
+
+    Args:
+        C: Correlation matrix, float64 of shape (..., n, n).
+
+    Raises:
+        ValueError: `C` is no correlation matrix.
+
+    Source: JL25, Theorem 3.1 of the third version (R9).
+
+    >>> float(undecided([[1.0, 0.5], [0.5, 1.0]]))
+    0.375
+    """
+    C = correlation_matrix(C)
+    return _squares(C) - _squares(C**2)
+
+
+def decorrelation_strength(phi: AnyActivation) -> float:
+    """Return `κ = max_{0≤ρ≤1} (ρ² − K_φ(ρ)²)`: how much one correlation can lose at most, squared.
+
+    The maximum is sought on 1,001 points and then refined between the neighbours of the best one. A larger κ does
+    not mean a larger rank gain on one and the same matrix (R11).
+
+    Args:
+        phi: An activation, its name, or a callable; it is standardised.
+
+    Raises:
+        ValueError: `phi` cannot be standardised.
+
+    Source: JL25, Theorem 3.1 as submitted.
+
+    >>> f"{decorrelation_strength('square'):.6f}"  # ρ² − ρ⁴ at ρ² = 1/2
+    '0.250000'
+    """
+    grid = np.linspace(0.0, 1.0, 1001)
+    best = int(np.argmax(grid**2 - dual_kernel(phi, grid) ** 2))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, 1000)]
+    found = minimize_scalar(
+        lambda rho: float(dual_kernel(phi, rho)) ** 2 - rho**2, bounds=(low, high), method="bounded"
+    )
+    return max(-float(found.fun), 0.0)
 
 
 def linear_share(phi: AnyActivation | float) -> float:

@@ -13,6 +13,8 @@ ENTRY = {
     "title": "a title",
     "statement": "a statement",
     "source": "extension",
+    "version": "ours",
+    "prior": [],
     "kind": "theorem",
     "limits": "its limits",
 }
@@ -55,6 +57,10 @@ def test_an_entry_is_read_whole(load):
         ({"limits": ""}, "claim A1: limits is missing or empty"),
         ({"statement": "  "}, "claim A1: statement is missing or empty"),
         ({"kind": "conjecture"}, "claim A1: kind 'conjecture' is unknown; allowed are definition"),
+        ({"version": "second"}, "claim A1: version 'second' is unknown; allowed are draft, submission"),
+        ({"prior": [{"key": "X2000", "theirs": "all"}]}, "claim A1, prior work X2000: left is missing or empty"),
+        ({"prior": "X2000"}, "claim A1: prior is 'X2000'; allowed is a list"),
+        ({"wordings": ["A2"]}, "claim A1: wordings 'A2', which the ledger does not have"),
         ({"uses": ["A2"]}, "claim A1: uses 'A2', which the ledger does not have; near are A1"),
         ({"uses": ["A1"]}, "in a circle: A1 -> A1"),
         ({"verdict": "proved"}, "field 'verdict' is unknown.*verdicts are derived, never typed"),
@@ -73,7 +79,7 @@ def test_a_bad_entry_is_refused_by_name(load, change, complaint):
 
 @pytest.mark.parametrize("name", ENTRY)
 def test_no_required_field_may_be_left_out(load, name):
-    with pytest.raises(LedgerError, match=f"{name} is missing|kind '' is unknown"):
+    with pytest.raises(LedgerError, match=f"{name} is missing|(kind|version) '' is unknown"):
         load({key: value for key, value in ENTRY.items() if key != name})
 
 

@@ -35,7 +35,10 @@ def test_the_page_shows_which_tests_settle_which_step():
     assert "✓ *all-dags*" in page
     assert "Settled by `tests/test_a.py::test_all`." in page
     assert "· *induction*" in page
-    assert "| [F1](#f1) | A saturated unit learns nothing | **proved** | symbolic, exact | 1,201 | 0 |" in page
+    assert (
+        "| [F1](#f1) | A saturated unit learns nothing | draft |  | **proved** | symbolic, exact | 1,201 | 0 |"
+        in page
+    )
     assert "`tests/test_a.py::test_half`: passed (property, 30 instances, residual 2e-16)" in page
     assert "- no negative control passed" in page
 
@@ -88,7 +91,7 @@ def test_differences_name_claim_and_reason():
     worse = verdicts(LEDGER, [*ROWS, Row("t", "F1", "training", None, "failed")])
     lines = render.differences(FOUND, worse)
     assert lines[0] == "F1: committed proved, now failing\n    t failed"
-    assert {line.partition(":")[0] for line in lines} == {"F1", "F2a", "F2", "F2b", "F2c", "F2d"}
+    assert {line.partition(":")[0] for line in lines} == {"F1", "F2a", "F2", "F2b", "F2c", "F2d", "F3"}
 
 
 def test_verdicts_come_from_a_file_too(tmp_path):

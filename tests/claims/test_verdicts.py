@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from claims.evidence import CONTROL, KINDS, OUTCOMES, Row
 from claims.ledger import FIRMNESS, Claim, LedgerError, Step, verdicts
 
-TEXT = {"title": "t", "statement": "s", "source": "extension", "limits": "l"}
+TEXT = {"title": "t", "statement": "s", "source": "extension", "version": "ours", "limits": "l", "prior": ()}
 
 
 def claim(name="A", kind="theorem", uses=(), steps=(), repair=""):

@@ -142,7 +142,7 @@ class _Reasons:
         said = "nothing passes a gradient back to these units"
         yield (
             f"{said}; behind them lie {', '.join(behind)}" if behind else said,
-            rows.reshape(-1, *[1] * (entries.ndim - 1)).expand_as(entries),
+            rows.reshape(rows.shape + (1,) * (entries.ndim - rows.ndim)).expand_as(entries),
         )
 
     def _maps(self, parameter: Tensor) -> Iterator[Step]:

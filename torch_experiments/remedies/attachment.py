@@ -2,7 +2,8 @@
 
 ``optimizer.step(closure)`` calls the closure, which clears, computes and perhaps clips the gradients, inside of the
 step, so that a plain pre-hook would edit gradients that are then thrown away. The closure is therefore replaced by
-one that edits after every evaluation. L-BFGS evaluates it many times a step, and Lightning always passes one.
+one that edits after every evaluation (`with_edit`). L-BFGS evaluates it many times a step, and Lightning always
+passes one.
 
 `torch.amp.GradScaler` lets fused optimizers step with scaled gradients and tells them the scale; what is edited
 then are the gradients without it. Steps that it makes the optimizer skip are no steps.
@@ -19,6 +20,8 @@ from weakref import WeakSet
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
+
+from torch_experiments.support.closures import with_edit
 
 Act = Callable[[], None]
 
@@ -67,20 +70,10 @@ class Steps:
         self._outer = _caller()
         if self.edit is None:
             return None
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if not callable(closure):
+        changed = with_edit(args, kwargs, self.edit)
+        if changed is None:
             unscaled(optimizer, self.edit)
-            return None
-        edited = self._edited(closure, self.edit)
-        return ((args[0], edited, *args[2:]), kwargs) if len(args) > 1 else (args, kwargs | {"closure": edited})
-
-    def _edited(self, closure: Callable[[], Any], edit: Act) -> Callable[[], Any]:
-        def edited() -> Any:
-            loss = closure()
-            edit()
-            return loss
-
-        return edited
+        return changed
 
     def _behind(self, optimizer: Optimizer, *_: Any) -> None:
         if self._outer is not _caller():
@@ -118,9 +111,11 @@ def unscaled(optimizer: Optimizer, edit: Act) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     for gradient in gradients:
         gradient.div_(scale.to(gradient.device))
-    edit()
-    for gradient in gradients:
-        gradient.mul_(scale.to(gradient.device))
+    try:
+        edit()
+    finally:
+        for gradient in gradients:
+            gradient.mul_(scale.to(gradient.device))
 
 
 def _overflowed(optimizer: Optimizer) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,10 @@ class Remedy:
         """Return whether the training passes of the network itself are observed, so that it cannot be stacked."""
         return False
 
-    def on(self, model: nn.Module, optimizer: torch.optim.Optimizer, **given: Any) -> Bound:
-        """Return this remedy bound to ``model`` and ``optimizer``; arguments as in `bound.bind`."""
+    def on(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], **given: Any
+    ) -> Bound:
+        """Return this remedy bound to ``model`` and ``optimizer``, or several; arguments as in `bound.bind`."""
         return bind(self, model, optimizer, **given)
 
     def begin(self, network: Network) -> State:

@@ -53,8 +53,6 @@ class Bound:
         self.steps = self.tasks = self.applied = 0
         self._watching: list[RemovableHandle] = remedy.attach(network, self.state)
         self._attached: list[RemovableHandle] = []
-        if network.trainers is not None:
-            LOOKOUT.add(self)
 
     @property
     def optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
@@ -108,6 +106,13 @@ class Bound:
         with transaction():
             self.remedy.after_step(self.network, self.state, self.steps)
             commit([Attribute(self, "steps", self.steps + 1)])
+        if self.remedy.watches and not self.network.passes:
+            self.network.notices.say(
+                "blind",
+                f"remedy: {type(self.remedy).__name__} has seen no training pass between two steps, so it judges "
+                "units by an older one; call the model itself, in train mode, before every step",
+            )
+        self.network.passes.clear()
 
     def task(self) -> None:
         """Act at the start of a new task; the first task needs no call."""
@@ -236,7 +241,9 @@ def bind(
         heads,
         trainers,
     )
-    return Bound(remedy, network)
+    bound = Bound(remedy, network)
+    LOOKOUT.add(bound)
+    return bound
 
 
 def _checked(

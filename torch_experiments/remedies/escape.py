@@ -119,10 +119,14 @@ def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: in
 
 def splits(network: Network, where: Blocks | Layout, size: float, place: int) -> Iterator[tuple[str, Slice]]:
     """Yield the new columns of every trained weight that reads clones."""
-    parameters = network.trained()
+    parameters = dict(network.model.named_parameters())
+    trained = network.trained()
     places = (where.layout() if isinstance(where, Blocks) else where).placements
     for k, (name, dim) in enumerate(network.survey.columns.items()):
-        if name not in parameters or name not in places or not (profile := places[name].profiles[dim]).copied:
+        if name not in places or not (profile := places[name].profiles[dim]).copied:
+            continue
+        if name not in trained:
+            network.notices.say(name, f"remedy: Escape leaves the clones that {name!r} reads, as it is not trained")
             continue
         copied = (profile.block.bincount()[profile.block] > 1).nonzero().flatten()
         W = parameters[name].detach()

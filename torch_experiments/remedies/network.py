@@ -94,6 +94,7 @@ class Network:
         heads: whether whole heads and groups of convolutions are units too.
         trainers: the optimizers, which say what is trained; all that requires gradients if None.
         notices: what was said about this network.
+        passes: the layers that were seen in a training pass since the last step.
     """
 
     model: nn.Module
@@ -108,6 +109,7 @@ class Network:
     heads: bool = False
     trainers: Trainers | None = None
     notices: Notices = field(default_factory=Notices)
+    passes: set[str] = field(default_factory=set)
 
     @property
     def inputs(self) -> Inputs:

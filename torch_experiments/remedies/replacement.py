@@ -51,6 +51,7 @@ class Watching(Remedy):
 
         def note(layer: HiddenLayer, x: Tensor) -> None:
             state[f"{layer.name}.size"] = self.summary(layer.values(x))
+            network.passes.add(layer.name)
 
         return watch_training(network, note)
 

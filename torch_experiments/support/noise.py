@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_experiments.support.choices import choose
+from torch_experiments.support.closures import Arguments, with_edit
 
 Convention = Literal["elementwise", "normwise"]
 # Of the number of entries d: what the standard normal vector, of norm about √d, is divided by.
@@ -55,9 +56,19 @@ class GradientNoise:
         self.divisor = choose("convention", convention, DIVISORS)
         self.sigma, self.decay, self.generator, self.steps = sigma, decay, generator, 0
 
-    def __call__(self, optimizer: torch.optim.Optimizer, args: Any = (), kwargs: Any = None) -> None:
-        """Perturb the gradients of ``optimizer``'s parameters (the signature is that of a step hook)."""
-        self.perturb(p for group in optimizer.param_groups for p in group["params"])
+    def __call__(self, optimizer: torch.optim.Optimizer, args: Any = (), kwargs: Any = None) -> Arguments | None:
+        """Perturb the gradients of ``optimizer``'s parameters (the signature is that of a step pre-hook).
+
+        Under a closure they are perturbed, and a step is counted, after every evaluation.
+        """
+
+        def perturb() -> None:
+            self.perturb(p for group in optimizer.param_groups for p in group["params"])
+
+        changed = with_edit(tuple(args), kwargs or {}, perturb)
+        if changed is None:
+            perturb()
+        return changed
 
     def perturb(self, parameters: Iterable[Tensor]) -> None:
         """Add noise to the gradients of ``parameters`` in place, where they have one, and count one step."""

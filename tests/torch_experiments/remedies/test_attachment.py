@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from torch_experiments import remedies
 from torch_experiments.remedies import Bound, Remedy
@@ -426,7 +427,9 @@ def test_a_loop_like_lightnings_trains_like_the_plain_one() -> None:
     assert torch.equal(*found)
 
 
-def test_lightning_itself() -> None:
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("window", [1, 3])
+def test_lightning_itself_trains_like_the_plain_loop(window: int) -> None:
     lightning = pytest.importorskip("lightning.pytorch")
 
     class Module(lightning.LightningModule):  # type: ignore[misc,name-defined]
@@ -444,8 +447,40 @@ def test_lightning_itself() -> None:
 
     bounds: list[Bound] = []
     module = Module()
-    trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.fit(module, list(X[:5]))
-    expected = trained("l2", "Adam", "nothing")[0]
-    assert bounds[0].steps == 5
-    assert not torch.equal(weights(module.inner), expected)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", accumulate_grad_batches=window, **quiet)
+    trainer.fit(module, DataLoader(X, batch_size=None))
+    assert bounds[0].steps == len(X) / window
+    assert torch.equal(weights(module.inner), accumulated(window))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("window", [1, 3])
+def test_accelerate_itself_trains_like_the_plain_loop(window: int) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=window)
+    model = network()
+    prepared, optimizer = accelerator.prepare(model, OPTIMIZERS["Adam"](model.parameters()))
+    bound = remedies.L2(0.5).on(prepared, optimizer).attach()
+    for x in X:
+        with accelerator.accumulate(prepared):
+            accelerator.backward(prepared(x).square().mean())
+            optimizer.step()
+            optimizer.zero_grad()
+    assert bound.steps == len(X) / window
+    assert torch.equal(weights(model), accumulated(window))
+
+
+def accumulated(window: int) -> Tensor:
+    """Return the weights after a plain loop over all batches that accumulates gradients."""
+    model = network()
+    optimizer = OPTIMIZERS["Adam"](model.parameters())
+    bound = remedies.L2(0.5).on(model, optimizer)
+    for batch in X.split(window):
+        optimizer.zero_grad()
+        for x in batch:
+            (model(x).square().mean() / window).backward()
+        bound.before_step()
+        optimizer.step()
+        bound.step()
+    return weights(model)

@@ -137,6 +137,18 @@ def test_rebinding_follows_parameters_that_were_put_in_the_place_of_others() -> 
     assert bound.steps == 1
 
 
+def test_steps_without_a_training_pass_are_said_once() -> None:
+    model = network()
+    bound = bound_to(model)
+    model(X)
+    bound.step()
+    model.eval()(X)
+    with pytest.warns(UserWarning, match="ReDo has seen no training pass between two steps"):
+        bound.step()
+    bound.step()
+    assert bound.steps == 3
+
+
 def test_a_removed_remedy_sees_nothing() -> None:
     model = network()
     bound = bound_to(model)

@@ -18,6 +18,30 @@ def tensor_with_gradient(shape, size=3.0):
     return parameter
 
 
+def trained_with_noise(optimizer, weight, noise, closed):
+    """Return the weight after three steps along the gradient of its square, with a closure or without."""
+    optimizer.register_step_pre_hook(noise)
+
+    def closure():
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+
+    for _ in range(3):
+        optimizer.step(closure if closed else closure())
+    return weight.detach()
+
+
+def test_noise_under_a_closure_is_that_of_the_plain_loop():
+    found = []
+    for closed in (False, True):
+        weight = torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
+        noise = GradientNoise(0.5, 0.9, generator=torch.Generator().manual_seed(0))
+        found.append(trained_with_noise(torch.optim.SGD([weight], lr=0.1), weight, noise, closed))
+        assert noise.steps == 3
+    assert torch.equal(*found)
+    assert not torch.equal(found[0], torch.full((4,), 0.8**3, dtype=torch.float64))
+
+
 def noise_vector(parameter, noise):
     before = parameter.grad.clone()
     noise.perturb([parameter])

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torch_experiments.certificates.frozen.composites import Composite, composites, hidden_within
 from torch_experiments.certificates.frozen.replay import plain_name
-from torch_experiments.units.activations import Activation
+from torch_experiments.units.activations import UNKNOWN, Activation
 from torch_experiments.units.axes import Axis, atoms, composed
 from torch_experiments.units.graph import Graph, Step
 
@@ -25,10 +26,11 @@ class Site:
 
     Attributes:
         layer: name of the activation module, or of the running layer and the operation; later calls are numbered.
-        step: the operation.
+        step: the operation, of several the last one.
         activation: what is known of it.
         labels: by dimension of its argument the unit, or part of its index, of every index, int64.
         units: how many.
+        composite: its operations where they are several, or one without a name.
     """
 
     layer: str
@@ -36,6 +38,13 @@ class Site:
     activation: Activation
     labels: dict[int, Tensor]
     units: int
+    composite: Composite | None = None
+
+    @property
+    def argument(self) -> Tensor:
+        """The pre-activation, a tensor of the trace."""
+        found: Tensor = self.step.args[0] if self.composite is None else self.composite.argument
+        return found
 
     def largest(self, x: Tensor) -> Tensor:
         """Return the largest entry of every unit, ``[units]``, of a tensor of the shape of the argument."""
@@ -61,21 +70,33 @@ class Site:
 
 
 def sites(graph: Graph) -> tuple[list[Site], dict[str, str]]:
-    """Return the activations of a trace, and by layer why others are left out."""
+    """Return the activations of a trace, and by layer why others are left out.
+
+    An activation that is spelled out (`composites`) is one site. One with a name inside of it is another site
+    where bounds may show that it is flat; one that saturates by rounding alone is no part that is judged twice.
+    """
     found: list[Site] = []
     missing: dict[str, str] = {}
     seen: Counter[str] = Counter()
+    spelled = composites(graph)
+    ends = {f.steps[-1].number: f for f in spelled}
+    inner = hidden_within(graph, spelled)
+    covered = {step.number for f in spelled for step in f.steps}
     alone = Counter((s.layer, s.entered) for s in graph.steps if plain_name(s) not in SHAPES)
     for step in graph.steps:
-        f = step.activation
-        if f is None or not isinstance(step.args[0], Tensor):
+        composite, f = ends.get(step.number), step.activation
+        if composite is None and (f is None or not isinstance(step.args[0], Tensor)):
             continue
         leaf = bool(step.layer) and not any(graph.modules[step.layer].children())
-        name = step.layer if leaf else f"{step.layer}.{plain_name(step)}".removeprefix(".")
-        if leaf and alone[step.layer, step.entered] > 1 and not _has_weights(graph, step.layer):
-            missing[name] = "its activation is several operations; only activations of one operation are judged"
+        parts = leaf and alone[step.layer, step.entered] > 1 and not _has_weights(graph, step.layer)
+        operations = plain_name(step) if composite is None else composite.name
+        name = step.layer if leaf else f"{step.layer}.{operations}".removeprefix(".")
+        if composite is None and parts and step.number not in covered:
+            missing[name] = "not judged: its operations are no function of one tensor alone, entry by entry"
             continue
-        labels = _labels(graph, graph.value(step.args[0]).axes)
+        if composite is None and step.number in inner and (parts or f is None or not f.flat):
+            continue
+        labels = _labels(graph, graph.value(step.args[0] if composite is None else composite.argument).axes)
         if labels is None:
             missing[name] = "no axis of its argument is an axis of a parameter, so it has no units"
             continue
@@ -84,7 +105,7 @@ def sites(graph: Graph) -> tuple[list[Site], dict[str, str]]:
         units = 1
         for part in labels.values():
             units *= int(part.max()) + 1
-        found.append(Site(label, step, f, labels, units))
+        found.append(Site(label, step, f if composite is None and f else UNKNOWN, labels, units, composite))
     return found, missing
 
 

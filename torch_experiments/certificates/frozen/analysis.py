@@ -214,7 +214,8 @@ def frozen_units(
         why_not = seen.custom or mode.random or "its backward pass is not that of the traced operations"
         said = f"torch computes a gradient at frozen entries of {against[0]!r}: {why_not}; no entry is claimed"
         refused = [("entries", said)]
-    why = chain(missing.items(), _mode_reasons(mode, box is not None), judged.unbounded(), refused)
+    unseen = chain(judged.unbounded(), judged.unobserved())
+    why = chain(missing.items(), _mode_reasons(mode, box is not None), unseen, refused)
     sizes = {site.layer: site.units for site in found}
     left_out = tuple(Missing(layer, reason) for layer, reason in why)
     return Frozen(ordered, sizes, masks, left_out, bool(mode.random))
@@ -232,12 +233,20 @@ class _Judged:
         self.graph, self.model, self.sites, self.restless = graph, model, found, restless
         self.parameters = dict(model.named_parameters())
         self.without_rule: dict[str, set[str]] = {}
+        self.unseen: list[Site] = []
+        self.overflowed: dict[str, int] = {}
 
     def observed(self, data: Sequence[Inputs], tolerance: float) -> Units:
         """Return the units whose derivative is zero on the data."""
         units: Units = {}
-        for k, (site, seen) in enumerate(observe(self.model, self.graph, self.sites, data).items()):
-            bound = tolerance * steepest(site.step) if tolerance else 0.0
+        found = observe(self.model, self.graph, self.sites, data)
+        self.unseen = [site for site in self.sites if site not in found]
+        for k, site in enumerate(self.sites):
+            if site not in found:
+                continue
+            seen, bound = found[site], tolerance * steepest(site) if tolerance else 0.0
+            if bool(seen.slope.isnan().any()):
+                self.overflowed[site.layer] = int(seen.slope.isnan().sum())
             for u in torch.nonzero(seen.slope <= bound).flatten().tolist():
                 units[k, u] = _observed(site, u, seen, bound)
         return units
@@ -287,6 +296,13 @@ class _Judged:
             if layer not in self.restless:
                 listed = ", ".join(sorted(names))
                 yield layer, f"{listed}: no bounds are known of it, so no certificate by interval behind it"
+
+    def unobserved(self) -> Iterator[tuple[str, str]]:
+        """Yield the layers that could not be observed, with the reason."""
+        for site in self.unseen:
+            yield site.layer, "not observed: in this mode, or batch, its operations do not run as in the trace"
+        for layer, units in self.overflowed.items():
+            yield layer, f"the slope overflows at {units} of its units, of which nothing is told"
 
     def _radii(
         self, box: tuple[Bound, Bound], radii: Sequence[float], units: set[Key], low: int, high: int

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from torch_experiments.certificates.frozen.activation_sites import Site
+from torch_experiments.certificates.frozen.composites import composites, hidden_within
 from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, plain_name
 from torch_experiments.certificates.oracle import Reach
 from torch_experiments.units.graph import Graph, Step
@@ -30,8 +31,10 @@ CHOICES = frozenset({
     "searchsorted", "bucketize", "_unique2", "nonzero", "remainder", "fmod", "max_pool3d_with_indices",
     "adaptive_max_pool3d",
 })  # fmt: skip
-# Their slopes are never zero: a random one stands for each, which unlike their own does not overflow.
-CURVES = frozenset({"exp", "exp2", "expm1", "sinh", "cosh"})
+# Where they are defined their slopes are not zero: random ones stand for these, which are defined everywhere.
+CURVES = frozenset({
+    "exp", "exp2", "expm1", "sinh", "cosh", "log", "log2", "log10", "log1p", "sqrt", "rsqrt",
+})  # fmt: skip
 
 
 class OverflowedError(ValueError):
@@ -87,12 +90,46 @@ class RandomDomain:
 
     def _activate(self, step: Step) -> list[Tensor]:
         x = step.args[0]
+        return [self.line(step.number, x), *(x.new_zeros(y.shape) for y in as_tensors(step.result)[1:])]
+
+    def line(self, number: int, x: Tensor) -> Tensor:
+        """Return ``x`` times random slopes plus random shifts, both zero where units of a step are frozen so."""
         slope, shift = (1 + torch.rand(x.shape, generator=self.generator) for _ in range(2))
         slope, shift = slope.to(x), shift.to(x)
-        if step.number in self.frozen:
-            flat, zero = self.frozen[step.number]
+        if number in self.frozen:
+            flat, zero = self.frozen[number]
             slope, shift = slope.masked_fill(flat, 0), shift.masked_fill(zero, 0)
-        return [x * slope + shift, *(x.new_zeros(y.shape) for y in as_tensors(step.result)[1:])]
+        return x * slope + shift
+
+
+class Probe(Replay[Tensor]):
+    """A trace on random numbers: a composite whose path depends on them is a line as any activation.
+
+    Other composites are computed, so that what holds of their parts is used; their frozen units alone are lines.
+    """
+
+    def __init__(self, graph: Graph, domain: RandomDomain) -> None:
+        found = composites(graph)
+        choosing = [f for f in found if any(plain_name(step) in CHOICES for step in f.bends)]
+        self.lines = {f.steps[-1].number: f for f in choosing}
+        self.others = {f.steps[-1].number: f for f in found if f.steps[-1].number not in self.lines}
+        self.passed = hidden_within(graph, choosing)
+        self.random = domain
+        super().__init__(graph, domain)
+
+    def _run(self, step: Step) -> None:
+        if step.number in self.passed:
+            return
+        if step.number in self.lines:
+            line = self.random.line(step.number, self.value(self.lines[step.number].argument))
+            self._bind(as_tensors(step.result)[0], line)
+            return
+        super()._run(step)
+        if step.number in self.others and step.number in self.random.frozen:
+            result = as_tensors(step.result)[0]
+            line = self.random.line(step.number, self.value(self.others[step.number].argument))
+            flat = self.random.frozen[step.number][0].to(line.device)
+            self._bind(result, torch.where(flat, line, self.value(result)))
 
 
 def finer(kind: torch.dtype, least: torch.dtype) -> torch.dtype:
@@ -183,7 +220,7 @@ def probe_of(
 
 
 def _spread(flags: Flags) -> dict[int, tuple[Tensor, ...]]:
-    return {site.step.number: tuple(site.spread(f, site.step.args[0]) for f in own) for site, own in flags.items()}
+    return {site.step.number: tuple(site.spread(f, site.argument) for f in own) for site, own in flags.items()}
 
 
 def _probed(
@@ -194,7 +231,7 @@ def _probed(
     inputs = [x for x in graph.given if x.is_floating_point()]
     known = {id(parameters[name]): leaf for name, leaf in leaves.items()}
     probe = RandomDomain(known | {id(x): _random(x, generator, 1, least) for x in inputs}, frozen, generator, least)
-    return Replay(graph, probe), leaves, generator
+    return Probe(graph, probe), leaves, generator
 
 
 def _gradients(
@@ -214,8 +251,8 @@ def _gradients(
             if not beyond:
                 return named
     raise OverflowedError(
-        f"random numbers in the place of weights overflow in its gradients at {', '.join(beyond)}, so they do not "
-        "tell which entries have none"
+        f"random numbers in the place of weights overflow, or have no logarithm, in its gradients at "
+        f"{', '.join(beyond)}, so they do not tell which entries have none"
     )
 
 

@@ -79,7 +79,7 @@ def _is_fed(
 ) -> bool:
     """Return whether the pre-activation of one of the units depends on a trained entry that is not held."""
     replay, leaves, generator = probe_of(graph, parameters, flags, 0)
-    z = replay.sites[site.step.number]
+    z = replay.sites[site.step.number] if site.composite is None else replay.value(site.argument)
     chosen = site.spread(units, z)
     wanted = [name for name in leaves if name in trained]
     if not wanted or not z.requires_grad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from torch_experiments.certificates.frozen.replay import as_tensors, changes
 from torch_experiments.certificates.oracle import DRAWS, draws, left_alone
 from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, reference_kernels
+from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,23 @@ class Seen:
 
 
 class Capture(TorchDispatchMode):
-    """Keep the arguments of activations, which run in the order of the trace."""
+    """Keep the arguments of activations, which run in the order of the trace.
+
+    Of composites every operation is kept. These are of kinds that occur elsewhere too, so all operations of these
+    kinds have to run in the order of the trace (``aligned``); products with what dropout draws are passed over.
+    """
 
     def __init__(self, graph: Graph, sites: Iterable[Site]) -> None:
         super().__init__()
-        self.wanted = {site.step.number: site for site in sites}
+        self.wanted = {site.step.number: site for site in sites if site.composite is None}
+        self.spelled = [site for site in sites if site.composite is not None]
+        parts = {step.number for site in self.spelled if site.composite for step in site.composite.steps}
+        kinds = {step.func for step in graph.steps if step.number in parts}
         self.coming = [step for step in graph.steps if step.activation is not None]
+        self.parts, self.kinds, self.ran = parts, kinds, dict[int, Step]()
+        self.following = [step for step in graph.steps if step.func in kinds]
+        self.aligned = True
+        self.drawn: list[Tensor] = []  # kept alive, so that their identities stay theirs
         self.found: dict[Site, Step] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -63,7 +74,10 @@ class Capture(TorchDispatchMode):
         step = Step(0, "", 0, func, args, kwargs or {}, None)
         if step.activation is not None:
             self._keep(step)
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if self.kinds:
+            self._follow(step._replace(result=result))
+        return result
 
     def _keep(self, step: Step) -> None:
         expected = self.coming.pop(0) if self.coming else None
@@ -74,34 +88,69 @@ class Capture(TorchDispatchMode):
             kept = (step.args[0].clone(), *step.args[1:]) if changes(step) else step.args
             self.found[self.wanted[expected.number]] = expected._replace(args=kept, kwargs=step.kwargs)
 
+    def _follow(self, step: Step) -> None:
+        if torch.Tag.nondeterministic_seeded in step.func.tags:
+            self.drawn += flatten([step.result])
+        if step.func not in self.kinds or any(x is t for x in flatten([step.args]) for t in self.drawn):
+            return
+        expected = self.following.pop(0) if self.following else None
+        self.aligned &= expected is not None and expected.func is step.func
+        if self.aligned and expected is not None and expected.number in self.parts:
+            self.ran[expected.number] = step
+
 
 def observe(model: nn.Module, graph: Graph, sites: Sequence[Site], batches: Iterable[Inputs]) -> dict[Site, Seen]:
-    """Return what every activation saw over all batches, in the network's mode; ``DRAWS`` passes if it draws."""
+    """Return what every activation saw over all batches, in the network's mode; ``DRAWS`` passes if it draws.
+
+    Composites are left out where the network's mode, or a batch, runs other operations than the trace.
+    """
     found: dict[Site, Seen] = {}
+    lost: set[Site] = set()
     with left_alone(model):
         for inputs in batches:
             for _ in range(DRAWS if draws(model) else 1):
-                for site, step in _captured(model, graph, sites, inputs).items():
-                    new = _seen(site, step)
+                capture = _captured(model, graph, sites, inputs)
+                aligned = capture.aligned and not capture.following
+                lost |= set() if aligned else set(capture.spelled)
+                seen = {site: _seen(site, *_of_one(step)) for site, step in capture.found.items()}
+                if aligned:
+                    seen |= {site: _seen(site, *_of_several(site, capture.ran)) for site in capture.spelled}
+                for site, new in seen.items():
                     found[site] = found[site] + new if site in found else new
-    return found
+    return {site: found[site] for site in sites if site in found and site not in lost}
 
 
-def _captured(model: nn.Module, graph: Graph, sites: Sequence[Site], inputs: Inputs) -> dict[Site, Step]:
+def _captured(model: nn.Module, graph: Graph, sites: Sequence[Site], inputs: Inputs) -> Capture:
     capture = Capture(graph, sites)
     with ExitStack() as stack:
         for context in (reference_kernels(), torch.no_grad(), capture):
             stack.enter_context(context)
         call(model, inputs)
-    return capture.found
+    return capture
 
 
-def _seen(site: Site, step: Step) -> Seen:
+def _of_one(step: Step) -> tuple[Tensor, Tensor, Tensor]:
     z = step.args[0]
-    value, slope = differentiated(step, z)
+    return (z, *differentiated(step, z))
+
+
+def _of_several(site: Site, ran: Mapping[int, Step]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``z``, ``f(z)`` and ``f'(z)`` of a composite; a slope where torch knows none is zero."""
+    assert site.composite is not None
+    z = site.composite.found(ran)
+    with torch.enable_grad():
+        x = z.detach().clone().requires_grad_()
+        y = site.composite.value(ran, x)
+        slope = torch.autograd.grad(y, x, torch.ones_like(y))[0] if y.requires_grad else torch.zeros_like(x)
+    return z, y.detach(), slope
+
+
+def _seen(site: Site, z: Tensor, value: Tensor, slope: Tensor) -> Seen:
     flat = torch.zeros_like(z, dtype=torch.bool)
     for piece in site.activation.flat:
         flat |= (z >= piece.low) & (z <= piece.high)
+    if site.composite is not None and site.composite.straight:
+        flat = slope == 0
     return Seen(
         -site.largest(-z).double(),
         site.largest(z).double(),
@@ -121,9 +170,10 @@ def differentiated(step: Step, z: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def steepest(step: Step) -> float:
+def steepest(site: Site) -> float:
     """Return the largest ``|f'|`` on a grid of step 1/200 over [−20, 20]; 1 where ``f`` has parameters."""
-    if any(isinstance(x, Tensor) for x in step.args[1:]):
+    step = site.step
+    if site.composite is not None or any(isinstance(x, Tensor) for x in step.args[1:]):
         return 1.0
     grid = torch.linspace(-20, 20, 8001, dtype=torch.float64)
     return float(differentiated(step, grid)[1].abs().max())

@@ -9,8 +9,15 @@ from tests.torch_experiments.certificates.frozen.planted import inputs, reasons
 from torch_experiments.certificates.frozen.analysis import frozen_units
 
 
-def test_activations_of_several_operations_and_without_units_are_named() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.Tanhshrink(), nn.Linear(3, 2)).double()
+class Weighed(nn.Module):
+    """No function of one tensor, entry by entry."""
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return h.relu() * h.mean(-1, keepdim=True)
+
+
+def test_activations_that_are_no_functions_of_one_tensor_are_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), Weighed(), nn.Linear(3, 2)).double()
     found = frozen_units(model, inputs(4, 3))
     assert [m.layer for m in found.missing] == ["1"]
     assert not found.sizes
