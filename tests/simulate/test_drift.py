@@ -117,6 +117,20 @@ def test_without_normalisation_a_unit_can_be_saturated_on_all_samples():
     assert (1 / np.cosh(z) ** 2).max() < 1e-8
 
 
+@pytest.mark.claim("E3", "counterexample")
+def test_behind_layer_and_rms_normalisation_a_unit_can_be_silent_on_all_samples():
+    """Three features that vary over the samples, `x`, `x + 1`, `x + 2`: the first is the least of every sample."""
+    x = np.random.default_rng(0).standard_normal(1000)
+    h = np.stack([x, x + 1, x + 2], axis=1)
+    assert (h.std(axis=0) > 0.9).all()
+    layer = (h - h.mean(axis=1, keepdims=True)) / np.sqrt(h.var(axis=1, keepdims=True) + 1e-5)
+    below = -np.abs(h)
+    rms = below / np.sqrt((below**2).mean(axis=1, keepdims=True) + 1e-5)
+    assert (layer[:, 0] < -1).all()
+    assert (rms[:, 0] < 0).all()
+    witness(instances=2)
+
+
 @pytest.mark.claim("E3", "property")
 @given(st.integers(0, 2**32), st.sampled_from(["tanh", "relu"]))
 def test_clones_stay_clones_under_normalisation(seed, activation):

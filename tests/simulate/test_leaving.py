@@ -11,6 +11,7 @@ from claims.evidence import witness
 from tests.theory.strategies import Drawn, clones, exact, vectors
 from theory.manifolds import cloned_manifold
 from theory.network import Network, SquaredError, gradient
+from theory.partitions import Partition
 
 RATE, NEVER = Fraction(1, 10), Fraction(1, 10**6)  # a normal number is smaller than that once in a million draws
 HALF = Fraction(1, 2)
@@ -97,3 +98,18 @@ def test_noise_that_is_equal_on_clones_stays(drawing, x, draw):
     inputs, goal = batch(network, x)
     noise = manifold.expand(draw[: manifold.dimension])
     assert manifold.contains(network.parameters - RATE * (gradient(network, inputs, goal.gradient) + noise))
+
+
+@pytest.mark.control("E1")
+def test_masks_that_cancel_over_a_batch_stay():
+    """A batch that holds a sample twice, once with each of two clones dropped: their mean gradients are equal."""
+    edges = {("x", "u"): 1, ("x", "v"): 1, ("u", "y"): HALF, ("v", "y"): HALF}
+    network = Network.from_edges(
+        {edge: Fraction(w) for edge, w in edges.items()}, {"u": "relu", "v": "relu", "y": "linear"}, ["x"], ["y"]
+    )
+    manifold = cloned_manifold(network, Partition(np.array([0, 1, 1, 2])))
+    inputs, goal = batch(network, exact([1]))
+    drops = [exact([1, 2, 0, 1]), exact([1, 0, 2, 1])]
+    slopes = [dropout_gradient(network, inputs, goal, mask) for mask in drops]
+    assert not any(manifold.contains(network.parameters - RATE * slope) for slope in slopes)
+    assert manifold.contains(network.parameters - RATE * sum(slopes) / 2)

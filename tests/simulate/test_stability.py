@@ -132,6 +132,37 @@ def test_a_bilinear_term_takes_both_signs_beside_any_quadratic_one():
     witness()
 
 
+@pytest.mark.claim("C10", "exact", step="relu-spectrum")
+@given(z=st.fractions(-3, 3).filter(bool), share=st.fractions(-1, 1))
+def test_off_the_kink_relu_has_no_second_order(z, share):
+    t = share * abs(z)
+    assert max(z + t, 0) == max(z, 0) + (z > 0) * t
+    witness()
+
+
+@pytest.mark.control("C10")
+def test_on_the_kink_relu_has_a_second_order():
+    assert max(F(1), 0) + max(F(-1), 0) != 2 * max(F(0), 0)
+
+
+@pytest.mark.control("C10")
+def test_inputs_with_a_density_bend_the_loss_of_relu():
+    """`x ~ N(0, I₂)`, `w = e₁`, `ℓ' = x₂² − 1`, clones moved by `±s e₂`: `b = 0` and the curvature is `2/√(2π)`.
+
+    `E relu(x₁ + u) = u Φ(u) + φ(u)` has the second derivative `φ(u)`, and `E (x₂² − 1) x₂² = 2`.
+    """
+    u = sympy.Symbol("u", real=True)
+    density = sympy.exp(-(u**2) / 2) / sympy.sqrt(2 * sympy.pi)
+    mean = u * (1 + sympy.erf(u / sympy.sqrt(2))) / 2 + density
+    assert sympy.simplify(sympy.diff(mean, u, 2) - density) == 0
+    residual = sympy.integrate((u**2 - 1) * u**2 * density, (u, -sympy.oo, sympy.oo))
+    assert residual == 2
+    b = (sympy.integrate((u**2 - 1) * density, (u, -sympy.oo, sympy.oo)),
+         sympy.integrate((u**2 - 1) * u * density, (u, -sympy.oo, sympy.oo)))  # fmt: skip
+    assert b == (0, 0)
+    assert float(density.subs(u, 0) * residual) == pytest.approx(0.797885, abs=1e-6)
+
+
 @pytest.mark.claim("C10", "symbolic", step="relu-spectrum")
 @pytest.mark.parametrize("inputs", [1, 2, 3, 4])
 def test_without_a_quadratic_term_the_eigenvalues_are_plus_and_minus_b(inputs):
