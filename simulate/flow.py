@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.integrate import OdeSolution, solve_ivp
 
+from theory.conservation import balances as balances
 from theory.manifolds import Manifold
 from theory.network import Network, SquaredError, gradient, loss
 from theory.tolerances import FLOW_ATOL, FLOW_RTOL
@@ -158,35 +159,6 @@ def _check(
             raise ValueError(f"{name} is a distance from a manifold; give `manifold`, too")
         if level is not None and not level > 0:
             raise ValueError(f"{name} is {level!r}; allowed are positive distances")
-
-
-def balances(network: Network) -> Array:
-    """Return `Σ_in w² − Σ_out w²` of each hidden unit with `f(s z) = s f(z)` for `s > 0`: the flow conserves them.
-
-    Scaling all in-edges by `s` and all out-edges by `1/s` leaves the function; by Noether's theorem for gradient
-    flow the derivative of the loss along that direction, `Σ_in w ∂L − Σ_out w ∂L`, vanishes.
-
-    Returns:
-        float64 of shape (such units,).
-
-    Raises:
-        ValueError: Weights are tied.
-
-    Source: Du et al. 2018; Kunin et al. 2021.
-
-    >>> balances(Network.layered([[[1.0], [2.0]], [[3.0, 1.0]]], "relu")).tolist()
-    [-8.0, 3.0]
-    """
-    if len(network.parameters) < len(network.tie):
-        raise ValueError("balances are conserved for untied weights; untie the network first")
-    count, squares = len(network.units), network.weights**2
-    into, out_of = (np.bincount(ends, squares, minlength=count) for ends in (network.target, network.source))
-    return np.asarray((into - out_of)[_homogeneous(network)])
-
-
-def _homogeneous(network: Network) -> list[int]:
-    hidden = set(network.source.tolist()) & set(network.target.tolist()) - set(network.outputs)
-    return [v for v in sorted(hidden) if getattr(network.activations[v], "scaling", None) in ("positive", "linear")]
 
 
 def energy_drift(flow: Flow, x: Array, criterion: SquaredError) -> float:
