@@ -33,6 +33,20 @@ SPELLED: dict[str, Callable[[Tensor], Tensor]] = {
     "softsign": lambda h: h / (1 + h.abs()),
     "gelu": lambda h: 0.5 * h * (1 + torch.erf(h / 2**0.5)),
     "square": lambda h: h.square(),
+    "minimum": lambda h: -torch.minimum(-h, torch.zeros_like(h)),
+    "masked fill": lambda h: h.masked_fill(h < 0, 0.0),
+    "clamp by a tensor": lambda h: h.clamp(min=h.new_zeros(())),
+    "between": lambda h: h * ((h > 0) & (h < 2)),
+    "gelu by tanh": lambda h: 0.5 * h * (1 + torch.tanh(0.7978845608 * (h + 0.044715 * h.pow(3)))),
+    "silu": lambda h: h * torch.sigmoid(h),
+    "softplus": lambda h: torch.log(1 + torch.exp(-h.abs())) + h.clamp(min=0),
+    "leaky": lambda h: torch.where(h > 0, h, -0.1 * h),
+    "a skip": lambda h: torch.relu(h) + h,
+    "concatenated": lambda h: torch.relu(h) - torch.relu(-h) / 2,
+    "straight through": lambda h: h + (torch.relu(h) - h).detach(),
+    "in place": lambda h: h.clone().mul_(h > 0),
+    "largest": lambda h: h * (h >= h.topk(2, -1).values[..., -1:]),
+    "another unit": lambda h: h * (h.roll(1, -1) > 0),
 }
 
 
@@ -155,12 +169,20 @@ class Tokens(nn.Module):
 
 
 class Head(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = nn.Linear(WIDTH, OUTPUTS)
+    """The output, alone or beside the units that it is computed from."""
 
-    def forward(self, h: Tensor) -> Tensor:
-        return self.out(h.mean(1) if h.ndim == 3 else h)
+    def __init__(self, returns: bool) -> None:
+        super().__init__()
+        self.out, self.returns = nn.Linear(WIDTH, OUTPUTS), returns
+
+    def forward(self, h: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        logits = self.out(h.mean(1) if h.ndim == 3 else h)
+        return (logits, h) if self.returns else logits
+
+
+def first(output: Any) -> Tensor:
+    """Return what a loss reads of an output."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def activation(act: tuple[Any, ...]) -> nn.Module:
@@ -216,18 +238,20 @@ def _hooked(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-def build(form: str, blocks: list[Block], seed: int, dtype: torch.dtype) -> tuple[nn.Sequential, Tensor, Tensor]:
+def build(
+    form: str, blocks: list[Block], seed: int, dtype: torch.dtype, returns: bool = False
+) -> tuple[nn.Sequential, Tensor, Tensor]:
     """Return a network, a batch and targets."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        first: list[nn.Module] = {
+        start: list[nn.Module] = {
             "vector": lambda: [nn.Linear(FEATURES, WIDTH), nn.ReLU()],
             "image": lambda: [nn.Conv2d(2, WIDTH, 1), nn.ReLU()],
             "tokens": lambda: [Tokens()],
         }[form]()
         last = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if form == "image" else []
         body = [layer for block in blocks for layer in layers(block, form)]
-        model = nn.Sequential(*first, *body, *last, Head()).to(dtype)
+        model = nn.Sequential(*start, *body, *last, Head(returns)).to(dtype)
         x = {
             "vector": lambda: torch.randn(SAMPLES, FEATURES, dtype=dtype),
             "image": lambda: torch.randn(SAMPLES, 2, EDGE, EDGE, dtype=dtype),
@@ -271,7 +295,9 @@ def plant(model: nn.Module, trap: Trap) -> str:
     return name
 
 
-small = st.floats(-2, 2).map(lambda x: round(x, 2))
+small = st.one_of(
+    st.floats(-2, 2).map(lambda x: round(x, 2)), st.sampled_from([0.0, 1.0, -1.0, 1e-3, -1e-3, 30.0, -30.0])
+)
 acts = st.one_of(
     st.sampled_from([(name,) for name in PLAIN]),
     st.sampled_from([("spelled", name) for name in SPELLED]),
@@ -335,10 +361,17 @@ class Draw:
     seed: int
     copies: int = 1
     mode: str = "equal"
+    returns: bool = False
+    autocast: bool = False
+
+    @property
+    def casts(self) -> bool:
+        """Whether it is used under autocast: that of float32, whose copies are exact ones."""
+        return self.autocast and self.dtype == torch.float32 and self.copies == 1
 
     def base(self) -> tuple[nn.Module, Tensor, Tensor]:
         """Return the network before it is cloned and trained, with inputs and targets."""
-        return build(self.form, self.blocks, self.seed, self.dtype)
+        return build(self.form, self.blocks, self.seed, self.dtype, self.returns)
 
     def make(self) -> tuple[nn.Module, Tensor, Tensor, optim.Optimizer]:
         """Return network, inputs, targets and an optimizer that has taken its past steps before the traps came.
@@ -355,7 +388,7 @@ class Draw:
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss = (model(x) - y).square().mean()
+            loss = (first(model(x)) - y).square().mean()
             loss.backward()
             return loss
 
@@ -381,4 +414,6 @@ draws = st.builds(
     st.integers(0, 9999),
     st.sampled_from([1, 1, 2, 3]),
     st.sampled_from(["equal", "equitable"]),
+    st.sampled_from([False, False, True]),
+    st.booleans(),
 )

@@ -189,7 +189,10 @@ def _options(wide: nn.Module, plan: Plan) -> Iterator[Option]:
     for layer, sizes in _named_sizes(plan).items():
         module, known = wide.get_submodule(layer), plan.graph.attributes.get(layer, {})
         for attribute, value in vars(module).items():
-            found = tuple(_replacements(value, sizes)) if attribute not in known else ()
+            named = attribute not in known and isinstance(
+                value, int | tuple
+            )  # tensors among them have no truth value
+            found = tuple(_replacements(value, sizes)) if named else ()
             if any(new != value for new in found):
                 groups.setdefault((type(module), attribute, value, found), []).append(layer)
     for (_, attribute, value, found), layers in groups.items():

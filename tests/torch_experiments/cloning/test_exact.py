@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from claims.evidence import witness
 from tests.torch_experiments.cloning.test_modulewise import Heads, loss, network, randn, rng, trained_residual
@@ -366,3 +367,17 @@ def test_a_rule_of_ones_own_takes_a_few_lines():
 def test_noise_on_nothing_keeps_a_clone():
     model = network(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
     assert trained_residual(model, randn(6, 4), sigma=0.0) <= 1e-10
+
+
+def test_a_pruned_layer_that_names_a_size_is_cloned():
+    """Its weight is a plain attribute, a tensor, beside the integers that may be sizes."""
+
+    class Split(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).view(len(x), self.width)
+
+    layer = prune.random_unstructured(Split(4, 6), "weight", amount=0.5)
+    layer.width = 6
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), layer, nn.ReLU(), nn.Linear(6, 2)).double(), randn(5, 3)
+    wide = clone(model, 2, example_inputs=x)
+    assert float((wide(x) - model(x)).detach().abs().max()) < 1e-12
