@@ -1,0 +1,197 @@
+"""Near-clones under stochastic steps: scales are never forgotten (C14), several outputs make saddles (C15)."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claims.evidence import witness
+from simulate.descent import descend
+from simulate.optimizers import adam, sgd
+from simulate.stability import classify, normal_hessian
+from tests.theory.strategies import exact
+from theory.manifolds import cloned_manifold
+from theory.network import Network, SquaredError, gradient, loss
+from theory.partitions import coarsest_equitable_partition
+
+RATE, DECAY, MOMENTUM = Fraction(1, 16), Fraction(1, 5), Fraction(1, 2)
+small = st.integers(-4, 4).map(lambda x: Fraction(x, 2))
+
+
+def one_unit(w, c, activation="relu") -> Network:
+    return Network.layered([np.array([w], dtype=object), np.array([[x] for x in c], dtype=object)], activation)
+
+
+def parts(network: Network, inputs: int):
+    """Return in-weights and out-weights of the unit."""
+    return network.parameters[:inputs], network.parameters[inputs:]
+
+
+def cross(network: Network, x, criterion):
+    """Return `m = E φ'(z) x δᵀ`, with `δ` of the loss that `criterion` measures (a mean over samples)."""
+    w, c = parts(network, len(x))
+    z = w @ x
+    f = np.outer(c, [max(value, 0) for value in z])
+    active = exact([int(value > 0) for value in z])
+    return (x * active) @ criterion.gradient(f).T
+
+
+# ----------------------------------------------------------------------------------------------------------- C14
+
+
+@pytest.mark.claim("C14", "symbolic", step="euler")
+def test_the_matrix_of_near_clones_takes_the_weights_to_their_gradient():
+    d, m = 3, 2
+    x, w = sympy.Matrix(sympy.symbols(f"x1:{d + 1}")), sympy.Matrix(sympy.symbols(f"w1:{d + 1}"))
+    c, delta = sympy.Matrix(sympy.symbols(f"c1:{m + 1}")), sympy.Matrix(sympy.symbols(f"delta1:{m + 1}"))
+    slope = sympy.Symbol("slope")  # φ' of a homogeneous φ: φ(z) = φ'(z) z
+    value = slope * (w.T * x)[0]
+    M = slope * x * delta.T
+    assert sympy.simplify(M * c - slope * (c.T * delta)[0] * x) == sympy.zeros(d, 1)
+    assert sympy.simplify(M.T * w - value * delta) == sympy.zeros(m, 1)
+    witness(instances=2)
+
+
+@pytest.mark.claim("C14", "symbolic", step="rules")
+def test_momentum_and_decay_are_one_linear_map():
+    """`b' = μ b + H v + λ v`, `v' = (1 − η κ) v − η b'`: linear in `(v, b)` with coefficients of `H` alone."""
+    v, b, H, rate, momentum, coupled, decoupled = sympy.symbols("v b H eta mu lambda kappa")
+    after = momentum * b + H * v + coupled * v
+    step = (1 - rate * decoupled) * v - rate * after
+    for out in (after, step):
+        assert sympy.expand(out.subs({v: 2 * v, b: 2 * b}) - 2 * out) == 0
+        assert sympy.diff(out, v, 2) == sympy.diff(out, b, 2) == 0
+    witness(instances=2)
+
+
+@pytest.mark.claim("C14", "exact")
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "coupled", "decoupled"])
+@given(data=st.data())
+def test_the_units_weights_obey_the_recursion_of_its_near_clones(rule, data):
+    d, m = 2, 2
+    network = one_unit(
+        data.draw(st.lists(small, min_size=d, max_size=d)), data.draw(st.lists(small, min_size=m, max_size=m))
+    )
+    coupled = DECAY if rule == "coupled" else 0
+    momentum = MOMENTUM if rule == "momentum" else 0
+    kept = 1 - RATE * DECAY if rule == "decoupled" else 1
+    vector, buffer, state = network.parameters.copy(), 0 * network.parameters, None
+    update = sgd(RATE, momentum=momentum, decay=coupled)
+    for _ in range(3):
+        x = np.array(
+            data.draw(st.lists(st.lists(small, min_size=2, max_size=2), min_size=d, max_size=d)), dtype=object
+        )
+        criterion = SquaredError(
+            np.array(
+                data.draw(st.lists(st.lists(small, min_size=2, max_size=2), min_size=m, max_size=m)), dtype=object
+            )
+        )
+        M = cross(network, x, criterion)
+        applied = np.concatenate([M @ vector[d:], M.T @ vector[:d]])
+        buffer = momentum * buffer + applied + coupled * vector
+        vector = kept * vector - RATE * buffer
+        state, stepped = update(state, network.parameters, gradient(network, x, criterion.gradient))
+        network = network.with_parameters(stepped - (1 - kept) * network.parameters)
+        assert all(network.parameters == vector)
+    witness()
+
+
+@pytest.mark.control("C14")
+def test_adam_and_a_bias_that_is_left_out_break_the_recursion():
+    x, criterion = exact([1, 2]).reshape(2, 1).astype(float), SquaredError(np.array([[1.0], [-1.0]]))
+    network = one_unit([1.0, 0.5], [0.5, 2.0])
+    network = network.with_parameters(network.parameters.astype(float))
+    M = np.array(cross(network, x, criterion), dtype=float)
+    w = network.parameters
+    expected = w - 1e-3 * np.concatenate([M @ w[2:], M.T @ w[:2]])
+    *_, sgd_step = descend(network, [(x, criterion)], sgd(1e-3))
+    *_, adam_step = descend(network, [(x, criterion)], adam(1e-3))
+    assert sgd_step.parameters == pytest.approx(expected, abs=1e-12)
+    assert np.abs(adam_step.parameters - expected).max() > 1e-4
+    without = np.concatenate([M[:1] @ w[2:], [0.0], M[:1].T @ w[:1]])  # the second input is a bias, not scaled
+    assert np.abs(w - 1e-3 * without - sgd_step.parameters).max() > 1e-4
+
+
+# ----------------------------------------------------------------------------------------------------------- C15
+
+X, Y = exact([1, 1, 1, -1]).reshape(2, 2), exact([1, 1, -1, 1]).reshape(2, 2)  # (1,1) → (1,−1), (1,−1) → (1,1)
+
+
+def pair(h=Fraction(0)) -> Network:
+    """Return two clones of the unit `w = c = (1, 0)`, moved by `±h` in `w₂` and `∓h` in `c₂`."""
+    half = Fraction(1, 2)
+    W = np.array([[Fraction(1), h], [Fraction(1), -h]], dtype=object)
+    return Network.layered([W, np.array([[half, half], [-h, h]], dtype=object)], "relu")
+
+
+@pytest.mark.claim("C15", "symbolic", step="second-order")
+def test_the_second_order_of_a_moved_clone():
+    t, n = sympy.symbols("t n", positive=True)
+    c, alpha, e, z, delta = sympy.symbols("c alpha e z delta")
+    phi = sympy.Function("phi")
+    moved = delta * (c / n + t * alpha) * phi(z + t * e)
+    second = sympy.diff(moved, t, 2).subs(t, 0).doit() / 2
+    slope, bend = sympy.diff(phi(z), z), sympy.diff(phi(z), z, 2)
+    assert sympy.simplify(second - delta * (alpha * slope * e + c / (2 * n) * bend * e**2)) == 0
+    witness()
+
+
+@pytest.mark.claim("C15", "symbolic", step="both-signs")
+def test_a_bilinear_form_takes_both_signs():
+    alpha, Q, c = sympy.symbols("alpha Q c", real=True)
+    B = sympy.Symbol("B", real=True, nonzero=True)
+    assert sympy.solve(sympy.Eq(Q + 2 * alpha * B, c), alpha) == [(c - Q) / (2 * B)]
+    witness()
+
+
+@pytest.mark.claim("C15", "symbolic", step="spectrum")
+@pytest.mark.parametrize(("d", "m"), [(1, 1), (2, 2), (2, 3), (3, 2)])
+def test_the_eigenvalues_are_singular_values_with_both_signs(d, m):
+    """`det(t − [[0, m], [mᵀ, 0]]) = t^{d−m} det(t² − mᵀ m)`, for `d ≥ m` and by transposition else."""
+    M = sympy.Matrix(d, m, lambda i, j: sympy.Symbol(f"m{i}{j}", real=True))
+    t = sympy.Symbol("t")
+    H = sympy.zeros(d + m)
+    H[:d, d:], H[d:, :d] = M, M.T
+    square = M.T * M if m <= d else M * M.T
+    expected = t ** abs(d - m) * (t**2 * sympy.eye(min(d, m)) - square).det()
+    assert sympy.expand(H.charpoly(t).as_expr() - expected) == 0
+    witness()
+
+
+@pytest.mark.claim("C15", "exact")
+def test_a_critical_point_whose_clones_lower_the_loss():
+    """The base's gradient is zero, `m = [[0, 0], [0, 1]]`, and the loss falls from 1/2 to 24990001/50000000.
+
+    Means over the two samples: `SquaredError` sums.
+    """
+    criterion = SquaredError(Y)
+    base = one_unit([Fraction(1), Fraction(0)], [Fraction(1), Fraction(0)])
+    assert not any(gradient(base, X, criterion.gradient))
+    assert (cross(base, X, criterion) / 2).tolist() == [[0, 0], [0, 1]]
+    assert loss(pair(), X, criterion) / 2 == Fraction(1, 2)
+    assert loss(pair(Fraction(1, 100)), X, criterion) / 2 == Fraction(24990001, 50000000)
+    witness()
+
+
+@pytest.mark.claim("C15", "property")
+def test_the_normal_spectrum_at_that_point_is_that_of_m():
+    network = pair().with_parameters(pair().parameters.astype(float))
+    manifold = cloned_manifold(network, coarsest_equitable_partition(network), 1e-12)
+    x, criterion = X.astype(float), SquaredError(Y.astype(float))
+    assert classify(network, manifold, x, criterion).kind == "saddle"
+    found = np.linalg.eigvalsh(normal_hessian(network, manifold, x, criterion)) / 2
+    assert found[[0, -1]] == pytest.approx([-1, 1])
+    assert found[1:-1] == pytest.approx(np.zeros(len(found) - 2))
+    witness(residual=float(np.abs(found[1:-1]).max()))
+
+
+@pytest.mark.control("C15")
+def test_with_one_output_that_critical_point_is_no_saddle():
+    """Of the second output alone `m c` is `m` times a number, so a critical base has `m = 0`."""
+    network = one_unit([Fraction(1), Fraction(0)], [Fraction(1)])
+    criterion = SquaredError(Y[:1])
+    assert not any(gradient(network, X, criterion.gradient))
+    assert not cross(network, X, criterion).any()
