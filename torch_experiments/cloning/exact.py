@@ -74,8 +74,9 @@ def clone(
         factor: copies of a unit, 2 or more.
         mode: as above.
         generator: of the random part.
-        example_inputs: a tensor, a sequence of positional or a mapping of keyword arguments; may be left out for
-            an ``nn.Sequential`` that starts with a Linear layer.
+        example_inputs: a tensor, a tuple of positional or a mapping of keyword arguments, or a list of such
+            examples that together read all parameters, such as ``[(x, 0), (x, 1)]`` for two heads; may be left out
+            for an ``nn.Sequential`` that starts with a Linear layer.
         attention: copy whole ``"heads"``, or the ``"features"`` of each head, with queries and keys rescaled.
         samples: how many samples to compare outputs on, or ``"all"``: a full pass of the wide network.
         order: where the ``k`` copies of unit ``i`` of ``n`` lie: at ``k·i, …, k·i + k − 1`` (``"interleaved"``), or
@@ -85,7 +86,8 @@ def clone(
     Raises:
         ValueError: for a factor below two, an unknown mode or order, or fewer than one sample.
         TraceError: (a ValueError) for a model that cannot be traced or cloned; it names the layer and the fix. Two
-            parameters on one storage are refused: a clone of tied weights needs them as one.
+            parameters on one storage are refused: a clone of tied weights needs them as one. So are parameters that
+            no example reads and that may belong to copied units.
 
     Source: JL25 Theorems 2.1 and 2.2 and the appendix on cloning experiments.
 

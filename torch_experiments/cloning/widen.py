@@ -33,11 +33,13 @@ from torch_experiments.units.inputs import (
     samples_between,
 )
 from torch_experiments.units.trace import trace
+from torch_experiments.units.unread import unread_like
 
 Model = TypeVar("Model", bound=nn.Module)
 TRIES = 64  # choices of integers, six with two values each; a try costs a forward pass
 DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)  # what wrong sizes raise
 Setting = list[tuple[list[str], str, Any]]
+LISTED = 5  # names that a message lists before it counts the others
 SAMPLES = 7  # few, and a size that layers rarely have, so that no layer's own size is taken for it
 
 
@@ -269,7 +271,8 @@ def planned(
 
     Raises:
         ValueError: for fewer than one sample.
-        TraceError: when no choice of sizes computes the function of the base.
+        TraceError: when no choice of sizes computes the function of the base, or parameters that may have to be
+            widened are read by no example.
     """
     same_device(model, inputs)
     tied_as_objects(model)
@@ -280,6 +283,7 @@ def planned(
     plan = make_plan(graph, factor, attention, order=order)
     if not plan.chosen:
         raise TraceError(_nothing(plan))
+    _all_read(plan)
     wide, tolerance = widen(model, plan, layout_of(plan)), of_dtype(TWINS, graph.precision())
     error, closest = None, math.inf
     for setting in settings(wide, plan):
@@ -313,6 +317,20 @@ def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention)
         if old != new and old * new > 0:
             found[k] = Fraction(math.log(new / old) / math.log(plan.factor)).limit_denominator(64)
     return make_plan(plan.graph, plan.factor, attention, found, plan.order)
+
+
+def _all_read(plan: Plan) -> None:
+    """Check that nothing was left unread that may have to be widened, too."""
+    axes = [axis for name in plan.graph.used for axis in plan.graph.parameters[name].axes]
+    names = unread_like(plan.graph, {axis.size for axis in axes if plan.copied(axis)})
+    if names:
+        listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+        raise TraceError(
+            f"example_inputs: no operation reads {listed}, which may belong to units that are copied (an axis "
+            "has as many entries), so the clone could not be run where they are read. Give a list of examples that "
+            "reads them, such as [(x, 0), (x, 1)] for two heads; take them out of the model where nothing does in "
+            "eval mode"
+        )
 
 
 def _finite(model: nn.Module, base: list[Tensor], parts: list[Inputs]) -> None:

@@ -18,6 +18,11 @@ from torch_experiments.units.inputs import Inputs
 if TYPE_CHECKING:
     from torch_experiments.remedies.moments import Trainers
 
+UNREAD = (
+    "example_inputs: no example reads {}, which may belong to units that remedies change (an axis has as many "
+    "entries); where they are read, a unit that is made anew or split changes the function. Give a list of "
+    "examples that reads them, such as [(x, 0), (x, 1)] for two heads"
+)
 UNKNOWN = (
     "is in no optimizer that the remedy knows; if another trains it, give both: remedy.on(model, [first, second])"
 )
@@ -123,8 +128,15 @@ class Network:
 
     @cached_property
     def survey(self) -> Survey:
-        """Return what remedies can act on; the network is traced once."""
-        return survey(self.model, self.inputs, heads=self.heads)
+        """Return what remedies can act on; the network is traced once.
+
+        Parameters that no example reads are named in a warning: where they read a unit that is made anew or split,
+        the function changes.
+        """
+        found = survey(self.model, self.inputs, heads=self.heads)
+        if found.unread:
+            self.notices.say("unread", UNREAD.format(", ".join(map(repr, found.unread))))
+        return found
 
     @cached_property
     def layers(self) -> tuple[HiddenLayer, ...]:

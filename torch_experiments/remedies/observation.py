@@ -64,7 +64,8 @@ class Observer:
 def watch_training(network: Network, note: Note) -> list[RemovableHandle]:
     """Call ``note`` with what the reader of every layer reads in every training pass; see `Observer`."""
     modules = dict(network.model.named_modules())
-    hooks = [Observer(modules[layer.reader], layer, note) for layer in network.layers]
+    layers = [one for layer in network.layers for one in layer.of_readers()]
+    hooks = [Observer(modules[layer.reader], layer, note) for layer in layers]
     return [hook.reader.register_forward_pre_hook(hook, with_kwargs=True) for hook in hooks]
 
 

@@ -30,7 +30,6 @@ WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.com
 TELLING = {"betas", "momentum", "rho", "alpha", "etas", "lambd"}  # settings by which kinds of optimizers differ
 SAVED = (b"PK", b"\x80")  # how files of torch.save begin: as a zip archive, and of old releases as a pickle
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim")
-CODE = ("Unsupported global", "Trying to call", "Trying to instantiate")  # of torch, where a pickle holds objects
 PIECE = 1 << 24  # bytes of an archive that are checked at once
 LISTED = 5  # names that a message lists before it counts the others
 
@@ -92,10 +91,12 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # of old protocols; what matters is raised
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind, where a pickle breaks off or does not fit
-        if isinstance(error, pickle.UnpicklingError) and any(word in str(error) for word in CODE):
+        if isinstance(error, pickle.UnpicklingError):
+            whole = zipfile.is_zipfile(file)  # its sums are right; a bare pickle has none
             raise ValueError(
-                f"checkpoint: {file} holds Python objects, not only tensors; reading them could run code, so it is "
-                "refused. Save model.state_dict() with safetensors.torch.save_file, where you trust the file"
+                f"checkpoint: {file} {'' if whole else 'is damaged or no checkpoint of torch, or it '}holds Python "
+                "objects, not only tensors; reading them could run code, so it is refused. Save model.state_dict() "
+                "with safetensors.torch.save_file, where you trust the file"
             ) from error
         raise ValueError(
             f"checkpoint: {file} is damaged or no checkpoint of torch ({_first_line(error)})"

@@ -13,8 +13,8 @@ other unit. Left out, each with its reason (`Survey.skipped`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from torch_experiments.units.axes import Axis, atoms, factors, find, summands
+from torch_experiments.units.axes import Axis, atoms, factors, find, is_fixed, summands
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import Edge, Group, choose, groups
 from torch_experiments.units.hooks import hooked
-from torch_experiments.units.inputs import Inputs, call, flatten, inspecting
+from torch_experiments.units.inputs import Inputs, call, flatten, inspecting, is_examples
 from torch_experiments.units.trace import trace
+from torch_experiments.units.unread import unread_like
 
 Summary = Callable[[Tensor], Tensor]
 
@@ -44,6 +45,7 @@ class HiddenLayer:
         place: the edge of the reader's weight: which index belongs to which unit.
         coupled: the layer that normalises the units together, empty if none does. Then a change of one unit is felt
             by the others, and only changes of out-weights keep the function.
+        others: reader, dimension and edge where another example has another reader.
     """
 
     group: Group
@@ -52,6 +54,12 @@ class HiddenLayer:
     dim: int
     place: Edge
     coupled: str = ""
+    others: tuple[tuple[str, int, Edge], ...] = ()
+
+    def of_readers(self) -> tuple[HiddenLayer, ...]:
+        """Return the layer as each of its readers has it, of which an example may have another one."""
+        rest = (replace(self, reader=name, dim=dim, place=edge, others=()) for name, dim, edge in self.others)
+        return (self, *rest)
 
     @property
     def units(self) -> int:
@@ -95,12 +103,15 @@ class Survey:
         skipped: names of the other groups, with the reason.
         columns: of every weight that is one linear map and nothing else, the dimension of its inputs.
         graph: the trace.
+        unread: parameters that no example read, such as those of another head, and that may read or write the units
+            of a layer or a column: they have an axis of that size.
     """
 
     layers: tuple[HiddenLayer, ...]
     skipped: Mapping[str, str]
     columns: Mapping[str, int]
     graph: Graph
+    unread: tuple[str, ...] = ()
 
 
 @dataclass
@@ -112,16 +123,23 @@ class _Entry:
     input: Tensor | None
 
 
+Entries = Mapping[str, _Entry]
+
+
 @dataclass
 class _Calls:
-    entries: dict[str, _Entry] = field(default_factory=dict)
+    """Calls of modules by name, for every example; each begins with a call of the whole network."""
+
+    examples: list[dict[str, _Entry]] = field(default_factory=list)
     count: int = 0
 
     def hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            if not name:
+                self.examples.append({})
             self.count += 1
             first = next(flatten([args, kwargs]), None)
-            self.entries.setdefault(name, _Entry(self.count, self.count, first)).last = self.count
+            self.examples[-1].setdefault(name, _Entry(self.count, self.count, first)).last = self.count
 
         return enter
 
@@ -151,12 +169,13 @@ def survey(
     layers: list[HiddenLayer] = []
     skipped: dict[str, str] = {}
     for group in groups(graph, choose(graph, "heads")):
-        found = _hidden(graph, group, calls.entries, heads)
+        found = _hidden(graph, group, calls.examples, heads)
         if isinstance(found, HiddenLayer):
             layers.append(found)
         else:
             skipped[group.name] = found
-    return Survey(tuple(_distinct(layers)), skipped, _columns(graph), graph)
+    columns = _columns(graph)
+    return Survey(tuple(_distinct(layers)), skipped, columns, graph, tuple(_unread(graph, layers, columns)))
 
 
 def replaceable(model: nn.Module, found: Survey) -> tuple[HiddenLayer, ...]:
@@ -191,11 +210,15 @@ def observe(
 ) -> tuple[dict[str, Tensor], Any]:
     """Return ``summary(values)`` of every layer by name, and the outputs, in eval mode and without gradients.
 
+    Of a list of examples the values are those of all of them, one after the other.
+
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> found, _ = observe(model, survey(model, torch.ones(2, 2)).layers, torch.ones(5, 2), lambda h: len(h))
     >>> found
     {'0': 5}
     """
+    if is_examples(model, inputs):
+        return _observe_all(model, list(layers), inputs, summary)
     found: dict[str, Tensor] = {}
 
     def note(layer: HiddenLayer, x: Tensor) -> None:
@@ -206,7 +229,27 @@ def observe(
     return found, outputs
 
 
-def _hidden(graph: Graph, group: Group, entries: Mapping[str, _Entry], heads: bool) -> HiddenLayer | str:
+def _observe_all(
+    model: nn.Module, layers: Sequence[HiddenLayer], examples: Inputs, summary: Summary
+) -> tuple[dict[str, Tensor], list[Any]]:
+    """Observe each example at the first of a layer's readers that it calls."""
+    rows: dict[str, list[Tensor]] = {}
+    outputs = []
+    for example in examples:
+        seen: dict[str, dict[str, Tensor]] = {layer.name: {} for layer in layers}
+
+        def note(layer: HiddenLayer, x: Tensor, seen: dict[str, dict[str, Tensor]] = seen) -> None:
+            seen[layer.name][layer.reader] = layer.values(x)
+
+        with inspecting(model), hooked(watch(model, [one for layer in layers for one in layer.of_readers()], note)):
+            outputs.append(call(model, example))
+        for layer in layers:
+            read = [seen[layer.name][one.reader] for one in layer.of_readers() if one.reader in seen[layer.name]]
+            rows.setdefault(layer.name, []).extend(read[:1])
+    return {name: summary(torch.cat(values)) for name, values in rows.items() if values}, outputs
+
+
+def _hidden(graph: Graph, group: Group, examples: Sequence[Entries], heads: bool) -> HiddenLayer | str:
     """Return the group as a layer, or why it is none."""
     if not group.incoming or not group.outgoing:
         return "no linear map makes them" if not group.incoming else "no linear map reads them"
@@ -216,14 +259,15 @@ def _hidden(graph: Graph, group: Group, entries: Mapping[str, _Entry], heads: bo
         return "they are added up without weights, so zero out-weights do not hide a unit"
     if not heads and any(int(e.unit[e.unit >= 0].bincount().max()) > 1 for e in group.incoming):
         return "a unit has several rows (a head, a group of a convolution); ask for them with heads=True"
-    writers = [entries.get(_owner(edge)) for edge in group.incoming]
-    if _is_stream(writers, [entries.get(_owner(edge)) for edge in group.outgoing]):
+    if any(_is_stream(group, entries, examples) for entries in examples):
         return "a residual stream: maps of different inputs add up to its units, which differ at every depth"
-    found = _reader(graph, group, entries)
-    if found is None:
+    readers = [found for entries in examples if (found := _reader(graph, group, entries)) is not None]
+    if not readers:
         return "their readers are no modules with the units as first input, so they cannot be observed"
-    edge, dim = found
-    return HiddenLayer(group, group.name, _owner(edge), dim, edge, _coupled(graph, group.axis))
+    edge, dim = readers[0]
+    others = {other.parameter: (_owner(other), d, other) for other, d in readers if other is not edge}
+    coupled = _coupled(graph, group.axis)
+    return HiddenLayer(group, group.name, _owner(edge), dim, edge, coupled, tuple(others.values()))
 
 
 def _is_summed(graph: Graph, atom: Axis) -> bool:
@@ -237,15 +281,20 @@ def _is_summed(graph: Graph, atom: Axis) -> bool:
     return False
 
 
-def _is_stream(writers: list[_Entry | None], readers: list[_Entry | None]) -> bool:
-    """Return whether writers read different tensors, or one writes after a reader has read."""
+def _is_stream(group: Group, entries: Entries, examples: Sequence[Entries]) -> bool:
+    """Return whether writers read different tensors in an example, or one writes after a reader has read.
+
+    A map that only another example calls, such as another head, plays no part in this one.
+    """
+    called = {name for other in examples for name in other}
+    writers = [entries.get(_owner(e)) for e in group.incoming if _owner(e) in entries or _owner(e) not in called]
     wrote = [w for w in writers if w is not None]
-    read = [r for r in readers if r is not None]
+    read = [r for edge in group.outgoing if (r := entries.get(_owner(edge))) is not None]
     different = len({id(w.input) for w in wrote}) > 1 or len(wrote) < len(writers) > 1
     return different or (bool(read) and any(w.last > min(r.first for r in read) for w in wrote))
 
 
-def _reader(graph: Graph, group: Group, entries: Mapping[str, _Entry]) -> tuple[Edge, int] | None:
+def _reader(graph: Graph, group: Group, entries: Entries) -> tuple[Edge, int] | None:
     for edge in group.outgoing:
         entry = entries.get(_owner(edge))
         if entry is None or entry.input is None or id(entry.input) not in graph.values:
@@ -294,4 +343,13 @@ def _distinct(layers: list[HiddenLayer]) -> Iterator[HiddenLayer]:
     for layer in layers:
         seen[layer.name] = count = seen.get(layer.name, 0) + 1
         name = layer.name if count == 1 else f"{layer.name}#{count}"
-        yield HiddenLayer(layer.group, name, layer.reader, layer.dim, layer.place, layer.coupled)
+        yield replace(layer, name=name)
+
+
+def _unread(graph: Graph, layers: Iterable[HiddenLayer], columns: Mapping[str, int]) -> list[str]:
+    """Return the parameters that may belong to the units of layers or columns, and that no example read."""
+    edges = (edge for layer in layers for edge in (*layer.group.incoming, *layer.group.outgoing))
+    read = [graph.parameters[name].axes[dim] for name, dim in columns.items()]
+    sizes = {len(edge.unit) for edge in edges} | {axis.size for axis in read if not is_fixed(axis)}
+    parameters = dict(graph.modules[""].named_parameters())
+    return [name for name in unread_like(graph, sizes) if name in parameters]

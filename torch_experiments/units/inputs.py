@@ -1,7 +1,12 @@
-"""Inputs of a network in any nesting, how it is called with them, and where it first returns nan or inf."""
+"""Inputs of a network in any nesting, how it is called with them, and where it first returns nan or inf.
+
+Inputs are a tensor, a tuple of positional or a mapping of keyword arguments. A list is of positional arguments
+too, or of *examples*, each with inputs of its own: a network with several heads is called once for each of them.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,13 +24,48 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 def call(model: nn.Module, inputs: Inputs) -> Any:
     """Call ``model`` with a tensor, positional or keyword arguments; the autocast of the caller is in force.
 
+    Of a list of examples the outputs are a list, too.
+
     >>> call(nn.Identity(), {"input": torch.ones(1)})
     tensor([1.])
+    >>> call(nn.Identity(), [{"input": torch.ones(1)}, (torch.zeros(1),)])
+    [tensor([1.]), tensor([0.])]
     """
+    if is_examples(model, inputs):
+        return [call(model, example) for example in inputs]
     with fresh_casts():
         if isinstance(inputs, Tensor):
             return model(inputs)
         return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def is_examples(model: nn.Module, inputs: Any) -> bool:
+    """Return whether ``inputs`` are a list of examples, not one list of positional arguments.
+
+    So they are where all are tuples or mappings that fit the arguments of ``model.forward``, and where all are
+    tensors which fit it one by one, but not together.
+
+    >>> x = torch.ones(1, 2)
+    >>> [is_examples(nn.Linear(2, 1), given) for given in ([x, x], [(x,), {"input": x}], [x], (x,))]
+    [True, True, False, False]
+    """
+    if not isinstance(inputs, list) or not inputs:
+        return False
+    if all(isinstance(example, Tensor) for example in inputs):
+        return not _fits(model, inputs) and _fits(model, inputs[:1])
+    several = all(isinstance(example, tuple | Mapping) for example in inputs)
+    return several and all(_fits(model, example) for example in inputs)
+
+
+def _fits(model: nn.Module, arguments: Any) -> bool:
+    """Return whether the forward of ``model`` takes these positional or keyword arguments."""
+    named = isinstance(arguments, Mapping)
+    try:
+        signature = inspect.signature(model.forward)
+        signature.bind(**arguments) if named else signature.bind(*arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 @contextmanager

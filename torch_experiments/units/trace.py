@@ -37,8 +37,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] =
 
     Args:
         model: any module; left as it is.
-        example_inputs: a tensor, a sequence of positional or a mapping of keyword arguments. Use at least two
-            samples; indices of inputs and outputs are never copied.
+        example_inputs: a tensor, a tuple of positional or a mapping of keyword arguments, or a list of such
+            examples, which read different heads, say. Use at least two samples; indices of inputs and outputs are
+            never copied.
         unread: places, among the tensors of the output, of those that nothing reads: they count as no outputs.
 
     Raises:

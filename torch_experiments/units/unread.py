@@ -1,12 +1,15 @@
-"""Entries that a run did not read: positions beyond the example's length, in tables that are cut to it.
+"""What a run did not read: positions beyond the example's length in tables cut to it, and whole parameters.
 
 A table of positions, a causal mask or rotary angles have an axis of which an example reads the first part. What is
 left is no unit: nothing was computed with it, so nothing tells what a copy of it would do.
+
+Whole parameters are those of other heads, or of a copy of the network, or what only training reads. They may have
+to follow the units around them, and nothing of the trace tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch_experiments.units.axes import Axis, atoms, fix
 from torch_experiments.units.graph import Graph
@@ -42,6 +45,22 @@ def fix_unread(graph: Graph) -> None:
             for atom in atoms(axis):
                 if atom not in read:
                     fix(atom, "the example does not read it")
+
+
+def unread_like(graph: Graph, sizes: Collection[int]) -> list[str]:
+    """Return the parameters and buffers that no operation read, and that have an axis of one of these sizes.
+
+    Only those may belong to units of which there are so many.
+
+    >>> import torch
+    >>> from torch_experiments.units import trace
+    >>> model = torch.nn.Linear(2, 3)
+    >>> model.other = torch.nn.Linear(3, 5)
+    >>> unread_like(trace(model, torch.ones(2, 2)), {3})
+    ['other.weight']
+    """
+    unread = [name for name in graph.parameters if name not in graph.used]
+    return [name for name in unread if any(axis.size in sizes for axis in graph.parameters[name].axes)]
 
 
 def _read(graph: Graph) -> Iterator[Axis]:

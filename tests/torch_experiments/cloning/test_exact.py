@@ -10,8 +10,10 @@ from torch.nn.utils import prune
 
 from claims.evidence import witness
 from tests.torch_experiments.cloning.test_modulewise import Heads, loss, network, randn, rng, trained_residual
+from tests.torch_experiments.heads import NETWORKS, Noisy, made
 from theory.tolerances import float32_identity
 from torch_experiments import TraceError, clone, layout, residuals, trace
+from torch_experiments.cloning import verify
 from torch_experiments.cloning.modulewise import deviations
 from torch_experiments.cloning.widen import gap, outputs
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
@@ -381,3 +383,39 @@ def test_a_pruned_layer_that_names_a_size_is_cloned():
     model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), layer, nn.ReLU(), nn.Linear(6, 2)).double(), randn(5, 3)
     wide = clone(model, 2, example_inputs=x)
     assert float((wide(x) - model(x)).detach().abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_all_heads_keep_their_function_if_all_are_read(name):
+    model, examples, unread = made(name)
+    for factor, mode, order in ((2, "equal", "interleaved"), (3, "equitable", "tiled")):
+        wide = clone(model, factor, mode, rng(), example_inputs=examples, order=order)
+        for example in examples:
+            assert gap(outputs(model, example), outputs(wide, example)) < 1e-12
+        place = layout(model, factor, example_inputs=examples, order=order)
+        assert verify(wide, model, place, examples).kept
+    with pytest.raises(TraceError, match=rf"no operation reads {unread}.*Give a list of examples"):
+        clone(model, example_inputs=examples[0])
+
+
+def test_copies_of_shared_units_stay_copies_while_all_heads_are_trained():
+    model, examples, _ = made("tasks")
+    wide = clone(model, 2, "equitable", rng(), example_inputs=examples)
+    place = layout(model, 2, example_inputs=examples)
+    optimizer = torch.optim.SGD(wide.parameters(), 0.05)
+    for step in range(30):
+        optimizer.zero_grad()
+        (call(wide, examples[step % 3]) ** 2).mean().backward()
+        optimizer.step()
+    assert max(max(r.rows, r.columns) for r in residuals(wide, place)) < 1e-9
+
+
+def test_what_only_training_reads_is_named_and_other_sizes_are_left_alone():
+    model, x = nn.Sequential(Noisy(4, 8), nn.ReLU(), Noisy(8, 3)), torch.randn(5, 4)
+    with pytest.raises(TraceError, match=r"no operation reads 0\.sigma, 2\.sigma, which may belong to units"):
+        clone(model, example_inputs=x)
+    plain = network(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    plain.register_buffer("count", torch.zeros(()))
+    plain.register_parameter("temperature", nn.Parameter(torch.ones(5, 7)))
+    wide = clone(plain, example_inputs=x.double())
+    assert wide.temperature.shape == (5, 7)

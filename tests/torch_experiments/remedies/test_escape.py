@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.torch_experiments.heads import made
 from torch_experiments import clone, coarsest_blocks, layout, remedies
 from torch_experiments.cloning.chains import expand, profiles
 from torch_experiments.cloning.layouts import Layout, Placement
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
 from torch_experiments.remedies.escape import Escape, dead_units, split
 from torch_experiments.remedies.network import Network
+from torch_experiments.units.inputs import call
 
 Make = Callable[[], nn.Module]
 SMALL = {"norm": "batch", "dtype": torch.float64}
@@ -227,3 +230,62 @@ def test_models_of_others_escape_and_are_recycled(name: str) -> None:
     for layer in bound.network.layers:
         silent = (layer.out_sums(wide) == 0).nonzero().flatten().tolist()
         assert silent == touched.get(layer.name, [])
+
+
+@pytest.mark.parametrize("name", ["tasks", "target"])
+def test_the_function_of_every_head_is_kept_where_all_are_read(name: str) -> None:
+    model, examples, _ = made(name)
+    hidden = [model.body[0], model.deep] if name == "tasks" else [model.online[0], model.target[0]]
+    with torch.no_grad():
+        for layer in hidden:
+            layer.bias[:2] = -50.0
+    before = [call(model, example).detach() for example in examples]
+    weights = [layer.weight.detach().clone() for layer in hidden]
+    touched = remedies.Escape().on(model, torch.optim.Adam(model.parameters()), example_inputs=examples).apply()
+    assert all(units[:2] == [0, 1] for units in touched.values())
+    assert len(touched) == 2
+    for layer, weight in zip(hidden, weights, strict=True):
+        assert float((layer.weight.detach() - weight)[:2].abs().min()) > 0
+    assert all(distance(call(model, e), y) < 1e-12 for e, y in zip(examples, before, strict=True))
+
+
+def test_clones_that_several_heads_read_are_split_in_each_of_them() -> None:
+    model, examples, _ = made("tasks")
+    wide = clone(model, 2, example_inputs=examples)
+    before = [call(wide, example).detach() for example in examples]
+    split(bound_to(wide, examples), layout(model, 2, example_inputs=examples))
+    assert all(distance(call(wide, e), y) < 1e-12 for e, y in zip(examples, before, strict=True))
+    for head in wide.heads:
+        assert float((head.weight[:, ::2] - head.weight[:, 1::2]).detach().abs().min()) > 0
+
+
+def test_a_unit_that_lives_for_one_head_is_not_dead() -> None:
+    model, examples, _ = made("tasks")
+    x = examples[0][0].abs()
+    with torch.no_grad():
+        model.body[0].weight[:2], model.body[0].bias[:2] = -1.0, 0.0
+    several = [(x, 0), (-x, 1), (x, 2)]
+    assert "body.0" not in dead_units(bound_to(model, several))
+    assert dead_units(bound_to(model, [(x, 0), (x, 1), (x, 2)]))["body.0"].tolist()[:2] == [0, 1]
+
+
+@pytest.mark.parametrize("remedy", ["escape", "redo", "cbp", "snr"])
+def test_heads_that_no_example_reads_are_named_once(remedy: str) -> None:
+    """The last head is trained alone: what it reads is seen where it was among the examples."""
+    model, examples, _ = made("tasks")
+    for given, last, unread in ((examples, 2, False), (examples[0], 0, True)):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            bound = remedies.make(remedy, **({"every": 1} if remedy == "redo" else {})).on(
+                model, optimizer, example_inputs=given
+            )
+            for _ in range(2):
+                optimizer.zero_grad()
+                model.train()(examples[0][0], last).square().mean().backward()
+                optimizer.step()
+                bound.step()
+            bound.apply() if remedy == "escape" else None
+        said = [str(w.message) for w in seen if "no example reads" in str(w.message)]
+        assert len(said) == unread
+        assert all("'heads.1.weight', 'heads.2.weight', which may belong" in message for message in said)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.torch_experiments.heads import NETWORKS, made
 from torch_experiments.lab.models import cnn, mlp, resnet18, vit
 from torch_experiments.units.hidden import Survey, observe, replaceable, survey
 
@@ -149,3 +150,39 @@ def test_units_that_are_added_up_without_weights_are_not_replaceable(summed):
     found = survey(Summed(summed), torch.ones(3, 4))
     assert bool(found.layers) != summed
     assert any("without weights" in why for why in found.skipped.values()) == summed
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_units_that_other_heads_read_are_replaceable_with_all_examples(name: str) -> None:
+    model, examples, _ = made(name)
+    found, alone = survey(model, examples), survey(model, examples[0])
+    assert {layer.name for layer in alone.layers} <= {layer.name for layer in found.layers}
+    assert alone.unread
+    assert not found.unread
+
+
+def test_edges_and_readers_of_all_heads_are_known() -> None:
+    model, examples, _ = made("tasks")
+    (body, deep) = survey(model, examples).layers
+    assert [edge.parameter for edge in deep.group.outgoing] == [f"heads.{k}.weight" for k in range(3)]
+    assert [layer.reader for layer in deep.of_readers()] == ["heads.0", "heads.1", "heads.2"]
+    assert [layer.reader for layer in body.of_readers()] == ["deep"]
+
+
+def test_values_are_those_of_all_examples() -> None:
+    model, examples, _ = made("tasks")
+    x = examples[0][0]
+    several = [(x, 0), (-x, 1), (2 * x[:4], 2)]
+    found, outputs = observe(model, survey(model, several).layers, several, lambda h: h)
+    h = model.body(torch.cat([x, -x, 2 * x[:4]]))
+    assert torch.equal(found["body.0"], h)
+    assert torch.equal(found["deep"], F.relu(model.deep(h)))
+    assert [len(y) for y in outputs] == [6, 6, 4]
+
+
+def test_streams_are_streams_in_a_list_of_examples_too() -> None:
+    model, x = Gated(), torch.ones(3, 3)
+    for given in (x, [(x,), (2 * x,)]):
+        found = survey(model, given)
+        assert [layer.units for layer in found.layers] == [6]
+        assert "residual stream" in found.skipped["stem"]

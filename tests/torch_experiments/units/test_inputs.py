@@ -11,6 +11,7 @@ from torch_experiments.units.inputs import (
     finite,
     first_samples,
     flatten,
+    is_examples,
     not_finite,
     sample_count,
     samples_between,
@@ -104,3 +105,46 @@ def test_modes_come_back_after_an_error():
     with pytest.raises(RuntimeError), evaluating(model):
         nn.Linear(2, 1)(torch.ones(1, 3))
     assert [m.training for m in model] == [True, False]
+
+
+class Tasked(nn.Module):
+    def forward(self, x, task=0):
+        return x + task
+
+
+class Paired(nn.Module):
+    def forward(self, pair):
+        return pair[0] + pair[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "several"),
+    [
+        (Tasked(), lambda x: [(x, 0), (x, 1)]),
+        (Tasked(), lambda x: [{"x": x}, (x,), {"x": x, "task": 2}]),
+        (nn.Identity(), lambda x: [x, x]),
+    ],
+)
+def test_a_list_of_examples_is_called_one_by_one(model, several):
+    x = torch.ones(3, 2)
+    assert is_examples(model, several(x))
+    found = call(model, several(x))
+    assert [len(y) for y in found] == [3] * len(found)
+    assert all(torch.equal(y, call(model, one)) for y, one in zip(found, several(x), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (nn.Bilinear(2, 2, 1), lambda x: [x, x]),
+        (nn.MultiheadAttention(2, 1), lambda x: [x, x, x]),
+        (nn.LSTM(2, 2), lambda x: [x, (x[:1, :2], x[:1, :2])]),
+        (Paired(), lambda x: [(x, x)]),
+        (Tasked(), lambda x: (x, 1)),
+        (Tasked(), lambda x: [x]),
+    ],
+)
+def test_a_list_of_positional_arguments_stays_one(model, given):
+    x = torch.ones(3, 2)
+    assert not is_examples(model, given(x))
+    assert not isinstance(call(model, given(x)), list)

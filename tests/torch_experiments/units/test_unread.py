@@ -5,9 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.torch_experiments.heads import NETWORKS, made
 from torch_experiments import certify, clone
 from torch_experiments.certificates.certificate import copies
 from torch_experiments.units import trace
+from torch_experiments.units.unread import unread_like
 
 LONGEST, WIDTH = 16, 12
 
@@ -83,3 +85,11 @@ def test_parts_that_are_computed_with_stay_units():
             return self.out(one * other.sigmoid())
 
     assert [axis.size for axis in trace(Halves(), torch.ones(2, 3)).free()] == [4]
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_parameters_that_no_example_reads_are_named(name):
+    model, examples, unread = made(name)
+    sizes = {n for p in model.parameters() for n in p.shape}
+    assert set(unread.split(", ")) <= set(unread_like(trace(model, examples[0]), sizes))
+    assert unread_like(trace(model, examples), sizes) == []
