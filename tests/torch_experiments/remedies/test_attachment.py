@@ -225,7 +225,7 @@ def test_the_noise_of_several_optimizers_differs() -> None:
     model = nn.ParameterList([one, other])
     optimizers = [torch.optim.SGD([p], lr=1.0) for p in (one, other)]
     remedies.Noise(1.0).on(model, optimizers).attach()
-    for optimizer, p in zip(optimizers, (one, other), strict=True):
+    for optimizer, p in zip(optimizers[::-1], (other, one), strict=True):  # both within the first's step 0
         p.grad = torch.full_like(p, 1e-3)
         optimizer.step()
     noise = torch.stack([one.detach(), other.detach()])
