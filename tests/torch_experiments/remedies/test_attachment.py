@@ -375,6 +375,22 @@ def test_a_wrapped_optimizer_is_the_one_inside() -> None:
     assert bound.steps == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about its own profiling
+def test_a_compiled_step_is_a_step() -> None:
+    found = []
+    for compiled in (False, True):
+        model = network()
+        optimizer = OPTIMIZERS["Adam"](model.parameters())
+        bound = remedies.L2(0.5).on(model, optimizer).attach()
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        for x in X[:3]:
+            closure_of(model, optimizer, x)()
+            step()
+        assert bound.steps == 3
+        found.append(weights(model))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+
+
 def test_hooks_leave_positional_arguments_after_the_closure() -> None:
     class Loud(torch.optim.SGD):
         def step(self, closure: Any = None, loud: int = 0) -> Any:  # type: ignore[override]
