@@ -380,7 +380,7 @@ def test_a_compiled_step_is_a_step() -> None:
     found = []
     for compiled in (False, True):
         model = network()
-        optimizer = OPTIMIZERS["Adam"](model.parameters())
+        optimizer = OPTIMIZERS["SGD"](model.parameters())
         bound = remedies.L2(0.5).on(model, optimizer).attach()
         step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
         for x in X[:3]:
