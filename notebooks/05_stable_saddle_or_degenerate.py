@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Stable, saddle or degenerate?
 #
-# Gradient descent that starts on a cloned manifold stays on it for ever. What if it starts *beside* it? To second
-# order the loss across the manifold is the quadratic form
+# In exact arithmetic, gradient descent that starts on a cloned manifold stays on it for ever. What if it starts
+# *beside* it? To second order the loss across the manifold is the quadratic form
 #
 # $$q(v) = v^T \, \nabla^2 L \; v, \qquad v \text{ normal to the manifold.}$$
 #

@@ -68,8 +68,8 @@ for unit in found.frozen.units[:3]:
 # ## A wider network that is no larger
 #
 # Now every unit is doubled without a change of the function, as when a model is grown. There are almost four times
-# as many parameters, but training has no more freedom than before. Adam keeps the copies together for ever; the
-# verdict names the claims on which it rests.
+# as many parameters, but training has no more freedom than before. In exact arithmetic Adam keeps the copies
+# together for ever; the verdict names the claims on which it rests.
 
 # %%
 wide = lop.clone(model, 2, example_inputs=x)

@@ -19,6 +19,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from theory.tolerances import GROWN
 from torch_experiments.cloning.exact import clone, layout
 from torch_experiments.cloning.layouts import Layout, residuals_of
 from torch_experiments.lab.models import mlp
@@ -38,7 +39,6 @@ FASTER: Mapping[str, Mapping[str, Any]] = {name: {"lr": 0.01} for name in ("Adam
 COSTLY: Mapping[str, int] = {"LBFGS": 30}  # steps, with several evaluations each
 SOON = (2, 10, 100)  # steps, for rules of other packages
 PLACES: tuple[tuple[int, Order, int], ...] = ((2, "interleaved", 12), (2, "tiled", 24), (3, "interleaved", 11))
-GROWN = 10  # times the distance at which copies parted: more than the few bits that steps of rounding add up to
 DEAD = -50.0  # a bias that no input of unit size, times weights below one, can lift above zero
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from torch import Tensor
-
 from torch_experiments.units.axes import Axis, atoms, fix
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.inputs import flatten
@@ -52,7 +50,7 @@ def fix_unread(graph: Graph) -> None:
 def unread_like(graph: Graph, sizes: Collection[int]) -> list[str]:
     """Return the parameters and buffers that no operation read, and that have an axis of one of these sizes.
 
-    Only those may belong to units of which there are so many; tables of integers and masks are no weights.
+    Only those may belong to units of which there are so many.
 
     >>> import torch
     >>> from torch_experiments.units import trace
@@ -61,14 +59,8 @@ def unread_like(graph: Graph, sizes: Collection[int]) -> list[str]:
     >>> unread_like(trace(model, torch.ones(2, 2)), {3})
     ['other.weight']
     """
-    model = graph.modules[""]
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    unread = [name for name in graph.parameters if name not in graph.used and _is_real(tensors[name])]
+    unread = [name for name in graph.parameters if name not in graph.used]
     return [name for name in unread if any(axis.size in sizes for axis in graph.parameters[name].axes)]
-
-
-def _is_real(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
 
 
 def _read(graph: Graph) -> Iterator[Axis]:
