@@ -216,7 +216,7 @@ MUTATIONS = {
         failing="C10 test_the_growth_factor_is_the_spectral_radius_of_a_step",
         standing="test_zero_sum_changes_of_outgoing_weights_have_no_curvature",
     ),
-    "replaced units are heard and remembered, and escapes change the sums": Mutation(
+    "replaced units are heard and remembered, escapes change the sums, and closures undo edits": Mutation(
         [
             Broken(
                 "torch_experiments/remedies/replacement.py",
@@ -229,8 +229,14 @@ MUTATIONS = {
                 "yield from ()",
             ),
             Broken("torch_experiments/remedies/escape.py", "return E - profile.project(E, dim)", "return E"),
+            Broken(
+                "torch_experiments/remedies/attachment.py",
+                "changed = with_edit(args, kwargs, self.edit)",
+                "changed = None",
+            ),
         ],
         {
+            f"{REMEDIES}/test_attachment": "test_a_step_with_a_closure_is_a_step_of_the_plain_loop",
             f"{REMEDIES}/test_replacement": "test_a_replaced_unit_is_not_heard_and_its_neighbour_is",
             f"{REMEDIES}/test_moments": """
                 test_all_state_of_a_replaced_unit_starts_anew_and_that_of_its_neighbours_is_kept
@@ -240,6 +246,7 @@ MUTATIONS = {
         },
         failing="""
             test_a_replaced_unit_is_not_heard_and_its_neighbour_is
+            test_a_step_with_a_closure_is_a_step_of_the_plain_loop
             test_all_state_of_a_replaced_unit_starts_anew_and_that_of_its_neighbours_is_kept
             test_sums_over_blocks_of_any_size_are_kept
         """,

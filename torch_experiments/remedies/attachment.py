@@ -17,11 +17,13 @@ from types import FrameType
 from typing import Any, Protocol
 from weakref import WeakSet
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.support.closures import with_edit
+from torch_experiments.support.torch_private import COMPILER
 
 Act = Callable[[], None]
 
@@ -58,11 +60,9 @@ class Steps:
         self._outer: FrameType | None = None
 
     def register(self, optimizer: Optimizer) -> list[RemovableHandle]:
-        """Put the hooks on an optimizer, and return what takes them off."""
-        return [
-            optimizer.register_step_pre_hook(lambda *given: self._before(*given)),
-            optimizer.register_step_post_hook(lambda *given: self._behind(*given)),
-        ]
+        """Put the hooks on an optimizer, and return what takes them off; a compiled step is left for them."""
+        before, behind = map(torch.compiler.disable, (self._before, self._behind))
+        return [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(behind)]
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         if self._is_inner():
@@ -94,7 +94,7 @@ class Steps:
 def _caller() -> FrameType | None:
     """Return the frame in which torch runs the hooks of a step: that of the step's wrapper."""
     frame = currentframe()
-    while frame is not None and frame.f_globals["__name__"] == __name__:
+    while frame is not None and frame.f_globals["__name__"].startswith((__name__, COMPILER)):
         frame = frame.f_back
     return frame
 

@@ -145,22 +145,20 @@ class Network:
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return by name the parameters that are trained as things are now: remedies change no others."""
-        ids = None if self.trainers is None else self.trainers.ids()
-        found = self.model.named_parameters()
-        return {name: p for name, p in found if p.requires_grad and (ids is None or id(p) in ids)}
+        moves = self._moves()
+        return {name: p for name, p in self.model.named_parameters() if moves(p)}
 
     def trained_layers(self, remedy: object) -> list[HiddenLayer]:
         """Return the layers of which all in-weights, out-weights and own parameters are trained.
 
         A unit with a frozen part cannot be made anew; the layers left out are named in one warning.
         """
-        trained = {id(p) for p in self.trained().values()}
-        named = dict(self.model.named_parameters(remove_duplicate=False))
+        moves, named = self._moves(), dict(self.model.named_parameters(remove_duplicate=False))
         reasons: dict[str, str] = {}
         for layer in self.layers:
             for edge in (*layer.group.incoming, *layer.group.outgoing, *layer.group.own):
                 p = named.get(edge.parameter)
-                if p is not None and id(p) not in trained:
+                if p is not None and not moves(p):
                     why = UNKNOWN if p.requires_grad else "does not require gradients"
                     reasons.setdefault(layer.name, f"{edge.parameter!r} {why}")
         if reasons:
@@ -168,6 +166,10 @@ class Network:
             kind = type(remedy).__name__
             self.notices.say(("untrained", *reasons), f"remedy: {kind} leaves the units of layers {said}")
         return [layer for layer in self.layers if layer.name not in reasons]
+
+    def _moves(self) -> Callable[[nn.Parameter], bool]:
+        ids = None if self.trainers is None else self.trainers.ids()
+        return lambda p: p.requires_grad and (ids is None or id(p) in ids)
 
 
 def moments_of(state: Mapping[str, Any], like: Tensor) -> dict[str, Tensor]:

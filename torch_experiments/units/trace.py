@@ -80,15 +80,24 @@ class Listen(TorchFunctionMode):
 
 
 class Follow(TorchDispatchMode):
-    """Apply the rule of every operation that runs."""
+    """Apply the rule of every operation that runs.
+
+    A number that is read out of what parameters and real buffers are no part of (a padding mask, lengths, checks of
+    inputs) is handed on: the path that it decides is that of these inputs, whatever the weights.
+    """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
+        named = (t for t, value in graph.values.values() if value.source is not None)
+        self.learnt = {home(t) for t in named if t.requires_grad or t.is_floating_point()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run ``func`` and enter its results into the graph."""
         name = schema(func).name
+        learnt = any(home(tensor) in self.learnt for tensor in flatten([args, kwargs or {}]))
+        if name in READS and not learnt:
+            return func(*args, **(kwargs or {}))
         if name in READS:
             raise TraceError(
                 f"layer {self.graph.layer or '(top level)'!r}: {name} reads a number out of a tensor, so the path "
@@ -99,7 +108,14 @@ class Follow(TorchDispatchMode):
         step = Step(len(graph.steps), graph.layer, graph.entered, func, args, kwargs or {}, result)
         graph.steps.append(step)
         follow(self.graph, step)
+        if learnt:  # what is changed in place may be a view of what is read later
+            self.learnt |= {home(tensor) for tensor in flatten([result, args[:1]])}
         return result
+
+
+def home(tensor: Tensor) -> int:
+    """Return where a tensor lies in memory, the same for its views."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def follow(graph: Graph, step: Step) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from torch import Tensor
+
 from torch_experiments.units.axes import Axis, atoms, fix
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.inputs import flatten
@@ -50,7 +52,7 @@ def fix_unread(graph: Graph) -> None:
 def unread_like(graph: Graph, sizes: Collection[int]) -> list[str]:
     """Return the parameters and buffers that no operation read, and that have an axis of one of these sizes.
 
-    Only those may belong to units of which there are so many.
+    Only those may belong to units of which there are so many; tables of integers and masks are no weights.
 
     >>> import torch
     >>> from torch_experiments.units import trace
@@ -59,8 +61,14 @@ def unread_like(graph: Graph, sizes: Collection[int]) -> list[str]:
     >>> unread_like(trace(model, torch.ones(2, 2)), {3})
     ['other.weight']
     """
-    unread = [name for name in graph.parameters if name not in graph.used]
+    model = graph.modules[""]
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    unread = [name for name in graph.parameters if name not in graph.used and _is_real(tensors[name])]
     return [name for name in unread if any(axis.size in sizes for axis in graph.parameters[name].axes)]
+
+
+def _is_real(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
 
 
 def _read(graph: Graph) -> Iterator[Axis]:

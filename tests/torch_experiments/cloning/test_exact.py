@@ -416,6 +416,7 @@ def test_what_only_training_reads_is_named_and_other_sizes_are_left_alone():
         clone(model, example_inputs=x)
     plain = network(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
     plain.register_buffer("count", torch.zeros(()))
+    plain.register_buffer("ids", torch.arange(8))  # as many as units, but no weight
     plain.register_parameter("temperature", nn.Parameter(torch.ones(5, 7)))
     wide = clone(plain, example_inputs=x.double())
     assert wide.temperature.shape == (5, 7)

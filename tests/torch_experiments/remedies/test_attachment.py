@@ -225,7 +225,7 @@ def test_the_noise_of_several_optimizers_differs() -> None:
     model = nn.ParameterList([one, other])
     optimizers = [torch.optim.SGD([p], lr=1.0) for p in (one, other)]
     remedies.Noise(1.0).on(model, optimizers).attach()
-    for optimizer, p in zip(optimizers, (one, other), strict=True):
+    for optimizer, p in zip(optimizers[::-1], (other, one), strict=True):  # both within the first's step 0
         p.grad = torch.full_like(p, 1e-3)
         optimizer.step()
     noise = torch.stack([one.detach(), other.detach()])
@@ -373,6 +373,22 @@ def test_a_wrapped_optimizer_is_the_one_inside() -> None:
         warnings.simplefilter("error")
         Wrapper(adam).step(closure_of(model, adam, X[0]))
     assert bound.steps == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about its own profiling
+def test_a_compiled_step_is_a_step() -> None:
+    found = []
+    for compiled in (False, True):
+        model = network()
+        optimizer = OPTIMIZERS["SGD"](model.parameters())
+        bound = remedies.L2(0.5).on(model, optimizer).attach()
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        for x in X[:3]:
+            closure_of(model, optimizer, x)()
+            step()
+        assert bound.steps == 3
+        found.append(weights(model))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
 
 
 def test_hooks_leave_positional_arguments_after_the_closure() -> None:

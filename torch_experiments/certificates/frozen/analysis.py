@@ -244,7 +244,8 @@ class _Judged:
         for k, site in enumerate(self.sites):
             if site not in found:
                 continue
-            seen, bound = found[site], tolerance * steepest(site) if tolerance else 0.0
+            most = steepest(site.step) if tolerance and site.composite is None else 1.0
+            seen, bound = found[site], tolerance * most
             if bool(seen.slope.isnan().any()):
                 self.overflowed[site.layer] = int(seen.slope.isnan().sum())
             for u in torch.nonzero(seen.slope <= bound).flatten().tolist():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import fisher_exact
 
 from theory.tolerances import float64_identity
 from torch_experiments.lab.campaign import items
@@ -31,6 +32,8 @@ from torch_experiments.lab.report.series import (
 from torch_experiments.lab.report.tables import number, with_interval
 
 MARGIN = 0.05  # of an accuracy
+SIGNIFICANT = 0.05  # p of a symptom that tells runs which lose accuracy from runs which keep it
+LOST_OR_KEPT = {True: "lose", False: "keep"}
 NORMS = tuple(cell for cell in e03_normalisation.configs("quick") if cell.startswith(("batch", "layer")))
 LAYER = "layer, affine"
 PLAIN: tuple[tuple[str, str], ...] = (
@@ -204,6 +207,10 @@ def _where_lost(
     claim: str, about: str, metric: str, holds: Callable[[float, float], bool], digits: int, folder: Path
 ) -> Finding:
     texts, kept, verdicts, seeds = [], [], [], 0
+    moved = {
+        True: [0, 0],
+        False: [0, 0],
+    }  # by whether accuracy was lost: runs in which the metric moved, and others
     for name, cell in PLAIN:
         runs = series.runs(name, folder)
         if not runs.seeds(cell):
@@ -212,19 +219,24 @@ def _where_lost(
             return Finding(claim, about, missing)
         accuracy, values = runs.over(cell, ACCURACY), runs.over(cell, metric)
         lost = change(accuracy) <= -MARGIN
+        for fell, a, b in zip(lost.tolist(), series.start(values), series.end(values), strict=True):
+            moved[fell][not holds(float(a), float(b))] += 1
         if not lost.all():
             kept.append(f"{name}: {cell}, {ends(values[~lost], digits)} ({series.counted(int((~lost).sum()))})")
         if lost.any():
             accuracy, values = accuracy[lost], values[lost]
             verdicts.append(holds(float(series.start(values).mean()), float(series.end(values).mean())))
             seeds += int(lost.sum())
-            moved = f"{ends(values, digits)} with accuracy {ends(accuracy)}"
-            texts.append(f"{name}: {cell}, {moved} ({series.counted(int(lost.sum()))})")
+            both = f"{ends(values, digits)} with accuracy {ends(accuracy)}"
+            texts.append(f"{name}: {cell}, {both} ({series.counted(int(lost.sum()))})")
     if not texts:
         return Finding(claim, about, f"no record of a plain network that lost accuracy; kept: {'; '.join(kept)}")
     words = "; ".join(texts)
     words += f". Where accuracy is kept: {'; '.join(kept)}" if kept else ""
-    return Finding(claim, about, words, all(verdicts), not any(verdicts), seeds)
+    p = float(fisher_exact([moved[True], moved[False]], alternative="greater").pvalue)
+    counts = (f"{moved[fell][0]} of {sum(moved[fell])} runs that {word} it" for fell, word in LOST_OR_KEPT.items())
+    words += f". So in {' and '.join(counts)} (Fisher's exact test, one-sided: p = {p:.2g})"
+    return Finding(claim, about, words, all(verdicts) and p < SIGNIFICANT, not any(verdicts), seeds)
 
 
 def norm_rank_mlp(folder: Path) -> Finding:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from torch_experiments.units.axes import Axis, is_fixed
 from torch_experiments.units.graph import Graph, Value
 from torch_experiments.units.registry import Call, module, operation
 
@@ -29,6 +30,8 @@ def embedding(call: Call) -> Value:
 def index(call: Call) -> Value:
     """Return the value of rows chosen along the first axis; all indexed axes are fixed."""
     x, indices = call.value(0), call.get(1)
+    if all(is_fixed(axis) for value in call.values() for axis in value.axes):  # of masks, say, built from inputs
+        return Value([Axis(n, fixed="it is indexed") for n in call.shape], call.graph.plain(*call.values()))
     used = [k for k, entry in enumerate(indices) if entry is not None]
     for k in used:
         call.graph.fix(x.axes[k], "it is indexed")

@@ -156,12 +156,25 @@ def test_a_reduced_network_is_no_counterexample(made):
 @pytest.mark.control("P5")
 @pytest.mark.control("P6")
 def test_symptoms_the_other_way_round_are_seen(made):
+    made("mlp", {"none": KEPT})
     folder = made("remedies", {"none": LOST})
     assert findings.of("P5", folder).shown
     assert findings.of("P6", folder).shown
     folder = made("mlp-medium", {"none": LOST | {DEAD: (0.6, 0.1), RANK: (5.0, 50.0)}})
     assert not findings.of("P5", folder).shown
     assert not findings.of("P6", folder).shown
+
+
+@pytest.mark.control("P5")
+@pytest.mark.control("P6")
+def test_symptoms_that_come_with_and_without_a_loss_tell_nothing(made):
+    made("mlp", {"none": LOST | {ACCURACY: (0.8, 0.8)}})
+    folder = made("remedies", {"none": LOST})
+    for claim in ("P5", "P6"):
+        found = findings.of(claim, folder)
+        assert found.shown is False
+        assert "in 5 of 5 runs that lose it and 3 of 3 runs that keep it" in found.words
+        assert "p = 1)" in found.words
 
 
 def test_symptoms_of_runs_that_keep_their_accuracy_are_told(made):

@@ -1,0 +1,87 @@
+"""What a trace follows: numbers read out of inputs decide no path of the weights, numbers made of weights may."""
+
+import pytest
+import torch
+from torch import nn
+
+from torch_experiments import TraceError, certify, clone
+from torch_experiments.units import trace
+
+
+class Padded(nn.Module):
+    """Attention that skips its mask where the mask hides nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(9, 6), nn.Linear(6, 2)
+
+    def forward(self, ids, mask):
+        h = self.embed(ids)
+        scores = h @ h.transpose(1, 2)
+        if not mask.all():
+            rows = torch.arange(len(mask))[:, None, None]
+            allowed = mask[rows, torch.arange(mask.shape[1])[None, None, :]]
+            scores = scores.masked_fill(~allowed.expand_as(scores), -1e9)
+        return self.out((scores.softmax(-1) @ h).mean(1))
+
+
+class Reads(nn.Module):
+    """Takes another path where a number that it read is large."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.first, self.out, self.read = nn.Linear(3, 4), nn.Linear(4, 2), read
+        self.register_buffer("level", torch.zeros(()))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.out(h.relu() if self.read(self, x, h) > 9 else h.tanh())
+
+
+def view_written(model, x, h):
+    """Read a number out of a constant into which, by a view of it, a number made of weights was written."""
+    kept = torch.zeros(3)
+    kept[:2].copy_(h[0, :2])
+    return kept.sum().item()
+
+
+@pytest.mark.parametrize("hidden", [0, 2])
+def test_a_mask_that_is_asked_for_its_numbers_is_followed(hidden):
+    torch.manual_seed(0)
+    model, ids = Padded().double(), torch.randint(9, (3, 5))
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    mask[0, 5 - hidden :] = False
+    example = {"ids": ids, "mask": mask}
+    wide = clone(model, 2, example_inputs=example)
+    for other in (mask, torch.ones_like(mask)):  # of the other path too
+        assert float((wide(ids, other) - model(ids, other)).detach().abs().max()) < 1e-12
+    assert certify(model, example, parts=("frozen",)).dimension == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda model, x, h: x.max().item(),
+        lambda model, x, h: float((x > 0).sum()),
+        lambda model, x, h: int(model.count),
+        lambda model, x, h: int(torch.arange(4).sum()),
+    ],
+)
+def test_numbers_of_inputs_counters_and_constants_are_read(read):
+    assert trace(Reads(read), torch.randn(5, 3)).steps
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda model, x, h: h.max().item(),
+        lambda model, x, h: model.first.weight.norm().item(),
+        lambda model, x, h: float(h.detach().clone()[0, 0]),
+        lambda model, x, h: float(model.level),
+        view_written,
+    ],
+)
+def test_numbers_that_weights_are_part_of_are_refused(read):
+    with pytest.raises(TraceError, match="reads a number"):
+        trace(Reads(read), torch.randn(5, 3))
