@@ -148,7 +148,8 @@ class PlasticityMonitor:
             return None
         self.rows += [{"step": self.steps} | row for row in found.rows()]
         if loss is not None:
-            self.rows.append({"step": self.steps, "layer": "", "metric": "training_loss", "value": float(loss)})
+            number = float(loss.detach() if isinstance(loss, Tensor) else loss)
+            self.rows.append({"step": self.steps, "layer": "", "metric": "training_loss", "value": number})
         losses = self._losses(found)
         self._publish(found)
         self.last = time.perf_counter() - start

@@ -171,6 +171,7 @@ def test_memorising_labels_is_an_alarm_where_there_is_validation(noisy, told):
     """Random labels of 40 samples are learned by heart, and the loss on others grows; true ones are not so."""
     (x, y), found = task(), []
     labels = torch.randint(4, y.shape, generator=generator(3)) if noisy else y
+    torch.manual_seed(0)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     options = {"validation": (x[40:], labels[40:]), "on_alarm": found.append, "alarms": [Overfitting()]} | FAST
