@@ -8,48 +8,34 @@ that trains the network keeps all this, `stability` how soon rounding or noise w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from theory.firmness import Firmness
-from theory.tolerances import COPIES, LAYER, SUMS, of_dtype
 from torch_experiments.certificates.display import copies, html, rendered, text
-from torch_experiments.certificates.frozen.analysis import Bound, Frozen, frozen_units, lasting_entries
-from torch_experiments.certificates.manifold import places
-from torch_experiments.certificates.mode import mode_of
-from torch_experiments.certificates.near import Cluster, near_clones
-from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, optimizer_verdict
-from torch_experiments.certificates.oracle import Reach, reach, unread_outputs
-from torch_experiments.certificates.rounding import Rounding, contradicted, rounding
-from torch_experiments.certificates.stability import Stability, stability
-from torch_experiments.certificates.training_copy import descended
+from torch_experiments.certificates.frozen.analysis import Bound, Frozen
+from torch_experiments.certificates.near import Cluster
+from torch_experiments.certificates.notes import notes_on
+from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict
+from torch_experiments.certificates.rounding import Rounding, contradicted
+from torch_experiments.certificates.seen import Loss, Seen, count, entries, of_output
+from torch_experiments.certificates.stability import Stability
 from torch_experiments.certificates.unreached import Unreached, unreached
-from torch_experiments.cloning.layouts import Layout, Profile
-from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
-from torch_experiments.cloning.widen import DOES_NOT_RUN, SAMPLES
-from torch_experiments.diagnostics.losses import default_loss
-from torch_experiments.support.storages import shared_storages, sharing, told
+from torch_experiments.cloning.partition import Blocks
 from torch_experiments.support.strict import strict
-from torch_experiments.units.groups import choose
-from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.inputs import (
     Inputs,
     call,
-    first_samples,
     has_samples,
     not_finite,
     same_device,
-    sample_count,
-    samples_between,
 )
 
 Part = Literal["frozen", "near", "optimizer", "stability"]
 PARTS: tuple[Part, ...] = ("frozen", "near", "optimizer", "stability")
-Loss = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,12 +175,12 @@ def certify(
     start = time.perf_counter()
     _check_parts(parts)
     _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
-    seen = _Seen.of(model, inputs, tolerance, _of_output(targets, loss))
+    seen = Seen.of(model, inputs, tolerance, of_output(targets, loss))
     frozen = seen.frozen(box) if "frozen" in parts else None
-    parameters, dimension = count(model, seen.known, seen.layout, _entries(frozen))
+    parameters, dimension = count(model, seen.known, seen.layout, entries(frozen))
     mean = _loss_of(model, inputs, targets, loss)
     rule = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
-    silent = unreached(model, seen.known.graph, seen.reach, _entries(frozen))
+    silent = unreached(model, seen.known.graph, seen.reach, entries(frozen))
     wanted = "stability" in parts and dimension < parameters
     held = None
     if wanted and mean is not None:
@@ -217,243 +203,26 @@ def certify(
         optimizer=rule,
         stability=held,
         rounding=tried,
-        notes=tuple(_notes(seen, frozen, silent, parts, without_loss=wanted and mean is None)),
+        notes=tuple(
+            notes_on(
+                seen,
+                frozen,
+                silent,
+                [part for part in PARTS if part not in parts],
+                near="near" in parts,
+                without_loss=wanted and mean is None,
+            )
+        ),
         seconds=time.perf_counter() - start,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """A model on a batch, and what several parts of its certificate read.
-
-    Attributes:
-        model, inputs: as given.
-        few: the first samples, enough for what is the same on all.
-        known: the survey of the model.
-        blocks, layout: its copies; no layout if there are none.
-        slack: how far, relative to a whole layer, sums may be off.
-        reach: what real backward passes reached.
-    """
-
-    model: nn.Module
-    inputs: Inputs
-    few: Inputs
-    known: Survey
-    blocks: Blocks
-    layout: Layout | None
-    slack: float
-    reach: Reach
-
-    @classmethod
-    def of(cls, model: nn.Module, inputs: Inputs, tolerance: float | None, loss: Loss | None) -> Self:
-        """Survey a model, and find its copies."""
-        few, known = _surveyed(model, inputs, unread_outputs(model, inputs, loss))
-        each = _tolerance(model) if tolerance is None else tolerance
-        blocks = coarsest_blocks(model, few, tolerance=each, scaled=True, graph=known.graph)
-        copied = any(profile.copied for profile in blocks.groups.values())
-        layout = blocks.layout() if copied else None
-        return cls(model, inputs, few, known, blocks, layout, LAYER * each, reach(model, inputs, loss))
-
-    def frozen(self, box: tuple[Bound, Bound] | None) -> Frozen:
-        """Return the units without gradient on the whole batch."""
-        graph = self.known.graph
-        mode = mode_of(self.model, graph, self.few)
-        batches = [self.inputs] if mode.whole else _rest(self.inputs, self.few)
-        return frozen_units(
-            self.model, self.few, graph=graph, batches=batches, gradients=self.reach, mode=mode, box=box
-        )
-
-    def verdict(self, optimizer: Optimizer | None, frozen: Frozen | None) -> OptimizerVerdict:
-        """Return what the rule keeps."""
-        signed = {} if frozen is None else frozen.entries_of(Firmness.SIGN)
-        lasts = None
-        if frozen is not None:
-            lasts = lasting_entries(self.model, self.known.graph, frozen, _moving(self.model, optimizer))
-        return optimizer_verdict(
-            self.model,
-            optimizer,
-            self.layout,
-            _entries(frozen),
-            sign_frozen=signed,
-            lasting=lasts,
-            gradients=self.reach.gradients,
-            custom=self.reach.custom,
-            tolerance=self.slack,
-        )
-
-    def silent(self, frozen: Frozen | None) -> int:
-        """Return in how many of the free directions no backward pass moved the network."""
-        if self.reach.refused:
-            return 0
-        held = _entries(frozen)
-        unread = {name: ~mask for name, mask in self.reach.masks.items()}
-        both = {name: mask | held[name].to(mask.device) if name in held else mask for name, mask in unread.items()}
-        certified = {n: p.codimension for n, p in places(self.model, self.layout, held).items()}
-        found = places(self.model, self.layout, both).items()
-        own = self.known.graph.used - sharing(shared_storages(self.model))
-        counted = {n: p for n, p in found if n in self.reach.masks and n in own}
-        return sum(place.codimension - certified.get(name, 0) for name, place in counted.items())
-
-    def stability(
-        self, loss: Callable[[], Tensor], optimizer: Optimizer | None, frozen: Frozen | None, iterations: int
-    ) -> Stability:
-        """Return how firmly the model is held."""
-        return stability(
-            self.model,
-            self.layout,
-            loss,
-            frozen=_entries(frozen),
-            optimizer=optimizer,
-            iterations=iterations,
-            tolerance=self.slack,
-        )
-
-    def rounding(
-        self,
-        optimizer: Optimizer,
-        targets: Tensor | None,
-        loss: Loss | None,
-        frozen: Frozen | None,
-        verdict: OptimizerVerdict,
-        stability: Stability | None,
-    ) -> Rounding:
-        """Return what a few real steps on a copy show."""
-        of_output, _ = descended(self.model, self.inputs, targets, loss)
-        return rounding(
-            self.model,
-            self.inputs,
-            optimizer,
-            of_output,
-            frozen=frozen,
-            layout=self.layout,
-            verdict=verdict,
-            stability=stability,
-        )
-
-    def near(self, threshold: float) -> tuple[Cluster, ...]:
-        """Return the clusters of near-clones that hold more than copies of one unit."""
-        names = {axis: name for name, axis in named(self.known.graph, choose(self.known.graph, "heads"))}
-        group = {layer.name: self.blocks.groups.get(names[layer.group.axis]) for layer in self.known.layers}
-        clusters = near_clones(self.model, self.inputs, threshold=threshold, known=self.known)
-        return tuple(cluster for cluster in clusters if _differ(cluster, group[cluster.layer]))
-
-
-def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Return how many entries are trained, and in how many directions gradients on the manifold move them.
-
-    The second is the first less one for every normal direction (`manifold.Place`) of parameters with memory of
-    their own; entries of two parameters on one storage count once.
-    """
-    trained = {n: p for n, p in model.named_parameters() if n in known.graph.used and p.requires_grad}
-    own = trained.keys() - sharing(shared_storages(model))
-    held = sum(place.codimension for name, place in places(model, layout, frozen).items() if name in own)
-    twice = sum(max(others.values()) for name, others in shared_storages(model).items() if name in trained)
-    total = sum(p.numel() for p in trained.values()) - twice
-    return total, total - held
-
-
-def _surveyed(model: nn.Module, inputs: Inputs, unread: Collection[int]) -> tuple[Inputs, Survey]:
-    """Return the first samples and a survey with them; with all where the network has a batch size of its own.
-
-    A trace keeps every tensor, and what it finds does not depend on the number of samples.
-    """
-    few = first_samples(inputs, SAMPLES)
-    try:
-        return few, survey(model, few, unread=unread)
-    except DOES_NOT_RUN:
-        return inputs, survey(model, inputs, unread=unread)
-
-
-def _rest(inputs: Inputs, few: Inputs) -> list[Inputs]:
-    """Return the samples that ``few``, the first of ``inputs``, leaves out."""
-    first, every = sample_count(few), sample_count(inputs)
-    return [samples_between(inputs, first, every)] if first < every else []
-
-
-def _entries(frozen: Frozen | None) -> Mapping[str, Tensor]:
-    return {} if frozen is None else frozen.entries
-
-
-def _differ(cluster: Cluster, profile: Profile | None) -> bool:
-    return profile is None or len(profile.block[list(cluster.units)].unique()) > 1
 
 
 def _loss_of(
     model: nn.Module, inputs: Inputs, targets: Tensor | None, loss: Loss | None
 ) -> Callable[[], Tensor] | None:
     """Return the loss of the model on the batch as a function of its weights; None if there is none."""
-    of_output = _of_output(targets, loss)
-    return None if of_output is None else lambda: of_output(call(model, inputs))
-
-
-def _of_output(targets: Tensor | None, loss: Loss | None) -> Loss | None:
-    if loss is not None or targets is None:
-        return loss
-
-    def mean_loss(output: Any) -> Tensor:
-        value = default_loss(output, targets)
-        assert value is not None  # targets were given
-        return value
-
-    return mean_loss
-
-
-def _moving(model: nn.Module, optimizer: Optimizer | None) -> set[str]:
-    """Return the names of the parameters that train."""
-    held = None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
-    return {n for n, p in model.named_parameters() if p.requires_grad and (held is None or id(p) in held)}
-
-
-def _notes(
-    seen: _Seen,
-    frozen: Frozen | None,
-    silent: Collection[Unreached],
-    parts: Collection[Part],
-    *,
-    without_loss: bool,
-) -> list[str]:
-    model, known = seen.model, seen.known
-    found = [f"{part}: not asked for" for part in PARTS if part not in parts]
-    tied = told(shared_storages(model))
-    if tied:
-        found.append(f"{tied}; they count once, and what holds one of them is not counted, as the other moves it")
-    unread = [name for name, _ in model.named_parameters() if name not in known.graph.used]
-    still = [name for name, p in model.named_parameters() if name in known.graph.used and not p.requires_grad]
-    if unread:
-        found.append(f"not read on this batch, so not counted: {', '.join(unread)}")
-    if still:
-        found.append(f"not trained (requires_grad is False), so not counted: {', '.join(still)}")
-    if frozen is not None:
-        found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
-        found += _unexplained(silent, seen.reach)
-    found += _grouped("copies", seen.blocks.unjudged)
-    if "near" in parts:
-        found += _grouped("near-clones", known.skipped)
-    if without_loss:
-        found.append("stability: needs a loss; give targets (on the command line, --batch FILE with targets)")
-    return found
-
-
-def _unexplained(parts: Collection[Unreached], seen: Reach) -> Iterator[str]:
-    if seen.refused:
-        yield f"gradients: no backward pass was run: {seen.refused}"
-    if seen.overflow:
-        yield f"gradients: NaN or infinity on this batch, so nothing is told of {', '.join(seen.overflow)}"
-    for part in parts:
-        yield f"no gradient: {part.parameter}: {part.entries:,} of {part.size:,} entries: {part.why}"
-
-
-def _grouped(part: str, reasons: Mapping[str, str]) -> list[str]:
-    """Return one note a reason, with the layers that it is about."""
-    layers: dict[str, list[str]] = {}
-    for layer, why in reasons.items():
-        layers.setdefault(why, []).append(layer)
-    return [f"{part}: {', '.join(names)}: {why}" for why, names in layers.items()]
-
-
-def _tolerance(model: nn.Module) -> float:
-    kinds = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
-    return max((of_dtype(COPIES, kind) for kind in kinds), default=SUMS)
+    measured = of_output(targets, loss)
+    return None if measured is None else lambda: measured(call(model, inputs))
 
 
 def _check_finite(model: nn.Module, inputs: Inputs) -> None:

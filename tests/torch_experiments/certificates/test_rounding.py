@@ -73,7 +73,7 @@ def test_entries_that_low_precision_leaves_where_they_are_are_counted():
 
 def test_a_promise_that_real_steps_contradict_is_taken_back(monkeypatch):
     believed = OptimizerVerdict("AdamW", "kept", "kept", "kept", ())
-    monkeypatch.setattr("torch_experiments.certificates.certificate.optimizer_verdict", lambda *_, **__: believed)
+    monkeypatch.setattr("torch_experiments.certificates.seen.optimizer_verdict", lambda *_, **__: believed)
     model, x = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)), torch.randn(8, 6)
     with torch.no_grad():
         model[0].bias[0] = -100.0

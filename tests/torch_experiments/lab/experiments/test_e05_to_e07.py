@@ -75,6 +75,8 @@ def test_the_bonus_needs_one_tensor():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     bound = remedies.RankBonus().on(model, optimizer, example_inputs=[torch.ones(2, 3, dtype=torch.float64)])
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
     with pytest.raises(TypeError, match="RankBonus needs one tensor, got list"):
         bound.before_step()
 

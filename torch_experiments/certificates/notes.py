@@ -1,0 +1,69 @@
+"""What a certificate did not look at, did not count, or could not judge, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from torch_experiments.certificates.frozen.analysis import Frozen
+from torch_experiments.certificates.oracle import Reach
+from torch_experiments.certificates.seen import Seen
+from torch_experiments.certificates.unreached import Unreached
+from torch_experiments.support.storages import shared_storages, told
+
+
+def notes_on(
+    seen: Seen,
+    frozen: Frozen | None,
+    silent: Collection[Unreached],
+    missing: Collection[str],
+    *,
+    near: bool,
+    without_loss: bool,
+) -> list[str]:
+    """Return one sentence for all that was not looked at, not counted, or could not be judged, with the reason.
+
+    Args:
+        seen: the network.
+        frozen: its frozen units; None if not asked for.
+        silent: entries that no pass reached.
+        missing: parts that were not asked for.
+        near: whether near-clones were.
+        without_loss: whether the stability lacks a loss.
+    """
+    model, known = seen.model, seen.known
+    found = [f"{part}: not asked for" for part in missing]
+    tied = told(shared_storages(model))
+    if tied:
+        found.append(f"{tied}; they count once, and what holds one of them is not counted, as the other moves it")
+    unread = [name for name, _ in model.named_parameters() if name not in known.graph.used]
+    still = [name for name, p in model.named_parameters() if name in known.graph.used and not p.requires_grad]
+    if unread:
+        found.append(f"not read on this batch, so not counted: {', '.join(unread)}")
+    if still:
+        found.append(f"not trained (requires_grad is False), so not counted: {', '.join(still)}")
+    if frozen is not None:
+        found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
+        found += _unexplained(silent, seen.reach)
+    found += _grouped("copies", seen.blocks.unjudged)
+    if near:
+        found += _grouped("near-clones", known.skipped)
+    if without_loss:
+        found.append("stability: needs a loss; give targets (on the command line, --batch FILE with targets)")
+    return found
+
+
+def _unexplained(parts: Collection[Unreached], seen: Reach) -> Iterator[str]:
+    if seen.refused:
+        yield f"gradients: no backward pass was run: {seen.refused}"
+    if seen.overflow:
+        yield f"gradients: NaN or infinity on this batch, so nothing is told of {', '.join(seen.overflow)}"
+    for part in parts:
+        yield f"no gradient: {part.parameter}: {part.entries:,} of {part.size:,} entries: {part.why}"
+
+
+def _grouped(part: str, reasons: Mapping[str, str]) -> list[str]:
+    """Return one note a reason, with the layers that it is about."""
+    layers: dict[str, list[str]] = {}
+    for layer, why in reasons.items():
+        layers.setdefault(why, []).append(layer)
+    return [f"{part}: {', '.join(names)}: {why}" for why, names in layers.items()]
