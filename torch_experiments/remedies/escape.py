@@ -32,7 +32,7 @@ from torch_experiments.remedies.replacement import replacements
 from torch_experiments.remedies.settings import FLAG, POSITIVE, Range, setting
 from torch_experiments.remedies.surgery import Edit, Slice, commit
 from torch_experiments.support.generators import generator
-from torch_experiments.units.hidden import observe
+from torch_experiments.units.hidden import HiddenLayer, observe
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,18 @@ class Escape(Remedy):
 
     def _dead(self, network: Network) -> Mapping[str, Tensor]:
         found = dead_units(network)
-        trained = {layer.name for layer in network.trained_layers(self)} if found else ()
-        return {name: units for name, units in found.items() if name in trained}
+        free = (
+            {layer.name for layer in network.trained_layers(self) if not self._elsewhere(network, layer)}
+            if found
+            else ()
+        )
+        return {name: units for name, units in found.items() if name in free}
+
+    def _elsewhere(self, network: Network, layer: HiddenLayer) -> bool:
+        """Return whether what no example reads, such as another head, may read the units and would hear them."""
+        own = {layer.units, *(len(edge.unit) for edge in layer.group.outgoing)}
+        graph = network.survey.graph
+        return any(axis.size in own for name in network.survey.unread for axis in graph.parameters[name].axes)
 
     def _partition(self, network: Network) -> Blocks:
         own = of_dtype(BLOCKS, next(network.model.parameters()).dtype)

@@ -289,3 +289,14 @@ def test_heads_that_no_example_reads_are_named_once(remedy: str) -> None:
         said = [str(w.message) for w in seen if "no example reads" in str(w.message)]
         assert len(said) == unread
         assert all("'heads.1.weight', 'heads.2.weight', which may belong" in message for message in said)
+
+
+def test_dead_units_that_another_head_may_read_are_left() -> None:
+    model, examples, _ = made("tasks")
+    with torch.no_grad():
+        model.deep.bias[:4] = -50.0
+    before = [call(model, example).detach() for example in examples]
+    bound = remedies.Escape().on(model, torch.optim.Adam(model.parameters()), example_inputs=examples[0])
+    with pytest.warns(UserWarning, match="Escape leaves dead units there"):
+        assert not bound.apply()
+    assert all(torch.equal(call(model, e), y) for e, y in zip(examples, before, strict=True))
