@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 UNREAD = (
     "example_inputs: no example reads {}, which may belong to units that remedies change (an axis has as many "
-    "entries); where they are read, a unit that is made anew changes the function, so Escape leaves dead units there "
-    "as they are. Give a list of examples that reads them, such as [(x, 0), (x, 1)] for two heads"
+    "entries); where they are read, a unit that is made anew changes the function, so Escape leaves dead units "
+    "there as they are. Give a list of examples that reads them, such as [(x, 0), (x, 1)] for two heads"
 )
 UNKNOWN = (
     "is in no optimizer that the remedy knows; if another trains it, give both: remedy.on(model, [first, second])"
