@@ -100,6 +100,7 @@ def clone(
     subject: Subject = FOR_CLONE,
     factor: int = 2,
     mode: Literal["equal", "equitable", "rows", "columns", "broken"] = "equal",
+    order: Literal["interleaved", "tiled"] = "interleaved",
 ) -> None:
     """Widen a network so that every hidden unit has copies and the function stays the same; write its weights.
 
@@ -108,19 +109,20 @@ def clone(
         subject: The network and its batch.
         factor: Copies of a unit.
         mode: Equal weights, random equitable ones, or one of the kinds that are broken on purpose.
+        order: Copies side by side, or the whole layer repeated.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"out: got {out.name}; the file has to end in .safetensors")
     _check_place("out", out)
     model, batch = subject.load()
     source = torch.Generator().manual_seed(subject.seed)
-    wide = library.clone(model, factor, mode, source, example_inputs=batch.inputs)
+    wide = library.clone(model, factor, mode, source, example_inputs=batch.inputs, order=order)
     if mode in ("equal", "equitable", "rows"):
-        place = library.layout(model, factor, example_inputs=batch.inputs)
+        place = library.layout(model, factor, example_inputs=batch.inputs, order=order)
         checked = library.verify(wide, model, place, batch.inputs)
         print(f"verified: outputs differ by {checked.function:.1e} (relative) on {checked.samples} samples")
     tensors = _untied(wide.state_dict())
-    _write(out, safetensors.save(tensors, {"factor": str(factor), "mode": mode, "format": "pt"}))
+    _write(out, safetensors.save(tensors, {"factor": str(factor), "mode": mode, "order": order, "format": "pt"}))
     for name, tensor in model.state_dict().items():
         if tensor.shape != tensors[name].shape:
             print(f"{name}: {tuple(tensor.shape)} -> {tuple(tensors[name].shape)}")

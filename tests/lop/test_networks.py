@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lop
@@ -118,6 +118,7 @@ def test_a_checkpoint_that_does_not_fit_is_named_key_by_key(tmp_path: Path, said
     found = said("certify", *SMALL, "--checkpoint", tmp_path / "x.safetensors")
     for words in ("missing in the file: head.bias", "unknown to the model: extra", "(8, 6) in the file, (4, 6)"):
         assert words in found
+    assert "Make the network in the sizes of the file, such as by --settings" in found
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,15 @@ def test_damaged_files_are_named(tmp_path: Path, said: Any) -> None:
     for name in ("x.safetensors", "x.pt"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 not a checkpoint")
         assert "damaged" in said("certify", *SMALL, "--checkpoint", tmp_path / name)
+
+
+def test_the_clone_puts_copies_in_the_order_that_is_asked_for(tmp_path: Path, printed: Any) -> None:
+    for order, copies in (("interleaved", [0, 1]), ("tiled", [0, 4])):
+        file = tmp_path / f"{order}.safetensors"
+        assert "verified" in printed("clone", *SMALL, "--order", order, "--out", file)
+        weight = load_file(file)["linear1.weight"]
+        assert torch.equal(*weight[copies]), order
+        assert not torch.equal(*weight[[0, 2]]), order
 
 
 def test_the_clone_refuses_other_names_and_leaves_no_half_written_file(tmp_path: Path, said: Any) -> None:

@@ -58,9 +58,10 @@ class Audit:
         return found
 
     def __str__(self) -> str:
-        """Return the findings, one a line."""
+        """Return the findings, one a line, and what the arithmetic of this machine did."""
         head = f"{self.steps} real steps on {self.loss}: {self.before:.4g} → {self.after:.4g}"
-        return "\n".join([head, *map(str, self.findings), *(f"note: {note}" for note in self.notes)])
+        machine = [] if self.rounding is None else [f"on this machine: {self.rounding}"]
+        return "\n".join([head, *map(str, self.findings), *machine, *(f"note: {note}" for note in self.notes)])
 
 
 def audit(

@@ -98,7 +98,8 @@ def _parts(c: Certificate) -> Iterator[RenderableType]:
         yield Text(f"stability: {_stability(c)}")
     if c.rounding is not None and (c.trapped or c.rounding.still or not c.rounding.held):
         yield Text(f"on this machine: {c.rounding}")
-    for note in _short(c.notes):
+    silent = tuple(f"no gradient: {part.parameter}: " for part in c.unreached)  # they have rows in a table already
+    for note in _short(tuple(note for note in c.notes if not note.startswith(silent))):
         said = note if len(note) <= NOTE else f"{note[: NOTE // 2]} … {note[-NOTE // 2 :]}"
         yield Text(f"note: {said}", style="dim")
 

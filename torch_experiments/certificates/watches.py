@@ -41,9 +41,10 @@ class Finding:
     size: float
 
     def __str__(self) -> str:
-        """Return the finding as a line."""
+        """Return the finding as a line: what became of it, what was promised, after how many steps, how far off."""
         word = {True: "held", False: "DID NOT HOLD", None: "seen"}[self.held]
-        about = f"promised: {self.promised}; {self.steps} steps, {self.size:.2g}"
+        steps = f"{self.steps:,} step{'' if self.steps == 1 else 's'}"
+        about = f"promised: {self.promised}; {steps}, off by at most {self.size:.2g}"
         return f"{word:12s} {self.about}: {self.sentence} ({about})"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.units.inputs import Inputs, each, flatten
+from torch_experiments.units.inputs import Inputs, each, flatten, is_examples
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Batch(NamedTuple):
@@ -62,6 +65,33 @@ def opened(batch: Any, targets: Any = None) -> Iterator[Batch]:
     for item in batch:
         pair = isinstance(item, tuple | list) and len(item) == 2
         yield Batch(*item) if pair else Batch(item)
+
+
+def check_arguments(model: nn.Module, inputs: Inputs) -> None:
+    """Raise a TypeError where the forward of ``model`` takes other arguments than ``inputs``.
+
+    >>> check_arguments(nn.Bilinear(1, 1, 1), torch.ones(2, 1))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: batch: Bilinear does not take it (missing a required argument: 'input2'); give several arguments ...
+    """
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # of compiled code, which has none
+        return
+    if is_examples(model, inputs):
+        return
+    try:
+        if isinstance(inputs, Mapping):
+            signature.bind(**inputs)
+        else:
+            signature.bind(*([inputs] if isinstance(inputs, Tensor) else inputs))
+    except TypeError as error:
+        needed = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind in NAMED]
+        named = ", ".join(f'"{name}": …' for name in needed)
+        raise TypeError(
+            f"batch: {type(model).__name__} does not take it ({error}); give several arguments as a mapping by "
+            f"name, {{{named}}}, as a tuple is (inputs, targets)"
+        ) from error
 
 
 def spread(count: int, wanted: int) -> Tensor:

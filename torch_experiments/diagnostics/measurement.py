@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments.cloning.layouts import Profile
 from torch_experiments.diagnostics import network_measures, parameter_measures, unit_measures  # noqa: F401
-from torch_experiments.diagnostics.batches import Batch, opened, precision, spread
+from torch_experiments.diagnostics.batches import Batch, check_arguments, opened, precision, spread
 from torch_experiments.diagnostics.losses import Loss, averaged, default_loss, gradients_of
 from torch_experiments.diagnostics.nonlinearities import Applied, watching
 from torch_experiments.diagnostics.parameter_measures import by_module
@@ -85,7 +85,7 @@ def diagnose(
     Raises:
         ValueError: for fewer than two samples, an unknown metric or layer, or a profile of another size.
         NotFiniteError: a ValueError, for nan or inf; the message names the first layer that returned one.
-        TypeError: for a batch that is none.
+        TypeError: for a batch that is none, or inputs that the model's forward does not take.
         TraceError: for inputs on another device than the model.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -99,6 +99,7 @@ def diagnose(
     _check(samples=(samples, 2), gradient_samples=(gradient_samples, 1), positions=(positions, 1))
     with undisturbed(model):
         first, stream = _first(opened(batch, targets), model)
+        check_arguments(model, first.inputs)
         known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
         watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
         most, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)

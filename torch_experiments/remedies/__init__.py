@@ -13,6 +13,7 @@ For a model and an optimizer of your own::
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from torch_experiments.remedies.base import NOISE, Remedy
@@ -50,7 +51,8 @@ def make(name: str, **settings: Any) -> Remedy:
     """Return the remedy ``name`` of `REMEDIES`.
 
     Raises:
-        ValueError: for an unknown name, an unknown setting, or a value that a setting cannot have.
+        ValueError: for an unknown name, an unknown setting, or a value that a setting cannot have; it lists what
+            is allowed.
 
     >>> make("redo", every=50)
     ReDo(second_moments='zero', every=50, threshold=0.025)
@@ -59,10 +61,12 @@ def make(name: str, **settings: Any) -> Remedy:
     ValueError: every: got 0; it has to be a whole number in [1, ∞)
     """
     kind = choose("remedy", name, REMEDIES)
-    try:
-        return kind(**settings)
-    except TypeError as error:
-        raise ValueError(f"remedy_settings: {error} (remedy {name!r})") from error
+    known = [field.name for field in fields(kind) if field.init]
+    for setting in settings:
+        if setting not in known:
+            allowed = f"allowed are {', '.join(map(repr, known))}" if known else "it has none"
+            raise ValueError(f"settings of the remedy {name!r}: got {setting!r}; {allowed}")
+    return kind(**settings)
 
 
 __all__ = [

@@ -136,7 +136,8 @@ def load_weights(model: nn.Module, file: str | Path) -> None:
     }
     if any(faults.values()):
         said = "; ".join(f"{what}: {_listed(names)}" for what, names in faults.items() if names)
-        raise ValueError(f"checkpoint: {file} does not fit {type(model).__name__}: {said}{_nested(found)}")
+        sizes = ". Make the network in the sizes of the file, such as by --settings" if wrong else ""
+        raise ValueError(f"checkpoint: {file} does not fit {type(model).__name__}: {said}{_nested(found)}{sizes}")
     model.load_state_dict(found)
 
 

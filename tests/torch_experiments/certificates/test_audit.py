@@ -50,7 +50,10 @@ def test_a_sentence_that_is_false_is_found():
     found = audit(model, x, optimizer, targets=y, steps=3, certificate=certificate)
     (wrong,) = [f for f in found.findings if f.held is False]
     assert (wrong.about, wrong.promised, wrong.steps) == ("frozen", "kept", 1)
-    assert "DID NOT HOLD" in str(found)
+    said = str(found)
+    assert "DID NOT HOLD frozen: " in said
+    assert "(promised: kept; 1 step, off by at most " in said
+    assert said.count("\non this machine: float64 on cpu, 3 real steps") == 1
 
 
 def test_copies_that_noise_parts_are_found_and_those_of_adam_stay():

@@ -46,6 +46,16 @@ def test_the_print_says_what_traps_and_which_weights_move() -> None:
     assert "because of" not in free
 
 
+def test_entries_without_gradient_are_said_once() -> None:
+    model, x = network(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), randn(20, 4)
+    x[:, 1] = 0.0  # a constant input
+    found = certify(model, x)
+    assert any(note.startswith("no gradient: 0.weight: 6 of 24 entries: ") for note in found.notes)
+    said = str(found)
+    assert said.count("6 of 24") == 1
+    assert "note: no gradient" not in said
+
+
 def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """There rich would show what is printed and leave the file empty."""
     found = certify(network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4), parts=())

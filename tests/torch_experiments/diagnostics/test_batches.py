@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tests.torch_experiments.diagnostics.samples import normal
 from torch_experiments import diagnose
@@ -27,3 +28,26 @@ def test_fewer_samples_are_spread_over_the_batch():
     assert diagnose(model, x, samples=100).about.samples == 100
     assert diagnose(model, [x, x]).about.samples == 2000
     assert diagnose(model, [x, x], samples=1100).about.samples == 1100
+
+
+class Headed(nn.Module):
+    """Two heads, one of which is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+        self.heads = nn.ModuleList([nn.Linear(6, 2), nn.Linear(6, 3)])
+
+    def forward(self, x, head):
+        """Return what one head says."""
+        return self.heads[head](self.body(x))
+
+
+def test_a_network_of_two_arguments_takes_a_mapping_and_says_so_of_a_tuple():
+    x = normal(20, 4, dtype=torch.float32)
+    for batch in (x, (x, 1), [(x, 0), (x, 1)]):
+        with pytest.raises(TypeError, match=r"Headed does not take it .*'head'.*mapping by name, {\"x\": …, "):
+            diagnose(Headed(), batch)
+    with pytest.raises(TypeError, match="'mask'"):
+        diagnose(Headed(), {"x": x, "head": 0, "mask": x})
+    assert diagnose(Headed(), {"x": x, "head": 1}).about.samples == 20

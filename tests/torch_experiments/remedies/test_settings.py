@@ -26,6 +26,13 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(name, setting, value):
         remedies.make(name, **{setting: value})
 
 
+def test_an_unknown_setting_is_named_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"settings of the remedy 'redo': got 'often'; allowed are .*'every'"):
+        remedies.make("redo", often=10)
+    with pytest.raises(ValueError, match=r"remedy 'none': got 'every'; it has none"):
+        remedies.make("none", every=10)
+
+
 @pytest.mark.parametrize("name", remedies.REMEDIES)
 def test_every_setting_says_what_is_allowed_and_its_default_is(name):
     for declared in fields(remedies.REMEDIES[name]):
