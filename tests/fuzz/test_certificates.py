@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, note
 
-from tests.fuzz.networks import TOKENS, Draw, draws, first
+from tests.fuzz.networks import TOKENS, Block, Draw, draws, first
 from torch_experiments import TraceError, certify, clone
 from torch_experiments.certificates.audit import audit
 
@@ -89,6 +89,26 @@ def test_no_sentence_of_a_certificate_is_contradicted_by_training(draw):
     if both is not None:
         note(f"{both[0]}\n{both[1]}")
         assert both[1].held, str(both[1])
+
+
+LOW = Block("attention", ("threshold", 0.0, 0.0))
+ONCE_FALSE = {
+    "autocast rounds weights whose sums are equal": Draw(
+        "vector", [Block("rms_norm", ("threshold", 0.0, 0.0)), LOW, LOW], [], "nadam", 3, True, torch.float64, 8259,
+        copies=2, mode="equitable", autocast=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+@pytest.mark.parametrize("name", ONCE_FALSE)
+def test_what_was_once_a_contradiction_is_none(name):
+    draw = ONCE_FALSE[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.seed)
+        both = judged(draw)
+    assert both is not None
+    assert both[1].held, str(both[1])
 
 
 @given(draws)

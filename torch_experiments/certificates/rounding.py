@@ -24,7 +24,7 @@ from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict
 from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.certificates.stability import GOAL, Stability
 from torch_experiments.certificates.training_copy import TrainingCopy
-from torch_experiments.certificates.watches import Finding, Watches
+from torch_experiments.certificates.watches import Finding, Watches, dtypes
 from torch_experiments.cloning.layouts import Layout, Profile, scaled
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.support.torch_private import step_hooks
@@ -203,7 +203,7 @@ def arithmetic(model: nn.Module) -> str:
     >>> arithmetic(nn.Linear(1, 1)).startswith("float32 on cpu")
     True
     """
-    kinds = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()})
+    kinds = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes(model))
     places = sorted({p.device.type for p in model.parameters()})
     threads = torch.get_num_threads()
     many = f", {threads} threads" if places == ["cpu"] and threads > 1 else ""

@@ -15,8 +15,10 @@ from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict
 from torch_experiments.certificates.stability import GOAL, Stability
 from torch_experiments.cloning.layouts import Layout, residuals_of
 
-DOZENS = 60  # steps in which rounding stays below APART
-JUMP = 10  # in one step: no rate at which training does not diverge multiplies rounding by as much
+DOZENS = 60  # steps in which rounding stays below APART, in float64 and float32
+LOW = 1e-3  # eps above it: rules that divide by the gradient's size make of rounding what they like, after one step
+AT_ONCE = 2  # steps in which copies that were exact cannot have parted by rounding: the first that use the state
+JUMP = 10  # in one step: no rate at which training does not diverge multiplies a distance by as much
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,17 @@ class Finding:
 class Watch:
     """Deviations of one sentence over the steps: the largest, and the first step at which it was too large.
 
-    Rounding may pass any bound in the end where it grows, slowly: after the first dozens of steps only a sudden
-    deviation contradicts a sentence about exact arithmetic.
+    Of what is ``exact`` any deviation contradicts the sentence. Rounding passes any bound in the end where it grows;
+    and once copies differ by a bit, a sample between their kinks gives one of them alone a gradient, of which a rule
+    that divides by its size makes a whole step. So a sentence about exact arithmetic is contradicted by what happens
+    in the first steps, or by what grows steadily and sooner than rounding does.
     """
 
     allowed: float
+    soon: int = DOZENS
+    exact: bool = False
     size: float = 0.0
+    crossed: bool = False
     first: int | None = None
     goal: int | None = None
     sizes: list[float] = field(default_factory=list)
@@ -67,9 +74,10 @@ class Watch:
         self.size = max(self.size, size) if size == size else float("nan")
         self.sizes.append(size)
         before = self.sizes[-2] if len(self.sizes) > 1 else 0.0
-        sudden = step <= DOZENS or not size <= JUMP * before
-        if self.first is None and not size <= self.allowed and sudden:
-            self.first = step
+        steadily = step <= self.soon and size <= JUMP * before
+        if not size <= self.allowed and not self.crossed:
+            self.crossed = True
+            self.first = step if self.exact or step <= AT_ONCE or steadily else None
         if self.goal is None and not size <= GOAL:
             self.goal = step
 
@@ -91,11 +99,12 @@ class Watches:
         self.masks = {} if frozen is None else {n: m for n, m in frozen.entries.items() if bool(m.any())}
         signed = {} if frozen is None else frozen.entries_of(Firmness.SIGN)
         self.signed = {n: m for n, m in signed.items() if bool(m.any())}
-        coarsest = max((p.dtype for p in model.parameters() if p.is_floating_point()), key=_coarseness)
+        coarsest = max(dtypes(model), key=_coarseness)
         self.before = gaps(model, layout)[0] if layout else 0.0
         apart = max(of_dtype(APART, coarsest), 10 * self.before)
-        allowed = {"gradient": 0.0, "frozen": 0.0, "sign": 0.0, "clones": apart, "coset": apart}
-        self.watch = {about: Watch(size) for about, size in allowed.items()}
+        soon = DOZENS if _coarseness(coarsest) < LOW else 1
+        copies = {about: Watch(apart, soon) for about in ("clones", "coset")}
+        self.watch = {about: Watch(0.0, exact=True) for about in ("gradient", "frozen", "sign")} | copies
 
     def look(self, step: int) -> None:
         """Measure all deviations after a step."""
@@ -142,6 +151,8 @@ class Watches:
                 seen = watch[about]
                 said = "copies stay copies" if about == "clones" else "the weights stay on the coset of today"
                 held = _agrees(promised, seen.first is None)
+                if held and promised == "kept" and not seen.size <= seen.allowed:
+                    held = None  # as far apart as a contradiction, but slowly: it may be rounding
                 yield Finding(about, said, promised, held, seen.first or steps, seen.size)
         held_to = self.stability
         if held_to is not None and held_to.steps is not None and self.layout is not None:
@@ -155,6 +166,18 @@ def _agrees(promised: str, stayed: bool) -> bool | None:
     if promised == "kept":
         return stayed
     return None if promised == "unknown" or stayed else True
+
+
+def dtypes(model: nn.Module) -> set[torch.dtype]:
+    """Return the floating-point dtypes in which a network computes: of its parameters, and of autocast if it is on.
+
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     sorted(map(str, dtypes(nn.Linear(1, 1))))
+    ['torch.bfloat16', 'torch.float32']
+    """
+    own = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    places = {p.device.type for p in model.parameters() if p.dtype != torch.float64}  # which autocast leaves alone
+    return own | {torch.get_autocast_dtype(place) for place in places if torch.is_autocast_enabled(place)}
 
 
 def _coarseness(dtype: torch.dtype) -> float:

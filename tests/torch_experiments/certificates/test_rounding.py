@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from torch_experiments import certify, clone, remedies
+from torch_experiments.certificates.audit import audit
 from torch_experiments.certificates.optimizer import OptimizerVerdict
 from torch_experiments.certificates.rounding import LARGEST, measured_growth
 
@@ -112,3 +113,16 @@ def test_growth_is_measured_where_there_is_enough_to_see():
     assert measured_growth([1e-9] * 10, 0.0) is None  # too short
     assert measured_growth([0.0] * 40, 0.0) is None  # nothing has parted
     assert measured_growth([1e-8] * 40, 1e-8) is None  # apart from the beginning, and not growing
+
+
+def test_low_precision_that_parts_copies_contradicts_no_sentence_about_exact_arithmetic():
+    """Under autocast equitable weights are rounded to bfloat16, so that their sums are no longer equal."""
+    model, x, y = task(torch.float32, factor=3, mode="equitable")
+    with torch.autocast("cpu", torch.bfloat16):
+        optimizer = torch.optim.NAdam(model.parameters(), 0.02)
+        seen = audit(model, x, optimizer, targets=y, steps=60)
+    assert seen.rounding.arithmetic.startswith("bfloat16 and float32 on cpu")
+    assert seen.held, str(seen)
+    assert seen.rounding.gap > 1e-3  # which in float64 would be a contradiction
+    exact = audit(model, x, torch.optim.NAdam(model.parameters(), 0.02), targets=y, steps=60)
+    assert {f.held for f in exact.findings if f.about == "clones"} == {True}
