@@ -1,5 +1,6 @@
 """The wheel is whole: installed into an empty environment, it is used outside the repository."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,30 @@ from torch import nn
 
 def make(width=4):
     return nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
+"""
+COMMANDS = {  # what each says
+    ("claims",): "what it says",
+    ("claims", "C9"): "## C9. Which optimizers keep which clones",
+    ("kernel", "relu"): "K(0.5) = 0.4264223420127392",
+    ("certify", "mine:make", "--input", "3"): "certificate of Sequential",
+    ("figures", "frozen", "--out", "pictures"): "pictures/frozen.pdf",
+    ("results", "--folder", "records"): "## Item `mlp-medium`",
+}
+IN_ONE_PROCESS = """
+import contextlib, importlib, io, json, sys
+import lop
+
+found = {}
+for words in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            lop.main(words)
+        except SystemExit as stop:
+            code = stop.code or 0
+    found[" ".join(words)] = code, out.getvalue(), err.getvalue()
+found["files"] = [importlib.import_module(package).__file__ for package in json.loads(sys.argv[2])]
+print(json.dumps(found))
 """
 
 
@@ -67,7 +92,7 @@ def outside(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(installed, outside):
     """Run a program of the environment outside the repository; return code, output and errors."""
     given = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -79,6 +104,19 @@ def run(installed, outside):
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture(scope="module")
+def one_process(run, outside):
+    """What each command said, run one after the other in one process, as starting one takes most of the time.
+
+    As below the script `lop`, the folder itself is not on the path of imports (`-P`).
+    """
+    shutil.copytree(ROOT / "results/mlp-medium", outside / "records/mlp-medium")
+    words = json.dumps([*COMMANDS, ("results",)])
+    code, out, err = run("python", "-P", "-c", IN_ONE_PROCESS, words, json.dumps(PACKAGES))
+    assert (code, err) == (0, "")
+    return json.loads(out)
 
 
 def test_the_wheel_holds_all_packages_and_what_they_read(wheel):
@@ -96,50 +134,33 @@ def test_torch_is_a_range(wheel):
     assert torch == 'Requires-Dist: torch>=2.11; extra == "torch"'
 
 
-def test_what_is_imported_comes_from_the_wheel(run, installed):
-    code = f"import {', '.join(PACKAGES)}; print(*[m.__file__ for m in ({', '.join(PACKAGES)})], sep='\\n')"
-    _, out, err = run("python", "-c", code)
-    assert err == ""
-    assert all(Path(line).is_relative_to(installed) for line in out.split())
+def test_what_is_imported_comes_from_the_wheel(one_process, installed):
+    assert len(one_process["files"]) == len(PACKAGES)
+    assert all(Path(file).is_relative_to(installed) for file in one_process["files"])
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("claims",), "what it says"),
-        (("claims", "C9"), "## C9. Which optimizers keep which clones"),
-        (("kernel", "relu"), "K(0.5) = 0.4264223420127392"),
-        (("certify", "mine:make", "--input", "3"), "certificate of Sequential"),
-        (("figures", "frozen", "--out", "pictures"), "pictures/frozen.pdf"),
-        (("results", "--folder", "records"), "## Item `mlp-medium`"),
-    ],
-)
-def test_commands_work_outside_the_repository(words, said, run, outside):
-    if "records" in words:
-        shutil.copytree(ROOT / "results/mlp-medium", outside / "records/mlp-medium", dirs_exist_ok=True)
-    code, out, err = run("lop", *words)
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_commands_work_outside_the_repository(words, one_process, outside):
+    code, out, err = one_process[" ".join(words)]
     assert (code, err) == (0, "")
-    assert said in out
+    assert COMMANDS[words] in out
     if "pictures" in words:
         assert {path.name for path in (outside / "pictures").iterdir()} == {
             f"frozen.{k}" for k in ("pdf", "png", "txt")
         }
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (
-            ("results",),
-            "folder: the records are in the folder results/ of the repository, not in the inst",
-        ),
-        (("claims", "--write"), "--write is for a clone of the repository"),
-    ],
-)
-def test_what_needs_the_repository_says_so_in_one_line(words, said, run):
-    code, out, err = run("lop", *words)
+def test_what_needs_the_records_says_so_in_one_line(one_process):
+    code, out, err = one_process["results"]
     assert (code, out) == (2, "")
-    assert err.startswith(f"lop: {said}")
+    assert err.startswith("lop: folder: the records are in the folder results/ of the repository, not in the inst")
+    assert err.count("\n") == 1
+
+
+def test_the_script_ends_with_the_code_of_the_command(run):
+    code, out, err = run("lop", "claims", "--write")
+    assert (code, out) == (2, "")
+    assert err.startswith("lop: --write is for a clone of the repository")
     assert err.count("\n") == 1
 
 

@@ -24,10 +24,10 @@ from theory.activations import (
     standardise,
 )
 from theory.enclosures import dual_kernel_enclosure
-from theory.gaussian import correlated
+from theory.gaussian import correlated, resolve
 from theory.hermite import hermite_coefficients
 from theory.kernels import BLOCK, dual_kernel, dual_kernel_derivative, report
-from theory.tolerances import float64_identity
+from theory.tolerances import NARROWEST, float64_identity
 
 ALL = tuple(name for name in named() if name != "one")
 SMOOTH = ("tanh", "sigmoid", "erf", "gelu", "gelu_tanh", "silu", "softplus", "mish", "sin", "cos", "gaussian")
@@ -142,7 +142,29 @@ def test_a_kink_that_is_not_given_is_found():
     rho = np.array([-0.9, 0.3, 0.99])
     with pytest.warns(UserWarning, match=r"has a kink near 0\.314 that was not given"):
         bare = dual_kernel(lambda z: np.maximum(z - 0.314, 0), rho)
-    assert np.abs(bare - dual_kernel(modulate("relu", 1, Fraction(-157, 500)), rho)).max() <= 1e-9
+    assert np.abs(bare - dual_kernel(modulate("relu", 1, Fraction(-157, 500)), rho)).max() <= 1e-12
+
+
+def test_kinks_that_are_found_are_worth_those_that_are_given():
+    def bent(z):
+        return np.abs(z - 0.1) + np.clip(z, -0.7, 1 / 7)
+
+    rho = np.array([-1, -0.9, 0.3, 1 - 1e-9])
+    with pytest.warns(UserWarning, match=r"has a kink near -0\.7, 0\.1, 0\.142857 that was not given"):
+        found = resolve(bent)
+    given = resolve(bent, [-0.7, 0.1, 1 / 7])
+    assert found.edges == pytest.approx(given.edges, abs=NARROWEST)
+    with pytest.warns(UserWarning, match="not given"):
+        kernel = dual_kernel(bent, rho)
+    assert np.abs(kernel - dual_kernel(from_callable(bent, kinks=[-0.7, 0.1, 1 / 7]), rho)).max() <= 1e-12
+
+
+@pytest.mark.parametrize(("rise", "kinks"), [(0.0, 1), (1e-6, 1), (1e-3, 0), (1.0, 0)])
+def test_a_jump_is_not_taken_for_a_kink(rise, kinks):
+    """Where it lies is known to a billionth only, and a kernel is to have twelve digits."""
+    with pytest.warns(UserWarning, match=r"has a kink near 0\.123"):
+        found = resolve(lambda z: np.maximum(z - 0.123, 0) + rise * (z > 0.123))
+    assert len(found.kinks) == kinks
 
 
 @pytest.mark.filterwarnings("error")
