@@ -55,9 +55,9 @@ class Watch:
     """Deviations of one sentence over the steps: the largest, and the first step at which it was too large.
 
     Of what is ``exact`` any deviation contradicts the sentence. Rounding passes any bound in the end where it
-    grows; and once copies differ by a bit, a sample between their kinks gives one of them alone a gradient, of which
-    a rule that divides by its size makes a whole step. So a sentence about exact arithmetic is contradicted by what
-    happens in the first steps, or by what grows steadily and sooner than rounding does.
+    grows; and once copies differ by a bit, a sample between their kinks gives one of them alone a gradient, of
+    which a rule that divides by its size makes a whole step. So a sentence about exact arithmetic is
+    contradicted by what happens in the first steps, or by what grows steadily and sooner than rounding does.
     """
 
     allowed: float
