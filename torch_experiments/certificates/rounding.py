@@ -24,7 +24,7 @@ from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict
 from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.certificates.stability import GOAL, Stability
 from torch_experiments.certificates.training_copy import TrainingCopy
-from torch_experiments.certificates.watches import Finding, Watches, dtypes
+from torch_experiments.certificates.watches import AT_ONCE, Finding, Watches, dtypes
 from torch_experiments.cloning.layouts import Layout, Profile, scaled
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.support.torch_private import step_hooks
@@ -32,6 +32,7 @@ from torch_experiments.units.inputs import Inputs
 
 STEPS = 2  # the second is the first that uses the state which the first has made
 LARGEST = 2**27  # entries of a network that is still copied: with Adam's state 1.5 GiB in float32
+TINY = 1e-14  # of a layer: a violation below it is that of the sums in float64 that measure it
 SEEN = 8  # distances that a rate of growth is read from, at least: the first few are random sums of rounding
 
 
@@ -156,10 +157,14 @@ class Rehearsal:
         self.still: dict[str, Tensor] = {}
 
     def take(self, steps: int) -> int:
-        """Take so many steps, fewer where training diverges; return how many were taken in all."""
+        """Take so many steps, fewer where training diverges; return how many were taken in all.
+
+        Of no more than two steps copies are looked at after the last alone: what parts them at once is seen there.
+        """
+        short = steps <= AT_ONCE
         while steps and self.run.step():
             self.taken, steps = self.taken + 1, steps - 1
-            self.watches.look(self.taken)
+            self.watches.look(self.taken, at_copies=not short or not steps)
             for name, p, gradient in self._dense():
                 here = (gradient != 0) & (p == self.watches.start[name])
                 self.still[name] = here & self.still.get(name, here)
@@ -169,8 +174,9 @@ class Rehearsal:
         """Return what the steps showed."""
         watches = self.watches
         sizes = watches.watch["clones"].sizes or [0.0]
-        growth = measured_growth(sizes, watches.before)
-        soonest, latest = _range(sizes[-1], watches.before, growth, watches.stability, watches.layout)
+        before = watches.before if sizes[-1] > TINY else 0.0
+        growth = measured_growth(sizes, before)
+        soonest, latest = _range(sizes[-1], before, growth, watches.stability, watches.layout)
         return Rounding(
             self.taken,
             arithmetic(self.run.model),
@@ -178,7 +184,7 @@ class Rehearsal:
             watches.layout is not None,
             self._equal(),
             sizes[-1],
-            watches.before,
+            before,
             growth,
             soonest,
             latest,

@@ -264,8 +264,19 @@ def residuals_of(model: nn.Module, layout: Layout, start: Mapping[str, Tensor] |
     >>> [round(r.coset**2, 6) for r in residuals_of(model, where)]
     [0.2]
     """
+    return residuals_in(dict(model.named_parameters()), layout, start)
+
+
+def residuals_in(
+    known: Mapping[str, Tensor], layout: Layout, start: Mapping[str, Tensor] | None = None
+) -> list[Residual]:
+    """Return `residuals_of` parameters that are given by name.
+
+    >>> where = Layout(1, {"weight": Placement((identity(1), profile(1, 2)), frozenset({(0, 1)}))})
+    >>> residuals_in({"weight": torch.tensor([[2.0, 2.0]])}, where)[0].coset < 1e-15
+    True
+    """
     layers: dict[str, list[str]] = {}
-    known = dict(model.named_parameters())
     for name in layout.placements:
         if name in known:
             layers.setdefault(name.rpartition(".")[0], []).append(name)
