@@ -164,7 +164,9 @@ class Rehearsal:
         short = steps <= AT_ONCE
         while steps and self.run.step():
             self.taken, steps = self.taken + 1, steps - 1
-            self.watches.look(self.taken, at_copies=not short or not steps)
+            self.watches.look_at_entries(self.taken)
+            if not short or not steps:
+                self.watches.look_at_copies(self.taken, equal=self._identical())
             for name, p, gradient in self._dense():
                 here = (gradient != 0) & (p == self.watches.start[name])
                 self.still[name] = here & self.still.get(name, here)
@@ -174,7 +176,8 @@ class Rehearsal:
         """Return what the steps showed."""
         watches = self.watches
         sizes = watches.watch["clones"].sizes or [0.0]
-        before = watches.before if sizes[-1] > TINY else 0.0
+        grows = watches.stability is not None and watches.stability.growth is not None
+        before = watches.before if sizes[-1] > TINY and (grows or len(sizes) >= 2 * SEEN) else 0.0
         growth = measured_growth(sizes, before)
         soonest, latest = _range(sizes[-1], before, growth, watches.stability, watches.layout)
         return Rounding(
@@ -191,6 +194,16 @@ class Rehearsal:
             sum(int(mask.sum()) for mask in self.still.values()),
             sum(int((gradient != 0).sum()) for _, _, gradient in self._dense()),
         )
+
+    def _identical(self) -> bool:
+        """Return whether all copies had bit-equal weights at the start, and have."""
+        at_start = bool(self.shared) and all(bool(cells.all()) for cells in self.shared.values())
+        layout = self.watches.layout
+        copied = (
+            () if layout is None else [n for n, p in layout.placements.items() if any(q.copied for q in p.profiles)]
+        )
+        known = dict(self.run.model.named_parameters())
+        return at_start and all(name in self.shared for name in copied if name in known) and bool(self._equal())
 
     def _equal(self) -> bool | None:
         after = _shared(self.run.model, self.watches.layout)

@@ -110,8 +110,13 @@ class Watches:
         """Return the violation at the start, which is rounding; looked at only where there is one later."""
         return 0.0 if self.layout is None else gaps(self.start, self.layout)[0]
 
-    def look(self, step: int, *, at_copies: bool = True) -> None:
-        """Measure the deviations after a step; those of copies cost a few passes over all weights in float64."""
+    def look(self, step: int) -> None:
+        """Measure the deviations after a step."""
+        self.look_at_entries(step)
+        self.look_at_copies(step)
+
+    def look_at_entries(self, step: int) -> None:
+        """Measure the deviations of frozen entries after a step."""
         known, start = dict(self.model.named_parameters()), self.start
         moved = {n: m & ~self.signed.get(n, torch.zeros_like(m)) for n, m in self.masks.items()}
         sizes = {
@@ -121,8 +126,13 @@ class Watches:
         }
         for about, found in sizes.items():
             self.watch[about].see(step, max(found, default=0.0))
-        if self.layout is not None and at_copies:
-            for about, size in zip(("clones", "coset"), gaps(known, self.layout, start), strict=True):
+
+    def look_at_copies(self, step: int, *, equal: bool = False) -> None:
+        """Measure those of copies, some passes over all weights in float64; none where they are bit-``equal``."""
+        if self.layout is not None:
+            known = dict(self.model.named_parameters())
+            found = (0.0, 0.0) if equal else gaps(known, self.layout, self.start)
+            for about, size in zip(("clones", "coset"), found, strict=True):
                 if not size <= self.watch[about].allowed:
                     self.watch[about].allowed = max(self.watch[about].allowed, 10 * self.before)
                 self.watch[about].see(step, size)
