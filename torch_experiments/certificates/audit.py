@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.certificates.certificate import Certificate, Part, certify
+from torch_experiments.certificates.certificate import Certificate, Part, certify, check_optimizer
 from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.certificates.rounding import Rehearsal, Rounding
 from torch_experiments.certificates.training_copy import TrainingCopy, descended
@@ -91,7 +91,7 @@ def audit(
 
     Raises:
         ValueError: for steps below 1, or a network that cannot be copied.
-        TraceError: as `certify`.
+        TraceError, TypeError: as `certify`.
 
     >>> import torch; from torch import nn
     >>> _ = torch.manual_seed(0); net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
@@ -100,6 +100,7 @@ def audit(
     """
     if steps < 1:
         raise ValueError(f"steps: got {steps}; an audit takes one step or more")
+    check_optimizer(optimizer)
     start = time.perf_counter()
     if certificate is None:
         parts: tuple[Part, ...] = ("frozen", "optimizer", "stability")

@@ -161,7 +161,8 @@ def certify(
 
     Raises:
         TraceError: (a ValueError) for a model that cannot be traced; it names the layer and the fix.
-        ValueError: for unknown parts, NaN activations, or arguments out of range.
+        TypeError: for an optimizer that is none.
+        ValueError: for unknown parts, NaN activations, targets that do not fit, or arguments out of range.
 
     Source: claims F1 to F2d, C1 to C11, M1, M2.
 
@@ -174,6 +175,8 @@ def certify(
     """
     start = time.perf_counter()
     _check_parts(parts)
+    if optimizer is not None:
+        check_optimizer(optimizer)
     _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
     seen = Seen.of(model, inputs, tolerance, of_output(targets, loss))
     frozen = seen.frozen(box) if "frozen" in parts else None
@@ -233,6 +236,20 @@ def _check_finite(model: nn.Module, inputs: Inputs) -> None:
         raise ValueError(
             f"layer {layer!r}: its output holds NaN or infinity, of which nothing can be certified; check inputs "
             "and parameters (a learning rate that is too large is the usual cause)"
+        )
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise a TypeError for what is no optimizer, such as its name.
+
+    >>> check_optimizer("adam")
+    Traceback (most recent call last):
+    TypeError: optimizer: got str; give the object that trains, such as torch.optim.Adam(model.parameters())
+    """
+    if not hasattr(optimizer, "param_groups"):
+        raise TypeError(
+            f"optimizer: got {type(optimizer).__name__}; give the object that trains, such as "
+            "torch.optim.Adam(model.parameters())"
         )
 
 

@@ -22,16 +22,31 @@ def default_loss(output: Any, targets: Tensor | None) -> Tensor | None:
     Without targets it is the ``loss`` that the output carries, as those of Hugging Face models called with
     labels, or None. Logits are ``[..., classes]``, images of logits ``[N, classes, height, width]``.
 
+    Raises:
+        ValueError: for targets that do not fit the output.
+
     >>> default_loss(torch.zeros(4, 1), torch.ones(4, 1))
     tensor(1.)
     """
     if targets is None:
         return output.get("loss") if isinstance(output, Mapping) else None
     logits = logits_of(output)
+    _check_targets(targets, logits.shape)
     if targets.is_floating_point():
         return mse_loss(logits, targets.to(logits.dtype))
     last = logits.ndim == targets.ndim + 1 and logits.shape[:-1] == targets.shape
     return cross_entropy(logits.flatten(0, -2), targets.flatten()) if last else cross_entropy(logits, targets)
+
+
+def _check_targets(targets: Tensor, outputs: torch.Size) -> None:
+    numbers, given = targets.is_floating_point(), targets.shape
+    if given not in ((outputs,) if numbers else (outputs[:-1], outputs[:1] + outputs[2:])):
+        kind, fix = (
+            ("numbers", "one number an output, or class numbers as integers, such as y.long()")
+            if numbers
+            else ("class numbers", "one class a sample, or numbers such as y.float() for a squared error")
+        )
+        raise ValueError(f"targets: got {kind} of shape {tuple(given)} for outputs {tuple(outputs)}; give {fix}")
 
 
 def logits_of(output: Any) -> Tensor:

@@ -55,6 +55,11 @@ class Remedy:
         """Return whether the training passes of the network itself are observed, so that it cannot be stacked."""
         return False
 
+    @property
+    def draws(self) -> bool:
+        """Return whether it cannot do without a network whose weights are drawn anew."""
+        return False
+
     def on(
         self, model: nn.Module, optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], **given: Any
     ) -> Bound:

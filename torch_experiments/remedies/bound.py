@@ -220,6 +220,7 @@ def bind(
     Raises:
         ValueError: when an optimizer has none of the model's parameters.
         TraceError, TypeError: as `units.hidden.survey`.
+        TypeError: when the remedy draws weights anew, ``fresh`` is None and `redrawn` cannot.
 
     >>> from torch_experiments.remedies import WeightClipping
     >>> model = nn.Linear(4, 1)
@@ -228,6 +229,8 @@ def bind(
     """
     own = unwrapped(model)
     trainers = Trainers(own, _checked(optimizer, own))
+    if fresh is None and remedy.draws:  # now, not at the first unit that is replaced, days later
+        _check_drawable(own)
     network = Network(
         own,
         trainers,
@@ -285,25 +288,31 @@ def redrawn(model: nn.Module, seed: int) -> nn.Module:
     >>> torch.equal(redrawn(model, 7).weight, redrawn(model, 7).weight)
     True
     """
+    _check_drawable(model)
     other = copy.deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        for name, module in other.named_modules():
-            _redraw(name, module, getattr(other, "_init_weights", None))
+        initialise = getattr(other, "_init_weights", None)
+        for module in other.modules():
+            if initialise is not None:
+                initialise(module)
+            elif (drawer := _drawer(module)) is not None:
+                drawer()
     return other
 
 
-def _redraw(name: str, module: nn.Module, initialise: Callable[[nn.Module], None] | None) -> None:
-    own = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-    if initialise is not None:
-        initialise(module)
-    elif own is not None:
-        own()
-    elif next(module.parameters(recurse=False), None) is not None:
-        raise TypeError(
-            f"fresh: {name or 'the model'} ({type(module).__name__}) has parameters and no reset_parameters(); "
-            "pass fresh=lambda seed: make_model(seed), which returns a newly initialised network"
-        )
+def _check_drawable(model: nn.Module) -> None:
+    for name, module in model.named_modules() if getattr(model, "_init_weights", None) is None else ():
+        if _drawer(module) is None and next(module.parameters(recurse=False), None) is not None:
+            raise TypeError(
+                f"fresh: {name or 'the model'} ({type(module).__name__}) has parameters and no reset_parameters(); "
+                "pass fresh=lambda seed: make_model(seed), which returns a newly initialised network"
+            )
+
+
+def _drawer(module: nn.Module) -> Callable[[], None] | None:
+    found: Any = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+    return found
 
 
 def _inside(model: nn.Module) -> nn.Module | None:

@@ -38,6 +38,11 @@ class Watching(Remedy):
     second_moments: SecondMoments = setting("zero", KEPT_SECOND_MOMENTS, kw_only=True)
 
     @property
+    def draws(self) -> bool:
+        """Return whether it cannot do without a network whose weights are drawn anew."""
+        return True
+
+    @property
     def watches(self) -> bool:
         """Return True."""
         return True

@@ -33,6 +33,11 @@ class ShrinkPerturb(Remedy):
     shrink: float = setting(0.4, ANY)
     perturb: float = setting(0.1, ANY)
 
+    @property
+    def draws(self) -> bool:
+        """Return whether it cannot do without a network whose weights are drawn anew."""
+        return True
+
     def at_task(self, network: Network, state: State, task: int) -> None:
         """Shrink and perturb all parameters that are trained."""
         self.apply(network, state, task)
@@ -122,6 +127,11 @@ class Fresh(Remedy):
     >>> sorted(bound.apply())
     ['bias', 'weight']
     """
+
+    @property
+    def draws(self) -> bool:
+        """Return whether it cannot do without a network whose weights are drawn anew."""
+        return True
 
     def at_task(self, network: Network, state: State, task: int) -> None:
         """Start again."""

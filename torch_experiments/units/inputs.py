@@ -24,7 +24,7 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 def call(model: nn.Module, inputs: Inputs) -> Any:
     """Call ``model`` with a tensor, positional or keyword arguments; the autocast of the caller is in force.
 
-    Of a list of examples the outputs are a list, too.
+    Of a list of examples the outputs are a list, too. What the model raises is noted with the inputs it was given.
 
     >>> call(nn.Identity(), {"input": torch.ones(1)})
     tensor([1.])
@@ -33,10 +33,17 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
     """
     if is_examples(model, inputs):
         return [call(model, example) for example in inputs]
-    with fresh_casts():
-        if isinstance(inputs, Tensor):
-            return model(inputs)
-        return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    try:
+        with fresh_casts():
+            if isinstance(inputs, Tensor):
+                return model(inputs)
+            return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        given = ", ".join(f"{tuple(x.shape)} {x.dtype}".replace("torch.", "") for x in flatten(inputs))
+        error.add_note(
+            f"inputs: {type(model).__name__} was called with {given or 'no tensor'}; does it run on them?"
+        )
+        raise
 
 
 def is_examples(model: nn.Module, inputs: Any) -> bool:

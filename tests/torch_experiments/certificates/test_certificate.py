@@ -10,6 +10,7 @@ from tests.torch_experiments.certificates.clones import steps
 from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, base_of
 from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
 from torch_experiments import TraceError, certify, clone, diagnose
+from torch_experiments.certificates.audit import audit
 from torch_experiments.certificates.certificate import copies
 from torch_experiments.cloning.chains import expand, profiles
 from torch_experiments.lab.models import mlp
@@ -124,6 +125,11 @@ def test_wrong_arguments_are_named() -> None:
         certify(model, x, parts="near")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="NaN"):
         certify(model, x * torch.nan)
+    for act in (certify, audit):
+        with pytest.raises(
+            TypeError, match=r"optimizer: got str; give the object that trains, such as torch\.optim"
+        ):
+            act(model, x, "adam")  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,21 @@ def test_a_redrawn_network_depends_on_its_seed_alone() -> None:
         redrawn(nn.Sequential(nn.Linear(3, 3), Bare()), 0)
 
 
+@pytest.mark.parametrize(
+    "name", ["redo", "cbp", "snr", "shrink-perturb", "fresh", "l2", "escape", "weight-clipping"]
+)
+def test_a_remedy_that_draws_weights_says_at_once_that_it_cannot(name: str) -> None:
+    x = torch.randn(8, 3)
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Bare())
+    remedy, optimizer = remedies.make(name), adam(model)
+    if remedy.draws:
+        with pytest.raises(TypeError, match=r"2 \(Bare\) has parameters and no reset_parameters"):
+            remedy.on(model, optimizer, example_inputs=x)
+    assert remedy.draws == (name not in ("l2", "escape", "weight-clipping"))
+    fresh = None if not remedy.draws else lambda seed: nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Bare())
+    assert remedy.on(model, optimizer, example_inputs=x, fresh=fresh).steps == 0
+
+
 def train_in_process(first: int) -> dict[str, Tensor]:
     """Train on own data, once bound to the parallel model and once, as a control, to the module inside."""
     found: dict[str, Tensor] = {}

@@ -148,3 +148,10 @@ def test_a_list_of_positional_arguments_stays_one(model, given):
     x = torch.ones(3, 2)
     assert not is_examples(model, given(x))
     assert not isinstance(call(model, given(x)), list)
+
+
+def test_what_a_network_raises_is_noted_with_its_inputs():
+    for inputs, said in ((torch.ones(5, 3), "(5, 3) float32"), ({"input": torch.ones(2, 3)}, "(2, 3) float32")):
+        with pytest.raises(RuntimeError) as caught:
+            call(nn.Linear(4, 2), inputs)
+        assert caught.value.__notes__ == [f"inputs: Linear was called with {said}; does it run on them?"]
