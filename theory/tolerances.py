@@ -165,6 +165,7 @@ PROPORTION = 1e-12  # of a scale: copies whose scales are closer have the same
 EQUIVARIANT = 1e-3  # of |s f(z)|: activations that are equivariant err by rounding, others by shares of one
 NEAR_MANIFOLD = 1e-6  # of a layer's norm: float32 weights after many steps, still close enough for one type
 SUMS = 1e-9  # of the norm of what two sums of float64 weights add up: equal after many steps of training
+REPEATED = 1e-6  # of a result's norm: two passes that draw nothing, on devices that add up in any order
 GROWN = 10  # times the distance at which copies parted: more than the bits that rounding adds up to in some steps
 LAYER = 10  # times the tolerance of one sum: what a whole layer may be off when each of its sums is
 

@@ -6,26 +6,35 @@ asks ``self.training`` for, so the operations of one pass in its own mode are co
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from theory.tolerances import REPEATED
 from torch_experiments.certificates.frozen.activation_sites import SHAPES
 from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.certificates.oracle import draws, left_alone, normal
 from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, reference_kernels
+from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels
 
 TURNING = (nn.AlphaDropout, nn.FeatureAlphaDropout)  # what they drop becomes negative
+Operation = tuple[str, tuple[float, ...]]
+OTHER = 0x5DEECE66D  # changes a seed
+MEMORY = ("empty", "new_empty")  # of which nobody knows what it holds
+PLAIN = ("mul", "div", "add")
 RANDOM = ("native_dropout", "bernoulli", "_fused_dropout", "rrelu_with_noise", "rrelu_with_noise_functional")
 OF_TRAINING = frozenset({
     *RANDOM, *SHAPES,
     "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "_batch_norm_with_update",
-    "_native_batch_norm_legit_no_training", "_batch_norm_no_update", "leaky_relu", "mul", "div", "add", "empty",
+    "_native_batch_norm_legit_no_training", "_batch_norm_no_update", "empty",
     "_local_scalar_dense", "is_nonzero", "equal", "item",  # of inputs: the trace hands them on
     "batch_norm_update_stats", "ones_like", "new_empty", "copy",
 })  # fmt: skip
@@ -37,7 +46,7 @@ class Mode:
 
     Attributes:
         restless: the layers that normalise by the statistics of the batch.
-        random: what is drawn anew in every pass, empty if nothing is.
+        random: what is drawn anew in every pass, empty if two passes over the same samples are the same.
         foreign: what else differs from the traced operations, empty if nothing does: then nothing that rests on the
             structure alone (signs, bounds) is certified.
     """
@@ -55,42 +64,93 @@ class Mode:
 def mode_of(model: nn.Module, graph: Graph, inputs: Inputs) -> Mode:
     """Return what the mode of ``model`` changes of the operations of ``graph``.
 
-    Costs one forward pass where a module is in training mode, nothing in eval mode.
+    Costs two forward passes, which tell whether it draws random numbers: a generator of torch, NumPy or Python has
+    moved on, or, if it has one of its own, the passes differ.
     """
+    first = _Ran.of(model, inputs)
+    differ = first.drew or not first.agrees(_Ran.of(model, inputs, other_draws=True))
     training = {name for name, module in model.named_modules() if module.training}
-    if not training:
-        return Mode()
     restless = {name for name, module in model.named_modules() if name in training and _by_batch(module)}
     dropped = {layer for layer, share in graph.dropped.items() if share > 0 and layer in training}
-    random = sorted(dropped) if dropped else ["the network"] * draws(model)
+    drawing = sorted(dropped) if dropped else ["the network"] * (differ or draws(model))
     turning = [n for n, m in model.named_modules() if isinstance(m, TURNING) and m.training and m.p > 0]
     said = f"{', '.join(turning)}: what is dropped becomes negative"
-    foreign = said if turning else _foreign(model, graph, inputs)
-    return Mode(frozenset(restless), ", ".join(name or "the network" for name in random), foreign)
+    foreign = said if turning else _foreign(first, graph) if training else ""
+    return Mode(frozenset(restless), ", ".join(name or "the network" for name in drawing), foreign)
 
 
 def _by_batch(module: nn.Module) -> bool:
     return isinstance(module, BatchNorm) or bool(getattr(module, "track_running_stats", False))
 
 
-class _Names(TorchDispatchMode):
-    """The names of the operations that run."""
+class _Ran(TorchDispatchMode):
+    """The operations that run, each with its real numbers; masks and counters that training makes are left out.
+
+    The sizes of their results tell whether two passes are the same.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: Counter[str] = Counter()
+        self.ran: Counter[Operation] = Counter()
+        self.sizes: list[float] = []
+        self.drew = False
+        self.drawn: list[Tensor] = []  # kept alive, so that their identities stay theirs
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Inputs, *, other_draws: bool = False) -> Self:
+        """Run a network in its own mode; the network and the random state stay as they are."""
+        seen = cls()
+        with left_alone(model), torch.no_grad(), reference_kernels():
+            if other_draws:
+                torch.manual_seed(torch.initial_seed() ^ OTHER)
+            before = _generators()
+            with seen:
+                call(model, normal(inputs))
+            seen.drew = _generators() != before
+        return seen
+
+    def agrees(self, other: Self) -> bool:
+        """Return whether the same operations gave the same results, but for rounding."""
+        if self.ran != other.ran or len(self.sizes) != len(other.sizes):
+            return False
+        pairs = zip(self.sizes, other.sizes, strict=True)
+        return all(math.isclose(a, b, rel_tol=REPEATED) or a != a for a, b in pairs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run ``func`` and count it."""
-        self.names[plain_name(Step(0, "", 0, func, args, kwargs or {}, None))] += 1
-        return func(*args, **(kwargs or {}))
+        step = Step(0, "", 0, func, args, kwargs or {}, None)
+        read = [t for t in flatten([args, kwargs or {}]) if t.is_floating_point()]
+        drawn = [t for t in read if any(t is other for other in self.drawn)]
+        if not self._is_of_masks(plain_name(step), read, drawn):
+            self.ran[_operation(step)] += 1
+        result = func(*args, **(kwargs or {}))
+        if not plain_name(step).startswith(MEMORY):
+            self.sizes += [float(t.double().norm()) for t in flatten([result]) if t.is_floating_point()]
+        if torch.Tag.nondeterministic_seeded in func.tags or (read and len(drawn) == len(read)):
+            self.drawn += flatten([result])
+        return result
+
+    def _is_of_masks(self, name: str, read: Sequence[Tensor], drawn: Sequence[Tensor]) -> bool:
+        """Return whether numbers are counted, a mask is scaled, or one that is not negative is applied."""
+        applied = name in ("mul", "div") and bool(drawn) and all(bool((mask >= 0).all()) for mask in drawn)
+        return applied or (name in PLAIN and len(drawn) == len(read))
 
 
-def _foreign(model: nn.Module, graph: Graph, inputs: Inputs) -> str:
+def _generators() -> tuple[Any, ...]:
+    """Return the states of the generators that are shared by all."""
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    shared = [state.numpy().tobytes() for state in (torch.get_rng_state(), *devices)]
+    state: Any = numpy.random.get_state(legacy=True)  # noqa: NPY002 - what networks may draw from
+    return random.getstate(), state[1].tobytes(), state[2], shared
+
+
+def _operation(step: Step) -> Operation:
+    """Return the name and the real numbers that an operation gets: ``0.1`` of a leaky ReLU."""
+    return plain_name(step), tuple(x for x in step.arguments.values() if isinstance(x, float))
+
+
+def _foreign(seen: _Ran, graph: Graph) -> str:
     """Return the operations of the network's own mode that are none of the trace and none of known modules."""
-    seen = _Names()
-    with left_alone(model), torch.no_grad(), reference_kernels(), seen:
-        call(model, normal(inputs))
-    known = Counter(plain_name(step) for step in graph.steps)
-    extra = sorted(name for name in seen.names - known if name not in OF_TRAINING)
+    known = Counter(map(_operation, graph.steps))
+    extra = sorted({name for name, _ in seen.ran - known if name not in OF_TRAINING})
     return f"in training mode it runs {', '.join(extra)}, which the trace in eval mode does not" if extra else ""

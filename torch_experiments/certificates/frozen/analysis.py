@@ -29,7 +29,7 @@ from torch_experiments.certificates.frozen.bounds import Bounds, boxed, paramete
 from torch_experiments.certificates.frozen.entries import ChoiceError, OverflowedError, contradicted, zero_entries
 from torch_experiments.certificates.frozen.intervals import Interval
 from torch_experiments.certificates.frozen.lasting import lasting
-from torch_experiments.certificates.frozen.observe import Seen, observe, steepest
+from torch_experiments.certificates.frozen.observe import Seen, UnlikeError, observe, steepest
 from torch_experiments.certificates.frozen.replay import Replay
 from torch_experiments.certificates.frozen.signs import SignDomain, Signs
 from torch_experiments.certificates.mode import Mode, mode_of
@@ -201,7 +201,12 @@ def frozen_units(
     firm = {} if mode.foreign else judged.sign(nonnegative_inputs)
     bounded = box is not None and not mode.foreign and not mode.random
     firm |= judged.interval(box, radii, set(firm)) if bounded and box is not None else {}
-    units = judged.observed(data[1:] if mode.whole and len(data) > 1 else data, tolerance)
+    try:
+        units = judged.observed(data[1:] if mode.whole and len(data) > 1 else data, tolerance, bool(mode.random))
+    except UnlikeError:
+        if not mode.foreign:
+            raise
+        units, judged.unseen = {}, judged.sites  # its mode runs other activations than those of the trace
     units |= firm  # the firmer reason takes the place of the weaker
     ordered = tuple(units[key] for key in sorted(units))
     masks, refused = _masks(graph, dict(model.named_parameters()), found, ordered)
@@ -236,10 +241,10 @@ class _Judged:
         self.unseen: list[Site] = []
         self.overflowed: dict[str, int] = {}
 
-    def observed(self, data: Sequence[Inputs], tolerance: float) -> Units:
+    def observed(self, data: Sequence[Inputs], tolerance: float, random: bool) -> Units:
         """Return the units whose derivative is zero on the data."""
         units: Units = {}
-        found = observe(self.model, self.graph, self.sites, data)
+        found = observe(self.model, self.graph, self.sites, data, DRAWS if random else 1)
         self.unseen = [site for site in self.sites if site not in found]
         for k, site in enumerate(self.sites):
             if site not in found:
@@ -444,7 +449,7 @@ def _mode_reasons(mode: Mode, boxed: bool) -> Iterator[tuple[str, str]]:
     why = "BatchNorm in training mode takes its statistics from the batch, so no bounds hold behind it; call eval()"
     yield from ((layer, why) for layer in sorted(mode.restless))
     if mode.random:
-        yield mode.random, f"draws random numbers in training mode, so {DRAWS} passes of the batch are judged"
+        yield mode.random, f"draws random numbers in this mode, so {DRAWS} passes of the batch are judged"
         if boxed:
             yield mode.random, "scales what it does not drop, so no bounds hold behind it; call eval()"
     if mode.foreign:

@@ -12,10 +12,14 @@ from torch import Tensor, nn
 
 from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.replay import as_tensors, changes
-from torch_experiments.certificates.oracle import DRAWS, draws, left_alone
+from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels
+
+
+class UnlikeError(ValueError):
+    """A batch, or the mode of the network, in which other activations run than in the trace."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ class Capture(TorchDispatchMode):
         expected = self.coming.pop(0) if self.coming else None
         if expected is None or expected.func is not step.func:
             there = "no activation" if expected is None else f"{expected.name} of {expected.layer!r}"
-            raise ValueError(f"batches: {step.name} ran in the place of {there}; give batches that run alike")
+            raise UnlikeError(f"batches: {step.name} ran in the place of {there}; give batches that run alike")
         if expected.number in self.wanted:
             kept = (step.args[0].clone(), *step.args[1:]) if changes(step) else step.args
             self.found[self.wanted[expected.number]] = expected._replace(args=kept, kwargs=step.kwargs)
@@ -99,8 +103,10 @@ class Capture(TorchDispatchMode):
             self.ran[expected.number] = step
 
 
-def observe(model: nn.Module, graph: Graph, sites: Sequence[Site], batches: Iterable[Inputs]) -> dict[Site, Seen]:
-    """Return what every activation saw over all batches, in the network's mode; ``DRAWS`` passes if it draws.
+def observe(
+    model: nn.Module, graph: Graph, sites: Sequence[Site], batches: Iterable[Inputs], passes: int = 1
+) -> dict[Site, Seen]:
+    """Return what every activation saw over all batches, in the network's mode, in so many passes of each.
 
     Composites are left out where the network's mode, or a batch, runs other operations than the trace.
     """
@@ -108,7 +114,7 @@ def observe(model: nn.Module, graph: Graph, sites: Sequence[Site], batches: Iter
     lost: set[Site] = set()
     with left_alone(model):
         for inputs in batches:
-            for _ in range(DRAWS if draws(model) else 1):
+            for _ in range(passes):
                 capture = _captured(model, graph, sites, inputs)
                 aligned = capture.aligned and not capture.following
                 lost |= set() if aligned else set(capture.spelled)

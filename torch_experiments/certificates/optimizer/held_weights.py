@@ -74,6 +74,12 @@ def frozen_reasons(name: str, weights: Weights) -> Iterator[Sentence]:
     """Yield what training does to the frozen entries of one parameter."""
     kind = type(weights.optimizer).__name__
     yield from waiting(name, weights.parameter, weights.held | weights.signed)
+    undefined = _undefined(weights)
+    if undefined:
+        said = f"{kind}: eps counts as 0 in {weights.parameter.dtype}, so the next step is 0/0 = NaN"
+        said = f"{said} at {undefined:,} frozen entries; give a larger eps"
+        yield Sentence("frozen", "left", said, (name,), ("F2d",))
+        return
     if weights.facts.step == "spectral" and not _in_lines(weights.held | weights.signed):
         said = f"{kind}: its step mixes the entries of a matrix, and the frozen ones are no whole rows or columns"
         yield Sentence("frozen", "left", said, (name,), ("C9",))
@@ -99,6 +105,24 @@ def waiting(name: str, parameter: nn.Parameter, frozen: Tensor) -> Iterator[Sent
     if count:
         said = f"a gradient waits in .grad at {count:,} frozen entries, the next step takes it; call zero_grad()"
         yield Sentence("frozen", "left", said, (name,), ("F1",))
+
+
+def _undefined(weights: Weights) -> int:
+    """Return at how many frozen entries a rule that divides by ``√v + ε`` divides zero by zero."""
+    group, frozen, p = weights.group, weights.held | weights.signed, weights.parameter
+    given = group.get("eps")
+    floor = given[0] if isinstance(given, tuple | list) else given
+    if weights.facts.step != "odd" or floor is None:
+        return 0
+    wide = group.get("fused") and p.element_size() < torch.float32.itemsize  # whose kernels compute in float32
+    squared = float(floor) ** 2 if isinstance(given, tuple | list) else float(floor)  # Adafactor
+    if float(torch.tensor(squared, dtype=torch.float32 if wide else p.dtype)):
+        return 0
+    zero = frozen
+    state = state_of(weights.optimizer, p)
+    for v in (v for name in weights.facts.even for v in state.get(name, [])):
+        zero = zero & (v.expand_as(p) == 0)
+    return int(zero.sum())
 
 
 def _held(weights: Weights) -> Iterator[Said]:

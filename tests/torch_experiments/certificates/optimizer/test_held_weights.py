@@ -253,3 +253,40 @@ def test_the_masks_of_a_frozen_certificate_are_judged_as_training_shows(name, se
     assert all(dead) == (signed == "kept")
     assert torch.equal(before, model.linear2.weight[:2]) == (held == "kept")
     witness(instances=30)
+
+
+WITHOUT_FLOOR = {
+    "Adam": {"eps": 0.0},
+    "AdamW": {"eps": 1e-50, "weight_decay": 0.0},  # rounds to zero in float32
+    "Adamax": {"eps": 0.0},
+    "NAdam": {"eps": 0.0},
+    "RAdam": {"eps": 0.0},
+    "RMSprop": {"eps": 0.0},
+    "Adagrad": {"eps": 0.0},
+    "Adadelta": {"eps": 0.0},
+    "Adafactor": {"eps": (0.0, 1e-3)},
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_FLOOR)
+def test_nothing_over_nothing_is_no_promise(name):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 6)
+    dead = torch.zeros(6, 5, dtype=torch.bool)
+    dead[0] = True
+    optimizer = built(name, model, lr=0.01, **WITHOUT_FLOOR[name])
+    found = optimizer_verdict(model, optimizer, None, {"weight": dead})
+    assert found.frozen == "left"
+    assert "NaN" in found.reasons[0].sentence
+    for _ in range(8):  # RAdam divides from the sixth step on
+        model.weight.grad = torch.where(dead, 0.0, torch.randn(6, 5))
+        optimizer.step()
+    assert bool(model.weight[0].isnan().all())
+
+
+def test_a_second_moment_that_remembers_is_no_zero():
+    model = torch.nn.Linear(5, 6)
+    optimizer = optim.Adagrad(model.parameters(), eps=0.0, initial_accumulator_value=0.1)
+    dead = torch.zeros(6, 5, dtype=torch.bool)
+    dead[0] = True
+    assert optimizer_verdict(model, optimizer, None, {"weight": dead}).frozen == "kept"
