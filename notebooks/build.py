@@ -23,16 +23,33 @@ def sources() -> list[Path]:
     return sorted(HERE.glob("[0-9]*.py"))
 
 
-def execute(source: Path, folder: Path) -> nbformat.NotebookNode:
-    """Return the notebook with its outputs, run in `folder`.
+def execute(source: Path, folder: Path, running: NotebookClient | None = None) -> nbformat.NotebookNode:
+    """Return the notebook with its outputs.
+
+    Args:
+        source: The notebook.
+        folder: Where it runs.
+        running: Whose kernel runs it, in the folder and with the names which that has; else it gets a new one.
 
     Raises:
         nbclient.exceptions.CellExecutionError: A cell fails; the message shows it.
     """
-    notebook = jupytext.read(source)
+    client = client_of(jupytext.read(source), folder, running)
+    client.execute()
+    return client.nb
+
+
+def client_of(
+    notebook: nbformat.NotebookNode, folder: Path, running: NotebookClient | None = None
+) -> NotebookClient:
+    """Return what executes a notebook in a folder, in a new kernel or in that of another client."""
     place = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place, extra_arguments=QUIET).execute()
-    return notebook
+    options = {"timeout": 300, "kernel_name": "python3", "resources": place, "extra_arguments": QUIET}
+    if running is None:
+        return NotebookClient(notebook, **options)
+    client = NotebookClient(notebook, km=running.km, **options)
+    client.kc = running.kc
+    return client
 
 
 def write(notebook: nbformat.NotebookNode, name: str, out: Path) -> list[Path]:
