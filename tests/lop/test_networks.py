@@ -136,7 +136,12 @@ def test_a_checkpoint_that_does_not_fit_is_named_key_by_key(tmp_path: Path, said
         ({"tokens": 3}, "--tokens N for integers"),
         ({"input": "0"}, "every size has to be 1 or more"),
         ({"optimizer": "adamm"}, "allowed are 'asgd'"),
-        ({"optimizer": "adam", "optimizer-settings": '{"rate": 1}'}, "optimizer: "),
+        (
+            {"optimizer": "adam", "optimizer-settings": '{"rate": 1}'},
+            "its settings are lr, betas, eps, weight_decay",
+        ),
+        ({"optimizer": "sgd", "optimizer-settings": '{"lr": "x"}'}, 'sgd cannot be made with {"lr": "x"} ('),
+        ({"optimizer": "sgd", "optimizer-settings": '{"lr": -1}'}, "its settings are lr, momentum"),
         ({"checkpoint": "none.pt"}, "there is no file none.pt"),
         ({"batch": "pyproject.toml"}, "it has to be .safetensors"),
         ({"html": "nowhere/x.html"}, "there is no folder nowhere"),

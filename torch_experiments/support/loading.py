@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pickle
 import sys
 import warnings
@@ -156,8 +157,12 @@ def make_optimizer(
     kind = choose("optimizer", name.lower(), kinds)
     try:
         made = kind([p for p in model.parameters() if p.requires_grad], **settings)
-    except TypeError as error:
-        raise ValueError(f"optimizer: {error}") from error
+    except (TypeError, ValueError) as error:
+        known = ", ".join(list(inspect.signature(kind).parameters)[1:])
+        given = json.dumps(dict(settings))
+        raise ValueError(
+            f"optimizer: {name} cannot be made with {given} ({error}); its settings are {known}"
+        ) from error
     found = {} if checkpoint is None or Path(checkpoint).suffix == ".safetensors" else read_checkpoint(checkpoint)
     state = next((found[key] for key in OPTIMIZERS if isinstance(found.get(key), Mapping)), None)
     if state is not None:
