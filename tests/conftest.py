@@ -18,19 +18,29 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the backgro
 
 pytest_plugins = ["pytester"]
 LONG = (  # files that take longest go first, so that parallel workers, which take whole files, end together
-    "theory/test_exhaustive.py",
-    "paper_figures/test_figures.py",
+    "notebooks/test_notebooks.py",
     "test_mutations.py",
-    "simulate/test_bit_flipping.py",
-    "torch_experiments/cloning/test_modulewise.py",
-    "torch_experiments/cloning/test_exact.py",
+    "theory/test_exhaustive.py",
     "torch_experiments/lab/campaign/test_grids.py",
     "theory/test_enclosures.py",
-    "theory/test_kernels.py",
-    "simulate/test_learners.py",
+    "torch_experiments/lab/training/test_parallel.py",
     "simulate/test_published.py",
-    "torch_experiments/lab/test_optimizer_table.py",
+    "theory/test_kernels.py",
+    "torch_experiments/cloning/test_exact.py",
+    "test_wheel.py",
+    "simulate/test_learners.py",
+    "theory/test_cloned.py",
+    "theory/test_closed_forms.py",
+    "theory/test_full_rank.py",
+    "torch_experiments/diagnostics/test_monitor.py",
+    "torch_experiments/lab/campaign/test_campaign.py",
+    "torch_experiments/certificates/frozen/test_signs.py",
+    "torch_experiments/certificates/optimizer/test_held_weights.py",
     "torch_experiments/certificates/optimizer/test_verdicts.py",
+    "torch_experiments/cloning/test_modulewise.py",
+    "torch_experiments/lab/test_optimizer_table.py",
+    "simulate/test_bit_flipping.py",
+    "paper_figures/test_figures.py",
 )
 
 slow_machine = [hypothesis.HealthCheck.too_slow]

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("hypothesis", "networkx", "numba", "pyarrow.parquet", "scipy.stats", "sympy", "torch")
+HEAVY = ("hypothesis", "networkx", "numba", "pyarrow.parquet", "rich.table", "scipy.stats", "sympy", "torch")
 LIMIT = 120  # seconds a job
 
 
@@ -152,6 +153,7 @@ def _serve() -> None:
     os.dup2(2, 1)  # what jobs print goes to standard error
     for name in HEAVY:
         import_module(name)
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer of a process makes torch import its compiler
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "answer.json"
         for line in sys.stdin:
