@@ -46,6 +46,17 @@ def test_the_print_says_what_traps_and_which_weights_move() -> None:
     assert "because of" not in free
 
 
+def test_dropout_is_said_to_part_copies() -> None:
+    x = randn(12, 5)
+    base = network(nn.Linear(5, 4), nn.Tanh(), nn.Dropout(0.25), nn.Linear(4, 3))
+    wide = clone(base, 2, example_inputs=x).train()
+    found = certify(wide, x, torch.optim.SGD(wide.parameters(), 0.1), parts=("optimizer",))
+    assert found.optimizer is not None
+    assert found.optimizer.clones == "left"
+    said = " ".join(str(found).replace("│", " ").split())
+    assert "Dropout is on, with p = 0.25, and draws another mask for every copy" in said
+
+
 def test_entries_without_gradient_are_said_once() -> None:
     model, x = network(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), randn(20, 4)
     x[:, 1] = 0.0  # a constant input

@@ -47,7 +47,13 @@ def _of_dropout(name: str, module: nn.Module, outputs: tuple[Profile, ...] | Non
         return
     said = f"{type(module).__name__} is on, with p = {share:g}"
     if outputs is None:
-        yield Sentence("clones", "unknown", f"{said}; the trace saw no output of it", (name,), ("M2",))
+        yield Sentence(
+            "clones",
+            "unknown",
+            f"{said}, and draws another mask for every copy, if it acts on copies",
+            (name,),
+            ("M2",),
+        )
     else:
         yield Sentence("clones", "left", f"{said}, and draws another mask for every copy", (name,), ("M2", "C9"))
 
@@ -73,7 +79,9 @@ def _of_norm(name: str, module: nn.Module, scales: Likeness, traced: bool, toler
         return
     kind = type(module).__name__
     if not traced:
-        yield Sentence("clones", "unknown", f"{kind}: the trace saw no output of it", (name,), ("C9",))
+        yield Sentence(
+            "clones", "unknown", f"{kind}: whether it acts on {scales} copies is not known", (name,), ("C9",)
+        )
     elif isinstance(module, CENTRED):
         said = f"{kind} subtracts one mean from all features, which {scales} copies do not follow"
         yield Sentence("clones", "left", said, (name,), ("C9",))
