@@ -10,6 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from theory.tolerances import REPEATED
 from torch_experiments.certificates.frozen.activation_sites import SHAPES
 from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.certificates.oracle import draws, left_alone, normal
+from torch_experiments.support.draws import seeded
 from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels
@@ -101,12 +103,12 @@ class _Ran(TorchDispatchMode):
         """Run a network in its own mode; the network and the random state stay as they are."""
         seen = cls()
         with left_alone(model), torch.no_grad(), reference_kernels():
-            if other_draws:
-                torch.manual_seed(torch.initial_seed() ^ OTHER)
-            before = _generators()
-            with seen:
-                call(model, normal(inputs))
-            seen.drew = _generators() != before
+            seed = torch.initial_seed() ^ OTHER
+            with seeded(model, seed) if other_draws else nullcontext():
+                before = _generators()
+                with seen:
+                    call(model, normal(inputs))
+                seen.drew = _generators() != before
         return seen
 
     def agrees(self, other: Self) -> bool:

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
+from torch_experiments.support.draws import seeded
 from torch_experiments.support.storages import shared_storages, told
 from torch_experiments.units.axes import Axis, Order, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
@@ -142,8 +143,8 @@ def apply(wide: nn.Module, setting: Setting) -> None:
 
 
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """Return the output tensors in eval mode."""
-    with inspecting(model):
+    """Return the output tensors in eval mode, with the same random numbers each time."""
+    with inspecting(model), seeded(model, 0):
         return list(flatten(call(model, inputs)))
 
 

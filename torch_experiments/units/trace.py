@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -123,6 +124,8 @@ def follow(graph: Graph, step: Step) -> None:
     called = call_of(graph, step)
     rule = OPERATIONS.get(called.name) or (rules.pointwise if called.pointwise else None)
     if rule is None:
+        if torch.Tag.nondeterministic_seeded in step.func.tags:
+            _fix_drawn(called)
         values: Any = _unknown(called)
     else:
         values = rule(called)
@@ -184,6 +187,12 @@ def _enter_outputs(graph: Graph, output: Any, unread: Collection[int]) -> None:
         graph.plain(value)
     if not graph.returned:
         raise TraceError("model: its output holds no tensor; return a tensor, or a tuple or mapping of tensors")
+
+
+def _fix_drawn(called: Any) -> None:
+    """Forbid copies along what draws random numbers, of which each copy would get another."""
+    for axis in (axis for value in called.values() for axis in value.axes):
+        called.graph.fix(axis, "every index draws a random number of its own")
 
 
 def _unknown(called: Any) -> Value:

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from torch_experiments import TraceError, certify, clone
+from torch_experiments.support.draws import seeded
 from torch_experiments.units import trace
+from torch_experiments.units.axes import atoms
 
 
 class Padded(nn.Module):
@@ -85,3 +87,59 @@ def test_numbers_of_inputs_counters_and_constants_are_read(read):
 def test_numbers_that_weights_are_part_of_are_refused(read):
     with pytest.raises(TraceError, match="reads a number"):
         trace(Reads(read), torch.randn(5, 3))
+
+
+class Sampler(nn.Module):
+    """A variational autoencoder in small: draws in every mode, with hidden layers before and behind."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.mean, self.spread = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+        self.outer, self.out = nn.Linear(3, 8), nn.Linear(8, 6)
+
+    def forward(self, x):
+        h = torch.relu(self.inner(x))
+        z = self.mean(h) + self.spread(h).exp() * torch.randn_like(self.spread(h))
+        return self.out(torch.relu(self.outer(z)))
+
+
+def test_what_draws_random_numbers_is_not_copied_and_all_else_is():
+    torch.manual_seed(0)
+    base, x = Sampler().double(), torch.randn(5, 6).double()
+    wide = clone(base, 2, example_inputs=x)
+    sizes = {name: tuple(p.shape) for name, p in wide.named_parameters() if p.ndim == 2}
+    assert sizes == {
+        "inner.weight": (16, 6),
+        "mean.weight": (3, 16),
+        "spread.weight": (3, 16),
+        "outer.weight": (16, 3),
+        "out.weight": (6, 16),
+    }
+    with seeded(base, 1):
+        expected = base(x)
+    with seeded(wide, 1):
+        torch.testing.assert_close(wide(x), expected)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda h: h + torch.randn_like(h),
+        lambda h: h * torch.bernoulli(torch.sigmoid(h)),
+        lambda h: nn.functional.gumbel_softmax(h, dim=1),
+    ],
+)
+def test_networks_that_draw_on_hidden_units_are_certified(draw):
+    class Drawn(nn.Module):
+        def forward(self, x):
+            return draw(x)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), Drawn(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6))
+    with torch.no_grad():
+        model[2].bias[0] = -50
+    found = certify(model, torch.randn(12, 6), torch.optim.SGD(model.parameters(), 0.1))
+    assert ("3", 0) in {(u.layer, u.unit) for u in found.frozen.units}
+    assert found.optimizer.frozen == "unknown"
+    (rows,) = atoms(trace(model, torch.randn(4, 6)).parameters["0.weight"].axes[0])
+    assert "draws a random number" in rows.fixed

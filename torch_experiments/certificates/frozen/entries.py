@@ -82,6 +82,8 @@ class RandomDomain:
             found: Any = self._activate(step)
         elif name in STAND_INS:
             found = STAND_INS[name](step)
+        elif torch.Tag.nondeterministic_seeded in step.func.tags:
+            found = _drawn(step)
         elif name in CHOICES and any(isinstance(x, Tensor) and x.requires_grad for x in step.args):
             raise ChoiceError(f"layer {step.layer or '(top level)'!r}: {name} makes the path depend on numbers")
         else:
@@ -144,6 +146,12 @@ def _call(step: Step) -> Any:
         return step.func(*step.args, **step.kwargs)
     args = [x.clone() if isinstance(x, Tensor) else x for x in step.args]
     return step.func(*args, **step.kwargs)
+
+
+def _drawn(step: Step) -> list[Tensor]:
+    """Return the random numbers of the trace: what probes put in the place of probabilities may be none."""
+    kinds = [x.dtype for x in step.args if isinstance(x, Tensor) and x.is_floating_point()]
+    return [y.detach().to(kinds[0]) if kinds and y.is_floating_point() else y for y in as_tensors(step.result)]
 
 
 def _window_mean(step: Step) -> tuple[Tensor, Tensor]:
