@@ -186,7 +186,8 @@ def certify(
     silent = unreached(model, seen.known.graph, seen.reach, entries(frozen))
     wanted = "stability" in parts and dimension < parameters
     held = None
-    if wanted and mean is not None:
+    stopped = wanted and seen.stopped(frozen)
+    if mean is not None and wanted and not stopped:
         held = seen.stability(mean, optimizer, frozen, iterations)
     tried = None
     if optimizer is not None and rule is not None:
@@ -214,6 +215,7 @@ def certify(
                 [part for part in PARTS if part not in parts],
                 near="near" in parts,
                 without_loss=wanted and mean is None,
+                stopped=stopped and mean is not None,
             )
         ),
         seconds=time.perf_counter() - start,

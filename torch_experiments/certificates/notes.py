@@ -19,6 +19,7 @@ def notes_on(
     *,
     near: bool,
     without_loss: bool,
+    stopped: bool,
 ) -> list[str]:
     """Return one sentence for all that was not looked at, not counted, or could not be judged, with the reason.
 
@@ -29,6 +30,7 @@ def notes_on(
         missing: parts that were not asked for.
         near: whether near-clones were.
         without_loss: whether the stability lacks a loss.
+        stopped: whether no gradient leads to what holds the network.
     """
     model, known = seen.model, seen.known
     found = [f"{part}: not asked for" for part in missing]
@@ -49,6 +51,10 @@ def notes_on(
         found += _grouped("near-clones", known.skipped)
     if without_loss:
         found.append("stability: needs a loss; give targets (on the command line, --batch FILE with targets)")
+    if stopped:
+        found.append(
+            "stability: the loss passes no gradient to the cloned or frozen parameters, which nothing moves"
+        )
     return found
 
 

@@ -96,6 +96,12 @@ class Seen:
             tolerance=self.slack,
         )
 
+    def stopped(self, frozen: Frozen | None) -> bool:
+        """Return whether no backward pass leads to any parameter with copies or frozen entries."""
+        found = places(self.model, self.layout, entries(frozen))
+        held = {name for name, p in found.items() if p.codimension and name in self.reach.masks}
+        return held <= self.reach.stopped
+
     def silent(self, frozen: Frozen | None) -> int:
         """Return in how many of the free directions no backward pass moved the network."""
         if self.reach.refused:

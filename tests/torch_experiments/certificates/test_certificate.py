@@ -191,3 +191,27 @@ def test_a_norm_of_each_sample_has_no_bounds_and_stops_nothing():
     found = certify(model, torch.randn(4, 3, 8, 8), box=(-9, 9))
     assert found.frozen is not None
     assert found.frozen.sizes == {"2": 8}
+
+
+def test_dead_units_of_a_part_without_gradient_need_no_stability():
+    class OnFeatures(nn.Module):
+        """A head that trains on features which do not."""
+
+        def __init__(self):
+            super().__init__()
+            self.features, self.beside, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                h = torch.relu(self.features(x))
+            return self.head(h + self.beside(x))
+
+    torch.manual_seed(0)
+    model, x = OnFeatures(), torch.randn(16, 4)
+    with torch.no_grad():
+        model.features.bias[0] = -50
+    found = certify(model, x, torch.optim.SGD(model.parameters(), 0.1), targets=torch.randn(16, 2))
+    assert found.stability is None
+    assert found.trapped
+    assert any("no gradient to the cloned or frozen" in note for note in found.notes)
+    assert found.rounding.held
