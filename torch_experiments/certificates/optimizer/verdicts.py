@@ -237,9 +237,13 @@ def _of_training(optimizer: Optimizer, scene: Scene, tolerance: float) -> Iterat
 
 
 def _at_rest(optimizer: Optimizer, group: Group) -> bool:
-    """Return whether a group is at rest: rate zero, no schedule that raises it, and no rate kept in the state."""
+    """Return whether a group is at rest: rate zero, no schedule that may raise it, and no rate kept in the state.
+
+    `CyclicLR` leaves no trace in the groups but that it wraps the step.
+    """
     own_rate = isinstance(optimizer, torch.optim.ASGD | torch.optim.Rprop)
-    return not own_rate and number(group, "lr") == 0 == number(group, "initial_lr")
+    scheduled = getattr(vars(optimizer).get("step"), "_wrapped_by_lr_sched", False)
+    return not own_rate and not scheduled and number(group, "lr") == 0 == number(group, "initial_lr")
 
 
 def _of_untrained(name: str, scene: Scene, optimizer: Optimizer) -> Iterator[Sentence]:

@@ -290,3 +290,17 @@ def test_a_second_moment_that_remembers_is_no_zero():
     dead = torch.zeros(6, 5, dtype=torch.bool)
     dead[0] = True
     assert optimizer_verdict(model, optimizer, None, {"weight": dead}).frozen == "kept"
+
+
+def test_a_cycle_that_begins_at_rate_zero_is_no_rest():
+    case = Dead()
+    still = optim.SGD(case.model.parameters(), 0.0, weight_decay=0.1)
+    assert optimizer_verdict(case.model, still, None, case.masks()).frozen == "kept"
+    optimizer = optim.SGD(case.model.parameters(), 0.0, weight_decay=0.1)
+    cycle = optim.lr_scheduler.CyclicLR(optimizer, 0.0, 0.1, step_size_up=5)
+    assert optimizer_verdict(case.model, optimizer, None, case.masks()).frozen == "left"
+    before = case.weight.detach().clone()
+    for _ in range(3):
+        case.train(optimizer, 1)
+        cycle.step()
+    assert bool((case.weight != before)[case.dead].all())
