@@ -172,8 +172,8 @@ LAYER = 10  # times the tolerance of one sum: what a whole layer may be off when
 # By dtype; `"other"` is any that is not named:
 
 # COPIES are of sums over copies' weights after training, BLOCKS too but wider, so that none is missed; TWINS of the
-# largest output, of two networks that are one function; APART of a layer, of copies that some dozen steps of small
-# networks have parted by more than rounding.
+# largest output, of two networks that are one function; APART of a layer, of copies that two steps have parted by
+# more than rounding.
 
 COPIES = {"float64": SUMS, "float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3, "other": 1e-5}
 BLOCKS = {"float64": SUMS, "other": 1e-4}

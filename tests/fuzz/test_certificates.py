@@ -91,11 +91,15 @@ def test_no_sentence_of_a_certificate_is_contradicted_by_training(draw):
         assert both[1].held, str(both[1])
 
 
-LOW = Block("attention", ("threshold", 0.0, 0.0))
+THRESHOLD, CLAMP = ("threshold", 0.0, 0.0), ("spelled", "clamp")
 ONCE_FALSE = {
-    "autocast rounds weights whose sums are equal": Draw(
-        "vector", [Block("rms_norm", ("threshold", 0.0, 0.0)), LOW, LOW], [], "nadam", 3, True, torch.float64, 8259,
-        copies=2, mode="equitable", autocast=True,
+    "a sample between the kinks of two copies": Draw(
+        "vector", [Block("rms_norm", THRESHOLD), Block("attention", THRESHOLD), Block("attention", THRESHOLD)],
+        [], "nadam", 3, True, torch.float64, 8259, copies=2, mode="equitable",
+    ),
+    "a bias before batch norm, whose gradient is rounding": Draw(
+        "vector", [Block("attention", CLAMP, 0.5), Block("batch_norm", CLAMP, 0.5)],
+        [], "adam", 0, True, torch.float32, 84, copies=2, mode="equitable", returns=True,
     ),
 }  # fmt: skip
 

@@ -16,10 +16,7 @@ from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict
 from torch_experiments.certificates.stability import GOAL, Stability
 from torch_experiments.cloning.layouts import Layout, residuals_in
 
-DOZENS = 60  # steps in which rounding stays below APART, in float64 and float32
-LOW = 1e-3  # eps above it: rules that divide by the gradient's size make of rounding what they like, after one step
 AT_ONCE = 2  # steps in which copies that were exact cannot have parted by rounding: the first that use the state
-JUMP = 10  # in one step: no rate at which training does not diverge multiplies a distance by as much
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,13 @@ class Finding:
 class Watch:
     """Deviations of one sentence over the steps: the largest, and the first step at which it was too large.
 
-    Of what is ``exact`` any deviation contradicts the sentence. Rounding passes any bound in the end where it
-    grows; and once copies differ by a bit, a sample between their kinks gives one of them alone a gradient, of
-    which a rule that divides by its size makes a whole step. So a sentence about exact arithmetic is
-    contradicted by what happens in the first steps, or by what grows steadily and sooner than rounding does.
+    Of what is ``exact`` any deviation contradicts the sentence. Rounding passes any bound in the end: it grows, a
+    sample between the kinks of two copies that differ by a bit gives one of them alone a gradient, and a rule that
+    divides by its size makes a whole step of a gradient that is rounding. What breaks a sentence about exact
+    arithmetic does so by the first order of a step, so the first steps tell; later ones show how it fares here.
     """
 
     allowed: float
-    soon: int = DOZENS
     exact: bool = False
     size: float = 0.0
     crossed: bool = False
@@ -74,11 +70,9 @@ class Watch:
         """Note the deviation after a step."""
         self.size = max(self.size, size) if size == size else float("nan")
         self.sizes.append(size)
-        before = self.sizes[-2] if len(self.sizes) > 1 else 0.0
-        steadily = step <= self.soon and size <= JUMP * before
         if not size <= self.allowed and not self.crossed:
             self.crossed = True
-            self.first = step if self.exact or step <= AT_ONCE or steadily else None
+            self.first = step if self.exact or step <= AT_ONCE else None
         if self.goal is None and not size <= GOAL:
             self.goal = step
 
@@ -101,8 +95,7 @@ class Watches:
         signed = {} if frozen is None else frozen.entries_of(Firmness.SIGN)
         self.signed = {n: m for n, m in signed.items() if bool(m.any())}
         coarsest = max(dtypes(model), key=_coarseness)
-        soon = DOZENS if _coarseness(coarsest) < LOW else 1
-        copies = {about: Watch(of_dtype(APART, coarsest), soon) for about in ("clones", "coset")}
+        copies = {about: Watch(of_dtype(APART, coarsest)) for about in ("clones", "coset")}
         self.watch = {about: Watch(0.0, exact=True) for about in ("gradient", "frozen", "sign")} | copies
 
     @cached_property
@@ -167,7 +160,7 @@ class Watches:
                 said = "copies stay copies" if about == "clones" else "the weights stay on the coset of today"
                 held = _agrees(promised, seen.first is None)
                 if held and promised == "kept" and not seen.size <= seen.allowed:
-                    held = None  # as far apart as a contradiction, but slowly: it may be rounding
+                    held = None  # as far apart as a contradiction, but later: it may be rounding
                 yield Finding(about, said, promised, held, seen.first or steps, seen.size)
         held_to = self.stability
         if held_to is not None and held_to.steps is not None and self.layout is not None:
