@@ -11,7 +11,10 @@ from torch_experiments.lab.training import Config
         ({"arch": "mpl"}, r"arch: got 'mpl'; allowed are 'mlp', 'cnn', 'resnet18', 'vit'"),
         ({"stream": "x"}, r"stream: got 'x'; allowed are 'class_split'"),
         ({"remedy": "x"}, r"remedy: got 'x'; allowed are 'none', 'l2'"),
-        ({"remedy": "l2", "remedy_settings": (("decay", 1),)}, r"settings of the remedy 'l2': got 'decay'; allowed are 'strength'"),
+        (
+            {"remedy": "l2", "remedy_settings": (("decay", 1),)},
+            r"settings of the remedy 'l2': got 'decay'; allowed",
+        ),
         ({"protocol": "mine"}, r"protocol: got 'mine'; allowed are 'corrected', 'published'"),
         ({"steps": 0}, r"steps: got 0; it has to be at least 1"),
         ({"padding": -1}, r"augmentation: got padding -1"),
