@@ -12,8 +12,7 @@ in each step, ``1 + η|h|`` without momentum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from simulate.inertia import Kind, kind_of
 from theory.tolerances import IDENTITY, NEAR_MANIFOLD
 from torch_experiments.certificates.manifold import Masks, Place, check_on, places
 from torch_experiments.certificates.optimizer.update_rules import Group, facts_of, inertia, number
+from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.cloning.layouts import Layout
 from torch_experiments.support.hessian import flat, hessian
 from torch_experiments.support.lanczos import ends
@@ -130,7 +130,7 @@ def stability(
     found = _normal_places(model, layout, frozen)
     begin = start or max(torch.finfo(p.parameter.dtype).eps for p in found.values())
     codimension = sum(place.codimension for place in found.values())
-    with _left_alone(model):
+    with left_alone(model):
         H = NormalHessian(found, loss)
         both = ends(H.product, H.random(generator), min(iterations, codimension))
         noise = H.noise(generator)  # after the start vector, which keeps its numbers whatever the probes draw
@@ -302,18 +302,6 @@ def _check_slopes(slopes: Sequence[Tensor | None]) -> None:
         )
     if not all(bool(torch.isfinite(slope).all()) for slope in found):
         raise ValueError("loss: its gradient is not finite; curvature needs a smooth point")
-
-
-@contextmanager
-def _left_alone(model: nn.Module) -> Iterator[None]:
-    """Restore buffers (running statistics) and the random state of the CPU."""
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for name, buffer in model.named_buffers():
-            buffer.copy_(kept[name])
 
 
 def _check_numbers(iterations: int, start: float | None) -> None:

@@ -16,7 +16,6 @@ import pyarrow as pa
 import torch
 from rich.progress import track
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
 
 from simulate.optimizer_table import EARLY
@@ -26,7 +25,7 @@ from torch_experiments.cloning.exact import residuals
 from torch_experiments.cloning.layouts import Profile
 from torch_experiments.lab import rounding_table
 from torch_experiments.lab.models import mlp
-from torch_experiments.lab.rules import Edit, Rule, optimizers_of, rules, unchanged
+from torch_experiments.lab.rules import Edit, Rule, descend, optimizers_of, rules, unchanged
 
 INPUTS, WIDTH, OUTPUTS, SAMPLES = 5, 4, 3, 16  # all different, so that no shape fits by chance
 
@@ -166,18 +165,7 @@ def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
 def _step(model: nn.Module, optimizers: Sequence[Optimizer], edit: Edit, generator: torch.Generator) -> None:
     x = torch.randn(SAMPLES, INPUTS, dtype=torch.float64, generator=generator)
     y = torch.sin(x[:, :OUTPUTS] + 2 * x[:, -OUTPUTS:])
-
-    def closure() -> float:
-        model.zero_grad()
-        loss = mse_loss(model(x), y)
-        loss.backward()
-        edit(model, generator)
-        return loss.item()
-
-    first, *rest = optimizers
-    first.step(closure)
-    for optimizer in rest:
-        optimizer.step()
+    descend(model, optimizers, edit, generator, x, y)
 
 
 def _worst(model: nn.Module, axes: Sequence[Profile], start: Mapping[str, Tensor]) -> dict[str, float]:

@@ -17,13 +17,12 @@ import pyarrow as pa
 import torch
 from rich.progress import track
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from theory.tolerances import GROWN
 from torch_experiments.cloning.exact import clone, layout
 from torch_experiments.cloning.layouts import Layout, residuals_of
 from torch_experiments.lab.models import mlp
-from torch_experiments.lab.rules import Rule, optimizers_of, rules, unchanged
+from torch_experiments.lab.rules import Rule, descend, optimizers_of, rules, unchanged
 from torch_experiments.support.loading import shipped
 from torch_experiments.units.axes import Order
 
@@ -172,23 +171,9 @@ def start(setting: Setting) -> tuple[nn.Sequential, Layout, Tensor, Tensor]:
 
 def stepping(rule: Rule, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Callable[[], None]:
     """Return a function that takes one step of ``rule`` on the mean squared error of one batch."""
-    first, *rest = optimizers_of(rule, model)
-    edit = rule.edit() if rule.edit else unchanged
+    optimizers, edit = optimizers_of(rule, model), rule.edit() if rule.edit else unchanged
     generator = torch.Generator().manual_seed(seed)
-
-    def closure() -> float:
-        model.zero_grad()
-        loss = mse_loss(model(x), y)
-        loss.backward()
-        edit(model, generator)
-        return loss.item()
-
-    def step() -> None:
-        first.step(closure)
-        for optimizer in rest:
-            optimizer.step()
-
-    return step
+    return lambda: descend(model, optimizers, edit, generator, x, y)
 
 
 def distance(model: nn.Module, place: Layout) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
 
 from torch_experiments.support.loading import shipped
@@ -191,3 +192,29 @@ def optimizers_of(rule: Rule, model: nn.Module) -> list[Optimizer]:
     matrices = [p for p in model.parameters() if p.ndim == 2]
     rest = [p for p in model.parameters() if p.ndim != 2]
     return [rule.optimizer(matrices, **rule.settings), torch.optim.SGD(rest, lr=rule.settings["lr"])]
+
+
+def descend(
+    model: nn.Module, optimizers: Sequence[Optimizer], edit: Edit, generator: torch.Generator, x: Tensor, y: Tensor
+) -> None:
+    """Take a step of a rule on the mean squared error of a batch, its gradients edited; the first gets a closure.
+
+    >>> model = nn.Linear(1, 1)
+    >>> before = model.bias.item()
+    >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
+    >>> descend(model, [sgd], unchanged, torch.Generator(), torch.ones(1, 1), torch.full((1, 1), 9.0))
+    >>> model.bias.item() > before
+    True
+    """
+
+    def closure() -> float:
+        model.zero_grad()
+        loss = mse_loss(model(x), y)
+        loss.backward()
+        edit(model, generator)
+        return loss.item()
+
+    first, *rest = optimizers
+    first.step(closure)
+    for optimizer in rest:
+        optimizer.step()
