@@ -21,8 +21,9 @@ from torch_experiments.certificates.near import Cluster
 from torch_experiments.certificates.notes import notes_on
 from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict
 from torch_experiments.certificates.rounding import Rounding, contradicted
-from torch_experiments.certificates.seen import Loss, Seen, count, entries, of_output
+from torch_experiments.certificates.seen import Loss, Seen, count, entries
 from torch_experiments.certificates.stability import Stability
+from torch_experiments.certificates.training_copy import of_output
 from torch_experiments.certificates.unreached import Unreached, unreached
 from torch_experiments.cloning.partition import Blocks
 from torch_experiments.support.strict import strict

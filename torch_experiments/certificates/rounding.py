@@ -46,7 +46,8 @@ class Rounding:
         findings: what became of the sentences of the certificate in these steps.
         copies: whether there are any.
         equal: whether weights that copies share bit for bit do so after the steps; None where no weights do.
-        gap: the largest violation of RE and CE after the steps, relative to its layer; ``before`` at the start.
+        gap: the largest violation of RE and CE after the steps, relative to its layer.
+        before: the same at the start, 0 where nothing that is told needs it.
         growth: factor by which the gap grew in a step, measured over the later half; None for fewer than 16 steps.
         soonest, latest: further steps until the gap is 1 %, as long as it grows as it does now: all of it at the
             predicted or measured rate, whichever is larger, and the share of a random direction at the smaller.

@@ -23,7 +23,6 @@ from torch_experiments.certificates.training_copy import descended
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
 from torch_experiments.cloning.widen import DOES_NOT_RUN, SAMPLES
-from torch_experiments.diagnostics.losses import default_loss
 from torch_experiments.support.storages import shared_storages, sharing
 from torch_experiments.units.groups import choose
 from torch_experiments.units.hidden import Survey, survey
@@ -198,19 +197,6 @@ def entries(frozen: Frozen | None) -> Mapping[str, Tensor]:
 
 def _differ(cluster: Cluster, profile: Profile | None) -> bool:
     return profile is None or len(profile.block[list(cluster.units)].unique()) > 1
-
-
-def of_output(targets: Tensor | None, loss: Loss | None) -> Loss | None:
-    """Return the loss of an output: that which is given, else the one that fits the targets; None without both."""
-    if loss is not None or targets is None:
-        return loss
-
-    def mean_loss(output: Any) -> Tensor:
-        value = default_loss(output, targets)
-        assert value is not None  # targets were given
-        return value
-
-    return mean_loss
 
 
 def _moving(model: nn.Module, optimizer: Optimizer | None) -> set[str]:

@@ -152,6 +152,19 @@ def _parts(thing: Any) -> Iterator[Any]:
     yield from (thing.__kwdefaults__ or {}).values()
 
 
+def of_output(targets: Tensor | None, loss: Callable[[Any], Tensor] | None) -> Callable[[Any], Tensor] | None:
+    """Return the loss of an output: that which is given, else the one that fits the targets; None without both."""
+    if loss is not None or targets is None:
+        return loss
+
+    def mean_loss(output: Any) -> Tensor:
+        value = default_loss(output, targets)
+        assert value is not None  # targets were given
+        return value
+
+    return mean_loss
+
+
 def descended(
     model: nn.Module, inputs: Inputs, targets: Tensor | None, loss: Callable[[Any], Tensor] | None
 ) -> tuple[Callable[[Any], Tensor], str]:
@@ -162,10 +175,9 @@ def descended(
     >>> descended(nn.Linear(2, 1), torch.ones(1, 2), None, None)[1]
     'random outputs'
     """
-    if loss is not None:
-        return loss, "the loss"
-    if targets is not None:
-        return (lambda output: _some(default_loss(output, targets))), "the targets"
+    measured = of_output(targets, loss)
+    if measured is not None:
+        return measured, "the loss" if loss is not None else "the targets"
     with left_alone(model), torch.no_grad():
         shapes = [y for y in flatten(call(model, normal(inputs))) if y.is_floating_point()]
     generator = torch.Generator().manual_seed(SEED)
@@ -176,8 +188,3 @@ def descended(
         return torch.stack([(y - goal).square().mean() for y, goal in zip(outputs, goals, strict=True)]).sum()
 
     return distance, "random outputs"
-
-
-def _some(value: Tensor | None) -> Tensor:
-    assert value is not None  # targets were given
-    return value
