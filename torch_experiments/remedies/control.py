@@ -35,7 +35,7 @@ class Look:
         found = diagnose(network.model, network.batch, metrics=[alarm.metric for alarm in watched])
         self.alarms: list[Raised] = watchman.look(step, found)
         best = {BEST + key: torch.tensor(value, dtype=torch.float64) for key, value in watchman.best.items()}
-        self.memory: State = best | {ON + key: torch.ones(()) for key in watchman.on}
+        self.memory: State = best | {ON + key: torch.ones(()) for key in sorted(watchman.on)}
 
 
 @dataclass(frozen=True)

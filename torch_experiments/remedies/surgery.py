@@ -83,7 +83,9 @@ class Entries(NamedTuple):
     def _restore(self, old: Mapping[Any, Any]) -> None:
         for key in [key for key in self.mapping if key not in old]:
             del self.mapping[key]
-        self.mapping.update(old)
+        for key, value in old.items():  # put back one by one: an update keeps the new order
+            self.mapping.pop(key, None)
+            self.mapping[key] = value
 
 
 class Forget(NamedTuple):

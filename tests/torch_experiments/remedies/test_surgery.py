@@ -97,6 +97,13 @@ def test_edits_that_overlap_are_taken_back() -> None:
     assert x.tolist() == [[0, 0, 0], [0, 4, 5]]
 
 
+def test_entries_that_are_taken_back_stand_in_their_old_order() -> None:
+    memory = {"a": torch.zeros(1), "b": torch.ones(1)}
+    with pytest.raises(RuntimeError, match="size"):
+        commit([Entries(memory, {"b": torch.zeros(1), "a": torch.ones(1)}), Whole(torch.zeros(2), torch.ones(3))])
+    assert list(memory.items()) == [("a", torch.zeros(1)), ("b", torch.ones(1))]
+
+
 class Counter:
     """Something with an attribute."""
 
