@@ -104,9 +104,11 @@ def acting_in_turn(names, order, gpu, workers):
 
 
 def test_sigterm_stops_like_a_budget():
-    threading.Timer(0.2, signal.raise_signal, [signal.SIGTERM]).start()
+    threading.Timer(0.2, signal.pthread_kill, [threading.get_ident(), signal.SIGTERM]).start()
+    start = time.monotonic()
     with pytest.raises(training.Stopped), campaign.within(None):
         time.sleep(20)
+    assert time.monotonic() - start < 20  # sent to the timer's own thread it would be seen only after the sleep
     with campaign.within(60):
         pass
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0

@@ -197,8 +197,9 @@ def test_a_run_that_was_finished_meanwhile_is_not_repeated(tmp_path, monkeypatch
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_submitit_runs_a_grid_and_resumes_a_killed_job(tmp_path):
-    pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")
+def test_submitit_runs_a_grid_and_resumes_a_killed_job(tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")
+    monkeypatch.setattr(submitit.core.core.Job, "_results_timeout_s", 1)  # of 15: a killed job leaves no result
     engine = make("slurm", 2, tmp_path, {"cluster": "local", "timeout_min": 5})
     assert_killed_and_resumed(jobs_of(tmp_path, run=LONG)[0], engine)
 
