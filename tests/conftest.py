@@ -1,5 +1,6 @@
 """Settings for all tests: profiles and seeds of hypothesis, order, one thread, no display, GPU tests with a GPU."""
 
+import gc
 import os
 import secrets
 import signal
@@ -99,7 +100,13 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    gc.disable()  # collecting makes thousands of objects, and all of them stay
+
+
 def pytest_collection_finish() -> None:
+    gc.enable()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 

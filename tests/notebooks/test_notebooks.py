@@ -62,8 +62,8 @@ def test_a_notebook_runs_and_is_written(source, tmp_path, emptied):
     assert "data:image/png" in paths[1].read_text(encoding="utf-8")
 
 
-def test_a_failing_cell_is_an_error(tmp_path):
+def test_a_failing_cell_is_an_error(tmp_path, emptied):
     source = tmp_path / "bad.py"
     jupytext.write(jupytext.reads("1 / 0\n", fmt="py:percent"), source, fmt="py:percent")
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        build.execute(source, tmp_path)
+        build.execute(source, tmp_path, emptied)
