@@ -30,6 +30,7 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
     plain = not (s.adam or s.momentum or s.l2 or s.decay or s.pull or s.linear)
     noisy = s.shrink > 0 or s.noise > 0
     h, delta, scratch, g = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.zeros(len(w))
+    sent = np.empty(hidden) if s.dropout > 0 else h
     c1, c2 = np.empty(len(w)), np.empty(len(w))
     rates = (s.rate, s.momentum, s.beta2, s.eps, s.l2, s.pull, s.rate * s.decay)
     total, mature = 0.0, 0
@@ -37,15 +38,17 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
         on = ones[pattern, : many[pattern]]
         error = _forward(A, w[-1], on, h, s.linear) - segment.targets[pattern]
         total += error * error
+        if s.dropout > 0:
+            error = _drop(A, w[-1], h, sent, state.random, s.dropout) - segment.targets[pattern]
         clock[0] += 1
         for k in range(hidden):
-            delta[k] = 2 * error * A[bits + 1, k] if s.linear or h[k] > 0 else 0.0
+            delta[k] = 2 * error * A[bits + 1, k] / (1 - s.dropout) if s.linear or sent[k] > 0 else 0.0
             counts[k] += 1
         counts[hidden] += 1
         if plain:
-            _descend_plainly(A, w, on, h, delta, 2 * error, s.rate)
+            _descend_plainly(A, w, on, sent, delta, 2 * error, s.rate)
         else:
-            _gradient(g, A, on, h, delta, 0.0 if s.linear else 2 * error)
+            _gradient(g, A, on, sent, delta, 0.0 if s.linear else 2 * error)
             if s.adam:
                 _look_up(s.correction1, counts, c1)
                 _look_up(s.correction2, counts, c2)
@@ -54,6 +57,8 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
                 _momentum(w, g, state.anchor, state.first, s.rate, s.momentum, s.l2, s.pull, s.rate * s.decay)
         if noisy:
             _shrink_and_perturb(w, state.random, 1 - s.shrink, s.noise)
+        if clock[0] <= s.start:
+            continue
         if s.resets == 1:
             mature = _age(state.age, state.mean, h, s.smoothing, s.maturity)
             _update_utility(
@@ -103,6 +108,16 @@ def _forward(A: Array, c: float, on: Array, h: Array, linear: bool) -> float:
     for k in range(hidden):
         h[k] = h[k] if linear or h[k] > 0 else 0.0
         out += A[bits + 1, k] * h[k]
+    return out
+
+
+@compiled
+def _drop(A: Array, c: float, h: Array, sent: Array, random: Array, dropout: float) -> float:
+    """Write to `sent` what dropout leaves of the activations, and return the `ŷ` made of it."""
+    out = c
+    for k in range(len(h)):
+        sent[k] = h[k] / (1 - dropout) if uniform(random) >= dropout else 0.0
+        out += A[-1, k] * sent[k]
     return out
 
 

@@ -41,23 +41,32 @@ def step(state: State, x: Array, y: float, recent: Array, s: Settings) -> float:
         s: The learner's settings.
     """
     error, h, g = gradient(state, x, y, s)
+    if s.dropout:
+        _, _, g = gradient(state, x, y, s, gates(state, s))
     state.clock[0] += 1
     descend(state, g, s)
     shrink_and_perturb(state, s)
     passes = {"cbp": continual_backprop, "redo": redo, "escape": escape}
-    if s.resets:
+    if s.resets and state.clock[0] > s.start:
         passes[RESETS[s.resets]](state, h, recent, s)
     return error**2
 
 
-def gradient(state: State, x: Array, y: float, s: Settings) -> tuple[float, Array, Array]:
-    """Return `ŷ − y`, the activations, and the gradient of `(ŷ − y)²`; linear: by `W` and `b` alone."""
+def gates(state: State, s: Settings) -> Array:
+    """Draw what dropout multiplies the activations by: 0 with its probability `p`, else `1 / (1 − p)` (hidden,)."""
+    return np.array([(uniform(state.random) >= s.dropout) / (1 - s.dropout) for _ in state.mean])
+
+
+def gradient(
+    state: State, x: Array, y: float, s: Settings, gate: Array | float = 1.0
+) -> tuple[float, Array, Array]:
+    """Return `ŷ − y`, the activations times `gate`, and the gradient of `(ŷ − y)²`; linear: by `W, b` alone."""
     hidden = len(state.mean)
     W, b, v, c = unpack(state.weights, hidden)
     z = x @ W + b
-    h = z if s.linear else np.maximum(z, 0.0)
+    h = gate * (z if s.linear else np.maximum(z, 0.0))
     error = float(h @ v + c - y)
-    delta = 2 * error * v * (1.0 if s.linear else z > 0)
+    delta = 2 * error * v * gate * (1.0 if s.linear else z > 0)
     out = 0.0 if s.linear else 2 * error
     g = np.concatenate([np.outer(x, delta).ravel(), delta, out * h, [out]])
     return error, h, g

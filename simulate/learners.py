@@ -73,6 +73,9 @@ class Learner:
             2020), at every step as in Dohare et al. (2024).
         resets: "cbp" continual backprop (Dohare et al. 2024), "redo" (Sokar et al. 2023), "escape" re-draws dead
             units and copies without changing the function on recent inputs (claim E2), or "none".
+        start: steps before `resets` begins, with units that count as new then.
+        dropout: probability with which a hidden unit is silent for a step, the others being scaled up; errors and
+            `resets` are of the network without it.
         utility: of continual backprop; see `UTILITIES`.
         replacement: `ρ` of continual backprop, replacements a step and mature unit.
         maturity: steps during which a new unit is safe.
@@ -98,6 +101,8 @@ class Learner:
     shrink: float = 0.0
     noise: float = 0.0
     resets: Resets = "none"
+    start: int = 0
+    dropout: float = 0.0
     utility: Utility = "adaptable-contribution"
     replacement: float = 1e-4
     maturity: int = 100
@@ -124,7 +129,7 @@ class Learner:
             "tolerance",
         ):
             _require(name, getattr(self, name), 0 <= getattr(self, name) < inf, "it has to be finite, 0 or more")
-        for name in ("momentum", "beta2", "smoothing"):
+        for name in ("momentum", "beta2", "smoothing", "dropout"):
             _require(
                 name, getattr(self, name), 0 <= getattr(self, name) <= 1 - 1e-6, "it has to be in [0, 1 − 1e-6]"
             )
@@ -132,7 +137,9 @@ class Learner:
             _require(name, getattr(self, name), getattr(self, name) <= 1, "it has to be at most 1")
         for name in ("period", "memory"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "it has to be at least 1")
-        _require("maturity", self.maturity, self.maturity >= 0, "it has to be 0 or more")
+        for name in ("maturity", "start"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "it has to be 0 or more")
+        _require("dropout", self.dropout, not (self.dropout and self.linear), "a linear learner has no hidden units")
 
 
 LEARNERS: Mapping[str, Learner] = {
@@ -142,6 +149,7 @@ LEARNERS: Mapping[str, Learner] = {
     "l2": Learner(l2=1e-3),
     "adamw": Learner("adam", rate=1e-3, momentum=0.9, decay=0.01),
     "l2-init": Learner(pull=1e-2),
+    "dropout": Learner(dropout=0.1),
     "shrink-perturb": Learner(shrink=1e-4, noise=3e-3),
     "redo": Learner(resets="redo"),
     "cbp": Learner(resets="cbp"),
@@ -166,6 +174,8 @@ class Settings(NamedTuple):
     shrink: float
     noise: float
     resets: int
+    start: int
+    dropout: float
     utility: int
     replacement: float
     maturity: int

@@ -23,6 +23,8 @@ CASES = {
         momentum=0.5, rate=3e-3, l2=1e-3, decay=1e-2, pull=1e-3, shrink=1e-5, noise=1e-3, resets="cbp"
     ),
     "escape, loose": Learner(resets="escape", tolerance=0.2, period=500),
+    "cbp, late": Learner(resets="cbp", replacement=1e-3, start=4000),
+    "redo, adam, dropout": Learner("adam", rate=3e-3, momentum=0.9, resets="redo", dropout=0.3),
 }
 
 
@@ -70,6 +72,8 @@ def test_they_agree_for_many_units_too(name):
         ("l2", {"l2": 0.0}),
         ("l2-init", {"pull": 1.001e-3}),
         ("shrink-perturb", {"noise": 1.001e-3}),
+        ("cbp, late", {"start": 4001}),
+        ("dropout", {"dropout": 0.1001}),
     ],
 )
 def test_a_changed_setting_is_seen(name, change):
@@ -296,6 +300,9 @@ def test_escape_leaves_units_alone_that_are_neither_dead_nor_copies(advance):
         ({"replacement": 2.0}, "replacement: got 2.0; it has to be at most 1"),
         ({"period": 0}, "period: got 0"),
         ({"maturity": -1}, "maturity: got -1"),
+        ({"start": -1}, "start: got -1"),
+        ({"dropout": 1.0}, "dropout: got 1.0"),
+        ({"dropout": 0.1, "linear": True}, "dropout: got 0.1; a linear learner has no hidden units"),
     ],
 )
 def test_bad_settings_are_refused(change, said):
