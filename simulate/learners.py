@@ -139,7 +139,8 @@ class Learner:
             _require(name, getattr(self, name), getattr(self, name) >= 1, "it has to be at least 1")
         for name in ("maturity", "start"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "it has to be 0 or more")
-        _require("dropout", self.dropout, not (self.dropout and self.linear), "a linear learner has no hidden units")
+        units = not (self.dropout and self.linear)
+        _require("dropout", self.dropout, units, "a linear learner has no hidden units")
 
 
 LEARNERS: Mapping[str, Learner] = {
