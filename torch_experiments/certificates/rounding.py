@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -150,11 +151,13 @@ class Rehearsal:
 
     Attributes:
         taken: steps so far that left everything finite.
+        equal: whether weights that copies share bit for bit did so when copies were last looked at; None for none.
     """
 
     def __init__(self, run: TrainingCopy, watches: Watches) -> None:
         self.run, self.watches, self.taken = run, watches, 0
         self.shared = _shared(run.model, watches.layout)
+        self.equal = True if self.shared else None
         self.still: dict[str, Tensor] = {}
 
     def take(self, steps: int) -> int:
@@ -167,7 +170,8 @@ class Rehearsal:
             self.taken, steps = self.taken + 1, steps - 1
             self.watches.look_at_entries(self.taken)
             if not short or not steps:
-                self.watches.look_at_copies(self.taken, equal=self._identical())
+                self.equal = self._equal()
+                self.watches.look_at_copies(self.taken, equal=self._identical)
             for name, p, gradient in self._dense():
                 here = (gradient != 0) & (p == self.watches.start[name])
                 self.still[name] = here & self.still.get(name, here)
@@ -186,7 +190,7 @@ class Rehearsal:
             arithmetic(self.run.model),
             tuple(watches.findings(self.taken)),
             watches.layout is not None,
-            self._equal(),
+            self.equal,
             sizes[-1],
             before,
             growth,
@@ -196,15 +200,17 @@ class Rehearsal:
             sum(int((gradient != 0).sum()) for _, _, gradient in self._dense()),
         )
 
+    @property
     def _identical(self) -> bool:
-        """Return whether all copies had bit-equal weights at the start, and have."""
-        at_start = bool(self.shared) and all(bool(cells.all()) for cells in self.shared.values())
-        layout = self.watches.layout
-        copied = (
-            () if layout is None else [n for n, p in layout.placements.items() if any(q.copied for q in p.profiles)]
-        )
-        known = dict(self.run.model.named_parameters())
-        return at_start and all(name in self.shared for name in copied if name in known) and bool(self._equal())
+        """Whether all copies had bit-equal weights at the start, and have."""
+        return bool(self.equal) and self._all_shared
+
+    @cached_property
+    def _all_shared(self) -> bool:
+        layout, known = self.watches.layout, dict(self.run.model.named_parameters())
+        places = {} if layout is None else layout.placements
+        copied = (name for name, p in places.items() if name in known and any(q.copied for q in p.profiles))
+        return all(name in self.shared for name in copied) and all(bool(c.all()) for c in self.shared.values())
 
     def _equal(self) -> bool | None:
         after = _shared(self.run.model, self.watches.layout)

@@ -59,8 +59,7 @@ class TrainingCopy:
         with warnings.catch_warnings(action="ignore"):  # torch sees that the copied step is not wrapped
             for scheduler in self.schedulers:
                 scheduler.step()
-        own = [t for p in self.model.parameters() for t in (p, p.grad) if t is not None]
-        return all(bool(t.isfinite().all()) for t in own)
+        return all(finite(t) for p in self.model.parameters() for t in (p, p.grad) if t is not None)
 
     def _closure(self) -> Tensor:
         if not self.waits:
@@ -72,6 +71,15 @@ class TrainingCopy:
             value = self.loss(call(self.model, self.inputs))
             value.backward()
         return value.detach()
+
+
+def finite(x: Tensor) -> bool:
+    """Return whether all entries are finite; one at a time is looked at only where their sum is not.
+
+    >>> finite(torch.tensor([3e38, 3e38])), finite(torch.tensor([1.0, float("nan")]))
+    (True, False)
+    """
+    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
 
 
 def copied(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -49,27 +50,72 @@ class Profile:
 
     def block_norm(self) -> Tensor:
         """Return ``‖s_i‖`` of each block, shape ``[blocks]``."""
-        return self.scale.new_zeros(int(self.block.max()) + 1).index_add(0, self.block, self.scale.square()).sqrt()
+        return self.scale.new_zeros(self.blocks).index_add(0, self.block, self.scale.square()).sqrt()
 
     def sums(self, x: Tensor, dim: int) -> Tensor:
         """Return ``Σ_{u∈S_j} s_u x_u`` along a dimension, of size ``blocks`` there."""
         size = list(x.shape)
-        size[dim] = int(self.block.max()) + 1
-        return x.new_zeros(size).index_add_(dim, self.block.to(x.device), scaled(x, self.scale, dim))
+        size[dim] = self.blocks
+        return x.new_zeros(size).index_add_(dim, self.block.to(x.device), self._scaled(x, dim))
 
     def coordinates(self, x: Tensor, dim: int) -> Tensor:
         """Return ``Qᵀ x`` along a dimension, of size ``blocks`` there."""
-        return scaled(self.sums(x, dim), 1 / self.block_norm(), dim)
+        return scaled(self.sums(x, dim), self._inverse_norm, dim) if self._moves else x
 
     def project(self, x: Tensor, dim: int) -> Tensor:
         """Return ``Q Qᵀ x`` along a dimension."""
-        means = scaled(self.sums(x, dim), self.block_norm() ** -2, dim)
-        return scaled(means.index_select(dim, self.block.to(x.device)), self.scale, dim)
+        return self.spread(self.means(x, dim), dim) if self.copied else x
 
-    @property
+    def means(self, x: Tensor, dim: int) -> Tensor:
+        """Return ``Σ_{u∈S_j} s_u x_u / ‖s_j‖²`` along a dimension, of size ``blocks`` there."""
+        return scaled(self.sums(x, dim), self._inverse_square, dim)
+
+    def spread(self, means: Tensor, dim: int) -> Tensor:
+        """Return ``s_v y_j`` for every unit ``v`` of block ``j`` along a dimension, of size ``units`` there."""
+        return self._scaled(self._repeated(means, dim), dim)
+
+    @cached_property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return int(self.block.max()) + 1
+
+    @cached_property
     def copied(self) -> bool:
         """Whether some unit has a copy."""
-        return len(self.block) > int(self.block.max()) + 1
+        return len(self.block) > self.blocks
+
+    @cached_property
+    def _moves(self) -> bool:
+        """Whether ``Qᵀ`` is another map than the identity."""
+        return not self._ones or not torch.equal(self.block, torch.arange(len(self.block)).to(self.block))
+
+    @cached_property
+    def _ones(self) -> bool:
+        return bool((self.scale == 1).all())
+
+    @cached_property
+    def _inverse_norm(self) -> Tensor:
+        return 1 / self.block_norm()
+
+    @cached_property
+    def _inverse_square(self) -> Tensor:
+        return self.block_norm() ** -2
+
+    @cached_property
+    def _copies(self) -> int:
+        """How many copies every block has, one after the other; 0 where they lie otherwise."""
+        copies = len(self.block) // self.blocks
+        even = copied(self.blocks, copies).to(self.block)
+        return copies if torch.equal(self.block, even) else 0
+
+    def _repeated(self, x: Tensor, dim: int) -> Tensor:
+        if not self._copies:
+            return x.index_select(dim, self.block.to(x.device))
+        sizes = [*x.shape[: dim + 1], self._copies, *x.shape[dim + 1 :]]
+        return x.unsqueeze(dim + 1).expand(sizes).flatten(dim, dim + 1)  # half the time of `index_select`
+
+    def _scaled(self, x: Tensor, dim: int) -> Tensor:
+        return x if self._ones else scaled(x, self.scale, dim)
 
 
 class Placement(NamedTuple):
@@ -96,7 +142,9 @@ class Placement(NamedTuple):
     @property
     def tangent(self) -> tuple[Profile, ...]:
         """Profiles along which it moves: a norm's weight has scales ``|s|``, its running variance ``s²``."""
-        powers = {"": lambda s: s, "abs": torch.abs, "square": torch.square}
+        if not self.power:
+            return self.profiles
+        powers = {"abs": torch.abs, "square": torch.square}
         return tuple(Profile(p.block, powers[self.power](p.scale)) for p in self.profiles)
 
 
@@ -135,8 +183,11 @@ def project(x: Tensor, profiles: Sequence[Profile]) -> Tensor:
     >>> project(torch.tensor([[1.0, 3.0]]), [identity(1), profile(1, 2)])
     tensor([[2., 2.]])
     """
-    for dim, profile in enumerate(profiles):
-        x = profile.project(x, dim) if profile.copied else x
+    moved = [(dim, profile) for dim, profile in enumerate(profiles) if profile.copied]
+    for dim, profile in moved:
+        x = profile.means(x, dim)
+    for dim, profile in moved:
+        x = profile.spread(x, dim)
     return x
 
 
@@ -293,7 +344,7 @@ def _residual(
     parts = []
     for name in names:
         W = known[name].detach().double()
-        W0 = None if start is None else start[name].detach().double()
+        W0 = None if start is None else start[name].detach()
         parts.append(violations(W, W0, layout.placements[name]))
     rows, all_rows, columns, all_columns, off, size, size0 = (sum(p) ** 0.5 for p in zip(*parts, strict=True))
     tiny = torch.finfo(torch.float64).tiny
@@ -322,8 +373,8 @@ def violations(W: Tensor, W0: Tensor | None, place: Placement) -> tuple[float, .
 
 
 def _side(W: Tensor, place: Placement, summed: int, kept: int) -> tuple[float, float]:
-    sums = place.profiles[summed].coordinates(W, summed)
-    return _square(sums - place.profiles[kept].project(sums, kept)), _square(sums)
+    sums, profile = place.profiles[summed].coordinates(W, summed), place.profiles[kept]
+    return _square(sums - profile.project(sums, kept)) if profile.copied else 0.0, _square(sums)
 
 
 def _vector(W: Tensor, place: Placement) -> tuple[tuple[float, float], tuple[float, float]]:
