@@ -7,6 +7,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from dataclasses import dataclass, field
 
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -24,7 +25,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
-    sentences: Counter[str] = Counter()
+    tally = Tally()
     start = time.perf_counter()
 
     @seed(given_.seed)
@@ -37,7 +38,7 @@ def main() -> int:
     )
     @given(draws)
     def run(draw: Draw) -> None:
-        outcome = _outcome(draw, sentences)
+        outcome = _outcome(draw, tally)
         counts[outcome] += 1
         done = sum(counts.values())
         if done % 100 == 0:
@@ -45,12 +46,26 @@ def main() -> int:
 
     run()
     print(f"seed {given_.seed}, {STEPS} steps each, {time.perf_counter() - start:.0f} s")
-    for name, count in [*counts.most_common(), *sorted(sentences.items())]:
+    for name, count in [*counts.most_common(), *sorted(tally.sentences.items()), *sorted(tally.traps.items())]:
         print(f"{count:7,} {name}")
+    print("  drawn    held  kind")
+    for name, count in sorted(tally.drawn.items()):
+        print(f"{count:7,} {tally.held[name]:7,}  {name}")
     return int(bool(counts["contradicted"] or counts["raised"]))
 
 
-def _outcome(draw: Draw, sentences: Counter[str]) -> str:
+@dataclass
+class Tally:
+    """What became of sentences, of planted traps that silence a unit, and of the kinds of networks."""
+
+    sentences: Counter[str] = field(default_factory=Counter)
+    traps: Counter[str] = field(default_factory=Counter)
+    drawn: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+
+
+def _outcome(draw: Draw, tally: Tally) -> str:
+    tally.drawn.update(draw.kinds)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.seed)
@@ -60,12 +75,15 @@ def _outcome(draw: Draw, sentences: Counter[str]) -> str:
         return "raised"
     if both is None:
         return "refused by name, or diverged before"
-    for finding in both[1].findings:
+    for finding in both.audit.findings:
         held = {True: "held", False: "did not hold", None: "not promised, or not seen yet"}[finding.held]
-        sentences[f"{finding.about}, promised {finding.promised}: {held}"] += 1
-    if both[1].held:
+        tally.sentences[f"{finding.about}, promised {finding.promised}: {held}"] += 1
+    for kind, told in both.traps:
+        tally.traps[f"planted units without gradient, {kind}: {'told' if told else 'missed'}"] += 1
+    if both.audit.held and all(told for _, told in both.traps):
+        tally.held.update(draw.kinds)
         return "held"
-    print(f"CONTRADICTED {draw}\n{both[1]}", flush=True)
+    print(f"CONTRADICTED {draw}\n{both.audit}\n{both.traps}", flush=True)
     return "contradicted"
 
 

@@ -269,15 +269,25 @@ class Trap:
     unit: int
 
 
-@torch.no_grad()
-def plant(model: nn.Module, trap: Trap) -> str:
-    """Plant a trap; return the name of the layer, empty where it does not fit."""
+def place(model: nn.Module, trap: Trap) -> tuple[str, int] | None:
+    """Return the name of the layer of a trap and the unit in it; None where it does not fit."""
     known = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and not n.endswith("out")]
     known = [(n, m) for n, m in known if not hasattr(m, "weight_orig") and m.bias is not None]
     if not known:
-        return ""
+        return None
     name, layer = known[trap.layer % len(known)]
-    u = trap.unit % layer.out_features
+    return name, trap.unit % layer.out_features
+
+
+@torch.no_grad()
+def plant(model: nn.Module, trap: Trap) -> None:
+    """Plant a trap where it fits."""
+    where = place(model, trap)
+    if where is None:
+        return
+    name, u = where
+    layer = model.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
     v = (u + 1) % layer.out_features
     if trap.kind == "dead":
         layer.bias[u] = -50.0
@@ -292,7 +302,6 @@ def plant(model: nn.Module, trap: Trap) -> str:
         layer.weight[v], layer.bias[v] = -layer.weight[u], -layer.bias[u]
     elif trap.kind == "near":
         layer.weight[v], layer.bias[v] = layer.weight[u] + 1e-3, layer.bias[u]
-    return name
 
 
 small = st.one_of(
@@ -363,6 +372,23 @@ class Draw:
     mode: str = "equal"
     returns: bool = False
     autocast: bool = False
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of what kinds it is, for counts."""
+        copies = f"copies: {self.copies}, {self.mode}" if self.copies > 1 else "copies: none"
+        flags = {"use: under autocast": self.casts, "use: units returned": self.returns}
+        return [
+            f"form: {self.form}",
+            *sorted({f"block: {block.kind}" for block in self.blocks}),
+            *sorted({f"trap: {trap.kind}" for trap in self.traps}),
+            copies,
+            f"optimizer: {self.rule}",
+            f"use: {'training' if self.training else 'evaluation'} mode",
+            f"use: {str(self.dtype).removeprefix('torch.')}",
+            f"use: {self.past} steps before",
+            *(name for name, on in flags.items() if on),
+        ]
 
     @property
     def casts(self) -> bool:
