@@ -136,9 +136,13 @@ def led_by(d: Tensor, threshold: float) -> Tensor:
 
 
 def _products(values: Tensor) -> Tensor:
-    """Return ``Σ a_u a_v``, raw and centred, float64 ``[2, C, C]``."""
+    """Return ``Σ a_u a_v``, raw and centred, float64 ``[2, C, C]``, of values in units of the largest power of two.
+
+    Distances are relative, and squares of the values themselves overflow or vanish where the values do not.
+    """
     step = -(-len(values) // VALUES)
     a = values[::step].double().cpu()
+    a = torch.ldexp(a, 1 - torch.frexp(a.abs().max()).exponent)
     b = a - a.mean(dim=0)
     return torch.stack([a.T @ a, b.T @ b])
 

@@ -44,6 +44,18 @@ def test_planted_near_clones_are_found_and_nothing_else(activation: nn.Module, s
     assert noise / 10 <= found.weights <= 2 * noise + 1e-12
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_near_clones_are_found_where_the_squares_of_their_values_are_no_numbers(size: float) -> None:
+    model = planted(nn.ReLU(), 1e-3, 2.5)
+    expected = near_clones(model, randn(500, 8))
+    with torch.no_grad():
+        model[0].weight.mul_(size)
+        model[0].bias.mul_(size)
+    found = near_clones(model, randn(500, 8))
+    assert [cluster.units for cluster in found] == [(1, 3, 7)]
+    assert found[0].activations == pytest.approx(expected[0].activations)
+
+
 @pytest.mark.parametrize(("activation", "scale"), [(nn.Tanh(), 2.0), (nn.GELU(), 2.0), (nn.ReLU(), -1.0)])
 def test_scales_that_the_activation_does_not_carry_are_not_near(activation: nn.Module, scale: float) -> None:
     found = near_clones(planted(activation, 0.0, scale), randn(500, 8))
