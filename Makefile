@@ -14,7 +14,7 @@ export SOURCE_DATE_EPOCH := 1700000000
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST_RUN = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SEED),--hypothesis-seed=$(SEED))
 
-.PHONY: help figures fuzz test test-all verify results notebooks bench lint clean
+.PHONY: help figures fuzz test test-all verify prove results notebooks bench lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,6 +39,10 @@ test-all: $(STAMP)  ## all tests, slow ones too
 verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json and the pages made of it
 	HYPOTHESIS_PROFILE=ci $(PYTEST_RUN) -m "claim or control" --evidence claims/evidence.json $(PYTEST)
 	$(BIN)/lop claims --write
+
+prove: $(STAMP)  ## compile and check the Coq proofs; installs Coq on Debian and Ubuntu, after asking (YES=1: without)
+	theory/formal/install.sh $(if $(YES),--yes)
+	$(BIN)/python -m claims.formal
 
 results: $(STAMP)  ## RESULTS.md and the figures that it shows, from the records below results/
 	$(BIN)/lop figures $(PICTURES)

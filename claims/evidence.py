@@ -19,7 +19,8 @@ from typing import Any, SupportsFloat
 
 EVIDENCE = Path(__file__).with_name("evidence.json")
 
-ALGEBRA = ("symbolic", "exact")  # these have no residual at all
+FORMAL = "formal"  # a theorem that a proof assistant has checked
+ALGEBRA = ("symbolic", "exact", FORMAL)  # these have no residual at all
 EXACT = (*ALGEBRA, "enclosure")
 DECISIVE = (*EXACT, "property")
 MEASURED = ("simulation", "training")  # these settle empirical claims alone
@@ -27,6 +28,7 @@ KINDS = (*DECISIVE, *MEASURED, "counterexample")
 CONTROL = "control"
 OUTCOMES = ("passed", "skipped", "empty", "failed")  # from best to worst: the worst of a test's cases stands
 
+OPTIONAL = ("why", "theorem", "digest", "coq")  # fields of a row that are left out where they are empty
 PACKAGES = ("numpy", "scipy", "sympy", "python-flint", "networkx", "numba", "torch", "hypothesis", "pytest")
 
 
@@ -63,7 +65,8 @@ class Row:
     """One test's word on one claim.
 
     `kind` is one of `KINDS`, or `CONTROL`; `outcome` is one of `OUTCOMES`, where `empty` says that the test
-    passed without a single instance. `why` is what a skipped test gave as its reason.
+    passed without a single instance. `why` is what a skipped test gave as its reason. A row of kind `formal` names
+    its `theorem`, a hash of the Coq files that this rests on (`digest`), and the version of Coq that checked them.
 
     >>> Row("test", "A", "exact").fault, Row("test", "A", "exact", instances=1).passed
     ('checked no instance', True)
@@ -77,6 +80,9 @@ class Row:
     instances: int = 0
     residual: float = 0.0
     why: str = ""
+    theorem: str = ""
+    digest: str = ""
+    coq: str = ""
 
     @property
     def fault(self) -> str:
@@ -147,11 +153,20 @@ def merge(rows: Iterable[Row]) -> list[Row]:
     >>> row.instances, row.outcome
     (2, 'failed')
     """
-    merged: dict[tuple[str, str, str, str], Row] = {}
+    merged: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        key = (row.claim, row.kind, row.step or "", row.test)
+        key = key_of(row)
         merged[key] = _worse(merged[key], row) if key in merged else row
     return [merged[key] for key in sorted(merged)]
+
+
+def key_of(row: Row) -> tuple[str, ...]:
+    """Return what tells rows apart that are not cases of one test.
+
+    >>> key_of(Row("test", "C3", "formal", theorem="C3_train"))
+    ('C3', 'formal', '', 'test', 'C3_train')
+    """
+    return (row.claim, row.kind, row.step or "", row.test, row.theorem)
 
 
 def _worse(one: Row, other: Row) -> Row:
@@ -195,7 +210,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 def _rounded(row: Row) -> dict[str, Any]:
     entry = asdict(row) | {"residual": float(f"{row.residual:.2e}")}
-    return entry if row.why else {name: value for name, value in entry.items() if name != "why"}
+    return {name: value for name, value in entry.items() if value or name not in OPTIONAL}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -239,7 +254,7 @@ def read(path: Path | str = EVIDENCE) -> list[Row]:
 
 def _row(entry: dict[str, Any], path: Path | str) -> Row:
     names = {field.name for field in fields(Row)}
-    if set(entry) | {"why"} != names:
+    if set(entry) | set(OPTIONAL) != names:
         raise EvidenceError(f"{path}: row {entry} has other fields than {', '.join(sorted(names))}")
     row = Row(**entry)
     _known("kind", row.kind, (*KINDS, CONTROL), path)

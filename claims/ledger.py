@@ -9,12 +9,13 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from claims.evidence import CONTROL, DECISIVE, EVIDENCE, EXACT, KINDS, MEASURED, ClaimsError, Row, read
+from claims.evidence import CONTROL, DECISIVE, EVIDENCE, EXACT, FORMAL, KINDS, MEASURED, ClaimsError, Row, read
+from claims.formal import up_to_date
 
 LEDGER = Path(__file__).with_name("ledger.toml")
 
 CLAIM_KINDS = ("definition", "theorem", "lemma", "extension", "empirical", "cited")
-FIRMNESS = ("open", "verified", "proved")  # from least to most firm
+FIRMNESS = ("open", "verified", "proved", "machine-proved")  # from least to most firm
 VERSIONS = {  # of the paper, by the wording that a claim is about
     "draft": "draft of mid 2025",
     "submission": "as submitted to ICLR 2026",
@@ -22,7 +23,7 @@ VERSIONS = {  # of the paper, by the wording that a claim is about
     "elsewhere": "another paper",
     "ours": "ours",
 }
-VERDICTS = ("definition", "cited", "proved", "verified", "repaired", "refuted", "open", "failing")
+VERDICTS = ("definition", "cited", "machine-proved", "proved", "verified", "repaired", "refuted", "open", "failing")
 
 
 class LedgerError(ClaimsError):
@@ -242,7 +243,7 @@ class Verdict:
 
     @property
     def instances(self) -> int:
-        """Number of instances checked by the evidence that counts most."""
+        """Number of instances checked by the evidence that counts most; a theorem of Coq is about all at once."""
         return sum({row.test: row.instances for row in self._supporting}.values())
 
     @property
@@ -258,13 +259,15 @@ class Verdict:
     @property
     def firmness(self) -> str:
         """How firm a claim that uses this one can be at most."""
-        if self.verdict in ("definition", "cited"):
+        if self.verdict == "definition":
+            return FIRMNESS[-1]
+        if self.verdict == "cited":
             return "proved"
-        return self.strength if self.verdict in ("proved", "verified", "repaired") else "open"
+        return self.strength if self.verdict in (*FIRMNESS, "repaired") else "open"
 
     @property
     def _supporting(self) -> list[Row]:
-        passed = [row for row in self.rows if row.passed]
+        passed = [row for row in self.rows if row.passed and row.kind != FORMAL]
         decisive = [row for row in passed if row.kind in DECISIVE]
         return decisive or [row for row in passed if row.kind in MEASURED]
 
@@ -298,7 +301,7 @@ def verdicts(ledger: Ledger | None = None, evidence: Evidence = None) -> dict[st
 
 
 def _rows(evidence: Evidence) -> Iterable[Row]:
-    return read(evidence or EVIDENCE) if isinstance(evidence, str | Path | None) else evidence
+    return up_to_date(read(evidence or EVIDENCE)) if isinstance(evidence, str | Path | None) else evidence
 
 
 def _by_claim(rows: Iterable[Row], ledger: Ledger) -> dict[str, tuple[Row, ...]]:
@@ -348,7 +351,8 @@ def _cited(claim: Claim, rows: tuple[Row, ...]) -> Verdict:
 def _strength(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> tuple[str, tuple[str, ...]]:
     """Return the lesser of what the own evidence earns and what the used claims allow, and why it is no more."""
     own, reasons = _own_strength(claim, rows)
-    weaker = [one for one in used if one.firmness != "proved"]
+    wanted = max(own, "proved", key=FIRMNESS.index)
+    weaker = [one for one in used if FIRMNESS.index(one.firmness) < FIRMNESS.index(wanted)]
     strength = min((own, *(one.firmness for one in weaker)), key=FIRMNESS.index)
     return strength, reasons + tuple(f"uses {one.id}, which is {one.verdict}" for one in weaker)
 
@@ -357,19 +361,24 @@ def _own_strength(claim: Claim, rows: tuple[Row, ...]) -> tuple[str, tuple[str, 
     skipped = tuple(dict.fromkeys(_skipped(row) for row in rows if row.outcome == "skipped"))
     decisive = (*DECISIVE, *MEASURED) if claim.kind == "empirical" else DECISIVE
     if not any(row.passed and row.kind in decisive for row in rows):
-        wanted = "measured" if claim.kind == "empirical" else "symbolic, exact, enclosure or property"
+        wanted = "measured" if claim.kind == "empirical" else "formal, symbolic, exact, enclosure or property"
         return "open", (f"no {wanted} evidence passed", *skipped)
     if not any(row.passed and row.kind == CONTROL for row in rows):
         return "open", ("no negative control passed", *skipped)
     if not claim.proof:
         return "verified", ("no proof is written out", *skipped)
     unsettled = [step for step in claim.steps if not settling(step, rows)]
-    reasons = (*(f"proof step {step} is not settled" for step in unsettled), *skipped)
-    return ("verified" if unsettled else "proved"), reasons
+    if unsettled:
+        return "verified", (*(f"proof step {step} is not settled" for step in unsettled), *skipped)
+    informal = [step for step in claim.steps if not any(row.kind == FORMAL for row in settling(step, rows))]
+    if informal and any(row.passed and row.kind == FORMAL for row in rows):
+        skipped = (*(f"proof step {step} is not machine-checked" for step in informal), *skipped)
+    return ("proved" if informal else "machine-proved"), skipped
 
 
 def _skipped(row: Row) -> str:
-    return f"{row.test} was skipped" + (f": {row.why}" if row.why else "")
+    test = f"{row.test}, theorem {row.theorem}," if row.theorem else row.test
+    return f"{test} was skipped" + (f": {row.why}" if row.why else "")
 
 
 def settling(step: str, rows: Iterable[Row]) -> list[Row]:

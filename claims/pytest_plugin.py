@@ -1,6 +1,7 @@
 """The pytest plugin that turns marked tests into evidence.
 
     @pytest.mark.claim("C1", "exact", step="all-dags")
+    @pytest.mark.claim("C3", "formal", theorem="C3_train")
     @pytest.mark.control("C1")
 
 `--evidence PATH` writes what the marked tests saw. It also works under pytest-xdist: a worker attaches each test's
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from claims.evidence import CONTROL, KINDS, Row, Tally, merge, recording, write
+from claims.evidence import CONTROL, EVIDENCE, FORMAL, KINDS, Row, Tally, merge, read, recording, write
+from claims.formal import Formal, ProofError, carried, version
 from claims.ledger import Ledger, load, unknown_id
 
 Report = Generator[None, pytest.TestReport, pytest.TestReport]
@@ -71,11 +73,11 @@ def marked(item: pytest.Item, ledger: Ledger) -> Iterator[Row]:
     """Yield one blank row for each `claim` and `control` mark of a test; parametrised cases share a name.
 
     Raises:
-        pytest.UsageError: A mark names an unknown claim, kind or step.
+        pytest.UsageError: A mark names an unknown claim, kind, step or theorem.
     """
     test = item.nodeid.partition("[")[0]
     for mark in item.iter_markers("claim"):
-        yield _row(test, ledger, *_bound(test, mark, ("id", "kind", "step"), 2))
+        yield _row(test, ledger, *_bound(test, mark, ("id", "kind", "step", "theorem"), 2))
     for mark in item.iter_markers("control"):
         yield _row(test, ledger, _bound(test, mark, ("id",), 1)[0], CONTROL)
 
@@ -90,7 +92,9 @@ def _bound(test: str, mark: pytest.Mark, names: tuple[str, ...], required: int) 
     return [given.get(name) for name in names]
 
 
-def _row(test: str, ledger: Ledger, claim: str, kind: str, step: str | None = None) -> Row:
+def _row(
+    test: str, ledger: Ledger, claim: str, kind: str, step: str | None = None, theorem: str | None = None
+) -> Row:
     if claim not in ledger:
         raise pytest.UsageError(f"{test} is marked with {claim!r}, {unknown_id(str(claim), ledger)}")
     if kind not in (*KINDS, CONTROL):
@@ -99,7 +103,18 @@ def _row(test: str, ledger: Ledger, claim: str, kind: str, step: str | None = No
     if step is not None and step not in steps:
         allowed = f"allowed are {', '.join(steps)}" if steps else "it has no proof written out"
         raise pytest.UsageError(f"{test}: claim {claim} has no proof step {step!r}; {allowed}")
-    return Row(test, claim, kind, step)
+    if (kind == FORMAL) != (theorem is not None):
+        raise pytest.UsageError(f"{test}: evidence of kind {FORMAL}, and no other, names its theorem")
+    return (
+        Row(test, claim, kind, step) if theorem is None else _formal(Row(test, claim, kind, step, theorem=theorem))
+    )
+
+
+def _formal(row: Row) -> Row:
+    try:
+        return replace(row, digest=Formal().digest(row.theorem), coq=version())
+    except ProofError as error:
+        raise pytest.UsageError(f"{row.test}: {error}") from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -152,6 +167,7 @@ class Gatherer:
     path: Path
     rows: list[Row] = field(default_factory=list)
     complete: bool = True
+    taken_over: int = 0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the rows of one report."""
@@ -166,7 +182,9 @@ class Gatherer:
         finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.complete &= finished and not session.shouldfail and not session.shouldstop
         if self.rows and self.complete:
-            write(self.path, self.rows)
+            rows = carried(self.rows, read(EVIDENCE) if EVIDENCE.exists() else [])
+            self.taken_over = sum(new is not old for new, old in zip(rows, self.rows, strict=True))
+            write(self.path, rows)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say whether the evidence was written."""
@@ -174,5 +192,10 @@ class Gatherer:
             terminalreporter.write_line(f"evidence: {self.path} not written, the run was cut short", yellow=True)
         elif self.rows:
             terminalreporter.write_line(f"evidence: {len(merge(self.rows))} rows written to {self.path}")
+            if self.taken_over:
+                terminalreporter.write_line(
+                    f"evidence: {self.taken_over} formal rows are the committed ones, as Coq did not run here",
+                    yellow=True,
+                )
         else:
             terminalreporter.write_line(f"evidence: {self.path} not written, no marked test ran")

@@ -11,7 +11,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from claims.evidence import CONTROL, ClaimsError, Row
+from claims.evidence import CONTROL, FORMAL, ClaimsError, Row
+from claims.formal import Formal
 from claims.ledger import VERDICTS, VERSIONS, Claim, Ledger, Verdict, load, settling, verdicts
 from claims.references import read
 
@@ -23,6 +24,8 @@ BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 MEANING = {
     "definition": "nothing to verify",
     "cited": "a result of others, with a numerical spot check that passed",
+    "machine-proved": "every step of the written proof is settled by a theorem that Coq's kernel has checked, and "
+    "every claim that it rests on is machine-proved or a definition",
     "proved": "every step of the written proof is settled by a symbolic, exact or enclosing computation",
     "verified": "exact or property-based checks over many instances, no failure found",
     "repaired": "false as stated, with a counterexample; the corrected statement is proved or verified",
@@ -31,6 +34,7 @@ MEANING = {
     "failing": "some evidence, or a claim that it rests on, fails",
 }
 STYLES = {
+    "machine-proved": "bold green",
     "proved": "bold green",
     "verified": "green",
     "repaired": "yellow",
@@ -110,6 +114,7 @@ def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.verdict,
         "strength": verdict.strength,
         "evidence": verdict.kinds,
+        "theorems": theorems(verdict),
         "instances": verdict.instances,
         "residual": verdict.residual,
         "failing": verdict.failing,
@@ -186,7 +191,10 @@ def section(claim: Claim, verdict: Verdict) -> str:
         f"**Repaired statement.** {claim.repair}" if claim.repair else "",
         _bullets("Hypotheses", list(claim.hypotheses)),
         _bullets("Proof", [_step(step.step, step.says, verdict.rows) for step in claim.proof]),
-        _bullets("Evidence", [_evidence(row) for row in verdict.rows if row.kind != CONTROL]),
+        _statements(verdict),
+        _bullets(
+            "Evidence", [_evidence(row) for row in verdict.rows if row.kind != CONTROL and not _is_theorem(row)]
+        ),
         _bullets("Negative controls", [_evidence(row) for row in verdict.rows if row.kind == CONTROL]),
         _bullets("Why it stands no firmer", [] if verdict.verdict == "refuted" else list(verdict.reasons)),
         _prior(claim),
@@ -215,12 +223,39 @@ def _bullets(title: str, lines: list[str]) -> str:
 
 
 def _step(name: str, says: str, rows: tuple[Row, ...]) -> str:
-    settled_by = ", ".join(f"`{row.test}`" for row in settling(name, rows))
+    settled_by = ", ".join(dict.fromkeys(f"`{row.theorem or row.test}`" for row in settling(name, rows)))
     return f"✓ *{name}*: {says} Settled by {settled_by}." if settled_by else f"· *{name}*: {says} Not settled."
+
+
+def theorems(verdict: Verdict) -> tuple[str, ...]:
+    """Return the theorems of Coq that speak for a claim, each once.
+
+    >>> theorems(Verdict("A", "open", "open", (Row("t", "A", "formal", instances=1, theorem="A_all"),)))
+    ('A_all',)
+    """
+    return tuple(dict.fromkeys(row.theorem for row in verdict.rows if _is_theorem(row)))
+
+
+def _is_theorem(row: Row) -> bool:
+    return row.kind == FORMAL and row.passed
+
+
+def _statements(verdict: Verdict) -> str:
+    """Return the statements that Coq has checked, folded away."""
+    proofs = Formal()
+    said = [
+        f"<details><summary><code>{name}</code> in <code>{proofs.theorems[name]}</code></summary>\n\n"
+        f"```coq\n{proofs.pinned.get(name, '')}\n```\n\n</details>"
+        for name in theorems(verdict)
+        if name in proofs.theorems
+    ]
+    return "\n\n".join(["**Machine-checked statements**", *said]) if said else ""
 
 
 def _evidence(row: Row) -> str:
     kind = row.kind if row.step is None else f"{row.kind}, step {row.step}"
+    if row.theorem:
+        kind += f", theorem {row.theorem}"
     seen = f", {row.instances:,} instances, residual {_size(row.residual)}" if row.instances else ""
     return f"`{row.test}`: {row.outcome} ({kind}{seen})"
 

@@ -12,13 +12,14 @@ from lop.deferred import Deferred
 
 if TYPE_CHECKING:
     from claims import evidence as records_of_tests
-    from claims import ledger, render
+    from claims import formal, ledger, render
     from lop import printing
     from paper_figures.support import registry
     from torch_experiments.lab.campaign import items
     from torch_experiments.lab.report import page
 else:
-    records_of_tests, ledger, render = map(Deferred, ("claims.evidence", "claims.ledger", "claims.render"))
+    records_of_tests, formal = map(Deferred, ("claims.evidence", "claims.formal"))
+    ledger, render = map(Deferred, ("claims.ledger", "claims.render"))
     printing, registry = Deferred("lop.printing"), Deferred("paper_figures.support.registry")
     items = Deferred("torch_experiments.lab.campaign.items")
     page = Deferred("torch_experiments.lab.report.page")
@@ -37,7 +38,8 @@ def claims(
         ids: Print these in full, such as C9 P2; the table of all if none is given.
         as_json: Print one JSON object a claim.
         write: Write claims/CLAIMS.md and what other pages say of the verdicts from the committed evidence.
-        check: Exit with 1, and say where, if the verdicts from this evidence differ from the committed ones.
+        check: Exit with 1, and say where, if the verdicts from this evidence differ from the committed ones, or if
+            proofs have changed since they were checked.
         evidence: Derive the verdicts from this file instead of claims/evidence.json.
     """
     entries = ledger.load()
@@ -46,6 +48,8 @@ def claims(
         raise ValueError("ids: --write and --check are of all claims: leave the ids out")
     if write and evidence:
         raise ValueError("--write renders the committed evidence: leave --evidence out")
+    if (write or check) and (stale := formal.stale(records_of_tests.read())):
+        raise ValueError("\n".join(stale))
     if write:
         _write_pages()
     elif check is not None:

@@ -19,6 +19,9 @@ SHIPPED = (
     "claims/CLAIMS.md",
     "claims/evidence.json",
     "claims/ledger.toml",
+    "theory/formal/_CoqProject",
+    "theory/formal/network.v",
+    "theory/formal/statements.txt",
     "torch_experiments/lab/report/published_cloning.csv",
     "torch_experiments/lab/report/published_streams.csv",
 )

@@ -107,7 +107,7 @@ GOOD = (
         ("", "is no evidence file"),
         ("[]", "is no evidence file"),
         ("{}", "is no evidence file"),
-        ('{"tests": [{"test": "t"}]}', "has other fields than claim, instances"),
+        ('{"tests": [{"test": "t"}]}', "has other fields than claim, coq"),
         ('{"tests": [' + GOOD.replace("exact", "guess") + "]}", "kind 'guess' is unknown; allowed are symbolic"),
         ('{"tests": [' + GOOD.replace("passed", "fine") + "]}", "outcome 'fine' is unknown; allowed are passed"),
     ],

@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
-from claims.evidence import Row, read
+from claims import pytest_plugin
+from claims.evidence import Row, read, write
+from claims.formal import Formal, version
 
 HEAD = """
 import pytest
@@ -150,8 +154,11 @@ def test_only_a_pass_with_instances_is_a_pass(run):
             "*claim F1 has no proof step 'al-dags'; allowed are all-dags, general",
         ),
         ('claim("D1", "exact", step="a")', "*claim D1 has no proof step 'a'; it has no proof written out"),
-        ('claim("F1")', "*test_it.py::test_x: claim*allowed are id, kind, step"),
-        ('claim("F1", "exact", steps="general")', "*allowed are id, kind, step"),
+        ('claim("F1")', "*test_it.py::test_x: claim*allowed are id, kind, step, theorem"),
+        ('claim("F1", "exact", steps="general")', "*allowed are id, kind, step, theorem"),
+        ('claim("F1", "formal")', "*test_it.py::test_x: evidence of kind formal, and no other, names its theorem"),
+        ('claim("F1", "exact", theorem="F1")', "*evidence of kind formal, and no other, names its theorem"),
+        ('claim("F1", "formal", theorem="F0")', "*test_it.py::test_x: theorem 'F0' is unknown; there are *F1*"),
         ('control("F1", "exact")', "*test_it.py::test_x: control*allowed are id"),
         ('control("F0")', "*marked with 'F0'*"),
     ],
@@ -173,6 +180,53 @@ def test_a_wrong_mark_stops_a_parallel_run_too(run):
 def test_a_wrong_mark_on_a_deselected_test_stops_the_run(run):
     result, _ = run('@claim("F11", "exact")\ndef test_x(): witness()\ndef test_y(): pass', "-k", "test_y")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+FORMAL = """
+@claim("F1", "formal", step="general", theorem="F1")
+def test_proof(): {}
+"""
+PROVED = Row(
+    "test_it.py::test_proof", "F1", "formal", "general", instances=1, theorem="F1", digest=Formal().digest("F1")
+)
+
+
+def test_a_proof_names_its_theorem_the_files_and_coq(run):
+    _, rows = run(FORMAL.format("witness()"))
+    assert rows == [replace(PROVED, coq=version())]
+
+
+def test_without_coq_the_committed_proof_stands(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pytest_plugin, "EVIDENCE", tmp_path / "evidence.json")
+    write(tmp_path / "evidence.json", [replace(PROVED, coq="8.16.1")])
+    result, rows = run(FORMAL.format("pytest.skip('no Coq')"))
+    assert rows == [replace(PROVED, coq="8.16.1")]
+    result.stdout.fnmatch_lines(["evidence: 1 formal rows are the committed ones, as Coq did not run here"])
+
+
+@pytest.mark.parametrize(
+    "committed",
+    [
+        [],
+        [replace(PROVED, digest="of other files")],
+        [replace(PROVED, outcome="failed")],
+        [replace(PROVED, step=None)],
+        [replace(PROVED, kind="exact", theorem="")],
+    ],
+)
+def test_without_coq_no_proof_is_made_up(run, tmp_path, monkeypatch, committed):
+    monkeypatch.setattr(pytest_plugin, "EVIDENCE", tmp_path / "evidence.json")
+    write(tmp_path / "evidence.json", committed)
+    result, rows = run(FORMAL.format("pytest.skip('no Coq')"))
+    assert [(row.outcome, row.why) for row in rows] == [("skipped", "no Coq")]
+    result.stdout.no_fnmatch_line("*committed*")
+
+
+def test_a_proof_that_fails_is_no_committed_one(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pytest_plugin, "EVIDENCE", tmp_path / "evidence.json")
+    write(tmp_path / "evidence.json", [PROVED])
+    _, rows = run(FORMAL.format("assert False"))
+    assert [row.outcome for row in rows] == ["failed"]
 
 
 FIRST = '@claim("F1", "exact")\ndef test_a(): witness()\n'

@@ -47,6 +47,24 @@ def test_a_proof_whose_steps_are_settled_exactly_proves(kind):
     assert judged(*rows, claims=[claim(steps=("base", "next"))]).verdict == "proved"
 
 
+def test_a_proof_whose_steps_are_all_theorems_of_coq_is_machine_proved():
+    rows = [row("formal", step="base", test="one"), row("formal", step="next", test="two"), row(CONTROL)]
+    verdict = judged(*rows, claims=[claim(steps=("base", "next"))])
+    assert (verdict.verdict, verdict.kinds, verdict.instances) == ("machine-proved", ("formal",), 0)
+
+
+def test_one_step_without_a_theorem_leaves_a_claim_proved():
+    rows = [row("formal", step="base", test="one"), row("exact", step="next", test="two"), row(CONTROL)]
+    verdict = judged(*rows, claims=[claim(steps=("base", "next"))])
+    assert (verdict.verdict, verdict.reasons) == ("proved", ("proof step next is not machine-checked",))
+
+
+def test_a_theorem_without_a_step_settles_none():
+    rows = [row("formal"), row("exact", step="base"), row(CONTROL)]
+    assert judged(*rows, claims=[claim(steps=("base",))]).verdict == "proved"
+    assert judged(row("formal"), row(CONTROL), claims=[claim(steps=("base",))]).verdict == "verified"
+
+
 @pytest.mark.parametrize(
     "lacking",
     [
@@ -158,6 +176,7 @@ PROVED = (row("exact", "B", step="base"), row(CONTROL, "B"))
     ("below", "rows", "expected"),
     [
         (claim(kind="definition"), (), "proved"),
+        (claim(steps=("base",)), (row("formal", step="base"), row(CONTROL)), "proved"),
         (claim(kind="cited"), (row("property"),), "proved"),
         (claim(kind="cited"), (), "open"),
         (claim(), (), "open"),
@@ -172,6 +191,26 @@ PROVED = (row("exact", "B", step="base"), row(CONTROL, "B"))
 def test_a_claim_stands_no_firmer_than_what_it_uses(below, rows, expected):
     above = claim("B", uses=("A",), steps=("base",))
     assert judged(*rows, *PROVED, claims=[below, above], of="B").verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("below", "rows", "expected"),
+    [
+        (claim(kind="definition"), (), "machine-proved"),
+        (claim(steps=("base",)), (row("formal", step="base"), row(CONTROL)), "machine-proved"),
+        (REPAIRED, (REFUTED, row("formal", step="base"), row(CONTROL)), "machine-proved"),
+        (claim(steps=("base",)), (row("exact", step="base"), row(CONTROL)), "proved"),
+        (claim(kind="cited"), (row("formal"),), "proved"),
+        (claim(), GOOD, "verified"),
+    ],
+)
+def test_a_claim_is_machine_proved_only_on_what_is_so_itself(below, rows, expected):
+    above = claim("B", uses=("A",), steps=("base",))
+    own = (row("formal", "B", step="base"), row(CONTROL, "B"))
+    verdict = judged(*rows, *own, claims=[below, above], of="B")
+    named = "cited" if below.kind == "cited" else expected
+    assert verdict.verdict == expected
+    assert verdict.reasons == (() if expected == "machine-proved" else (f"uses A, which is {named}",))
 
 
 def test_failure_travels_along_uses():
@@ -256,12 +295,17 @@ def test_law_skipped_tests_change_no_verdict(ledger, rows, name, kind):
 @given(ledgers(), ROWS)
 def test_law_nothing_is_proved_or_verified_without_controls(ledger, rows):
     found = verdicts(ledger, [row for row in rows if row.kind != CONTROL])
-    assert not {verdict.verdict for verdict in found.values()} & {"proved", "verified", "repaired"}
+    assert not {verdict.verdict for verdict in found.values()} & {
+        "machine-proved",
+        "proved",
+        "verified",
+        "repaired",
+    }
 
 
 @given(ledgers(), ROWS)
 def test_law_a_firm_verdict_has_instances_and_no_failing_test(ledger, rows):
     for verdict in verdicts(ledger, rows).values():
-        if verdict.verdict in ("proved", "verified", "repaired"):
-            assert verdict.instances > 0
+        if verdict.verdict in ("machine-proved", "proved", "verified", "repaired"):
+            assert verdict.instances > 0 or "formal" in verdict.kinds
             assert not verdict.failing
