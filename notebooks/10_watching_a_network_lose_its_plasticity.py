@@ -49,7 +49,7 @@ alarms = {name: [] for name in chosen}
 
 for name, remedy in chosen.items():
     source = torch.Generator().manual_seed(0)
-    model = mlp(64, 10, seed=0)
+    model = mlp(64, 10, width=64, depth=3, seed=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
     remedy.on(model, optimizer, example_inputs=x).attach()
     with lop.PlasticityMonitor(model, x, every=STEPS, budget=None, on_alarm=alarms[name].append) as monitor:
