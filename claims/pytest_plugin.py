@@ -160,7 +160,7 @@ def _outcome(row: Row, report: pytest.TestReport, tally: Tally) -> str:
     return "empty" if row.kind != CONTROL and not tally.instances else "passed"
 
 
-@dataclass
+@dataclass(eq=False)  # pytest puts plugins into sets
 class Gatherer:
     """Gathers the rows of all reports, and writes them unless the run was cut short."""
 

@@ -1,4 +1,7 @@
-"""Near-clones under stochastic steps: scales are never forgotten (C14), several outputs make saddles (C15)."""
+"""Near-clones under stochastic steps: scales are never forgotten (C14), several outputs make saddles (C15).
+
+And what one state of training tells about them.
+"""
 
 from fractions import Fraction
 
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from claims.evidence import witness
 from simulate.descent import descend
+from simulate.near_clones import forecast
 from simulate.optimizers import adam, sgd
 from simulate.stability import classify, normal_hessian
 from tests.theory.strategies import exact
@@ -195,3 +199,74 @@ def test_with_one_output_that_critical_point_is_no_saddle():
     criterion = SquaredError(Y[:1])
     assert not any(gradient(network, X, criterion.gradient))
     assert not cross(network, X, criterion).any()
+
+
+# ------------------------------------------------------------------------------------------ what one state tells
+
+
+def drawn(inputs, outputs, samples=50, seed=0):
+    """Return inputs, errors, slopes, bends and a unit."""
+    rng = np.random.default_rng(seed)
+    x, delta = rng.standard_normal((samples, inputs)), rng.standard_normal((samples, outputs))
+    slope, bend = rng.standard_normal((2, samples))
+    return x, delta, slope, bend, rng.standard_normal(inputs), rng.standard_normal(outputs)
+
+
+def matrices(x, delta, slope, bend, c):
+    """Return `H_i` of every sample, one after the other."""
+    found = []
+    for xi, di, si, bi in zip(x, delta, slope, bend, strict=True):
+        cross = si * np.outer(xi, di)
+        found.append(np.block([[c @ di * bi * np.outer(xi, xi), cross], [cross.T, np.zeros((len(di),) * 2)]]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_sizes_are_those_of_the_matrices_of_samples(outputs):
+    x, delta, slope, bend, w, c = drawn(4, outputs)
+    H = matrices(x, delta, slope, bend, c)
+    found = forecast(x, delta, slope, bend, w, c, rate=0.01, batch=4)
+    assert found.now == pytest.approx(np.log1p(-0.01 * np.linalg.eigvalsh(H.mean(axis=0))[0]))
+    spread = (H @ H).mean(axis=0) - H.mean(axis=0) @ H.mean(axis=0)
+    assert found.noise == pytest.approx(0.01**2 / 8 * np.linalg.norm(spread, 2))
+
+
+def test_what_a_base_at_rest_keeps():
+    """Errors that are orthogonal to `m c` change nothing; with one output and no bend nothing is kept."""
+    x, delta, slope, bend, w, c = drawn(4, 3)
+    kept = forecast(x, delta, slope, 0 * bend, w, c, rate=0.01, batch=1)
+    m = (x * slope[:, None]).T @ delta / len(x)
+    off = m - np.outer(m @ c, c) / (c @ c)
+    off = off - np.outer(w, w @ off) / (w @ w)
+    assert kept.rest == pytest.approx(np.log1p(0.01 * np.linalg.norm(off, 2)))
+    assert kept.rest < kept.now
+    x, delta, slope, bend, w, c = drawn(4, 1)
+    assert forecast(x, delta, slope, 0 * bend, w, c, rate=0.01, batch=1).rest == pytest.approx(0, abs=1e-15)
+
+
+def test_rate_and_batch_decide_who_decides():
+    x, delta, slope, bend, w, c = drawn(4, 2)
+    cases = {(1e-4, 50): "hessian", (10.0, 1): "trajectory"}
+    for (rate, batch), expected in cases.items():
+        assert forecast(x, delta, slope, bend, w, c, rate=rate, batch=batch).decides == expected
+    centred = delta[:, :1] - slope[:, None] * x @ np.linalg.lstsq(slope[:, None] * x, delta[:, :1], rcond=None)[0]
+    rest = forecast(x, centred, slope, 0 * bend, w, c[:1], rate=0.01, batch=1)
+    assert rest.decides == "noise"
+    assert not rest.parts
+
+
+def test_definite_curvature_holds_with_one_output():
+    x, _, slope, _, w, _ = drawn(2, 1)
+    one = np.ones((len(x), 1))
+    found = forecast(x, one, 0 * slope, np.ones(len(x)), w, np.ones(1), rate=0.001, batch=50)
+    assert (found.decides, found.parts, found.rest) == ("hessian", False, 0.0)
+    assert found.held == pytest.approx(0.001 * np.linalg.eigvalsh(x.T @ x / len(x))[0])
+
+
+def test_a_forecast_of_what_does_not_fit_is_named():
+    x, delta, slope, bend, w, c = drawn(4, 2)
+    with pytest.raises(ValueError, match="got shapes"):
+        forecast(x, delta[:-1], slope, bend, w, c, rate=0.1, batch=1)
+    for options in ({"rate": 0.0, "batch": 1}, {"rate": 0.1, "batch": 0}):
+        with pytest.raises(ValueError, match="positive rates"):
+            forecast(x, delta, slope, bend, w, c, **options)

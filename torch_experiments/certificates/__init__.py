@@ -7,18 +7,23 @@ from torch_experiments.certificates.manifold import Place, places
 from torch_experiments.certificates.near import Cluster, near_clones
 from torch_experiments.certificates.optimizer import OptimizerVerdict, optimizer_verdict
 from torch_experiments.certificates.stability import Stability, growth_factor
+from torch_experiments.certificates.stochastic import LongRun, Minibatches, UnitForecast, long_run
 
 __all__ = [
     "Certificate",
     "Cluster",
     "Frozen",
+    "LongRun",
+    "Minibatches",
     "OptimizerVerdict",
     "Place",
     "Stability",
+    "UnitForecast",
     "certify",
     "copies",
     "frozen_units",
     "growth_factor",
+    "long_run",
     "near_clones",
     "optimizer_verdict",
     "places",

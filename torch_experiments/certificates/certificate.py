@@ -23,6 +23,7 @@ from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict
 from torch_experiments.certificates.rounding import Rounding, contradicted
 from torch_experiments.certificates.seen import Loss, Seen, count, entries
 from torch_experiments.certificates.stability import Stability
+from torch_experiments.certificates.stochastic import Minibatches
 from torch_experiments.certificates.training_copy import of_output
 from torch_experiments.certificates.unreached import Unreached, unreached
 from torch_experiments.cloning.partition import Blocks
@@ -57,6 +58,8 @@ class Certificate:
         passes: which backward passes were run, or why none could be.
         optimizer: whether the rule keeps the network there; of gradient flow if no optimizer was given.
         stability: of the manifold, with the predicted escape; None without a loss, or if nothing is trapped.
+        minibatches: what this state tells about near-copies under small batches, per sample; None without SGD, a
+            loss or copies.
         rounding: what a few real steps on a copy showed: what this machine's arithmetic does to the promises, which
             are about exact arithmetic; None without an optimizer.
         notes: what was not looked at, or could not be judged, and why.
@@ -75,6 +78,7 @@ class Certificate:
     passes: str
     optimizer: OptimizerVerdict | None
     stability: Stability | None
+    minibatches: Minibatches | None
     rounding: Rounding | None
     notes: tuple[str, ...]
     seconds: float
@@ -109,6 +113,7 @@ class Certificate:
             "near": None if self.near is None else [asdict(cluster) for cluster in self.near],
             "optimizer": None if self.optimizer is None else asdict(self.optimizer),
             "stability": None if self.stability is None else asdict(self.stability),
+            "minibatches": None if self.minibatches is None else asdict(self.minibatches),
             "rounding": None if self.rounding is None else asdict(self.rounding),
             "notes": list(self.notes),
             "seconds": self.seconds,
@@ -140,6 +145,7 @@ def certify(
     tolerance: float | None = None,
     near: float = 0.1,
     iterations: int = 30,
+    batch: int | None = None,
 ) -> Certificate:
     """Return the certificate of ``model``: frozen units, copies, and whether training can leave them.
 
@@ -159,6 +165,7 @@ def certify(
         tolerance: relative, of sums of copies' weights; by dtype 1e-9 (float64), 1e-5 (float32), 2e-2 (bfloat16).
         near: the distance of activations up to which units are near-clones.
         iterations: of Lanczos' method.
+        batch: samples a step of training, for what small batches do to copies; all of ``inputs`` if None.
 
     Raises:
         TraceError: (a ValueError) for a model that cannot be traced; it names the layer and the fix.
@@ -190,6 +197,7 @@ def certify(
     stopped = wanted and seen.stopped(frozen)
     if mean is not None and wanted and not stopped:
         held = seen.stability(mean, optimizer, frozen, iterations)
+    small = None if held is None else seen.minibatches(of_output(targets, loss), optimizer, batch)
     tried = None
     if optimizer is not None and rule is not None:
         tried = seen.rounding(optimizer, targets, loss, frozen, rule, held)
@@ -207,6 +215,7 @@ def certify(
         passes=seen.reach.refused or seen.reach.passes,
         optimizer=rule,
         stability=held,
+        minibatches=small,
         rounding=tried,
         notes=tuple(
             notes_on(

@@ -96,6 +96,8 @@ def _parts(c: Certificate) -> Iterator[RenderableType]:
         yield _optimizer(c)
     if c.stability is not None:
         yield Text(f"stability: {_stability(c)}")
+    if c.minibatches is not None:
+        yield Text(f"small batches: {c.minibatches}")
     if c.rounding is not None and (c.trapped or c.rounding.still or not c.rounding.held):
         yield Text(f"on this machine: {c.rounding}")
     silent = tuple(f"no gradient: {part.parameter}: " for part in c.unreached)  # they have rows in a table already

@@ -19,6 +19,7 @@ from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, 
 from torch_experiments.certificates.oracle import Reach, reach, unread_outputs
 from torch_experiments.certificates.rounding import Rounding, rounding
 from torch_experiments.certificates.stability import Stability, stability
+from torch_experiments.certificates.stochastic import Minibatches, effective_rate, unit_forecasts
 from torch_experiments.certificates.training_copy import descended
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
@@ -127,6 +128,19 @@ class Seen:
             iterations=iterations,
             tolerance=self.slack,
         )
+
+    def minibatches(self, loss: Loss | None, optimizer: Optimizer | None, batch: int | None) -> Minibatches | None:
+        """Return what this state tells about near-copies under small batches, all of the inputs if None."""
+        if self.layout is None or loss is None:
+            return None
+        names = self.layout.placements
+        copied = [p for name, p in self.model.named_parameters() if name in names and p.requires_grad]
+        rate = effective_rate(optimizer, copied) if copied else None
+        size = sample_count(self.inputs) if batch is None else batch
+        if rate is None or not size:
+            return None
+        units = unit_forecasts(self.model, self.known.layers, self.layout, self.inputs, loss, rate=rate, batch=size)
+        return Minibatches(rate, size, units)
 
     def rounding(
         self,

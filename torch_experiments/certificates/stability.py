@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +127,7 @@ def stability(
     _check_numbers(iterations, start)
     if layout is not None:
         check_on(model, layout, tolerance)
-    found = _normal_places(model, layout, frozen)
+    found = normal_places(model, layout, frozen)
     begin = start or max(torch.finfo(p.parameter.dtype).eps for p in found.values())
     codimension = sum(place.codimension for place in found.values())
     with left_alone(model):
@@ -242,6 +242,39 @@ def _growth(
     """Return the growth in a step and "", or None and the reason why there is none."""
     if optimizer is None:
         return None, "no optimizer is given"
+    linear, reason = setting_of(optimizer, parameters)
+    if linear is None:
+        return None, reason
+    if linear.dampening and linear.momentum:
+        return None, "dampened momentum has no formula here"
+    h = -highest if linear.maximize else lowest
+    if h >= -noise or h + linear.decay >= 0 or not linear.rate:
+        return None, "no normal direction grows"
+    return growth_factor(h + linear.decay, linear.rate, linear.momentum, bool(linear.nesterov)), ""
+
+
+class Setting(NamedTuple):
+    """One setting of SGD: its step is linear in gradients and weights.
+
+    >>> Setting(0.1, 0.9, 0.0, 0.0, 0.0, 0.0).momentum
+    0.9
+    """
+
+    rate: float
+    momentum: float
+    nesterov: float
+    dampening: float
+    decay: float
+    maximize: float
+
+
+def setting_of(optimizer: Optimizer, parameters: Sequence[Tensor]) -> tuple[Setting | None, str]:
+    """Return the one setting with which SGD trains all these parameters and "", or None and the reason why not.
+
+    >>> model = nn.Linear(1, 1)
+    >>> setting_of(SGD(model.parameters(), lr=0.5), list(model.parameters()))[0].rate
+    0.5
+    """
     kind = type(optimizer).__name__
     if facts_of(optimizer) is None or not isinstance(optimizer, SGD):
         return None, f"{kind} rescales gradients or is unknown, so no eigenvalue of the Hessian tells its rate"
@@ -251,18 +284,12 @@ def _growth(
         return None, "some cloned or frozen parameters that need a gradient are not in the optimizer"
     if len(groups) != 1:
         return None, f"these parameters are trained with {len(groups)} settings; the rate needs one for all"
-    rate, momentum, nesterov, dampening, decay, maximize = _rule(owner[parameters[0]])
-    if dampening and momentum:
-        return None, "dampened momentum has no formula here"
-    h = -highest if maximize else lowest
-    if h >= -noise or h + decay >= 0 or not rate:
-        return None, "no normal direction grows"
-    return growth_factor(h + decay, rate, momentum, bool(nesterov)), ""
+    return _rule(owner[parameters[0]]), ""
 
 
-def _rule(group: Group) -> tuple[float, ...]:
+def _rule(group: Group) -> Setting:
     names = ("nesterov", "dampening", "weight_decay", "maximize")
-    return (number(group, "lr"), inertia(group), *(number(group, name) for name in names))
+    return Setting(number(group, "lr"), inertia(group), *(number(group, name) for name in names))
 
 
 def _kind(lowest: float, highest: float, noise: float) -> tuple[Kind, bool]:
@@ -271,7 +298,16 @@ def _kind(lowest: float, highest: float, noise: float) -> tuple[Kind, bool]:
     return kind_of((int(up), int(down), int(flat))), up and down
 
 
-def _normal_places(model: nn.Module, layout: Layout | None, frozen: Masks | None) -> dict[str, Place]:
+def normal_places(model: nn.Module, layout: Layout | None, frozen: Masks | None) -> dict[str, Place]:
+    """Return the places of trained parameters with normal directions, as `manifold.places`.
+
+    Raises:
+        ValueError: There are none.
+
+    >>> frozen = {"weight": torch.tensor([[True, False]])}
+    >>> list(normal_places(nn.Linear(2, 1), None, frozen))
+    ['weight']
+    """
     found = places(model, layout, frozen)
     if not found:
         raise ValueError(
