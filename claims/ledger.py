@@ -9,12 +9,25 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from claims.evidence import CONTROL, DECISIVE, EVIDENCE, EXACT, FORMAL, KINDS, MEASURED, ClaimsError, Row, read
+from claims.evidence import (
+    CHECKED,
+    CONTROL,
+    DECISIVE,
+    EVIDENCE,
+    EXACT,
+    FORMAL,
+    KINDS,
+    MEASURED,
+    ClaimsError,
+    Row,
+    read,
+)
 from claims.formal import up_to_date
 
 LEDGER = Path(__file__).with_name("ledger.toml")
 
 CLAIM_KINDS = ("definition", "theorem", "lemma", "extension", "empirical", "cited")
+FEWEST_RUNS = 3  # seeds, or runs, on which an empirical claim is verified
 FIRMNESS = ("open", "verified", "proved", "machine-proved")  # from least to most firm
 VERSIONS = {  # of the paper, by the wording that a claim is about
     "draft": "draft of mid 2025",
@@ -365,15 +378,23 @@ def _own_strength(claim: Claim, rows: tuple[Row, ...]) -> tuple[str, tuple[str, 
         return "open", (f"no {wanted} evidence passed", *skipped)
     if not any(row.passed and row.kind == CONTROL for row in rows):
         return "open", ("no negative control passed", *skipped)
+    runs = sum(row.instances for row in rows if row.passed and row.kind in decisive)
+    if claim.kind == "empirical" and runs < FEWEST_RUNS:
+        return "open", (f"{runs} of the {FEWEST_RUNS} runs that claim {claim.id} needs", *skipped)
     if not claim.proof:
         return "verified", ("no proof is written out", *skipped)
     unsettled = [step for step in claim.steps if not settling(step, rows)]
     if unsettled:
-        return "verified", (*(f"proof step {step} is not settled" for step in unsettled), *skipped)
+        return "verified", (*(_lacking(step, rows) for step in unsettled), *skipped)
     informal = [step for step in claim.steps if not any(row.kind == FORMAL for row in settling(step, rows))]
     if informal and any(row.passed and row.kind == FORMAL for row in rows):
         skipped = (*(f"proof step {step} is not machine-checked" for step in informal), *skipped)
     return ("proved" if informal else "machine-proved"), skipped
+
+
+def _lacking(step: str, rows: tuple[Row, ...]) -> str:
+    family = any(row.passed and row.step == step and row.kind == CHECKED for row in rows)
+    return f"proof step {step} is {'checked on a finite family, and ' if family else ''}not settled"
 
 
 def _skipped(row: Row) -> str:

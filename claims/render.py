@@ -27,7 +27,7 @@ MEANING = {
     "machine-proved": "every step of the written proof is settled by a theorem that Coq's kernel has checked, and "
     "every claim that it rests on is machine-proved or a definition",
     "proved": "every step of the written proof is settled by a symbolic, exact or enclosing computation",
-    "verified": "exact or property-based checks over many instances, no failure found",
+    "verified": "checks of many instances, or three runs or more of an experiment, and no failure",
     "repaired": "false as stated, with a counterexample; the corrected statement is proved or verified",
     "refuted": "false as stated, with a counterexample, and no repair that stands",
     "open": "evidence may be reported, no verdict is claimed",

@@ -251,6 +251,17 @@ def test_a_run_that_was_cut_short_or_saw_nothing_writes_nothing(run, body, optio
     assert "written to" not in result.stdout.str()
 
 
+def test_files_below_two_folders_with_plugins_of_their_own_are_gathered(run, pytester):
+    """Pytest then leaves out the plugins of the other folder, and looks gatherers up in a set."""
+    for name in ("one", "two"):
+        folder = pytester.mkpydir(name)
+        (folder / "conftest.py").write_text("", encoding="utf-8")
+        (folder / f"test_{name}.py").write_text(HEAD + FIRST, encoding="utf-8")
+    result, rows = run("", "one/test_one.py", "two/test_two.py")
+    result.assert_outcomes(passed=2)
+    assert [row.test for row in rows] == ["one/test_one.py::test_a", "two/test_two.py::test_a"]
+
+
 def test_without_the_option_nothing_is_written(pytester):
     pytester.makeini(INI)
     pytester.makepyfile(HEAD + FIRST)

@@ -81,6 +81,24 @@ def test_one_unsettled_step_leaves_a_claim_verified(lacking):
     assert "proof step next is not settled" in verdict.reasons
 
 
+def test_a_check_of_a_finite_family_settles_no_step():
+    rows = [row("checked", step="base", instances=9), row(CONTROL)]
+    verdict = judged(*rows, claims=[claim(steps=("base",))])
+    assert (verdict.verdict, verdict.instances) == ("verified", 9)
+    assert verdict.reasons == ("proof step base is checked on a finite family, and not settled",)
+    assert judged(row("checked", residual=1e-17), row(CONTROL)).verdict == "failing"
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"), [((1, 1), "open"), ((2,), "open"), ((2, 1), "verified"), ((3,), "verified")]
+)
+def test_an_empirical_claim_needs_three_runs(runs, expected):
+    rows = [row("training", instances=n, test=f"t{n}{k}") for k, n in enumerate(runs)]
+    verdict = judged(*rows, row(CONTROL), claims=[claim(kind="empirical")])
+    assert verdict.verdict == expected
+    assert (f"{sum(runs)} of the 3 runs that claim A needs" in verdict.reasons) == (expected == "open")
+
+
 def test_without_a_written_proof_exact_evidence_verifies_only():
     assert judged(row("exact"), row(CONTROL)).verdict == "verified"
 

@@ -65,14 +65,17 @@ def test_a_zero_sum_over_equal_activations_adds_nothing():
 
 
 @pytest.mark.claim("C10", "symbolic", step="null-cone")
-def test_along_a_line_of_equal_loss_the_second_derivative_is_zero_and_a_zero_sum_is_normal():
-    t, c = sympy.symbols("t c", real=True)
-    assert sympy.diff(c + 0 * t, t, 2) == 0
-    n = sympy.Symbol("n", integer=True, positive=True)
-    alpha, k, tau = sympy.IndexedBase("alpha"), sympy.Symbol("k", integer=True), sympy.Symbol("tau")
-    inner = tau * sympy.Sum(alpha[k], (k, 1, n))  # with a tangent vector, which is one number per pair of blocks
-    assert inner.subs(sympy.Sum(alpha[k], (k, 1, n)), 0) == 0
-    witness(instances=2)
+@pytest.mark.parametrize("copies", [2, 3, 5])
+def test_the_loss_is_bent_along_out_weights_by_the_square_of_their_sum(copies):
+    """`d²/dt² L(Σ_k (w_k + t α_k) h + r) = (h Σ_k α_k)² L''` for any `L`: zero along a zero sum alone."""
+    w, alpha = sympy.symbols(f"w:{copies}"), sympy.symbols(f"alpha:{copies}")
+    h, t, r, L = *sympy.symbols("h t r"), sympy.Function("L")
+    received = sum((w[k] + t * alpha[k]) * h for k in range(copies)) + r
+    bent = sympy.diff(L(received), t, 2).doit().subs(t, 0)
+    others = -sum(alpha[1:])
+    assert sympy.simplify(bent.subs(alpha[0], others)) == 0
+    assert sympy.simplify(bent.subs(alpha[0], others + 1).doit()) != 0
+    witness()
 
 
 @pytest.mark.claim("C10", "exact")
@@ -80,6 +83,7 @@ def test_along_a_line_of_equal_loss_the_second_derivative_is_zero_and_a_zero_sum
 def test_zero_sum_perturbations_keep_the_loss_and_have_no_curvature(drawing, draw, x):
     net = drawing.network
     v = zero_sum_out(drawing, draw)
+    assert not any(cloned_manifold(net, drawing.partition).project_tangent(v))
     batch, goal = x[: len(net.inputs)][:, None], SquaredError(exact(range(len(net.outputs)))[:, None])
     assert loss(net.with_parameters(net.parameters + v), batch, goal) == loss(net, batch, goal)
     assert v @ hessian_vector(net, batch, goal, v) == 0

@@ -1,10 +1,12 @@
 """Theorem 2.1 and the remark on optimizers as they were submitted (F3, C12, C13), each by its own wording."""
 
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import sympy
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ def equitable(network: Network, partition: Partition) -> bool:
 # ------------------------------------------------------------------------------------------------------------ F3
 
 
-@pytest.mark.claim("F3", "exact", step="persistence")
+@pytest.mark.claim("F3", "exact")
 @given(dags(activation="relu"), st.data())
 def test_weights_into_units_that_stay_saturated_keep_their_values(network, data):
     x, y = data.draw(matrices(1, 2)), data.draw(matrices(1, 2))
@@ -58,7 +60,7 @@ def test_with_an_uneven_pattern_the_gradient_leaves_the_set():
     witness()
 
 
-@pytest.mark.claim("C12", "exact", step="contains")
+@pytest.mark.claim("C12", "exact")
 @given(clones(), st.data())
 def test_with_an_equitable_pattern_gradients_lie_in_the_set(drawn, data):
     network, x = drawn.network, data.draw(matrices(1, 2))
@@ -101,6 +103,7 @@ def decoupled(rate: Fraction, decay: Fraction):
     return rule
 
 
+MU, ETA, LAMBDA = sympy.symbols("mu eta lambda", positive=True)
 RATE, DECAY = Fraction(1, 8), Fraction(1, 2)
 DECAYING = {
     "sgd": sgd(RATE, decay=DECAY),
@@ -110,7 +113,7 @@ DECAYING = {
 }
 
 
-@pytest.mark.claim("C13", "exact", step="identical")
+@pytest.mark.claim("C13", "exact")
 @pytest.mark.parametrize("name", DECAYING)
 @given(drawn=clones(constant=True), data=st.data())
 def test_identical_clones_stay_on_their_manifold_with_decay_too(name, drawn, data):
@@ -119,6 +122,30 @@ def test_identical_clones_stay_on_their_manifold_with_decay_too(name, drawn, dat
     stream = [(data.draw(matrices(1, 2)), goal(2, network)) for _ in range(2)]
     for step in descend(network, stream, DECAYING[name]):
         assert manifold.contains(step.parameters)
+    witness()
+
+
+@pytest.mark.claim("C13", "symbolic", step="identical")
+@pytest.mark.parametrize("rule", [sgd, partial(sgd, momentum=MU), partial(sgd, momentum=MU, nesterov=True)])
+def test_entries_with_equal_weight_gradient_and_state_get_equal_updates(rule):
+    """With symbols for all three, beside an entry that has others; sign-SGD and Adam act on entries too (C9)."""
+    w, g, b, w2, g2, b2 = sympy.symbols("w g b w2 g2 b2")
+    weights, gradients, buffers = (np.array(pair, dtype=object) for pair in ((w, w, w2), (g, g, g2), (b, b, b2)))
+    state, after = rule(ETA, decay=LAMBDA)(buffers, weights, gradients)
+    assert sympy.expand(after[0] - after[1]) == sympy.expand(state[0] - state[1]) == 0
+    assert sympy.expand(after[0] - after[2]) != 0
+    witness()
+
+
+@pytest.mark.claim("C13", "symbolic", step="linear")
+def test_equal_sums_stay_equal_where_weights_shrink_and_gradients_are_block_constant():
+    """`Σ_k ((1 − ηλ) w_k − η g) = (1 − ηλ) Σ_k w_k − η n g` for any number of edges `n`: the old sum decides."""
+    k, n = sympy.Symbol("k", integer=True), sympy.Symbol("n", integer=True, positive=True)
+    w, g = sympy.IndexedBase("w"), sympy.Symbol("g")
+    _, after = sgd(ETA, decay=LAMBDA)(None, w[k], g)
+    parts = (term.as_independent(k, as_Add=False) for term in sympy.expand(after).args)
+    total = sum(front * sympy.Sum(rest, (k, 1, n)).doit() for front, rest in parts)
+    assert sympy.expand(total - (1 - ETA * LAMBDA) * sympy.Sum(w[k], (k, 1, n)) + ETA * n * g) == 0
     witness()
 
 
@@ -135,7 +162,7 @@ def test_decay_is_no_exception_for_identical_clones():
     witness(instances=len(DECAYING))
 
 
-@pytest.mark.claim("C13", "exact", step="linear")
+@pytest.mark.claim("C13", "exact")
 @pytest.mark.parametrize("name", ["sgd", "momentum", "sign, decoupled"])
 @given(drawn=clones(), data=st.data())
 def test_linear_and_decoupled_decay_keep_the_equations_of_equitable_clones(name, drawn, data):

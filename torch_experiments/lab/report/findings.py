@@ -16,11 +16,13 @@ from scipy.stats import fisher_exact
 from theory.tolerances import float64_identity
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e03_normalisation, e05_generalisation, e07_streams
+from torch_experiments.lab.models import mlp
 from torch_experiments.lab.report import published, series
 from torch_experiments.lab.report.series import (
     ACCURACY,
     DEAD,
     DUPLICATE,
+    FREE,
     LATER,
     RANK,
     SATURATED,
@@ -140,7 +142,7 @@ def mlp_longer(folder: Path) -> Finding:
     """P2: the MLP with longer tasks, as the paper's figures have it."""
     return _collapse(
         "P2",
-        "a plain MLP collapses, longer tasks (the figures)",
+        "a plain MLP loses accuracy, longer tasks (the figures)",
         _best(("gpu-mlp-paper", "mlp-paper", "mlp-medium"), folder),
         folder,
     )
@@ -151,8 +153,18 @@ def _collapse(claim: str, about: str, name: str, folder: Path) -> Finding:
         return Finding(claim, about, missing)
     runs = series.runs(name, folder)
     fell, rose, words = falls(runs, "none")
-    words = f"{words}{_beside_layer_norm(runs)} ({_seeds(runs, 'none')})"
+    words = f"{words}{_beside_layer_norm(runs)}{_free(runs)} ({_seeds(runs, 'none')})"
     return Finding(claim, about, words, fell, rose, len(runs.seeds("none")))
+
+
+def _free(runs: Runs) -> str:
+    """Return the share of free parameters, and how little it can tell where one layer holds nearly all of them."""
+    if not runs.has("none", FREE):
+        return ""
+    model = mlp(published.INPUTS, published.OUTPUTS)
+    first = next(p.numel() for p in model.parameters()) / sum(p.numel() for p in model.parameters())
+    shares = ends(runs.over("none", FREE), 3)
+    return f"; parameters free by the certificate {shares}, of which the first layer holds {first:.0%}"
 
 
 def _beside_layer_norm(runs: Runs) -> str:

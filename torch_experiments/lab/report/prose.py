@@ -24,7 +24,9 @@ size. Not shown: neither, by the criterion that the claim gives. Open: records a
 
 Nearly silent units are silent for {silent:g} % of the samples, which JL25's code calls dead; noisy-elementwise is
 its gradient noise, relative per entry; the distance from the coset tells how far weights are from those of exact
-clones."""
+clones. The effective rank is that of Roy and Vetterli, which is never below JL25's er₂ (R8): directions can be
+compared, sizes cannot. A share of free parameters counts every weight alike, so where the first layer holds most
+of them it stays near one while the layers behind are trapped."""
 
 COMPARED = """\
 Without normalisation ours is the run as published where there is one (accuracy over all outputs, dead and duplicate

@@ -13,7 +13,7 @@ from claims.evidence import witness
 from tests.torch_experiments.lab.report.curves import KEPT, LOST
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.report import findings
-from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, SATURATED
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, FREE, RANK, SATURATED
 from torch_experiments.lab.training import WHOLE
 
 
@@ -41,7 +41,7 @@ def test_the_mlp_with_the_steps_of_the_text_does_not_collapse():
 
 
 @pytest.mark.claim("P2", "training")
-def test_the_mlp_collapses_with_longer_tasks():
+def test_the_mlp_loses_accuracy_with_longer_tasks():
     settled("P2")
 
 
@@ -98,6 +98,12 @@ def test_what_is_lost_against_layer_norm_on_the_same_tasks_is_told(made):
     found = findings.of("P2", made("mlp-medium", {"none": LOST, "layer, affine": KEPT}))
     assert "minus that with layer norm on the same tasks" in found.words
     assert "layer norm" not in findings.of("P1", made("mlp", {"none": LOST})).words
+
+
+def test_how_many_parameters_are_free_is_told_beside_how_many_the_first_layer_holds(made):
+    words = findings.of("P2", made("mlp-paper", {"none": LOST | {FREE: (1.0, 0.9)}})).words
+    assert "free by the certificate 0.995 → 0.905, of which the first layer holds 94%" in words
+    assert "certificate" not in findings.of("P1", made("mlp", {"none": LOST})).words
 
 
 def test_a_rise_before_the_fall_is_told():
