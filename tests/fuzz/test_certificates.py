@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, note
 
-from tests.fuzz.networks import TOKENS, Block, Draw, draws, first, place
+from tests.fuzz.networks import TOKENS, Block, Draw, Trap, draws, first, place
 from torch_experiments import TraceError, certify, clone
 from torch_experiments.certificates.audit import Audit, audit
 from torch_experiments.certificates.certificate import Certificate
@@ -135,6 +135,10 @@ ONCE_FALSE = {
     "a bias before batch norm, whose gradient is rounding": Draw(
         "vector", [Block("attention", CLAMP, 0.5), Block("batch_norm", CLAMP, 0.5)],
         [], "adam", 0, True, torch.float32, 84, copies=2, mode="equitable", returns=True,
+    ),
+    "gradients of a later evaluation in the same step": Draw(
+        "vector", [Block("gated", ("rrelu", 0.52, -2.0)), Block("gated", ("threshold", -0.53, -0.001))],
+        [Trap("dead", 1, 0)], "lbfgs", 0, False, torch.float64, 3017, returns=True,
     ),
 }  # fmt: skip
 

@@ -50,9 +50,16 @@ class TrainingCopy:
             return float(self.loss(call(self.model, self.inputs)))
 
     def step(self) -> bool:
-        """Take one step as a training loop would, gradients that wait counted; return whether all stayed finite."""
+        """Take one step as a training loop would, gradients that wait counted; return whether all stayed finite.
+
+        Afterwards the parameters have the gradients of where the step began, also where a rule evaluates the loss
+        at several places in one step.
+        """
         if self.closes:
-            self.optimizer.step(self._closure)  # type: ignore[arg-type]  # torch's own closures return tensors
+            began: list[Tensor | None] = []
+            self.optimizer.step(lambda: self._noted(began))  # type: ignore[arg-type]  # torch's own return tensors
+            for p, grad in zip(self.model.parameters(), began, strict=False):
+                p.grad = grad
         else:
             self._closure()
             self.optimizer.step()
@@ -60,6 +67,13 @@ class TrainingCopy:
             for scheduler in self.schedulers:
                 scheduler.step()
         return all(finite(t) for p in self.model.parameters() for t in (p, p.grad) if t is not None)
+
+    def _noted(self, began: list[Tensor | None]) -> Tensor:
+        """Evaluate the loss and its gradients; note these in a list that is empty."""
+        value = self._closure()
+        if not began:
+            began += [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
+        return value
 
     def _closure(self) -> Tensor:
         if not self.waits:

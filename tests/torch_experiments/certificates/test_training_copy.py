@@ -6,7 +6,7 @@ from torch import nn
 
 from torch_experiments import remedies
 from torch_experiments.certificates.audit import audit
-from torch_experiments.certificates.training_copy import copied
+from torch_experiments.certificates.training_copy import TrainingCopy, copied
 
 
 def test_copies_of_optimizers_keep_hooks_state_and_schedules():
@@ -23,6 +23,16 @@ def test_copies_of_optimizers_keep_hooks_state_and_schedules():
     assert schedule.optimizer is rule
     assert set(rule.param_groups[0]["params"]) == set(twin.parameters())
     assert optimizer.state == {}
+
+
+def test_gradients_after_a_step_are_those_of_where_it_began():
+    model, x = nn.Linear(2, 1), torch.randn(9, 2)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=4)
+    run = TrainingCopy(model, optimizer, (), x, lambda y: (y - 3).square().mean())
+    for _ in range(2):
+        expected = torch.autograd.grad((run.model(x) - 3).square().mean(), list(run.model.parameters()))
+        assert run.step()
+        assert all(torch.equal(p.grad, g) for p, g in zip(run.model.parameters(), expected, strict=True))
 
 
 def test_hooks_that_hold_the_original_are_left_out_and_named():
