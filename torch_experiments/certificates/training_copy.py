@@ -9,6 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -57,7 +58,7 @@ class TrainingCopy:
         """
         if self.closes:
             began: list[Tensor | None] = []
-            self.optimizer.step(lambda: self._noted(began))  # type: ignore[arg-type]  # torch's own return tensors
+            self.optimizer.step(partial(self._noted, began))  # type: ignore[arg-type]  # torch's own return tensors
             for p, grad in zip(self.model.parameters(), began, strict=False):
                 p.grad = grad
         else:
