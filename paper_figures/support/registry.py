@@ -45,6 +45,7 @@ FIGURES = (
     "saturation",
     "sine",
     "stability",
+    "stochastic_stability",
     "portrait",
     "escape",
     "drift",

@@ -40,6 +40,7 @@ from paper_figures import (
     shannon,
     sine,
     stability,
+    stochastic_stability,
     streams,
     symptoms,
 )
@@ -257,6 +258,13 @@ def curve_changed(**edits):
 
 def quadratic(table):
     return replaced(table, "seconds", lambda row: 1e-9 * row["size"] ** 2)
+
+
+def in_problems(edit):
+    """Return the data with fields of each smooth unit replaced."""
+    return lambda data: dataclasses.replace(
+        data, problems=tuple(dataclasses.replace(p, **edit(p)) for p in data.problems)
+    )
 
 
 def in_types(edit, chosen=lambda point: True):
@@ -680,6 +688,20 @@ CASES = {
             "ReLU is lopsided": in_types(lambda p: {"highest": 1.01 * p.found.highest}),
         },
         ["rate of escape", ""],
+    ),
+    "stochastic_stability": Case(
+        stochastic_stability,
+        lambda results: stochastic_stability.measure(stochastic_stability.Size(6, 60_000, 150, 4), (1, 2, 3)),
+        {
+            "a ReLU's clones part": lambda data: dataclasses.replace(data, measured=-data.measured),
+            "the size is another": lambda data: dataclasses.replace(data, measured=2 * data.measured),
+            "the scale grows": lambda data: dataclasses.replace(data, largest=data.largest + 0.1),
+            "curvature has the other sign": in_problems(lambda p: {"curvature": -p.curvature}),
+            "rates are unrelated": in_problems(lambda p: {"measured": np.sign(p.measured) * [1, 5, 25]}),
+            "order does not matter": lambda data: dataclasses.replace(data, mixed=data.largest[0]),
+            "three dimensions attract": lambda data: dataclasses.replace(data, centred=data.measured[0]),
+        },
+        ["rate, batch", "", "$\\lambda/\\eta^2$", "$\\lambda/\\eta^2$", "$\\lambda/\\eta$"],
     ),
     "portrait": Case(
         portrait,

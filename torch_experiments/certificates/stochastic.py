@@ -40,7 +40,11 @@ SURE = 3  # standard errors beyond which a sign counts
 
 @dataclass(frozen=True)
 class UnitForecast:
-    """What one state tells about a set of copies: layer, units, and the forecast of one of them."""
+    """What one state tells about a set of copies: layer, units, and the forecast of one of them.
+
+    >>> UnitForecast("0", (0, 1), Forecast(0.1, 0.1, 0.0, 0.01, "hessian")).forecast.parts
+    True
+    """
 
     layer: str
     units: tuple[int, ...]
@@ -57,7 +61,7 @@ class Minibatches:
         units: a forecast a set of copies; sets that are not looked at are left out.
 
     >>> str(Minibatches(0.1, 8, ()))
-    'at rate 0.1 and batches of 8 one state tells nothing of these copies: follow training with long_run'
+    'at rate 0.1 and batches of 8 one state does not tell: follow training with long_run'
     """
 
     rate: float
@@ -68,7 +72,7 @@ class Minibatches:
         here = f"at rate {self.rate:g} and batches of {self.batch}"
         found = [unit.forecast for unit in self.units]
         if not found:
-            return f"{here} one state tells nothing of these copies: follow training with long_run"
+            return f"{here} one state does not tell: follow training with long_run"
         parted = [f for f in found if f.parts]
         held = [f for f in found if f.decides == "hessian" and not f.parts]
         noisy = [f for f in found if f.decides == "noise"]
@@ -88,7 +92,7 @@ class Minibatches:
         if open_:
             now, noise = max(f.now for f in open_), max(f.noise for f in open_)
             says.append(
-                f"of {len(open_)} one state tells nothing of the long run (now {now:.3g} a step, noise up to "
+                f"of {len(open_)} one state does not tell the long run (now up to {now:.3g} a step, noise up to "
                 f"{noise:.3g}): follow training with long_run"
             )
         return f"{here}, of {len(found)} sets of copies: {'; '.join(says)}"
@@ -123,8 +127,8 @@ def long_run(
     model: nn.Module,
     layout: Layout,
     optimizer: Optimizer,
-    loss: Callable[[nn.Module, Any], Tensor],
-    batches: Iterable[Any],
+    loss: Callable[[Any, Any], Tensor],
+    batches: Iterable[tuple[Inputs, Any]],
     *,
     steps: int,
     warmup: int = 0,
@@ -140,8 +144,8 @@ def long_run(
         model: on its manifold; left as it is.
         layout: of its copies.
         optimizer: plain SGD, with one setting for all copied parameters; momentum and coupled decay are followed.
-        loss: of a model and a batch, a scalar.
-        batches: one a step, as many as ``warmup + steps``.
+        loss: of the model's output and targets, a scalar, such as `torch.nn.functional.mse_loss`.
+        batches: inputs and targets, one a step, as many as ``warmup + steps``.
         steps: measured, after an eleventh more that align the vector.
         warmup: steps before, in which nothing is measured.
         generator: of the vector at the start.
@@ -159,9 +163,9 @@ def long_run(
     >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
     <torch...>
     >>> base = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1)).double()
-    >>> wide, x = clone(base, 2), torch.eye(2).double()
+    >>> wide, batch = clone(base, 2), (torch.eye(2).double(), torch.ones(2, 1).double())
     >>> rule = torch.optim.SGD(wide.parameters(), lr=0.1)
-    >>> long_run(wide, layout(base, 2), rule, lambda m, x: m(x).square().mean(), repeat(x), steps=44).steps
+    >>> long_run(wide, layout(base, 2), rule, nn.functional.mse_loss, repeat(batch), steps=44).steps
     40
     """
     if steps < 2 * (PIECES + 1) or warmup < 0:
@@ -212,17 +216,17 @@ def _followed(
 
 
 def _values(
-    model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batches: Iterable[Any], count: int
+    model: nn.Module, loss: Callable[[Any, Any], Tensor], batches: Iterable[tuple[Inputs, Any]], count: int
 ) -> Iterator[Tensor]:
     """Yield the loss on one batch after the other, each of the model as it is then."""
     source = iter(batches)
     for t in range(count):
         try:
-            batch = next(source)
+            inputs, targets = next(source)
         except StopIteration:
             raise ValueError(f"batches: they ended after {t} of {count} steps; give one a step") from None
         with reference_kernels(), torch.enable_grad():
-            yield loss(model, batch)
+            yield loss(call(model, inputs), targets)
 
 
 def unit_forecasts(

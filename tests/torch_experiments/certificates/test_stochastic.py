@@ -37,7 +37,7 @@ def test_with_all_samples_at_a_critical_point_it_is_the_hessians_growth(rule):
     expected = math.log(stability(model, place, lambda: squared(model, (x, y)), optimizer=optimizer).growth)
     steps = 22 * round(8 / expected / 11)
     before = [p.detach().clone() for p in model.parameters()]
-    found = long_run(model, place, optimizer, squared, repeat((x, y)), steps=steps, generator=rng())
+    found = long_run(model, place, optimizer, mse_loss, repeat((x, y)), steps=steps, generator=rng())
     assert found.exponent == pytest.approx(expected, rel=0.15)
     assert found.says == "part"
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
@@ -72,7 +72,7 @@ def test_clones_of_a_real_network_part_at_that_rate(activation, momentum):
     batches = list(samples_one_by_one(x, y, 331))
     model, place = clone(base, 2), layout(base, 2)
     rule = torch.optim.SGD(model.parameters(), lr=0.05, momentum=momentum)
-    found = long_run(model, place, rule, squared, batches, steps=330, generator=rng(3))
+    found = long_run(model, place, rule, mse_loss, batches, steps=330, generator=rng(3))
     push(model, place, batches[0], 1e-9)
     measured = measured_rate(model, place, rule, batches)
     assert found.exponent == pytest.approx(measured, rel=1e-3, abs=1e-7)
@@ -88,7 +88,7 @@ def test_one_state_does_not_tell_that_rate():
     rule = torch.optim.SGD(model.parameters(), lr=0.05)
     now = math.log(stability(model, place, lambda: squared(model, (x, y)), optimizer=rule).growth)
     batches = samples_one_by_one(x, y, 880)
-    later = long_run(model, place, rule, squared, batches, steps=330, warmup=550, generator=rng(3))
+    later = long_run(model, place, rule, mse_loss, batches, steps=330, warmup=550, generator=rng(3))
     assert now > 5 * abs(later.exponent)
 
 
@@ -190,7 +190,7 @@ def test_layers_that_do_not_act_unit_by_unit_are_left_out():
     base = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1)).double()
     units = forecasts(clone(base, 2), randn(12, 3), randn(12, 1, seed=1)).units
     assert {unit.layer for unit in units} == {"2"}
-    assert "tells nothing" in str(Minibatches(0.1, 4, ()))
+    assert "does not tell" in str(Minibatches(0.1, 4, ()))
     one = nn.Sequential(nn.Linear(2, 2), Mixing(), nn.Linear(2, 1)).double()
     with torch.no_grad():
         one[0].weight.fill_(1.0), one[0].bias.fill_(0.0), one[2].weight.fill_(1.0)
@@ -205,20 +205,20 @@ def test_what_cannot_be_followed_is_named():
     x, y = randn(12, 3), randn(12, 2, seed=1)
     rule = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="steps: got 5"):
-        long_run(model, place, rule, squared, repeat((x, y)), steps=5)
+        long_run(model, place, rule, mse_loss, repeat((x, y)), steps=5)
     with pytest.raises(ValueError, match="batches: they ended after 3 of 22"):
-        long_run(model, place, rule, squared, [(x, y)] * 3, steps=22)
+        long_run(model, place, rule, mse_loss, [(x, y)] * 3, steps=22)
     with pytest.raises(ValueError, match="Adam rescales gradients"):
-        long_run(model, place, torch.optim.Adam(model.parameters()), squared, repeat((x, y)), steps=22)
+        long_run(model, place, torch.optim.Adam(model.parameters()), mse_loss, repeat((x, y)), steps=22)
     up, fast = (torch.optim.SGD(model.parameters(), lr=r, maximize=r < 1) for r in (0.1, 1e6))
     with pytest.raises(ValueError, match="dampening and ascent"):
-        long_run(model, place, up, squared, repeat((x, y)), steps=22)
+        long_run(model, place, up, mse_loss, repeat((x, y)), steps=22)
     with pytest.raises(ArithmeticError, match="lower the rate"):
-        long_run(model, place, fast, squared, repeat((x, y)), steps=220)
+        long_run(model, place, fast, mse_loss, repeat((x, y)), steps=220)
     other = network(depth=1, width=6)
     slow = torch.optim.SGD(other.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="copies of each other"):
-        long_run(other, place, slow, squared, repeat((x, y)), steps=22)
+        long_run(other, place, slow, mse_loss, repeat((x, y)), steps=22)
 
 
 def test_the_callers_random_numbers_stay():
@@ -227,5 +227,5 @@ def test_the_callers_random_numbers_stay():
     place = coarsest_blocks(model, x).layout()
     before = torch.get_rng_state()
     rule = torch.optim.SGD(model.parameters(), lr=0.1)
-    long_run(model, place, rule, squared, repeat((x, y)), steps=22)
+    long_run(model, place, rule, mse_loss, repeat((x, y)), steps=22)
     assert torch.equal(before, torch.get_rng_state())
