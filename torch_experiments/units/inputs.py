@@ -181,9 +181,19 @@ def reference_kernels() -> Iterator[None]:
 
 @contextmanager
 def inspecting(model: nn.Module) -> Iterator[None]:
-    """Run ``model`` as a trace does: in eval mode, without gradients, by `reference_kernels`."""
-    with evaluating(model), reference_kernels(), torch.no_grad():
-        yield
+    """Run ``model`` as a trace does: in eval mode, without gradients, by `reference_kernels`.
+
+    A layer of LSTM cells in float32 is one fused operation of oneDNN, so that is off where a model has one.
+    """
+    mkldnn = torch.backends.mkldnn
+    enabled = mkldnn.is_available() and mkldnn.enabled
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+        mkldnn.set_flags(_enabled=False, _fp32_precision=None)  # `flags` sets more, and warns of it
+    try:
+        with evaluating(model), reference_kernels(), torch.no_grad():
+            yield
+    finally:
+        mkldnn.set_flags(_enabled=enabled, _fp32_precision=None)
 
 
 def finite(item: Any) -> bool:

@@ -371,6 +371,14 @@ def test_recurrent_layers(kind):
     holds(network(Last(kind), nn.Linear(3, 2)), randn(*TOKENS), [(2, "equal"), (3, "equitable")])
 
 
+def test_lstm_cells_in_float32_are_seen_through_though_onednn_fuses_them():
+    base, x = network(Last(nn.LSTM), nn.Linear(3, 2)).float(), randn(*TOKENS).float()
+    with torch.no_grad():
+        expected = base(x)
+        assert torch.allclose(clone(base, 2, example_inputs=x)(x), expected, atol=1e-6)
+    assert torch.backends.mkldnn.enabled
+
+
 class Gate(nn.Module):
     """A function of features as a module."""
 
