@@ -212,6 +212,7 @@ def _modulus() -> Activation:
         kinks=(0.0,),
         range=(0.0, INFINITY),
         symmetry="even",
+        scaling="positive",
         degree=1,
         tails="neither",
         kernel=ArcCosine(1, ONE, ONE),

@@ -158,6 +158,16 @@ def test_symmetry_scaling_degree_and_range_hold(phi, z, s):
     assert phi.range[0] - near <= f[z] <= phi.range[1] + near
 
 
+@pytest.mark.parametrize("phi", EVERY, ids=repr)
+def test_no_scale_under_which_an_activation_is_equivariant_is_left_out(phi):
+    z = np.array([-3.1, -1.7, -0.6, -0.2, 0.3, 0.9, 1.3, 2.7])
+    near = float64_identity(float(np.abs(phi.value(3 * z)).max()))
+    if all(np.abs(phi.value(s * z) - s * phi.value(z)).max() <= near for s in (0.5, 3.0)):
+        assert phi.scaling in ("positive", "linear")
+    elif np.abs(phi.value(-z) + phi.value(z)).max() <= near:
+        assert phi.scaling == "sign"
+
+
 def _jump(function, kink):
     return abs(float(np.diff(function(np.array([kink - 1e-9, kink + 1e-9])))[0]))
 
