@@ -17,6 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from theory.curvature import second_slope
+from theory.network import Network, SquaredError, Unit, backward, forward, slope
+
 Array = np.ndarray[Any, Any]
 Decides = Literal["hessian", "noise", "trajectory"]
 
@@ -27,7 +30,8 @@ class Forecast:
 
     Attributes:
         now: by the Hessian at this state, all of it.
-        rest: by what a base at rest keeps of it: there `m c = 0`, and `mᵀ w = 0` if `φ` is homogeneous.
+        rest: by what a base at rest keeps of it: there `m c = 0`, and `mᵀ w = 0` if `φ` is homogeneous. Where it is
+            much below `now` the base does not rest, and its size may still change.
         held: the lowest rate at which `E (c · δ) φ'' x xᵀ` pulls in-weights together; 0 unless it is definite.
         noise: what batches of independent samples add to an exponent, or take from it, at most.
         decides: `"hessian"`: `rest` or `held` exceeds the noise; `"noise"`: a homogeneous unit with one output and
@@ -51,7 +55,7 @@ class Forecast:
 
 
 def forecast(
-    x: Array, delta: Array, slope: Array, bend: Array, w: Array, c: Array, *, rate: float, batch: int
+    x: Array, delta: Array, slopes: Array, bends: Array, w: Array, c: Array, *, rate: float, batch: int
 ) -> Forecast:
     """Return what samples at one state tell about the near-clones of a unit.
 
@@ -61,7 +65,7 @@ def forecast(
     Args:
         x: Inputs of the unit, shape (samples, d), with a column of ones for a bias.
         delta: `∂ℓ/∂f` of each sample's own loss, shape (samples, m).
-        slope, bend: `φ'(z)` and `φ''(z)`, shape (samples,); a unit without bends counts as homogeneous.
+        slopes, bends: `φ'(z)` and `φ''(z)`, shape (samples,); a unit without bends counts as homogeneous.
         w, c: Weights of one clone, shapes (d,) and (m,).
         rate: Learning rate `η`.
         batch: Samples a step, `B`.
@@ -77,16 +81,16 @@ def forecast(
     >>> f"{found.now:.5f} {found.rest:.5f} {found.noise:.5f}", found.decides, found.parts
     ('0.00995 0.00995 0.00003', 'hessian', True)
     """
-    _check(x, delta, slope, bend, w, c, rate, batch)
+    _check(x, delta, slopes, bends, w, c, rate, batch)
     n = len(x)
-    pull = (delta @ c) * bend
-    A, m = (x * pull[:, None]).T @ x / n, (x * slope[:, None]).T @ delta / n
-    flat = not bend.any()
+    pull = (delta @ c) * bends
+    A, m = (x * pull[:, None]).T @ x / n, (x * slopes[:, None]).T @ delta / n
+    flat = not bends.any()
     kept = m - np.outer(m @ c, c) / max(float(c @ c), np.finfo(float).tiny)
     if flat:
         kept = kept - np.outer(w, w @ kept) / max(float(w @ w), np.finfo(float).tiny)
     H = _blocks(A, m)
-    noise = rate**2 / (2 * batch) * float(np.linalg.norm(_square(x, delta, slope, pull) - H @ H, 2))
+    noise = rate**2 / (2 * batch) * float(np.linalg.norm(_square(x, delta, slopes, pull) - H @ H, 2))
     now, rest = (_growth(rate, B) for B in (H, _blocks(A, kept)))
     held = rate * max(0.0, float(np.linalg.eigvalsh(A)[0]))
     if max(rest, held if len(c) == 1 else 0.0) > noise:
@@ -96,6 +100,45 @@ def forecast(
     else:
         decides = "trajectory"
     return Forecast(now, rest, held, noise, decides)
+
+
+def forecast_of_clone(
+    network: Network, unit: Unit, x: Array, criterion: SquaredError, *, rate: float, batch: int
+) -> Forecast:
+    """Return what samples at one state tell about the near-clones of a unit of a network.
+
+    Beside `simulate.stability.classify`, whose Hessian is that of the sum over samples; here it is the mean, and
+    clones part by `η` times it. Tied edges count as if they were not.
+
+    Args:
+        network: On its manifold, float64.
+        unit: A hidden unit that is one of several clones: an edge into it is an input of the clone, an edge out of
+            it an out-weight.
+        x: Inputs of shape (inputs, samples).
+        criterion: The loss; each sample's own is its part of the sum.
+        rate: Learning rate of descent on the mean of a batch.
+        batch: Samples a step.
+
+    Raises:
+        ValueError: The unit is none of the network, an input or an output, or as `forecast`.
+
+    >>> network, goal = Network.layered([[[1.0], [1.0]], [[1.0, 1.0]]], "tanh"), SquaredError(np.array([[0.0]]))
+    >>> found = forecast_of_clone(network, network.units[1], np.array([[1.0]]), goal, rate=0.1, batch=1)
+    >>> found.decides, found.parts
+    ('hessian', True)
+    """
+    if unit not in network.index:
+        raise ValueError(f"unit {unit!r} is none of the network; it has {', '.join(map(repr, network.units))}")
+    v = network.index[unit]
+    into, out = np.flatnonzero(network.target == v), np.flatnonzero(network.source == v)
+    if not len(into) or not len(out):
+        raise ValueError(f"unit {unit!r} has {len(into)} edges in and {len(out)} out; give a hidden unit")
+    trace = forward(network, x)
+    errors = backward(network, trace, criterion.gradient(trace.h[list(network.outputs)]))
+    slopes, bends = slope(network, trace), second_slope(network, trace)
+    delta = (errors * slopes)[network.target[out]]
+    w, c, sources = network.weights[into], network.weights[out], trace.h[network.source[into]]
+    return forecast(sources.T, delta.T, slopes[v], bends[v], w, c, rate=rate, batch=batch)
 
 
 def _blocks(A: Array, m: Array) -> Array:

@@ -2,7 +2,8 @@
 
 The type is read off the quadratic form `q(v) = vᵀ ∇²L v` on the normal space. Small networks get the whole matrix,
 with exact inertia where the weights are exact; large ones the two ends of the spectrum, by Lanczos with
-Hessian-vector products.
+Hessian-vector products. Under small batches the type may not be what decides: `simulate.near_clones` says whether
+it does, from samples, and `simulate.stochastic` what the products of the steps do.
 """
 
 from __future__ import annotations

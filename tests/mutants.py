@@ -93,7 +93,7 @@ class Loader(SourceFileLoader):
         return self.source_to_code(self.text.encode(), self.path)
 
 
-@dataclass
+@dataclass(eq=False)  # pytest puts plugins into sets
 class Outcomes:
     """A plugin of pytest that keeps the names of tests; a test of which one case fails has failed."""
 

@@ -216,6 +216,27 @@ MUTATIONS = {
         failing="C10 test_the_growth_factor_is_the_spectral_radius_of_a_step",
         standing="test_zero_sum_changes_of_outgoing_weights_have_no_curvature",
     ),
+    "near-clones: the balance of noise and the sign of steps are lost, rest keeps the gradient": Mutation(
+        [
+            Broken("simulate/stochastic.py", "cross = -C @ w / a", "cross = 0 * C @ w / a"),
+            Broken("simulate/near_clones.py", "kept = m - np.outer(m @ c, c)", "kept = m - 0 * np.outer(m @ c, c)"),
+            Broken(
+                "torch_experiments/certificates/stochastic.py",
+                "v = v - linear.rate * (slope",
+                "v = v + linear.rate * (slope",
+            ),
+        ],
+        {
+            "simulate/test_stochastic": """
+                test_as_many_exponents_are_negative_as_the_noise_has_directions
+                test_constant_matrices_have_the_logarithms_of_their_eigenvalues
+            """,
+            "simulate/test_near_clones": "test_what_a_base_at_rest_keeps",
+            f"{CERTIFICATES}/test_stochastic": "test_clones_of_a_real_network_part_at_that_rate",
+        },
+        failing="S2 C14 test_what_a_base_at_rest_keeps",
+        standing="test_constant_matrices_have_the_logarithms_of_their_eigenvalues",
+    ),
     "replaced units are heard and remembered, escapes change the sums, and closures undo edits": Mutation(
         [
             Broken(

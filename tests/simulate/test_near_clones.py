@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from claims.evidence import witness
 from simulate.descent import descend
-from simulate.near_clones import forecast
+from simulate.near_clones import forecast, forecast_of_clone
 from simulate.optimizers import adam, sgd
 from simulate.stability import classify, normal_hessian
 from tests.theory.strategies import exact
@@ -270,3 +270,18 @@ def test_a_forecast_of_what_does_not_fit_is_named():
     for options in ({"rate": 0.0, "batch": 1}, {"rate": 0.1, "batch": 0}):
         with pytest.raises(ValueError, match="positive rates"):
             forecast(x, delta, slope, bend, w, c, **options)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_forecast_of_a_clone_is_that_of_the_normal_hessian(activation):
+    """`classify` has the sum over 30 samples, and a step descends on the mean."""
+    rng = np.random.default_rng(0)
+    W, a = np.repeat(rng.standard_normal((1, 3)), 2, axis=0), np.repeat(rng.standard_normal((2, 1)), 2, axis=1)
+    network, x = Network.layered([W, a], activation, output="linear"), rng.standard_normal((3, 30))
+    criterion = SquaredError(rng.standard_normal((2, 30)))
+    lowest = classify(network, cloned_manifold(network, coarsest_equitable_partition(network)), x, criterion).lowest
+    found = forecast_of_clone(network, network.units[3], x, criterion, rate=0.01, batch=4)
+    assert found.now == pytest.approx(np.log1p(-0.01 * lowest / 30))
+    for unit, message in ((network.units[0], "0 edges in"), ("nobody", "is none of the network")):
+        with pytest.raises(ValueError, match=message):
+            forecast_of_clone(network, unit, x, criterion, rate=0.01, batch=4)

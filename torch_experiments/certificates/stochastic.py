@@ -23,7 +23,7 @@ from torch.optim import SGD, Optimizer
 
 from simulate.near_clones import Forecast, forecast
 from theory.tolerances import NEAR_MANIFOLD
-from torch_experiments.certificates.manifold import check_on
+from torch_experiments.certificates.manifold import Place, check_on
 from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.certificates.stability import NormalHessian, normal_places, setting_of
 from torch_experiments.certificates.training_copy import copied
@@ -32,6 +32,7 @@ from torch_experiments.units.hidden import HiddenLayer
 from torch_experiments.units.hooks import hooked
 from torch_experiments.units.inputs import Inputs, call, reference_kernels
 
+KEEP = 16  # steps between two projections on the manifold: what rounding does in so few is small
 PIECES = 10  # of a trajectory, whose spread gives the error
 SETS = 8  # of copies a layer that are looked at, the first ones
 LARGEST = 1024  # weights of a unit, in and out: a second for eight sets
@@ -131,7 +132,7 @@ def long_run(
     batches: Iterable[tuple[Inputs, Any]],
     *,
     steps: int,
-    warmup: int = 0,
+    warmup: int | None = None,
     generator: torch.Generator | None = None,
     tolerance: float = NEAR_MANIFOLD,
 ) -> LongRun:
@@ -146,13 +147,14 @@ def long_run(
         optimizer: plain SGD, with one setting for all copied parameters; momentum and coupled decay are followed.
         loss: of the model's output and targets, a scalar, such as `torch.nn.functional.mse_loss`.
         batches: inputs and targets, one a step, as many as ``warmup + steps``.
-        steps: measured, after an eleventh more that align the vector.
-        warmup: steps before, in which nothing is measured.
+        steps: that are measured.
+        warmup: steps before, which align the vector with the direction that grows most; a quarter of ``steps`` if
+            None. Too few, and the exponent comes out too low.
         generator: of the vector at the start.
         tolerance: how far, relatively, the weights may be off the equations.
 
     Raises:
-        ValueError: for a model off its manifold, an optimizer without a linear rule, ``steps`` below 22, or batches
+        ValueError: for a model off its manifold, an optimizer without a linear rule, ``steps`` below 20, or batches
             that end too early.
         ArithmeticError: training diverged.
 
@@ -165,15 +167,16 @@ def long_run(
     >>> base = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1)).double()
     >>> wide, batch = clone(base, 2), (torch.eye(2).double(), torch.ones(2, 1).double())
     >>> rule = torch.optim.SGD(wide.parameters(), lr=0.1)
-    >>> long_run(wide, layout(base, 2), rule, nn.functional.mse_loss, repeat(batch), steps=44).steps
+    >>> long_run(wide, layout(base, 2), rule, nn.functional.mse_loss, repeat(batch), steps=40).steps
     40
     """
-    if steps < 2 * (PIECES + 1) or warmup < 0:
-        raise ValueError(f"steps: got {steps} and warmup {warmup}; it takes {2 * (PIECES + 1)} steps or more")
+    warmup = steps // 4 if warmup is None else warmup
+    if steps < 2 * PIECES or warmup < 0:
+        raise ValueError(f"steps: got {steps} and warmup {warmup}; it takes {2 * PIECES} steps or more")
     check_on(model, layout, tolerance)
     twin, rule, _, _ = copied(model, optimizer)
     with torch.random.fork_rng(devices=[]):  # a copy that draws leaves the caller's numbers as they are
-        return _followed(twin, rule, layout, _values(twin, loss, batches, warmup + steps), steps, warmup, generator)
+        return _followed(twin, rule, layout, _values(twin, loss, batches, warmup + steps), steps, generator)
 
 
 def _followed(
@@ -182,7 +185,6 @@ def _followed(
     layout: Layout,
     values: Iterator[Tensor],
     steps: int,
-    warmup: int,
     generator: torch.Generator | None,
 ) -> LongRun:
     places = normal_places(twin, layout, None)
@@ -195,24 +197,29 @@ def _followed(
     for t, value in enumerate(values):
         if not bool(torch.isfinite(value)):
             raise ArithmeticError(f"training diverged after {t} steps; lower the rate, now {linear.rate:g}")
-        if t >= warmup:
-            H = NormalHessian(places, lambda value=value: value)  # type: ignore[misc]
-            v = H.random(generator) if v is None else v
-            slope = H.product(v) + linear.decay * v
-            buffer = slope if buffer is None else linear.momentum * buffer + slope
-            v = v - linear.rate * (slope + linear.momentum * buffer if linear.nesterov else buffer)
-            size = float(v.norm())
-            v, buffer = v / size, buffer / size
-            logarithms.append(math.log(size))
+        H = NormalHessian(places, lambda value=value: value)  # type: ignore[misc]
+        v = H.random(generator) if v is None else v
+        slope = H.product(v) + linear.decay * v
+        buffer = slope if buffer is None else linear.momentum * buffer + slope
+        v = v - linear.rate * (slope + linear.momentum * buffer if linear.nesterov else buffer)
+        size = float(v.norm())
+        v, buffer = v / size, buffer / size
+        logarithms.append(math.log(size))
         rule.zero_grad()
         value.backward()
         rule.step()
-        with torch.no_grad():
-            for place, old in zip(places.values(), start, strict=True):
-                place.parameter.sub_(place.normal(place.parameter - old))
-    length = steps // (PIECES + 1)
+        if t % KEEP == 0:
+            _project(places, start)
+    length = steps // PIECES
     pieces = np.reshape(logarithms[-PIECES * length :], (PIECES, length)).mean(axis=1)
     return LongRun(float(pieces.mean()), float(pieces.std(ddof=1) / math.sqrt(PIECES)), PIECES * length)
+
+
+def _project(places: Mapping[str, Place], start: list[Tensor]) -> None:
+    """Take off what has come between copies since the start."""
+    with torch.no_grad():
+        for place, old in zip(places.values(), start, strict=True):
+            place.parameter.sub_(place.normal(place.parameter - old))
 
 
 def _values(
