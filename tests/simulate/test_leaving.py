@@ -1,4 +1,4 @@
-"""One step of gradient noise or of dropout leaves the cloned manifold (claim E1), in exact arithmetic."""
+"""One step of noise or of dropout leaves the cloned manifold (E1), and drawn units learn (E2): exact arithmetic."""
 
 from fractions import Fraction
 
@@ -113,3 +113,34 @@ def test_masks_that_cancel_over_a_batch_stay():
     slopes = [dropout_gradient(network, inputs, goal, mask) for mask in drops]
     assert not any(manifold.contains(network.parameters - RATE * slope) for slope in slopes)
     assert manifold.contains(network.parameters - RATE * sum(slopes) / 2)
+
+
+# ------------------------------------------------------------------------------------------------------------ E2
+
+
+def gradient_out_of_a_drawn_unit(into_target, samples, targets):
+    """Return the gradient on `v → t` at weight zero, `v` active, in `x → v → t → y` with a bias into `t`."""
+    edges = {("x", "v"): 1, ("v", "t"): 0, ("1", "t"): into_target, ("t", "y"): 1}
+    network = Network.from_edges(
+        {edge: Fraction(w) for edge, w in edges.items()},
+        {"v": "relu", "t": "relu", "y": "linear", "1": "one"},
+        ["x"],
+        ["y"],
+    )
+    goal = SquaredError(exact(targets)[None])
+    found = gradient(network, exact(samples)[None], goal.gradient)
+    edge = (network.source == network.index["v"]) & (network.target == network.index["t"])
+    return found[edge].item()
+
+
+@pytest.mark.claim("E2", "exact")
+@given(x=st.lists(st.integers(1, 9), min_size=1, max_size=4), gap=st.integers(1, 5))
+def test_a_drawn_unit_gets_a_gradient_where_its_target_has_errors_of_one_sign(x, gap):
+    assert gradient_out_of_a_drawn_unit(1, x, [1 + gap] * len(x)) != 0
+    witness()
+
+
+@pytest.mark.control("E2")
+def test_a_drawn_unit_gets_none_from_a_dead_target_or_samples_that_cancel():
+    assert gradient_out_of_a_drawn_unit(-1, [1, 2], [5, 5]) == 0
+    assert gradient_out_of_a_drawn_unit(1, [1, 1], [0, 2]) == 0
