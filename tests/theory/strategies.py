@@ -76,14 +76,14 @@ class Drawn:
         return not any(block & used[0] and block & used[1] for block in blocks)
 
 
-def vectors(size: int) -> st.SearchStrategy[Array]:
+def vectors(size: int, entries: st.SearchStrategy[Fraction] = rationals) -> st.SearchStrategy[Array]:
     """Draw exact vectors of that size."""
-    return st.lists(rationals, min_size=size, max_size=size).map(exact)
+    return st.lists(entries, min_size=size, max_size=size).map(exact)
 
 
-def matrices(rows: int, columns: int) -> st.SearchStrategy[Array]:
+def matrices(rows: int, columns: int, entries: st.SearchStrategy[Fraction] = rationals) -> st.SearchStrategy[Array]:
     """Draw exact matrices of that shape."""
-    return vectors(rows * columns).map(lambda v: v.reshape(rows, columns))
+    return vectors(rows * columns, entries).map(lambda v: v.reshape(rows, columns))
 
 
 def exact(values: Any) -> Array:

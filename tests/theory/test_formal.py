@@ -1,9 +1,14 @@
 """Theorems that Coq has checked, by claim and proof step, and networks that Coq and `theory.network` agree on."""
 
 import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
 
 from claims.evidence import witness
-from claims.formal import Formal, audit, compile_all, missing
+from claims.formal import Formal, ProofError, audit, compile_all, compile_file, missing
+from tests.theory.goals import ETA, HEAD, Posed, goal
+from tests.theory.strategies import clones, dags, equitable_cases, fractions, matrices
+from theory.network import Network
 
 BOTH = ("all-dags", "induction")
 SETTLED = {  # claim: step: theorems; a step is named where the theorems say all of it, "" where they say a part
@@ -62,3 +67,107 @@ def test_every_theorem_speaks_for_a_claim():
 
 def test_what_is_pinned_is_all_that_there_is(found):
     assert found.text == Formal().pins.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------- no drift between Coq and Python
+
+
+NETWORKS = 210
+small = fractions(-4, 4, 3)
+
+
+@st.composite
+def posed(draw, network):
+    """Draw samples and derivatives of the loss, one or two, for a network of at most eight units."""
+    assume(len(network.units) <= 8)
+    count = draw(st.integers(1, 2))
+    x = draw(matrices(len(network.inputs), count, small))
+    return Posed(network, x, draw(matrices(len(network.outputs), count, small)))
+
+
+@st.composite
+def cases(draw, *strategies):
+    """Draw a network, and, where it was drawn with one, its partition."""
+    found = draw(st.one_of(strategies or (dags(max_units=6), equitable_cases(max_units=6), clones())))
+    network = found if isinstance(found, Network) else found.network
+    return draw(posed(network)), None if found is network else found.partition
+
+
+def drawn(strategy, count, keep=lambda case: True):
+    """Return that many draws, other ones under another seed of Hypothesis."""
+    found = []
+
+    @settings(max_examples=count, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def collect(case):
+        assume(keep(case))
+        found.append(case)
+
+    collect()
+    return found
+
+
+def settle(build, name, goals):
+    """Let Coq settle all goals in one file."""
+    path = build / f"{name}.v"
+    path.write_text("\n".join([HEAD, *goals, ""]), encoding="utf-8")
+    compile_file(path, 300)
+
+
+def test_coq_and_python_compute_the_same(build):
+    found = drawn(cases(), NETWORKS)
+    goals, reduced = [], 0
+    for case, partition in found:
+        goals += [goal(case.agrees()), goal(case.steps())]
+        if partition is not None:
+            answers, statement = case.equitable(partition)
+            goals.append(goal(statement))
+            if all(answers):
+                goals.append(goal(case.reduces(partition)))
+                reduced += 1
+    settle(build, "tie", goals)
+    assert len(found) >= 200
+    assert reduced >= 20
+
+
+def one_off(values):
+    """Return the values, the last one larger by one."""
+    return [*values[:-1], values[-1] + 1]
+
+
+WRONG = {
+    "a gradient": lambda case, partition: case.agrees(one_off(case.gradient)),
+    "a step": lambda case, partition: case.steps(2 * ETA),
+    "the rates of the base network": lambda case, partition: case.reduces(partition, wrong=True),
+    "an answer": lambda case, partition: case.equitable(partition)[1].replace("true true", "true false"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_number_is_not_confirmed(build, what):
+    [(case, partition)] = drawn(cases(clones()), 1, lambda case: telling(*case))
+    right, wrong = case.agrees(), WRONG[what](case, partition)
+    settle(build, "right", [goal(right)])
+    with pytest.raises(ProofError, match='has type "true = true"'):
+        settle(build, "wrong", [goal(wrong)])
+
+
+def telling(case, partition):
+    """Whether the gradient is not zero, so that the rates of the base network show."""
+    return bool((case.gradient != 0).all()) and case.reduces(partition) != case.reduces(partition, wrong=True)
+
+
+def test_another_slope_at_the_kink_is_not_confirmed(build, tmp_path):
+    """With slope 1 at the kink of ReLU, and else the same files, a network with a unit at its kink is refuted."""
+    [(case, _)] = drawn(cases(), 1, lambda found: found[0].at_kink)
+    settle(build, "kink", [goal(case.agrees())])
+    for path in build.glob("*.v*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for name in ("rationals.v", "evaluation.v"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(
+            text.replace("| Relu => if below 0 z then 1 else 0", "| Relu => if below z 0 then 0 else 1")
+        )
+        compile_file(tmp_path / name)
+    with pytest.raises(ProofError, match='has type "true = true"'):
+        settle(tmp_path, "kink", [goal(case.agrees())])

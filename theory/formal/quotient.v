@@ -26,7 +26,10 @@ Definition base : net R K := {|
   inp := fun i => inp N (rep i); out := fun i => out N (rep i);
   act := fun i => act N (rep i); slp := fun i => slp N (rep i) |}.
 Definition base_weight (w : weights R V) : weights R K := fun j i =>
-  \sum_(u <- us | edge N u (rep i) && (c u == j)) w u (rep i).
+  sumv us (fun u => edge N u (rep i) && (c u == j)) (w ^~ (rep i)).
+Lemma base_weightE w' j i :
+  base_weight w' j i = \sum_(u <- us | edge N u (rep i) && (c u == j)) w' u (rep i).
+Proof. exact: sumvE. Qed.
 
 Lemma base_dag : acyclic_by base (rk \o rep).
 Proof.
@@ -41,7 +44,7 @@ rewrite (forwardE dag) /=; case: (inp N _) => //; congr (act N _ _).
 rewrite /preact sumvE (@sum_blocks _ _ _ N c) [RHS]big_mkcond; apply: eq_big_seq => j _ /=.
 case: ifP => [/hasP[u0 us0 /andP[e0 /eqP c0]]|/hasPn none]; last first.
   by rewrite big_seq_cond big_pred0 // => u; case: (boolP (u \in us)) => //= /none/negPf.
-rewrite /base_weight mulr_suml; apply: eq_bigr => u /andP[_ /eqP cu]; congr (_ * _).
+rewrite base_weightE mulr_suml; apply: eq_bigr => u /andP[_ /eqP cu]; congr (_ * _).
 by apply: (C1_forward dag adm x re); rewrite -c0 repK c0 cu.
 Qed.
 
@@ -53,7 +56,7 @@ Proof.
 rewrite /preact !sumvE [RHS](@sum_blocks _ _ _ N c) [LHS]big_mkcond; apply: eq_big_seq => j _ /=.
 case: ifP => [/hasP[u0 us0 /andP[e0 /eqP c0]]|/hasPn none]; last first.
   by rewrite big_seq_cond big_pred0 // => u; case: (boolP (u \in us)) => //= /none/negPf.
-rewrite /base_weight mulr_suml; apply: eq_bigr => u /andP[_ /eqP cu]; congr (_ * _).
+rewrite base_weightE mulr_suml; apply: eq_bigr => u /andP[_ /eqP cu]; congr (_ * _).
 by rewrite base_forward; apply: (C1_forward dag adm x re); rewrite -c0 repK c0 cu.
 Qed.
 
@@ -76,7 +79,7 @@ transitivity (\sum_(u <- us | c u == j) \sum_(v <- us | edge N u v && (c v == i)
   by apply: eq_bigr => u /eqP cu; rewrite mul1r; apply: ce; rewrite cj.
 rewrite (eq_bigr (fun u => \sum_(v <- us | c v == i) if edge N u v then w u v else 0)); last first.
   by move=> u _; rewrite -big_mkcondr; apply: eq_bigl => v; rewrite andbC.
-rewrite exchange_big /=; apply: eq_bigr => v /eqP cv; rewrite mul1r /base_weight.
+rewrite exchange_big /=; apply: eq_bigr => v /eqP cv; rewrite mul1r base_weightE.
 rewrite -big_mkcondr; under eq_bigl do rewrite andbC.
 by apply: re; rewrite ci.
 Qed.
@@ -107,7 +110,7 @@ have -> : \sum_(v0 <- us | edge N (rep i) v0 && (c v0 == j)) w (rep i) v0 * (slo
   by rewrite (C1_slope dag adm _ re cv) (C2_backward dag adm _ re ce cv).
 rewrite [n_ i * (_ * _)]mulrA double_count //.
 case: ifP => [/hasP[u0 us0 /andP[e0 /eqP c0]]|/hasPn none]; last first.
-  rewrite /base_weight big_seq_cond big_pred0 ?mulr0 ?mul0r // => u.
+  rewrite base_weightE big_seq_cond big_pred0 ?mulr0 ?mul0r // => u.
   by case: (boolP (u \in us)) => //= /none/negPf.
 rewrite base_slope -mulrA [RHS]mulrCA [n_ j * (_ * _)]mulrCA; congr (_ * (_ * _)); apply: IH => //.
 apply: leq_trans (_ : (steps N - rk (rep i) <= d)%N) => //.
@@ -132,7 +135,7 @@ Theorem C7_step eta b j i : rep i \in us -> c (rep i) = i ->
   n_ i * base_weight (fun u v => w u v - eta * grad N w b u v) j i =
   n_ i * base_weight w j i - eta * d_ j i * grad base (base_weight w) (map base_sample b) j i.
 Proof.
-move=> us_i ci; rewrite [in LHS]/base_weight sumrB -mulr_sumr mulrBr; congr (_ - _).
+move=> us_i ci; rewrite !base_weightE sumrB -mulr_sumr mulrBr; congr (_ - _).
 rewrite mulrCA -mulrA; congr (_ * _).
 rewrite (eq_bigr (fun=> grad N w b (rep j) (rep i))) => [|u /andP[_ /eqP cu]]; last first.
   by apply: (C2_gradient dag adm b re ce) => //; rewrite -cu repK.

@@ -42,12 +42,29 @@ Definition Qc_ringMixin := ComRingMixin Qcmult_assoc Qcmult_comm Qcmult_1_l Qc_m
 Canonical Qc_ringType := RingType Qc Qc_ringMixin.
 Canonical Qc_comRingType := ComRingType Qc Qcmult_comm.
 
-Inductive kind := Linear | Relu | One | Square.
-Definition Qc_pos (z : Qc) : bool := ~~ Qle_bool z 0%Q.
+(* Activations of theory.catalogue that are rational, with the slope of D1 at their kinks: 0 at that of ReLU. *)
+Inductive kind := Linear | Relu | Leaky | One | Square | Cube | Hardtanh.
+Definition below (y z : Qc) : bool := ~~ Qle_bool z y.                     (* y < z *)
 Definition value (k : kind) (z : Qc) : Qc :=
-  match k with Linear => z | Relu => if Qc_pos z then z else 0 | One => 1 | Square => z * z end.
+  match k with
+  | Linear => z
+  | Relu => if below 0 z then z else 0
+  | Leaky => if below 0 z then z else Q2Qc (1 # 100) * z
+  | One => 1
+  | Square => z * z
+  | Cube => z * z * z
+  | Hardtanh => if below 1 z then 1 else if below z (- 1) then - 1 else z
+  end.
 Definition deriv (k : kind) (z : Qc) : Qc :=
-  match k with Linear => 1 | Relu => if Qc_pos z then 1 else 0 | One => 0 | Square => z + z end.
+  match k with
+  | Linear => 1
+  | Relu => if below 0 z then 1 else 0
+  | Leaky => if below 0 z then 1 else Q2Qc (1 # 100)
+  | One => 0
+  | Square => z + z
+  | Cube => z * z + z * z + z * z
+  | Hardtanh => if below (- 1) z && below z 1 then 1 else 0
+  end.
 
 (* a network as data: kinds of the units 0 .. n-1 (None: an input), edges u -> v with weights, outputs *)
 Record data := Data { kinds : seq (option kind); wires : seq (nat * nat * Qc); ends : seq nat }.
@@ -163,13 +180,3 @@ split=> v v'.
 - case: (big v) => [lt_v|le_v /(own _ _ le_v)->//]; case: (big v') => [lt_v'|le_v' /esym/(own _ _ le_v')->//].
   by case: v lt_v => [|[|[|[|[|[|[|[|v]]]]]]]] //; case: v' lt_v' => [|[|[|[|[|[|[|[|v']]]]]]]].
 Qed.
-
-(* what theory.network computed, compared with the terms above *)
-Definition agrees (D : data) (b : seq (sample Qc_ringType nat)) (z h d : seq (seq Qc)) (g : seq Qc) : bool :=
-  let N := net_of D in let w := weight_of D in
-  [&& [seq [seq preact N w (xval s) v | v <- units N] | s <- b] == z,
-      [seq [seq forward N w (xval s) v | v <- units N] | s <- b] == h,
-      [seq [seq backward N w s v | v <- units N] | s <- b] == d &
-      [seq grad N w b e.1.1 e.1.2 | e <- wires D] == g].
-Definition sample_of (x s : seq Qc) : sample Qc_ringType nat := Sample (nth 0 x) (nth 0 s).
-
