@@ -12,6 +12,7 @@ from theory.network import Network
 
 BOTH = ("all-dags", "induction")
 SETTLED = {  # claim: step: theorems; a step is named where the theorems say all of it, "" where they say a part
+    "D1": {"": ("D1_derivative",)},
     "C1": dict.fromkeys(BOTH, ("C1_forward", "C1_preact")),
     "C2": dict.fromkeys(BOTH, ("C2_backward", "C2_gradient")),
     "C3": {
@@ -20,17 +21,30 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
         "": ("C3_train", "C3_clones"),
     },
     "C4": {"independence": ("C4_dimension", "C4_span")},
+    "C5": {
+        "induction": ("C1_forward", "C2_backward", "C5_rank", "C5_level", "C5_no_inner_edge"),
+        "": ("C2_gradient",),
+    },
     "C6": {"pattern-iff": ("C6_rows", "C6_columns"), "": ("C6_counterexample",)},
-    "C7": {"identity": ("C7_forward", "C7_backward", "C7_gradient", "C7_step")},
+    "C7": {"identity": ("C7_forward", "C7_backward", "C7_gradient", "C7_step"), "": ("C7_momentum",)},
+    "C8": {
+        "induction": ("C8_forward", "C8_backward", "C8_gradient"),
+        "coset": ("C8_coset", "C8_momentum"),
+    },
+    "C11": {"join": ("C11_join", "C11_coarsest", "C11_unique", "C11_blocks")},
+    "C12": {"contains": ("C12_contains", "C12_linear", "C2_gradient")},
     "C13": {"identical": ("C3_train_own",), "": ("C3_train",)},
     "F1": dict.fromkeys(("all-dags", "general"), ("F1",)),
+    "F2": {"": ("F2_counterexample", "F2a_tangent")},
     "F2a": {"upstream": ("F2a_tangent",), "": ("F2a_stays", "F2a_persists")},
     "F2b": {"sign": ("F2b_dead",), "": ("F2b_cone",)},
+    "F2d": {"buffers": ("F2d_buffers", "F2d_decay")},
     "F3": {"": ("F2a_persists",)},
     "R1": {"entries": ("R1", "R1_entry"), "strictness": ("R1_strict", "R1_gain")},
     "R2": {"entrywise": ("R2_entry", "R2")},
     "R4": {"dominance": ("R4_bound",), "": ("R4_definite",)},
     "R8": {"stable-below-order-2": ("R8_stable",), "": ("R8_rank",)},
+    "N1": {"euler": ("N1_euler",), "descent": ("N1_descent",)},
 }
 CASES = [
     pytest.param(theorem, marks=pytest.mark.claim(claim, "formal", step=step or None, theorem=theorem))

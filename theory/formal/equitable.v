@@ -280,6 +280,19 @@ Qed.
 End TrainingInside.
 End Blocks.
 
+(* C12: with an equitable pattern RE and CE together are a linear space that contains BC *)
+Section Linear.
+Variables (R : comRingType) (V K : eqType) (N : net R V) (c : V -> K).
+Theorem C12_contains : pattern_in N c -> pattern_out N c -> forall t : weights R V, BC N c t -> RE N c t /\ CE N c t.
+Proof. by move=> pin pout t bc; split; [apply: BC_RE | apply: BC_CE]. Qed.
+Theorem C12_linear a (w t : weights R V) : RE N c w -> CE N c w -> RE N c t -> CE N c t ->
+  RE N c (shift a w t) /\ CE N c (shift a w t).
+Proof.
+move=> rw cw rt ct; rewrite /shift; split=> [j v v' cv|i u u' cu];
+  by rewrite !big_split -!big_distrr /= ?(rw j _ _ cv) ?(rt j _ _ cv) ?(cw i _ _ cu) ?(ct i _ _ cu).
+Qed.
+End Linear.
+
 Section Pattern.
 Variables (R : numDomainType) (V K : eqType) (N : net R V) (c : V -> K).
 Notation W := (weights R V).

@@ -14,6 +14,7 @@ Hypothesis dag : acyclic_by N rk.
 Notation W := (weights R V).
 Implicit Types (w : W) (b : seq (sample R V)) (X : (V -> R) -> Prop).
 
+(* v is saturated on every sample of the batch; z, h and delta may be anything else *)
 Theorem F1 w b v : List.Forall (fun s => slope N w (xval s) v = 0) b ->
   forall u, grad N w b u v = 0.
 Proof.
@@ -78,6 +79,7 @@ End Frozen.
 Section Cone.
 Variables (R : realDomainType) (V : eqType) (N : net R V) (rk : V -> nat).
 Hypothesis dag : acyclic_by N rk.
+(* X: the inputs that may come; every unit that feeds v is >= 0 for them, whatever the weights upstream *)
 Variables (v : V) (X : (V -> R) -> Prop).
 Hypothesis relu : forall z, act N v z = Num.max 0 z.
 Hypothesis relu' : forall z, slp N v z = (0 < z)%R%:R.
@@ -112,3 +114,33 @@ split=> u uv; rewrite g0; have [Zu [a a_ge0 aE]] := rule T (w u v) _ (Zs u uv) =
 by rewrite aE mulr_ge0_le0 ?cw.
 Qed.
 End Cone.
+
+(* F2d: v is saturated from some step on, so the gradient of a weight w into v is zero.  m is its first-moment buffer, mu
+   its decay (Adam's beta_1) *)
+Section Buffers.
+Variables (R : idomainType) (w m eta mu lambda step : R).
+Definition heavy_ball_step (g : R) := w - eta * (mu * m + g).
+Definition nesterov_step (g : R) := w - eta * (g + mu * (mu * m + g)).
+(* [step] is rate, bias corrections and second moment together, whatever these are *)
+Definition adam_step (g : R) := w - step * (mu * m + (1 - mu) * g).
+Definition decayed := (1 - eta * lambda) * w.
+Hypothesis mu0 : mu != 0.
+
+Lemma moves (a : R) : a != 0 -> (w - a * m == w) = (m == 0).
+Proof. by move=> a0; rewrite -subr_eq0 addrAC subrr add0r oppr_eq0 mulf_eq0 (negPf a0). Qed.
+
+Theorem F2d_buffers : eta != 0 -> step != 0 ->
+  [/\ (heavy_ball_step 0 == w) = (m == 0), (nesterov_step 0 == w) = (m == 0) & (adam_step 0 == w) = (m == 0)].
+Proof.
+move=> e0 s0; split.
+- by rewrite /heavy_ball_step addr0 mulrA moves // mulf_neq0.
+- by rewrite /nesterov_step add0r addr0 !mulrA moves // !mulf_neq0.
+- by rewrite /adam_step mulr0 addr0 mulrA moves // mulf_neq0.
+Qed.
+
+Theorem F2d_decay : eta * lambda != 0 -> (decayed == w) = (w == 0).
+Proof.
+move=> el0; rewrite /decayed mulrBl mul1r -subr_eq0 addrAC subrr add0r oppr_eq0 mulf_eq0.
+by rewrite (negPf el0).
+Qed.
+End Buffers.

@@ -133,3 +133,40 @@ congr (_ * (_ * _)); apply: IH; apply: leq_trans (_ : (steps N - rk u <= m)%N) =
 by rewrite ltn_sub2l // ?dag.1 // (ltn_trans (dag.1 _ _ uv)) ?dag.2.
 Qed.
 End Recursion.
+
+(* weights off the edges between units play no part *)
+Section Extensional.
+Variables (R : ringType) (V : eqType) (N : net R V) (w w' : weights R V).
+Notation us := (units N).
+Hypothesis same : forall u v, u \in us -> v \in us -> edge N u v -> w u v = w' u v.
+
+Lemma fwd_ext k x v : v \in us -> fwd N w k x v = fwd N w' k x v.
+Proof.
+elim: k v => // k IH v us_v /=; case: (inp N v) => //; congr (act N v _); rewrite !sumvE.
+rewrite big_seq_cond [RHS]big_seq_cond; apply: eq_bigr => u /andP[us_u uv].
+by rewrite (same us_u us_v uv) (IH _ us_u).
+Qed.
+
+Lemma preact_ext x v : v \in us -> preact N w x v = preact N w' x v.
+Proof.
+move=> us_v; rewrite /preact !sumvE big_seq_cond [RHS]big_seq_cond; apply: eq_bigr => u /andP[us_u uv].
+by rewrite (same us_u us_v uv) /forward (fwd_ext _ _ us_u).
+Qed.
+
+Lemma slope_ext x v : v \in us -> slope N w x v = slope N w' x v.
+Proof. by move=> us_v; rewrite /slope preact_ext. Qed.
+
+Lemma bwd_ext k s u : u \in us -> bwd N w k s u = bwd N w' k s u.
+Proof.
+elim: k u => [//|k IH u us_u].
+rewrite [LHS]/= [RHS]/= !sumvE [X in _ + X = _]big_seq_cond [X in _ = _ + X]big_seq_cond.
+apply: (f_equal (fun x => _ + x)); apply: eq_bigr => v /andP[us_v uv].
+by rewrite (same us_u us_v uv) (slope_ext _ us_v) (IH _ us_v).
+Qed.
+
+Lemma grad_ext b u v : u \in us -> v \in us -> grad N w b u v = grad N w' b u v.
+Proof.
+move=> us_u us_v; rewrite !gradE; apply: eq_bigr => s _.
+by rewrite /forward (fwd_ext _ _ us_u) (slope_ext _ us_v) /backward (bwd_ext _ _ us_v).
+Qed.
+End Extensional.

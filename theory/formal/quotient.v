@@ -14,8 +14,9 @@ Hypothesis dag : acyclic_by N rk.
 Hypothesis adm : admissible N c.
 Hypothesis repK : forall u, c (rep (c u)) = c u.
 Hypothesis rep_us : forall u, u \in units N -> rep (c u) \in units N.
-Hypothesis level : forall u v, c u = c v -> rk u = rk v.  (* no block spans depths: see C6 *)
+Hypothesis level : forall u v, c u = c v -> rk u = rk v.  (* no block spans depths: C5_rank and C5_level give such an rk *)
 Notation us := (units N).
+(* rep i is a unit of block i, v in S_i in the paper: by RE it does not matter which *)
 Variable w : weights R V.
 Hypothesis re : RE N c w.
 
@@ -147,3 +148,76 @@ rewrite (C2_gradient dag adm b re ce cj (erefl (c (rep i)))) big_const_seq iter_
 by rewrite mulrA mulrC.
 Qed.
 End Quotient.
+
+(* T steps of heavy ball; descent is mu = 0.  B gives samples and derivatives of the loss; the loss reads outputs only, which
+   are equal in both networks *)
+Section Momentum.
+Variables (R : comRingType) (V K : eqType) (N : net R V) (rk : V -> nat) (c : V -> K) (rep : K -> V).
+Hypothesis dag : acyclic_by N rk.
+Hypothesis adm : admissible N c.
+Hypothesis pat_in : pattern_in N c.
+Hypothesis pat_out : pattern_out N c.
+Hypothesis repK : forall u, c (rep (c u)) = c u.
+Hypothesis rep_us : forall u, u \in units N -> rep (c u) \in units N.
+Hypothesis level : forall u v, c u = c v -> rk u = rk v.
+Hypothesis uniq_us : uniq (units N).
+Variables (w0 : weights R V) (eta : nat -> R) (mu : R) (B : nat -> seq (sample R V)).
+Hypothesis re0 : RE N c w0.
+Hypothesis ce0 : CE N c w0.
+(* the multiplier of the rate of W_ij is d_ij / n_i *)
+Variable rate : K -> K -> R.
+Hypothesis rateE : forall j i, n_ N c i * rate j i = d_ N c rep j i.
+
+Fixpoint ball (T : nat) : weights R V * weights R V :=
+  if T is T'.+1 then
+    let: (w, m) := ball T' in
+    let m' : weights R V := fun u v => mu * m u v + grad N w (B T') u v in
+    (fun u v => w u v - eta T' * m' u v, m')
+  else (w0, fun _ _ => 0).
+Fixpoint base_ball (T : nat) : weights R K * weights R K :=
+  if T is T'.+1 then
+    let: (w, m) := base_ball T' in
+    let m' : weights R K := fun j i => mu * m j i + grad (base N c rep) w (map (base_sample rep) (B T')) j i in
+    (fun j i => w j i - eta T' * rate j i * m' j i, m')
+  else (base_weight N c rep w0, fun _ _ => 0).
+
+Theorem C7_momentum T :
+  (forall j i, j \in units (base N c rep) -> i \in units (base N c rep) -> edge (base N c rep) j i ->
+     base_weight N c rep (ball T).1 j i = (base_ball T).1 j i) /\
+  (forall u v, u \in units N -> v \in units N -> edge N u v -> n_ N c (c v) * (ball T).2 u v = (base_ball T).2 (c u) (c v)).
+Proof.
+suff [_ _ _ wE mE] : [/\ RE N c (ball T).1, CE N c (ball T).1, BC N c (ball T).2,
+  (forall j i, j \in units (base N c rep) -> i \in units (base N c rep) -> edge (base N c rep) j i ->
+     base_weight N c rep (ball T).1 j i = (base_ball T).1 j i) &
+  (forall u v, u \in units N -> v \in units N -> edge N u v -> n_ N c (c v) * (ball T).2 u v = (base_ball T).2 (c u) (c v))].
+  by split.
+elim: T => [|T] /=; first by split=> // *; rewrite mulr0.
+case: (ball T) => w m /=; case: (base_ball T) => W M /= [re ce bm wE mE].
+have bg := C2_gradient dag adm (B T) re ce.
+have bm' : BC N c (fun u v => mu * m u v + grad N w (B T) u v).
+  by move=> u u' v v' e e' cu cv; rewrite (bm _ _ _ _ e e' cu cv) (bg _ _ _ _ cu cv).
+have bs : BC N c (fun u v => - (eta T * (mu * m u v + grad N w (B T) u v))).
+  by move=> u u' v v' e e' cu cv; rewrite (bm' _ _ _ _ e e' cu cv).
+have in_base v : v \in units N -> c v \in units (base N c rep) by move=> us_v; rewrite /= mem_undup map_f.
+have mE' u v : u \in units N -> v \in units N -> edge N u v ->
+    n_ N c (c v) * (mu * m u v + grad N w (B T) u v) =
+    mu * M (c u) (c v) + grad (base N c rep) W (map (base_sample rep) (B T)) (c u) (c v).
+  move=> us_u us_v uv; rewrite mulrDr mulrCA mE //; congr (_ + _).
+  rewrite -(C7_gradient dag adm repK rep_us level re ce uniq_us (B T) u us_v).
+  by apply: grad_ext; rewrite ?in_base // => j i /wE wEj /wEj.
+split=> //.
+- by apply: RE_ext (RE_shift pat_in 1 re bs) => u v; rewrite /shift mul1r.
+- by apply: CE_ext (CE_shift pat_out 1 ce bs) => u v; rewrite /shift mul1r.
+move=> j i us_j us_i /hasP[u0 us_u0 /andP[e0 /eqP c0]].
+have [v0 us_v0 iE] : exists2 v, v \in units N & i = c v by move: us_i; rewrite /= mem_undup => /mapP.
+have ci : c (rep i) = i by rewrite iE repK.
+have us_ri : rep i \in units N by rewrite iE rep_us.
+have edge_ji : edge (base N c rep) j i by apply/hasP; exists u0; rewrite // e0 c0 eqxx.
+rewrite -(wE _ _ us_j us_i edge_ji) !base_weightE sumrB -mulr_sumr; congr (_ - _); rewrite -mulrA; congr (_ * _).
+have := mE' u0 (rep i) us_u0 us_ri e0; rewrite c0 ci => <-.
+rewrite (eq_bigr (fun=> mu * m u0 (rep i) + grad N w (B T) u0 (rep i))) => [|u /andP[eu /eqP cu]]; last first.
+  by apply: bm'; rewrite ?cu ?c0.
+by rewrite big_const_seq iter_addr_0 -[RHS]mulrCA [RHS]mulrA rateE /d_ -mulr_natl.
+Qed.
+End Momentum.
+

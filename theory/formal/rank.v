@@ -263,6 +263,7 @@ Qed.
 
 Variables (a : nat -> R) (K : R -> R) (b : R).
 Hypothesis ker : kernel a K.
+(* C is a Gram matrix of unit vectors, b bounds its entries off the diagonal *)
 Hypothesis unit_diag : forall i, gram i i = 1.
 Hypothesis inside : forall i j, i != j -> `|gram i j| <= b.
 Hypothesis b_ge0 : 0 <= b.
