@@ -30,8 +30,8 @@ class Forecast:
 
     Attributes:
         now: by the Hessian at this state, all of it.
-        rest: by what a base at rest keeps of it: there `m c = 0`, and `mᵀ w = 0` if `φ` is homogeneous. Where it is
-            much below `now` the base does not rest, and its size may still change.
+        rest: by what a base at rest keeps of it: there `m c = 0`, and `mᵀ w = 0` if `φ` is homogeneous. In a
+            network that learns errors change, and so does this; much below `now` says that the base does not rest.
         held: the lowest rate at which `E (c · δ) φ'' x xᵀ` pulls in-weights together; 0 unless it is definite.
         noise: what batches of independent samples add to an exponent, or take from it, at most.
         decides: `"hessian"`: `rest` or `held` exceeds the noise; `"noise"`: a homogeneous unit with one output and
@@ -90,7 +90,7 @@ def forecast(
     if flat:
         kept = kept - np.outer(w, w @ kept) / max(float(w @ w), np.finfo(float).tiny)
     H = _blocks(A, m)
-    noise = rate**2 / (2 * batch) * float(np.linalg.norm(_square(x, delta, slopes, pull) - H @ H, 2))
+    noise = rate**2 / (2 * batch) * float(np.linalg.eigvalsh(_square(x, delta, slopes, pull) - H @ H)[-1])
     now, rest = (_growth(rate, B) for B in (H, _blocks(A, kept)))
     held = rate * max(0.0, float(np.linalg.eigvalsh(A)[0]))
     if max(rest, held if len(c) == 1 else 0.0) > noise:

@@ -35,7 +35,7 @@ from torch_experiments.units.inputs import Inputs, call, reference_kernels
 KEEP = 16  # steps between two projections on the manifold: what rounding does in so few is small
 PIECES = 10  # of a trajectory, whose spread gives the error
 SETS = 8  # of copies a layer that are looked at, the first ones
-LARGEST = 1024  # weights of a unit, in and out: a second for eight sets
+LARGEST = 512  # weights of a unit, in and out: half a second for eight sets
 SURE = 3  # standard errors beyond which a sign counts
 
 
@@ -82,7 +82,8 @@ class Minibatches:
         if parted:
             fast = max(f.rest for f in parted)
             says.append(
-                f"{len(parted)} part by the Hessian, by up to {fast:.3g} a step, also once their base rests"
+                f"{len(parted)} part by the Hessian, by up to {fast:.3g} a step as long as errors stay: more than "
+                "noise and the gradient of their base account for"
             )
         if held:
             says.append(f"{len(held)} are held by it")
@@ -248,7 +249,7 @@ def unit_forecasts(
 ) -> tuple[UnitForecast, ...]:
     """Return the forecasts of sets of copies in layers that lie between two `nn.Linear` and act unit by unit.
 
-    Others (convolutions, norms between, scaled copies, units of more than 1,024 weights) are left out; the first
+    Others (convolutions, norms between, scaled copies, units of more than 512 weights) are left out; the first
     eight sets of each layer are looked at. Costs one pass forward and some back.
 
     Args:
