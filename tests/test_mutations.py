@@ -273,6 +273,24 @@ MUTATIONS = {
         """,
         standing="test_edits_that_overlap_are_taken_back",
     ),
+    "steepest splits go up, and as far as they like": Mutation(
+        [
+            Broken("torch_experiments/remedies/steepest.py", "ITERATIONS)[0].vector", "ITERATIONS)[1].vector"),
+            Broken("torch_experiments/remedies/steepest.py", "size / total.norm()", "size"),
+        ],
+        {
+            f"{REMEDIES}/test_steepest": """
+                test_the_move_is_as_long_as_a_random_one_normal_and_downhill_to_second_order
+                test_the_clones_of_one_relu_move_along_the_gradient_of_the_unit
+                test_a_network_without_clones_is_left_alone
+            """
+        },
+        failing="""
+            test_the_move_is_as_long_as_a_random_one_normal_and_downhill_to_second_order
+            test_the_clones_of_one_relu_move_along_the_gradient_of_the_unit
+        """,
+        standing="test_a_network_without_clones_is_left_alone",
+    ),
     "what the records show is read the other way round": Mutation(
         [
             Broken(
