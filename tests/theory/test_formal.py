@@ -38,7 +38,7 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
     "F2": {"": ("F2_counterexample", "F2a_tangent")},
     "F2a": {"upstream": ("F2a_tangent",), "": ("F2a_stays", "F2a_persists")},
     "F2b": {"sign": ("F2b_dead",), "": ("F2b_cone",)},
-    "F2d": {"buffers": ("F2d_buffers", "F2d_decay")},
+    "F2d": {"buffers": ("F2d_buffers",), "decay": ("F2d_decay",)},
     "F3": {"": ("F2a_persists",)},
     "R1": {"entries": ("R1", "R1_entry"), "strictness": ("R1_strict", "R1_gain")},
     "R2": {"entrywise": ("R2_entry", "R2")},
