@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from torch_experiments.certificates.oracle import left_alone, normal
 from torch_experiments.diagnostics.losses import default_loss
+from torch_experiments.support.duplicates import computed
 from torch_experiments.support.torch_private import MODULE_HOOKS, STEP_HOOKS
 from torch_experiments.units.inputs import Inputs, call, flatten
 
@@ -123,8 +124,9 @@ def copied(
     notes: list[str] = []
     for name in STEP_HOOKS:
         given[name] = _free_hooks(given.get(name, {}), originals, notes)
+    memory = {id(optimizer): twin, **computed(model)}
     try:
-        made, attributes, plans = copy.deepcopy((model, given, list(schedulers)), {id(optimizer): twin})
+        made, attributes, plans = copy.deepcopy((model, given, list(schedulers)), memory)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"model: it cannot be copied ({error}); an audit trains a copy, so make tensors that are no leaves "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, Residual, identity, profile, residuals_of
 from torch_experiments.cloning.widen import filled, set_known, tied_as_objects
+from torch_experiments.support.duplicates import duplicate
 from torch_experiments.units.axes import Axis, Order, find
 from torch_experiments.units.graph import Graph, TraceError, Value
 from torch_experiments.units.trace import trace
@@ -70,7 +70,7 @@ def expand(
     """
     tied_as_objects(model)
     graph, own = _axes(model, profiles)
-    wide = copy.deepcopy(model)
+    wide = duplicate(model)
     set_known(wide, graph, lambda axis: len(own[find(axis)].block) if find(axis) in own else axis.size)
     return filled(model, wide, _layout(graph, own), spread, (True, True), generator)
 

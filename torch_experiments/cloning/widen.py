@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
 from torch_experiments.support.draws import seeded
+from torch_experiments.support.duplicates import duplicate
 from torch_experiments.support.storages import shared_storages, told
 from torch_experiments.units.axes import Axis, Order, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value
@@ -91,7 +91,7 @@ def tied_as_objects(model: nn.Module) -> None:
 
 def widen(model: Model, plan: Plan, layout: Layout) -> Model:
     """Return a copy of ``model`` with the plan's sizes and equal blocks."""
-    wide = copy.deepcopy(model)
+    wide = duplicate(model)
     set_known(wide, plan.graph, plan.size)
     return filled(model, wide, layout)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -17,6 +16,7 @@ from torch_experiments.remedies.attachment import LOOKOUT, Steps, inner
 from torch_experiments.remedies.moments import JointMemory, Trainers
 from torch_experiments.remedies.network import Network, alone
 from torch_experiments.remedies.surgery import Attribute, commit, transaction
+from torch_experiments.support.duplicates import duplicate
 from torch_experiments.units.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def redrawn(model: nn.Module, seed: int) -> nn.Module:
     True
     """
     _check_drawable(model)
-    other = copy.deepcopy(model).cpu()
+    other = duplicate(model).cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         initialise = getattr(other, "_init_weights", None)

@@ -214,6 +214,23 @@ class Graph:
         name = f"{layer}.{own}" if layer else own
         return self.aliases.get(name, name)
 
+    def own(self, layer: str, name: str) -> Value:
+        """Return a parameter of a layer, or what its last operation got under the name where it is computed.
+
+        Raises:
+            TraceError: where the parameter is computed from others in a way that is not seen.
+        """
+        value = self.parameter(self.parameter_name(layer, name))
+        if value is not None:
+            return value
+        for step in reversed(self.steps):
+            if step.layer == layer and isinstance(given := step.arguments.get(name), Tensor):
+                return self.value(given)
+        raise TraceError(
+            f"layer {layer!r}: its {name} is computed from other parameters, for which layers of this kind have no "
+            "rule; trace the network before the parametrization is registered"
+        )
+
     def demand(self, gauge: Gauge, *axes: Axis) -> None:
         """Demand that a gauge vanishes."""
         if gauge:

@@ -379,6 +379,25 @@ def test_lstm_cells_in_float32_are_seen_through_though_onednn_fuses_them():
     assert torch.backends.mkldnn.enabled
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_weight_norm(wrap, dim):
+    model = network(
+        wrap(nn.Linear(4, 6), dim=dim), nn.ReLU(), wrap(nn.Linear(6, 5), dim=dim), nn.Tanh(), nn.Linear(5, 2)
+    )
+    holds(model, randn(9, 4), [(2, "equal"), (3, "equal")])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_weight_norm_of_convolutions_in_groups(wrap):
+    model = network(
+        wrap(nn.Conv2d(2, 6, 3)), nn.ReLU(), wrap(nn.Conv2d(6, 4, 1, groups=2)), nn.Flatten(), nn.Linear(16, 2)
+    )
+    holds(model, randn(9, 2, 4, 4), [(2, "equal"), (3, "equal")])
+
+
 class Gate(nn.Module):
     """A function of features as a module."""
 

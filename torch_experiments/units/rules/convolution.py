@@ -63,7 +63,7 @@ def _add_channel_bias(call: Call, result: Value, bias: Value) -> Gauge:
 @module(ConvNd)
 def channels(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take channels and groups from the axes of the weight."""
-    outer, inner = graph.parameters[graph.parameter_name(name, "weight")].axes[:2]
+    outer, inner = graph.own(name, "weight").axes[:2]
     groups = int(layer.groups)  # type: ignore[arg-type]
     group = split_groups(graph, outer, groups)[0] if groups > 1 else single()
     within = product([group, inner])

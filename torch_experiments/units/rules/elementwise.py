@@ -90,4 +90,4 @@ def _result(call: Call, gauge: Gauge) -> Value:
 @module(nn.PReLU)
 def slopes(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the number of slopes from the axes of the weight."""
-    graph.attributes[name] = {"num_parameters": graph.parameters[graph.parameter_name(name, "weight")].axes[0]}
+    graph.attributes[name] = {"num_parameters": graph.own(name, "weight").axes[0]}

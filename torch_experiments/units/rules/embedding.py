@@ -45,4 +45,4 @@ def index(call: Call) -> Value:
 @module(nn.Embedding)
 def table(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the number of features from the axes of the table."""
-    graph.attributes[name] = {"embedding_dim": graph.parameters[graph.parameter_name(name, "weight")].axes[1]}
+    graph.attributes[name] = {"embedding_dim": graph.own(name, "weight").axes[1]}

@@ -88,14 +88,14 @@ def bilinear(call: Call) -> Value:
 @module(nn.Bilinear)
 def pairs(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the numbers of features from the axes of the weight."""
-    outputs, one, other = graph.parameters[graph.parameter_name(name, "weight")].axes
+    outputs, one, other = graph.own(name, "weight").axes
     graph.attributes[name] = {"out_features": outputs, "in1_features": one, "in2_features": other}
 
 
 @module(nn.RNNBase)
 def recurrent(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the sizes from the axes of the first layer's weights."""
-    first, again = (graph.parameters[graph.parameter_name(name, f"weight_{k}h_l0")] for k in "ih")
+    first, again = (graph.own(name, f"weight_{k}h_l0") for k in "ih")
     graph.attributes[name] = {"input_size": first.axes[1], "hidden_size": again.axes[1]}
 
 

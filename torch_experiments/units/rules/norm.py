@@ -1,4 +1,4 @@
-"""Normalisation: BatchNorm, LayerNorm, RMSNorm, GroupNorm, InstanceNorm.
+"""Normalisation: BatchNorm, LayerNorm, RMSNorm, GroupNorm, InstanceNorm; of weights, weight norm.
 
 ``γ (z − μ)/√(σ² + ε) + β`` with ``μ = Σ_i n_i z̃_i / Σ_i n_i`` over a group with ``n_i`` copies of unit ``i``, that
 of the base for all values if and only if all ``n_i`` are equal; so is ``σ²``.
@@ -7,17 +7,21 @@ Forward: BatchNorm and InstanceNorm act on each channel, so copies stay copies w
 running ones. LayerNorm, RMSNorm and GroupNorm average over a group, whose mean and variance are those of the base
 if all its features have equally many copies. Backward, persistence: scale and shift are elementwise, one a copy.
 Fails: for unequal multiplicities within a normalised group (`Graph.uniform`, M2); for scaled units up to ``eps``.
+
+Weight norm makes weights ``g v/‖v‖``. Of ``v`` with every input ``n`` times the norm has grown by ``√n``, so ``g``
+has to be divided by that for the weights of the clone; equal entries of ``v`` get equal gradients, others do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from torch import nn
 
 from torch_experiments.support.torch_private import NormBase
 from torch_experiments.units.axes import Axis, single
-from torch_experiments.units.graph import Graph, Value
+from torch_experiments.units.graph import Graph, Value, copies, plus
 from torch_experiments.units.registry import Call, module, operation
 from torch_experiments.units.rules.convolution import split_groups
 
@@ -53,6 +57,23 @@ def group_norm(call: Call) -> list[Value | None]:
     if groups < channels.size:
         call.graph.uniform.append((within, call.graph.layer, "its groups need equally many copies of all channels"))
     return [_normalised(call, x, [channels], [call.optional("weight"), call.optional("bias")]), None, None]
+
+
+@operation("aten::_weight_norm_interface")
+def weight_norm(call: Call) -> list[Value | None]:
+    """Return the value of ``g v/‖v‖``, with norms over all axes but one."""
+    graph, v, g, dim = (
+        call.graph,
+        call.value("v"),
+        call.value("g"),
+        call.dimension("dim", len(call.value("v").axes)),
+    )
+    graph.unify(v.axes[dim], g.axes[dim])
+    summed = [axis for k, axis in enumerate(v.axes) if k != dim]
+    for axis in summed:
+        graph.uniform.append((axis, graph.layer, "its norms need equally many copies of all inputs"))
+    growth = plus(*(copies(axis) for axis in summed))
+    return [Value(v.axes, plus(g.gauge, {key: -Fraction(count) / 2 for key, count in growth.items()})), None]
 
 
 def _over_last(call: Call, parameters: Sequence[Value | None]) -> Value:
