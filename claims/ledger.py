@@ -240,6 +240,7 @@ class Verdict:
 
     `verdict` is one of `VERDICTS`. `strength`, one of `FIRMNESS`, is what the evidence earns apart from
     counterexamples: for a repaired claim, how firm the repair is. `reasons` say why the claim stands no firmer.
+    Of an `empirical` claim, runs count as much as any other evidence.
     """
 
     id: str
@@ -247,6 +248,7 @@ class Verdict:
     strength: str
     rows: tuple[Row, ...] = ()
     reasons: tuple[str, ...] = ()
+    empirical: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -282,7 +284,8 @@ class Verdict:
     def _supporting(self) -> list[Row]:
         passed = [row for row in self.rows if row.passed and row.kind != FORMAL]
         decisive = [row for row in passed if row.kind in DECISIVE]
-        return decisive or [row for row in passed if row.kind in MEASURED]
+        measured = [row for row in passed if row.kind in MEASURED]
+        return decisive + measured if self.empirical else decisive or measured
 
 
 Evidence = Path | str | Iterable[Row] | None
@@ -347,7 +350,7 @@ def judge(claim: Claim, rows: tuple[Row, ...], used: list[Verdict]) -> Verdict:
         return _cited(claim, rows)
     strength, reasons = _strength(claim, rows, used)
     verdict, more = _with_counterexamples(claim, rows, strength)
-    return Verdict(claim.id, verdict, strength, rows, more + reasons)
+    return Verdict(claim.id, verdict, strength, rows, more + reasons, claim.kind == "empirical")
 
 
 def _against(rows: tuple[Row, ...], used: list[Verdict]) -> tuple[str, ...]:

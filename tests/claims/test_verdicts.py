@@ -175,6 +175,12 @@ def test_counterexamples_and_simulations_do_not_enter_the_numbers():
     assert (verdict.instances, verdict.residual) == (1, 1e-15)
 
 
+def test_of_an_empirical_claim_simulations_enter_the_numbers():
+    rows = [row("counterexample", residual=9.0), row("simulation", instances=3, residual=0.1), row("symbolic")]
+    verdict = judged(*rows, row(CONTROL), claims=[claim(kind="empirical")])
+    assert (verdict.instances, verdict.residual) == (4, 0.1)
+
+
 def test_a_test_that_settles_two_steps_counts_its_instances_once():
     rows = [row("exact", step="base", instances=5), row("exact", step="next", instances=5), row(CONTROL)]
     assert judged(*rows, claims=[claim(steps=("base", "next"))]).instances == 5
