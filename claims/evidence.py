@@ -238,7 +238,8 @@ def read(path: Path | str = EVIDENCE) -> list[Row]:
     """Read the rows of an evidence file.
 
     Raises:
-        EvidenceError: The file is missing or no JSON, or a row has an unknown field, kind or outcome.
+        EvidenceError: The file is missing or no JSON, or a row has an unknown field, kind or outcome, or a number
+            that is no count or size.
 
     >>> read("missing.json")
     Traceback (most recent call last):
@@ -260,6 +261,10 @@ def _row(entry: dict[str, Any], path: Path | str) -> Row:
     row = Row(**entry)
     _known("kind", row.kind, (*KINDS, CONTROL), path)
     _known("outcome", row.outcome, OUTCOMES, path)
+    if type(row.instances) is not int or row.instances < 0:
+        raise EvidenceError(f"{path}: instances={row.instances!r} of {row.claim}: allowed are integers >= 0")
+    if not isinstance(row.residual, int | float) or not 0 <= row.residual < math.inf:
+        raise EvidenceError(f"{path}: residual={row.residual!r} of {row.claim}: allowed are finite numbers >= 0")
     return row
 
 

@@ -33,9 +33,11 @@ From Coq Require Import ZArith QArith Qcanon.
 From mathcomp Require Import all_ssreflect all_algebra.
 Open Scope ring_scope."""
 
-_THEOREM = re.compile(r"^(?:Theorem|Corollary)\s+(\w+)", re.MULTILINE)
-_DEFINITION = re.compile(r"^(?:Definition|Fixpoint|Record|Inductive)\s+(\w+)", re.MULTILINE)
-_NEEDS = re.compile(rf"^From {LIBRARY} Require Import ([\w ]+)\.", re.MULTILINE)
+_DEFINING = "Definition|Fixpoint|CoFixpoint|Record|Structure|Class|Inductive|CoInductive|Variant|Canonical|Instance"
+_BEFORE = r"^[ \t]*(?:#\[[^\]]*\]\s*)?(?:(?:Local|Global|Program|Polymorphic)\s+)*"
+_THEOREM = re.compile(rf"{_BEFORE}(?:Theorem|Corollary)\s+(\w+)", re.MULTILINE)
+_DEFINITION = re.compile(rf"{_BEFORE}(?:{_DEFINING})\s+(\w+)", re.MULTILINE)
+_NEEDS = re.compile(r"\bRequire\s+(?:(?:Import|Export)\s+)?(.+?)\.(?=\s|$)", re.DOTALL)
 
 
 class ProofError(ClaimsError):
@@ -55,9 +57,21 @@ class Formal:
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """The text of every file by its name, each after those that it needs."""
+        """The text of every file by its name, each after those that it needs.
+
+        Raises:
+            ProofError: A file is missing, or is there and not listed, and so would not be checked.
+        """
         lines = (self.folder / "_CoqProject").read_text(encoding="utf-8").split()
-        return {name: (self.folder / name).read_text(encoding="utf-8") for name in lines if name.endswith(".v")}
+        listed = [name for name in lines if name.endswith(".v")]
+        there = {path.name for path in self.folder.glob("*.v")}
+        if unlisted := sorted(there - set(listed)):
+            raise ProofError(
+                f"{', '.join(unlisted)} not listed in _CoqProject, so nothing in it is checked; add it"
+            )
+        if lost := [name for name in listed if name not in there]:
+            raise ProofError(f"{', '.join(lost)} listed in _CoqProject, but not there")
+        return {name: (self.folder / name).read_text(encoding="utf-8") for name in listed}
 
     @cached_property
     def theorems(self) -> dict[str, str]:
@@ -92,7 +106,8 @@ class Formal:
         sources = self.sources
         wanted = [self.theorems[theorem]]
         for file in wanted:
-            wanted += [f"{name}.v" for line in _NEEDS.findall(sources[file]) for name in line.split()]
+            names = (f"{name.split('.')[-1]}.v" for said in _NEEDS.findall(sources[file]) for name in said.split())
+            wanted += [name for name in names if name in sources and name not in wanted]
         return [file for file in sources if file in wanted]
 
     def digest(self, theorem: str) -> str:

@@ -23,6 +23,7 @@ from claims.evidence import (
     read,
 )
 from claims.formal import up_to_date
+from claims.references import read as bibliography
 
 LEDGER = Path(__file__).with_name("ledger.toml")
 
@@ -119,7 +120,8 @@ def load(path: Path | str | None = None) -> Ledger:
 
     Raises:
         LedgerError: An entry lacks a field or has an unknown one, is of unknown kind, repeats an id or the name
-            of a proof step, or uses an unknown claim or, in the end, itself.
+            of a proof step, names a work that the bibliography lacks, or uses an unknown claim or, in the end,
+            itself.
 
     >>> ledger = load()
     >>> list(ledger).index("C1") < list(ledger).index("C3")
@@ -129,6 +131,7 @@ def load(path: Path | str | None = None) -> Ledger:
     entries = tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
     claims = [_claim(entry) for entry in entries]
     _distinct("id", [claim.id for claim in claims], str(path))
+    _in_bibliography(claims)
     return _in_dependency_order({claim.id: claim for claim in claims})
 
 
@@ -164,6 +167,16 @@ def _claim(entry: dict[str, Any]) -> Claim:
 def _prior(entry: dict[str, Any], name: str) -> Prior:
     _check_fields(Prior, entry, f"{name}, prior work {entry.get('key', '(without key)')}")
     return Prior(**_stripped(entry))
+
+
+def _in_bibliography(claims: Iterable[Claim]) -> None:
+    works = bibliography()
+    for claim in claims:
+        for work in claim.prior:
+            if work.key not in works:
+                near = get_close_matches(work.key, works, cutoff=0.5)
+                found = f"; near are {', '.join(near)}" if near else ""
+                raise LedgerError(f"claim {claim.id}: prior {work.key!r} is not in references.bib{found}")
 
 
 def _step(entry: dict[str, Any], name: str) -> Step:
@@ -381,7 +394,7 @@ def _own_strength(claim: Claim, rows: tuple[Row, ...]) -> tuple[str, tuple[str, 
         return "open", (f"no {wanted} evidence passed", *skipped)
     if not any(row.passed and row.kind == CONTROL for row in rows):
         return "open", ("no negative control passed", *skipped)
-    runs = sum(row.instances for row in rows if row.passed and row.kind in decisive)
+    runs = sum({row.test: row.instances for row in rows if row.passed and row.kind in decisive}.values())
     if claim.kind == "empirical" and runs < FEWEST_RUNS:
         return "open", (f"{runs} of the {FEWEST_RUNS} runs that claim {claim.id} needs", *skipped)
     if not claim.proof:

@@ -15,7 +15,20 @@ from typing import Any
 
 import pytest
 
-from claims.evidence import CONTROL, EVIDENCE, FORMAL, KINDS, Row, Tally, merge, read, recording, write
+from claims.evidence import (
+    CHECKED,
+    CONTROL,
+    EVIDENCE,
+    EXACT,
+    FORMAL,
+    KINDS,
+    Row,
+    Tally,
+    merge,
+    read,
+    recording,
+    write,
+)
 from claims.formal import Formal, ProofError, carried, version
 from claims.ledger import Ledger, load, unknown_id
 
@@ -73,11 +86,17 @@ def marked(item: pytest.Item, ledger: Ledger) -> Iterator[Row]:
     """Yield one blank row for each `claim` and `control` mark of a test; parametrised cases share a name.
 
     Raises:
-        pytest.UsageError: A mark names an unknown claim, kind, step or theorem.
+        pytest.UsageError: A mark names an unknown claim, kind, step or theorem, or lets random draws settle a step.
     """
     test = item.nodeid.partition("[")[0]
     for mark in item.iter_markers("claim"):
-        yield _row(test, ledger, *_bound(test, mark, ("id", "kind", "step", "theorem"), 2))
+        row = _row(test, ledger, *_bound(test, mark, ("id", "kind", "step", "theorem"), 2))
+        if row.step and row.kind in EXACT and getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            raise pytest.UsageError(
+                f"{test}: random draws settle no proof step, so {row.step!r} of claim {row.claim} is not "
+                f"{row.kind}; mark it {CHECKED!r}"
+            )
+        yield row
     for mark in item.iter_markers("control"):
         yield _row(test, ledger, _bound(test, mark, ("id",), 1)[0], CONTROL)
 

@@ -110,6 +110,12 @@ GOOD = (
         ('{"tests": [{"test": "t"}]}', "has other fields than claim, coq"),
         ('{"tests": [' + GOOD.replace("exact", "guess") + "]}", "kind 'guess' is unknown; allowed are symbolic"),
         ('{"tests": [' + GOOD.replace("passed", "fine") + "]}", "outcome 'fine' is unknown; allowed are passed"),
+        ('{"tests": [' + GOOD.replace('instances": 1', 'instances": -1') + "]}", "instances=-1 of A: allowed are"),
+        (
+            '{"tests": [' + GOOD.replace('instances": 1', 'instances": "9"') + "]}",
+            "instances='9' of A: allowed are",
+        ),
+        ('{"tests": [' + GOOD.replace('residual": 0', 'residual": NaN') + "]}", "residual=nan of A: allowed are"),
     ],
 )
 def test_a_bad_evidence_file_is_refused(tmp_path, text, complaint):

@@ -121,6 +121,35 @@ def test_a_theorem_rests_on_its_file_and_on_what_that_needs(project):
     assert project().digest("one_is_one") == digest
 
 
+@pytest.mark.parametrize(
+    "line", ["From Lop\n  Require Export first.", "Require Import Lop.first.", "From Lop Require first."]
+)
+def test_however_a_file_is_required_it_is_needed(project, line):
+    proofs = project(second=SECOND.replace("From Lop Require Import first.", line))
+    assert proofs.needed("one_is_one") == ["first.v", "second.v"]
+
+
+@pytest.mark.parametrize(
+    "line", ["  Definition d := 0.", "#[local] Definition d := 0.", "Variant d := A.", "Canonical d := nat_eqType."]
+)
+def test_however_a_definition_is_written_it_is_pinned(project, line):
+    assert project(first=f"{FIRST}{line}\n").definitions == {"double": "first.v", "d": "first.v"}
+
+
+def test_a_file_that_nothing_would_check_is_refused(project, tmp_path):
+    proofs = project()
+    (tmp_path / "third.v").write_text("Theorem wrong : False. Admitted.\n")
+    with pytest.raises(ProofError, match=r"third\.v not listed in _CoqProject"):
+        proofs.digest("one_is_one")
+
+
+def test_a_listed_file_that_is_missing_is_named(project, tmp_path):
+    proofs = project()
+    (tmp_path / "second.v").unlink()
+    with pytest.raises(ProofError, match=r"second\.v listed in _CoqProject, but not there"):
+        proofs.digest("one_is_one")
+
+
 def test_one_name_for_two_theorems_is_refused(project):
     with pytest.raises(ProofError, match=r"one_is_one stands in first\.v and in second\.v"):
         project(first=FIRST + "Theorem one_is_one : True.\n").theorems  # noqa: B018
@@ -142,11 +171,12 @@ def test_without_coq_nothing_is_said_to_be_proved(monkeypatch, capsys):
 PROVED = Row("t::proof", "A", "formal", "all", instances=1, theorem="C3_train", digest=Formal().digest("C3_train"))
 STALE = replace(PROVED, digest="of other files")
 OLD = replace(PROVED, theorem="gone")
+NAMELESS = replace(PROVED, theorem="")
 CLAIM = Claim("A", "t", "s", "extension", "ours", "theorem", "l", (), proof=(Step("all", "says"),))
 EXACT = [Row("t::exact", "A", "exact", "all", instances=5), Row("t::control", "A", CONTROL)]
 
 
-@pytest.mark.parametrize("row", [STALE, OLD])
+@pytest.mark.parametrize("row", [STALE, OLD, NAMELESS])
 def test_a_claim_whose_files_changed_loses_the_word_and_says_why(tmp_path, row):
     for one, verdict in ((PROVED, "machine-proved"), (row, "proved")):
         write(tmp_path / "evidence.json", [one, *EXACT])

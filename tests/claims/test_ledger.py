@@ -59,6 +59,10 @@ def test_an_entry_is_read_whole(load):
         ({"kind": "conjecture"}, "claim A1: kind 'conjecture' is unknown; allowed are definition"),
         ({"version": "second"}, "claim A1: version 'second' is unknown; allowed are draft, submission"),
         ({"prior": [{"key": "X2000", "theirs": "all"}]}, "claim A1, prior work X2000: left is missing or empty"),
+        (
+            {"prior": [{"key": "Daniely2061", "theirs": "all", "left": "none"}]},
+            "claim A1: prior 'Daniely2061' is not in references.bib; near are Daniely2016",
+        ),
         ({"prior": "X2000"}, "claim A1: prior is 'X2000'; allowed is a list"),
         ({"wordings": ["A2"]}, "claim A1: wordings 'A2', which the ledger does not have"),
         ({"uses": ["A2"]}, "claim A1: uses 'A2', which the ledger does not have; near are A1"),

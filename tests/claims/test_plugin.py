@@ -170,6 +170,30 @@ def test_a_wrong_mark_stops_the_run(run, mark, complaint):
     assert rows is None
 
 
+DRAWN = """
+from hypothesis import given, strategies as st
+
+@claim("F1", "{}", step="general")
+@given(st.integers())
+def test_drawn(k): witness()
+"""
+
+
+@pytest.mark.parametrize("kind", ["exact", "symbolic", "enclosure"])
+def test_random_draws_settle_no_step(run, kind):
+    result, rows = run(DRAWN.format(kind))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: *test_drawn: random draws settle no proof step, so 'general' of claim F1*"]
+    )
+    assert rows is None
+
+
+def test_random_draws_may_check_a_step(run):
+    _, rows = run(DRAWN.format("checked"))
+    assert [(row.kind, row.step, row.outcome) for row in rows] == [("checked", "general", "passed")]
+
+
 def test_a_wrong_mark_stops_a_parallel_run_too(run):
     result, rows = run('@claim("F11", "exact")\ndef test_x(): witness()', "-n", "2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -99,6 +99,12 @@ def test_an_empirical_claim_needs_three_runs(runs, expected):
     assert (f"{sum(runs)} of the 3 runs that claim A needs" in verdict.reasons) == (expected == "open")
 
 
+def test_a_run_that_speaks_for_two_steps_is_one_run():
+    rows = [row("training", step=step, instances=2) for step in ("base", "next")]
+    verdict = judged(*rows, row(CONTROL), claims=[claim(kind="empirical", steps=("base", "next"))])
+    assert (verdict.verdict, verdict.reasons[0]) == ("open", "2 of the 3 runs that claim A needs")
+
+
 def test_without_a_written_proof_exact_evidence_verifies_only():
     assert judged(row("exact"), row(CONTROL)).verdict == "verified"
 

@@ -136,7 +136,17 @@ def test_a_bilinear_term_takes_both_signs_beside_any_quadratic_one():
     witness()
 
 
-@pytest.mark.claim("C10", "exact", step="relu-spectrum")
+@pytest.mark.claim("C10", "symbolic", step="relu-spectrum")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_on_one_side_of_the_kink_relu_is_linear(sign):
+    """`z = ±p` and `z + t = ±q` for any positive `p, q`: what `|t| < |z|` leaves."""
+    p, q = sympy.symbols("p q", positive=True)
+    z, t = sign * p, sign * (q - p)
+    assert sympy.expand(sympy.Max(z + t, 0) - sympy.Max(z, 0) - int(sign > 0) * t) == 0
+    witness()
+
+
+@pytest.mark.claim("C10", "checked", step="relu-spectrum")
 @given(z=st.fractions(-3, 3).filter(bool), share=st.fractions(-1, 1))
 def test_off_the_kink_relu_has_no_second_order(z, share):
     t = share * abs(z)
