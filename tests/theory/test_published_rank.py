@@ -332,8 +332,8 @@ def test_an_undecided_pair_adds_at_least_its_share():
 
 @pytest.mark.claim("R13", "symbolic", step="classes")
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_correlation_of_one_is_a_duplicate_and_its_row_follows(sign):
-    """`‖v_i ∓ v_j‖² = 2 ∓ 2 C_ij` vanishes where `C_ij = ±1`: then `C_ik = ±C_jk` for every `k`."""
+def test_a_correlation_of_one_is_a_duplicate(sign):
+    """`‖v_i ∓ v_j‖² = 2 ∓ 2 C_ij` vanishes where `C_ij = ±1`, and then the units are equal up to sign."""
     ii, jj, ij = sympy.symbols("ii jj ij")
     distance = ii - 2 * sign * ij + jj
     assert sympy.expand(distance.subs({ii: 1, jj: 1}) - (2 - 2 * sign * ij)) == 0
