@@ -419,12 +419,14 @@ def _skipped(row: Row) -> str:
 
 
 def settling(step: str, rows: Iterable[Row]) -> list[Row]:
-    """Return the passing rows that settle a proof's step exactly.
+    """Return the passing rows that settle a proof's step exactly; theorems of Coq do so together, or not at all.
 
     >>> settling("all", [Row("test", "A", "property", "all", instances=9)])  # not exact
     []
     """
-    return [row for row in rows if row.passed and row.step == step and row.kind in EXACT]
+    exact = [row for row in rows if row.step == step and row.kind in EXACT]
+    whole = all(row.passed for row in exact if row.kind == FORMAL)
+    return [row for row in exact if row.passed and (whole or row.kind != FORMAL)]
 
 
 def _with_counterexamples(claim: Claim, rows: tuple[Row, ...], strength: str) -> tuple[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from claims.evidence import witness
+from claims.evidence import read, witness
 from claims.formal import Formal, ProofError, audit, compile_all, compile_file, missing
 from tests.theory.goals import ETA, HEAD, Posed, goal
 from tests.theory.strategies import clones, dags, equitable_cases, fractions, matrices
@@ -73,6 +73,12 @@ def found(build):
 def test_a_theorem_is_proved_without_axioms_and_reads_as_pinned(found, theorem):
     assert found.faults(theorem) == []
     witness()
+
+
+def test_committed_proofs_are_those_that_are_marked():
+    """A row that was written by hand, with a theorem of another claim, has no mark."""
+    marked = {(case.marks[0].args[0], case.marks[0].kwargs["step"], case.values[0]) for case in CASES}
+    assert {(row.claim, row.step, row.theorem) for row in read() if row.kind == "formal"} == marked
 
 
 def test_every_theorem_speaks_for_a_claim():
