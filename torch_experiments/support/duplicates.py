@@ -18,7 +18,7 @@ def duplicate(model: Model) -> Model:
     """Return a copy of a network, also one that `copy.deepcopy` refuses after a pass with gradients.
 
     >>> import torch
-    >>> model = nn.utils.weight_norm(nn.Linear(2, 1))
+    >>> model = nn.utils.spectral_norm(nn.Linear(2, 1))
     >>> duplicate(model)(torch.ones(1, 2)).shape
     torch.Size([1, 1])
     """
@@ -32,7 +32,7 @@ def computed(model: nn.Module) -> dict[int, Tensor]:
     result to `copy.deepcopy` as its memory.
 
     >>> import torch
-    >>> model = nn.utils.weight_norm(nn.Linear(2, 1))
+    >>> model = nn.utils.spectral_norm(nn.Linear(2, 1))
     >>> _ = model(torch.ones(1, 2))
     >>> [tensor.shape for tensor in computed(model).values()]
     [torch.Size([1, 2])]
