@@ -18,6 +18,7 @@ from torch_experiments.certificates.manifold import places
 from torch_experiments.certificates.stability import NormalHessian, stability
 from torch_experiments.certificates.stochastic import Minibatches, long_run
 from torch_experiments.cloning.partition import coarsest_blocks
+from torch_experiments.lab.images import pixels
 
 
 def squared(model, batch):
@@ -78,6 +79,25 @@ def test_clones_of_a_real_network_part_at_that_rate(activation, momentum):
     measured = measured_rate(model, place, rule, batches)
     assert found.exponent == pytest.approx(measured, rel=1e-3, abs=1e-7)
     witness(abs(found.exponent - measured))
+
+
+@pytest.mark.parametrize(("activation", "outputs"), [("relu", 1), ("tanh", 1), ("relu", 10)])
+@pytest.mark.parametrize("batch", [1, 32])
+def test_clones_of_a_network_that_learns_digits_part_at_that_rate(activation, outputs, batch):
+    """Every hidden unit is cloned; with one output the network tells odd digits from even ones."""
+    images = pixels.load("digits").floats()
+    x, labels = images.train_x.double().flatten(1)[:, ::4], images.train_y
+    y = nn.functional.one_hot(labels, 10) if outputs == 10 else labels[:, None] % 2
+    act = {"relu": nn.ReLU, "tanh": nn.Tanh}[activation]
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(x.shape[1], 6), act(), nn.Linear(6, outputs)).double()
+    drawn = torch.randint(len(x), (331, batch), generator=rng())
+    batches = [(x[rows], y[rows].double()) for rows in drawn]
+    model, place = clone(base, 2), layout(base, 2)
+    rule = torch.optim.SGD(model.parameters(), lr=0.02)
+    found = long_run(model, place, rule, mse_loss, batches, steps=300, warmup=30, generator=rng(3))
+    push(model, place, batches[0], 1e-9)
+    assert found.exponent == pytest.approx(measured_rate(model, place, rule, batches), rel=1e-3, abs=1e-7)
 
 
 @pytest.mark.control("C14")
