@@ -21,7 +21,7 @@ from torch_experiments.certificates.oracle import left_alone, normal
 from torch_experiments.diagnostics.losses import default_loss
 from torch_experiments.support.duplicates import computed
 from torch_experiments.support.torch_private import MODULE_HOOKS, STEP_HOOKS
-from torch_experiments.units.inputs import Inputs, call, flatten
+from torch_experiments.units.inputs import Inputs, call, finite, flatten
 
 SEED = 0
 DEPTH = 6  # of what a hook holds: a function, its cell, an object, its attributes, one of these, and its attributes
@@ -68,7 +68,7 @@ class TrainingCopy:
         with warnings.catch_warnings(action="ignore"):  # torch sees that the copied step is not wrapped
             for scheduler in self.schedulers:
                 scheduler.step()
-        return all(finite(t) for p in self.model.parameters() for t in (p, p.grad) if t is not None)
+        return finite([(p, p.grad) for p in self.model.parameters()])
 
     def _noted(self, began: list[Tensor | None]) -> Tensor:
         """Evaluate the loss and its gradients; note these in a list that is empty."""
@@ -87,15 +87,6 @@ class TrainingCopy:
             value = self.loss(call(self.model, self.inputs))
             value.backward()
         return value.detach()
-
-
-def finite(x: Tensor) -> bool:
-    """Return whether all entries are finite; one at a time is looked at only where their sum is not.
-
-    >>> finite(torch.tensor([3e38, 3e38])), finite(torch.tensor([1.0, float("nan")]))
-    (True, False)
-    """
-    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
 
 
 def copied(

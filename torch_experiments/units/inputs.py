@@ -199,10 +199,13 @@ def inspecting(model: nn.Module) -> Iterator[None]:
 def finite(item: Any) -> bool:
     """Return whether all numbers in the tensors of nested ``item`` are finite.
 
-    >>> finite([torch.ones(2), torch.tensor(float("inf"))])
-    False
+    The sum of a tensor with nan or inf is none either, so single numbers are looked at only where it is not finite.
+
+    >>> finite([torch.ones(2), torch.tensor(float("inf"))]), finite(torch.tensor([3e38, 3e38]))
+    (False, True)
     """
-    return all(bool(x.isfinite().all()) for x in flatten(item) if x.is_floating_point() or x.is_complex())
+    numbers = (x for x in flatten(item) if x.is_floating_point() or x.is_complex())
+    return all(bool(x.sum().isfinite()) or bool(x.isfinite().all()) for x in numbers)
 
 
 def not_finite(model: nn.Module, inputs: Inputs) -> str:
