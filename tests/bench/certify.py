@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +17,9 @@ from paper_figures.support import registry, scaling
 from torch_experiments import certify, clone
 from torch_experiments.certificates.oracle import reach
 from torch_experiments.certificates.rounding import rounding
-from torch_experiments.lab.models import resnet18, vit
+from torch_experiments.cloning.exact import layout
+from torch_experiments.cloning.layouts import Layout
+from torch_experiments.lab.models import mlp, resnet18, vit
 
 CLASSES, ITERATIONS = 10, 10
 
@@ -32,23 +34,41 @@ def main() -> None:
         print(f"{row['size']:>12,}  {row['seconds']:>8.4f}  {certificate_cost.LINES[row['line']].label}")
     for label, slope in scaling.slopes(data, certificate_cost.LINES).items():
         print(f"slope in log-log: {slope:.2f}, {label}")
-    print("\nin training steps of the same 32 images of 3×32×32, Adam:")
-    print(f"{'parameters':>12}  {'oracle':>8}  {'2 steps on a copy':>18}  {'all parts':>10}  {'seconds':>8}")
-    x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % CLASSES
-    for name, base in {"resnet18": resnet18(CLASSES, width=16), "vit": vit(32, CLASSES, width=96, depth=4)}.items():
-        wide = clone(base, 2, "equitable", example_inputs=x)
-        optimizer = torch.optim.Adam(wide.parameters())
+    print("\nin training steps of the same batch, Adam; of the oracle and two steps on a copy together:")
+    print(f"{'parameters':>12}  {'oracle':>8}  {'2 steps':>8}  {'together':>8}  {'all parts':>10}  {'seconds':>8}")
+    for name, wide, layout, x in clones():
+        print("{:>12,}  {:>8.1f}  {:>8.1f}  {:>8.1f}  {:>10.0f}  {:>8.2f}  {}".format(*costs(wide, layout, x), name))
 
-        def loss(output: torch.Tensor) -> torch.Tensor:
-            return cross_entropy(output, y)
 
-        step = seconds(lambda: train(wide, optimizer, x, loss))  # noqa: B023
-        oracle = seconds(lambda: reach(wide, x, loss))  # noqa: B023
-        copied = seconds(lambda: rounding(wide, x, optimizer, loss))  # noqa: B023
-        whole = seconds(lambda: certify(wide, x, optimizer, targets=y, iterations=ITERATIONS), 1)  # noqa: B023
-        parameters = sum(p.numel() for p in wide.parameters())
-        shares = (oracle / step, copied / step, whole / step)
-        print("{:>12,}  {:>8.1f}  {:>18.1f}  {:>10.0f}  {:>8.2f}  {}".format(parameters, *shares, whole, name))
+def clones() -> Iterator[tuple[str, nn.Module, Layout, torch.Tensor]]:
+    """Yield clones with names, layouts and inputs: two large ones of 32 images, and MLPs whose steps take 10 ms."""
+    images = torch.randn(32, 3, 32, 32)
+    networks = {"resnet18": resnet18(CLASSES, width=16), "vit": vit(32, CLASSES, width=96, depth=4)}
+    for name, base in networks.items():
+        yield name, clone(base, 2, "equitable", example_inputs=images), layout(base, 2, example_inputs=images), images
+    for pixels in (64, 784):
+        rows, base = torch.randn(500, pixels), mlp(pixels, CLASSES, seed=0)
+        for kind in ("equal", "equitable"):
+            wide = clone(base, 2, kind, example_inputs=rows)
+            yield f"mlp, {pixels} pixels, {kind}", wide, layout(base, 2, example_inputs=rows), rows
+
+
+def costs(wide: nn.Module, place: Layout, x: torch.Tensor) -> tuple[float, ...]:
+    """Return parameters, the costs of the oracle, of the steps, of both and of a certificate in steps, and seconds."""
+    y = torch.arange(len(x)) % CLASSES
+    optimizer = torch.optim.Adam(wide.parameters())
+
+    def loss(output: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(output, y)
+
+    def rehearse() -> None:
+        rounding(wide, x, optimizer, loss, layout=place, gradients=known)
+
+    known = reach(wide, x, loss).gradients
+    step = seconds(lambda: train(wide, optimizer, x, loss), 5)
+    oracle, steps = seconds(lambda: reach(wide, x, loss), 5) / step, seconds(rehearse, 5) / step
+    whole = seconds(lambda: certify(wide, x, optimizer, targets=y, iterations=ITERATIONS), 1)
+    return sum(p.numel() for p in wide.parameters()), oracle, steps, oracle + steps, whole / step, whole
 
 
 def seconds(work: Callable[[], object], times: int = 3) -> float:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import distributed
 
+from torch_experiments.support.processes import leave
+
 
 def in_group(rank, store, work, arguments):
     """Run ``work`` as one of two processes."""
@@ -15,7 +17,7 @@ def in_group(rank, store, work, arguments):
     try:
         return work(*arguments[rank])
     finally:
-        distributed.destroy_process_group()
+        leave()
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ class Reach:
         custom: why the backward pass is not that of the operations (hooks, custom functions), empty if it is.
         refused: why no backward pass could be run; empty if one was.
         overflow: the parameters whose gradient holds NaN or infinity in some pass.
+        of_loss: whether the gradients are those of a loss, and not of random cotangents.
     """
 
     masks: Mapping[str, Tensor]
@@ -48,6 +49,7 @@ class Reach:
     custom: str = ""
     refused: str = ""
     overflow: tuple[str, ...] = ()
+    of_loss: bool = False
 
 
 def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
@@ -92,7 +94,8 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
     what = "the loss" if loss is not None else f"{COTANGENTS} random cotangents"
     words = f"{len(seeds)} forward passes, {what}" if len(seeds) > 1 else f"one forward pass, {what}"
     overflow = tuple(name for name in trained if name in beyond)
-    return Reach(masks, frozenset(trained.keys() - met), first, words, custom, overflow=overflow)
+    stopped = frozenset(trained.keys() - met)
+    return Reach(masks, stopped, first, words, custom, overflow=overflow, of_loss=loss is not None)
 
 
 class _Arguments(TorchDispatchMode):

@@ -9,7 +9,7 @@ copy of the network takes real steps, in the dtype, on the device and in the mod
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -89,7 +89,8 @@ class Rounding:
 
     def _said(self) -> Iterator[str]:
         if self.copies:
-            yield "copies are bit-equal" if self.equal else f"copies are {self.gap:.1e} of their layer apart"
+            equal = self.equal and self.gap <= TINY  # weights that they do not share depart alone
+            yield "copies are bit-equal" if equal else f"copies are {self.gap:.1e} of their layer apart"
         if self.soonest is not None and self.latest is not None:
             yield f"1 % after some {self.soonest:,.0f} to {self.latest:,.0f} more steps, if it goes on growing so"
         if self.still:
@@ -111,6 +112,7 @@ def rounding(
     layout: Layout | None = None,
     verdict: OptimizerVerdict | None = None,
     stability: Stability | None = None,
+    gradients: Mapping[str, Tensor] | None = None,
     steps: int = STEPS,
 ) -> Rounding:
     """Take a few real steps on a copy of ``model`` and return what they show.
@@ -123,6 +125,7 @@ def rounding(
         model, inputs, optimizer: as in `certify`.
         loss: of the model's output.
         frozen, layout, verdict, stability: the parts of the certificate that are watched.
+        gradients: of ``loss`` at these weights, by parameter, if they are known: the first step may take them.
         steps: to take.
 
     >>> from torch_experiments.cloning.exact import clone, layout
@@ -140,6 +143,7 @@ def rounding(
         run = TrainingCopy(model, optimizer, (), inputs, loss)
     except ValueError as error:
         return _none(said, str(error))
+    run.begin_with(gradients or {})
     rehearsal = Rehearsal(run, Watches(run.model, frozen, layout, verdict, stability))
     with left_alone(model):  # dropout of the copy draws from the same generators
         taken = rehearsal.take(steps)
@@ -172,10 +176,19 @@ class Rehearsal:
             if not short or not steps:
                 self.equal = self._equal()
                 self.watches.look_at_copies(self.taken, equal=self._identical)
-            for name, p, gradient in self._dense():
-                here = (gradient != 0) & (p == self.watches.start[name])
-                self.still[name] = here & self.still.get(name, here)
+            self._look_for_still()
         return self.taken
+
+    def _look_for_still(self) -> None:
+        """Keep the entries that have stood still in every step so far, of parameters with some of them."""
+        before, self.still = self.still, {}
+        for name, p, gradient in self._dense():
+            if self.taken > 1 and name not in before:
+                continue
+            here = p == self.watches.start[name]
+            if bool(here.any()):
+                here &= gradient != 0
+                self.still[name] = here & before.get(name, here)
 
     def seen(self) -> Rounding:
         """Return what the steps showed."""
@@ -213,7 +226,7 @@ class Rehearsal:
         return all(name in self.shared for name in copied) and all(bool(c.all()) for c in self.shared.values())
 
     def _equal(self) -> bool | None:
-        after = _shared(self.run.model, self.watches.layout)
+        after = _shared(self.run.model, self.watches.layout, self.shared)
         kept = (name in after and bool((cells <= after[name]).all()) for name, cells in self.shared.items())
         return all(kept) if self.shared else None
 
@@ -298,18 +311,24 @@ def _range(
     return math.log(GOAL / gap) / max(rates), math.log(GOAL / (gap * share)) / min(rates)
 
 
-def _shared(model: nn.Module, layout: Layout | None) -> dict[str, Tensor]:
-    """Return by parameter the entries that equal, to the bit, the one of the first copies, up to signs."""
+def _shared(model: nn.Module, layout: Layout | None, among: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Return by parameter the entries that equal, to the bit, the one of the first copies, up to signs.
+
+    Without parameters of which only the first copies do, which equal themselves.
+    """
     found: dict[str, Tensor] = {}
-    known = dict(model.named_parameters())
+    known = {name: p for name, p in model.named_parameters() if among is None or name in among}
     for name, place in ({} if layout is None else layout.placements).items():
-        signs = all(bool((p.scale.abs() == 1).all()) for p in place.profiles)
-        if name not in known or not signs or not any(p.copied for p in place.profiles):
+        if name not in known or not any(p.copied for p in place.profiles):
+            continue
+        if not all(bool((p.scale.abs() == 1).all()) for p in place.profiles):
             continue
         first = known[name].detach()
         for dim, profile in enumerate(place.profiles):
             first = _of_first_copies(first, profile, dim)
-        found[name] = first == known[name].detach()
+        cells = first == known[name].detach()
+        if int(cells.sum()) > math.prod(profile.blocks for profile in place.profiles):
+            found[name] = cells
     return found
 
 

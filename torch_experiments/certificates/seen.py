@@ -153,6 +153,7 @@ class Seen:
     ) -> Rounding:
         """Return what a few real steps on a copy show."""
         goal, _ = descended(self.model, self.inputs, targets, loss)
+        same = self.reach.of_loss and not self.reach.custom and not self.reach.overflow
         return rounding(
             self.model,
             self.inputs,
@@ -162,6 +163,7 @@ class Seen:
             layout=self.layout,
             verdict=verdict,
             stability=stability,
+            gradients=self.reach.gradients if same else None,
         )
 
     def near(self, threshold: float) -> tuple[Cluster, ...]:

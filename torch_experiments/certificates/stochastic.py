@@ -249,8 +249,8 @@ def unit_forecasts(
 ) -> tuple[UnitForecast, ...]:
     """Return the forecasts of sets of copies in layers that lie between two `nn.Linear` and act unit by unit.
 
-    Others (convolutions, norms between, scaled copies, units of more than 512 weights) are left out; the first
-    eight sets of each layer are looked at. Costs one pass forward and some back.
+    Others (convolutions, norms between, scaled copies, units of more than 512 weights, maps of which a part does not
+    train) are left out; the first eight sets of each layer are looked at. Costs one pass forward and some back.
 
     Args:
         model: on its manifold.
@@ -295,6 +295,8 @@ def _sets(model: nn.Module, layer: HiddenLayer, layout: Layout) -> list[tuple[in
         return []
     if writer.in_features + 1 + reader.out_features > LARGEST:
         return []
+    if not all(p.requires_grad for p in (*writer.parameters(recurse=False), reader.weight)):
+        return []
     return _copies(layout.placements[weight].profiles[0])
 
 
@@ -335,18 +337,19 @@ def _samples(
     if len(wrote) != 1 or len(read) != 1 or wrote[0][0].ndim != 2 or read[0][0].ndim != 2:
         return None
     (x, z), (h, f) = wrote[0], read[0]
-    if h.shape != z.shape:
+    if h.shape != z.shape or not h.requires_grad:
         return None
     signs = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).sign().to(z)
     slope, mixed = (
-        torch.autograd.grad((h * s).sum(), z, create_graph=True)[0] for s in (torch.ones_like(h), signs)
+        torch.autograd.grad((h * s).sum(), z, create_graph=True, allow_unused=True, materialize_grads=True)[0]
+        for s in (torch.ones_like(h), signs)
     )
     if not torch.equal(mixed.detach(), (signs * slope).detach()):
         return None
     bend = torch.zeros_like(z)
     if slope.requires_grad:
         bend = torch.autograd.grad(slope.sum(), z, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
-    (error,) = torch.autograd.grad(value, f, retain_graph=True)
+    (error,) = torch.autograd.grad(value, f, retain_graph=True, allow_unused=True, materialize_grads=True)
     return x.detach(), error * len(x), slope.detach(), bend
 
 

@@ -45,6 +45,17 @@ class TrainingCopy:
         self.notes = (*notes, *["gradients that waited in .grad are part of the first step"] * self.waits)
         need = inspect.signature(self.optimizer.step).parameters.get("closure")
         self.closes = need is not None and need.default is inspect.Parameter.empty
+        self.known: Mapping[str, Tensor] = {}
+
+    def begin_with(self, gradients: Mapping[str, Tensor]) -> None:
+        """Let the first step take gradients that are known already, by parameter, and run no pass of its own.
+
+        They have to be those of the loss at the weights of now. Where a step needs more than they tell, it runs as
+        ever: a rule that evaluates the loss itself, sparse gradients, and buffers, which a forward pass may change.
+        """
+        sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
+        if not (self.closes or sparse or any(True for _ in self.model.buffers())):
+            self.known = gradients
 
     def value(self) -> float:
         """Return the loss now."""
@@ -63,12 +74,24 @@ class TrainingCopy:
             for p, grad in zip(self.model.parameters(), began, strict=False):
                 p.grad = grad
         else:
-            self._closure()
+            if self.known:
+                self._take_known()
+            else:
+                self._closure()
             self.optimizer.step()
         with warnings.catch_warnings(action="ignore"):  # torch sees that the copied step is not wrapped
             for scheduler in self.schedulers:
                 scheduler.step()
         return finite([(p, p.grad) for p in self.model.parameters()])
+
+    def _take_known(self) -> None:
+        self._clear()
+        for name, p in self.model.named_parameters():
+            if name in self.known:
+                # in the layout of the parameter, as backward() leaves it: other strides may be summed in another order
+                own = torch.empty_like(p).copy_(self.known[name])
+                p.grad = own if p.grad is None else p.grad + own
+        self.known = {}
 
     def _noted(self, began: list[Tensor | None]) -> Tensor:
         """Evaluate the loss and its gradients; note these in a list that is empty."""
@@ -77,12 +100,16 @@ class TrainingCopy:
             began += [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
         return value
 
-    def _closure(self) -> Tensor:
+    def _clear(self) -> None:
+        """Drop the gradients but those that wait before the first step."""
         if not self.waits:
             self.optimizer.zero_grad()
             for p in self.model.parameters():
                 p.grad = None
         self.waits = False
+
+    def _closure(self) -> Tensor:
+        self._clear()
         with torch.inference_mode(False), torch.enable_grad():
             value = self.loss(call(self.model, self.inputs))
             value.backward()

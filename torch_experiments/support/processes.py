@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,22 @@ def processes() -> int:
 def leads() -> bool:
     """Return whether this is the process that writes files."""
     return processes() == 1 or distributed.get_rank() == 0
+
+
+def leave() -> None:
+    """Leave the group of processes, for good.
+
+    What still refers to the group goes first, networks in cycles of references included: a worker of gloo that
+    holds a tensor when the interpreter ends aborts the process (https://github.com/pytorch/pytorch/issues/190489,
+    seen with torch 2.13).
+
+    >>> distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
+    >>> leave(); processes()
+    1
+    """
+    gc.collect()
+    distributed.destroy_process_group()
+    gc.collect()
 
 
 def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """What the arithmetic of this machine does to copies: looked at on a copy, and never mixed with what is proved."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,16 @@ def test_bits_that_part_are_seen():
     model[0].weight.register_hook(lambda g: g)
     seen = certified(model, x, y, optimizer).rounding
     assert seen.gap > 0
+
+
+def test_copies_are_called_bit_equal_where_nothing_departs():
+    model, x, y = task(mode="equitable")
+    model[0].requires_grad_(False)  # of which copies share all, bit for bit; the weights between them depart
+    seen = certified(model, x, y, torch.optim.SGD(model.parameters(), 0.1)).rounding
+    assert seen.gap > 1e-10
+    for equal in (True, False, None):
+        assert f"copies are {seen.gap:.1e} of their layer apart" in str(replace(seen, equal=equal))
+    assert "copies are bit-equal" in str(replace(seen, equal=True, gap=0.0))
 
 
 def test_entries_that_low_precision_leaves_where_they_are_are_counted():

@@ -295,3 +295,41 @@ def test_the_callers_random_numbers_stay():
     rule = torch.optim.SGD(model.parameters(), lr=0.1)
     long_run(model, place, rule, mse_loss, repeat((x, y)), steps=22)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class Stopped(nn.Module):
+    """Two linear maps, of which the second reads what the first wrote without its graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)).detach()) + self.first(x).sum(1, keepdim=True)
+
+
+def frozen_first():
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+    model[0].requires_grad_(False)
+    return model
+
+
+def frozen_reader():
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    model[2].requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("make", [frozen_first, frozen_reader, Stopped])
+def test_copies_of_which_a_part_does_not_train_are_certified_without_a_forecast(make):
+    torch.manual_seed(0)
+    model, x, y = make(), torch.randn(9, 2), torch.randn(9, 3)
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.copy_(layer.weight[:1].mean().expand_as(layer.weight))
+                layer.bias.zero_()
+    found = certify(model, x, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1), targets=y)
+    assert found.trapped
+    assert found.stability is not None
+    assert not found.minibatches.units

@@ -6,6 +6,7 @@ from torch import nn
 
 from torch_experiments import remedies
 from torch_experiments.certificates.audit import audit
+from torch_experiments.certificates.oracle import reach
 from torch_experiments.certificates.training_copy import TrainingCopy, copied
 
 
@@ -68,3 +69,66 @@ def test_a_step_that_was_replaced_by_one_of_the_original_is_refused():
     with pytest.raises(ValueError, match="its step was replaced by a function that holds the original"):
         audit(model, torch.randn(4, 3), optimizer, steps=2)
     assert torch.equal(model.weight, before)
+
+
+class Counted(nn.Module):
+    """A network that counts its passes."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers, self.passes = nn.Sequential(*layers), 0
+
+    def forward(self, x):
+        self.passes += 1
+        return self.layers(x)
+
+
+def begun(model, optimizer, x):
+    """Return copies that took two steps: one that was told the gradients of the first, and one that was not."""
+
+    def loss(y):
+        return y.square().mean()
+
+    known = reach(model, x, loss).gradients
+    runs = [TrainingCopy(model, optimizer, (), x, loss) for _ in range(2)]
+    runs[0].begin_with(known)
+    for run in runs:
+        run.model.passes = 0
+        assert run.step()
+        assert run.step()
+    return runs
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.Adam, torch.optim.Adafactor, torch.optim.Rprop])
+def test_a_first_step_with_known_gradients_is_the_step_to_the_bit_and_runs_no_pass(rule, waits):
+    torch.manual_seed(0)
+    x = torch.randn(16, 3)
+    model = Counted(nn.Linear(3, 8), nn.GELU(), nn.Unflatten(1, (2, 4)), nn.LayerNorm(4), nn.Flatten(), nn.Linear(8, 2))
+    if waits:  # as after a step of a loop that clears gradients at its head
+        model(x).sum().backward()
+    told, untold = begun(model, rule(model.parameters(), 0.1), x)
+    assert (told.model.passes, untold.model.passes) == (1, 2)
+    for p, q in zip(told.model.parameters(), untold.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert torch.equal(p.grad, q.grad)
+
+
+@pytest.mark.parametrize(
+    ("layer", "rule"),
+    [(nn.BatchNorm1d(4), torch.optim.SGD), (nn.Identity(), torch.optim.LBFGS)],
+    ids=["buffers", "closure"],
+)
+def test_a_first_step_that_needs_more_than_gradients_runs_as_ever(layer, rule):
+    torch.manual_seed(0)
+    model = Counted(nn.Linear(3, 4), layer, nn.Linear(4, 2))
+    told, untold = begun(model, rule(model.parameters(), 0.1), torch.randn(16, 3))
+    assert told.model.passes == untold.model.passes
+    for p, q in zip(told.model.parameters(), untold.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_sparse_gradients_are_taken_from_a_pass():
+    model = Counted(nn.Embedding(5, 3, sparse=True))
+    told, untold = begun(model, torch.optim.SparseAdam(model.parameters(), 0.1), torch.tensor([[0, 2]]))
+    assert told.model.passes == untold.model.passes == 2

@@ -14,7 +14,7 @@ def group(request, tmp_path):
         distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
     yield
     if request.param == "one":
-        distributed.destroy_process_group()
+        processes.leave()
 
 
 @pytest.mark.usefixtures("group")

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch_experiments.lab.training.ensemble import Ensemble, Make, Separate, make_ensemble
 from torch_experiments.remedies.bound import mean_over_processes
 from torch_experiments.remedies.network import alone
-from torch_experiments.support.processes import leads, processes
+from torch_experiments.support.processes import leads, leave, processes
 from torch_experiments.support.torch_private import BatchNorm, check_dimensions
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def joined(active: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        distributed.destroy_process_group()
+        leave()
 
 
 def part(batch: int) -> slice:

@@ -13,7 +13,7 @@ from torch_experiments.lab import experiments
 from torch_experiments.lab.images.pixels import load
 from torch_experiments.lab.models import TokenBatchNorm
 from torch_experiments.lab.training import Config, Run, checkpoints, keeping, parallel, run
-from torch_experiments.support.processes import processes
+from torch_experiments.support.processes import leave, processes
 
 DATA = load("digits")
 MLP = Config(
@@ -111,7 +111,7 @@ def together(rank, out):
     found["stack"] = error_of(lambda: run(DIVERGING, [0, 1], data=DATA, stack=True))
     found["held"] = error_of(lambda: numbers(SHORT, out / "held"))
     (out / f"{rank}.pickle").write_bytes(pickle.dumps(found))
-    distributed.destroy_process_group()
+    leave()
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def alone(tmp_path):
     store = distributed.FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", rank=0, world_size=1, store=store)
     yield
-    distributed.destroy_process_group()
+    leave()
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, TokenBatchNorm])
