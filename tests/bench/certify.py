@@ -36,8 +36,9 @@ def main() -> None:
         print(f"slope in log-log: {slope:.2f}, {label}")
     print("\nin training steps of the same batch, Adam; of the oracle and two steps on a copy together:")
     print(f"{'parameters':>12}  {'oracle':>8}  {'2 steps':>8}  {'together':>8}  {'all parts':>10}  {'seconds':>8}")
-    for name, wide, layout, x in clones():
-        print("{:>12,}  {:>8.1f}  {:>8.1f}  {:>8.1f}  {:>10.0f}  {:>8.2f}  {}".format(*costs(wide, layout, x), name))
+    for name, wide, place, x in clones():
+        shown = "{:>12,}  {:>8.1f}  {:>8.1f}  {:>8.1f}  {:>10.0f}  {:>8.2f}  {}"
+        print(shown.format(*costs(wide, place, x), name))
 
 
 def clones() -> Iterator[tuple[str, nn.Module, Layout, torch.Tensor]]:
@@ -45,7 +46,8 @@ def clones() -> Iterator[tuple[str, nn.Module, Layout, torch.Tensor]]:
     images = torch.randn(32, 3, 32, 32)
     networks = {"resnet18": resnet18(CLASSES, width=16), "vit": vit(32, CLASSES, width=96, depth=4)}
     for name, base in networks.items():
-        yield name, clone(base, 2, "equitable", example_inputs=images), layout(base, 2, example_inputs=images), images
+        wide = clone(base, 2, "equitable", example_inputs=images)
+        yield name, wide, layout(base, 2, example_inputs=images), images
     for pixels in (64, 784):
         rows, base = torch.randn(500, pixels), mlp(pixels, CLASSES, seed=0)
         for kind in ("equal", "equitable"):
@@ -54,7 +56,7 @@ def clones() -> Iterator[tuple[str, nn.Module, Layout, torch.Tensor]]:
 
 
 def costs(wide: nn.Module, place: Layout, x: torch.Tensor) -> tuple[float, ...]:
-    """Return parameters, the costs of the oracle, of the steps, of both and of a certificate in steps, and seconds."""
+    """Return parameters, the costs of oracle, steps, both and a whole certificate in steps, and seconds."""
     y = torch.arange(len(x)) % CLASSES
     optimizer = torch.optim.Adam(wide.parameters())
 

@@ -249,8 +249,8 @@ def unit_forecasts(
 ) -> tuple[UnitForecast, ...]:
     """Return the forecasts of sets of copies in layers that lie between two `nn.Linear` and act unit by unit.
 
-    Others (convolutions, norms between, scaled copies, units of more than 512 weights, maps of which a part does not
-    train) are left out; the first eight sets of each layer are looked at. Costs one pass forward and some back.
+    Others (convolutions, norms between, scaled copies, units of more than 512 weights, maps of which a part does
+    not train) are left out; the first eight sets of each layer are looked at. Costs one pass forward and some back.
 
     Args:
         model: on its manifold.

@@ -88,7 +88,7 @@ class TrainingCopy:
         self._clear()
         for name, p in self.model.named_parameters():
             if name in self.known:
-                # in the layout of the parameter, as backward() leaves it: other strides may be summed in another order
+                # in the strides of the parameter, as backward() leaves it: others may be summed in another order
                 own = torch.empty_like(p).copy_(self.known[name])
                 p.grad = own if p.grad is None else p.grad + own
         self.known = {}

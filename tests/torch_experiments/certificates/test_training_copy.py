@@ -104,7 +104,8 @@ def begun(model, optimizer, x):
 def test_a_first_step_with_known_gradients_is_the_step_to_the_bit_and_runs_no_pass(rule, waits):
     torch.manual_seed(0)
     x = torch.randn(16, 3)
-    model = Counted(nn.Linear(3, 8), nn.GELU(), nn.Unflatten(1, (2, 4)), nn.LayerNorm(4), nn.Flatten(), nn.Linear(8, 2))
+    middle = nn.GELU(), nn.Unflatten(1, (2, 4)), nn.LayerNorm(4), nn.Flatten()
+    model = Counted(nn.Linear(3, 8), *middle, nn.Linear(8, 2))
     if waits:  # as after a step of a loop that clears gradients at its head
         model(x).sum().backward()
     told, untold = begun(model, rule(model.parameters(), 0.1), x)
