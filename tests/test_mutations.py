@@ -251,7 +251,7 @@ MUTATIONS = {
             ),
             Broken("torch_experiments/remedies/escape.py", "return E - profile.project(E, dim)", "return E"),
             Broken(
-                "torch_experiments/remedies/attachment.py",
+                "torch_experiments/support/steps.py",
                 "changed = with_edit(args, kwargs, self.edit)",
                 "changed = None",
             ),

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.certificates.certificate import Certificate, Part, certify, check_optimizer
+from torch_experiments.certificates.certificate import Certificate, Part, certify, checked
 from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.certificates.rounding import Rehearsal, Rounding
 from torch_experiments.certificates.training_copy import TrainingCopy, descended
@@ -100,7 +100,7 @@ def audit(
     """
     if steps < 1:
         raise ValueError(f"steps: got {steps}; an audit takes one step or more")
-    check_optimizer(optimizer)
+    optimizer = checked(optimizer)
     start = time.perf_counter()
     if certificate is None:
         parts: tuple[Part, ...] = ("frozen", "optimizer", "stability")

@@ -27,6 +27,7 @@ from torch_experiments.certificates.stochastic import Minibatches
 from torch_experiments.certificates.training_copy import of_output
 from torch_experiments.certificates.unreached import Unreached, unreached
 from torch_experiments.cloning.partition import Blocks
+from torch_experiments.support.steps import inner
 from torch_experiments.support.strict import strict
 from torch_experiments.units.inputs import (
     Inputs,
@@ -183,8 +184,7 @@ def certify(
     """
     start = time.perf_counter()
     _check_parts(parts)
-    if optimizer is not None:
-        check_optimizer(optimizer)
+    optimizer = None if optimizer is None else checked(optimizer)
     _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
     seen = Seen.of(model, inputs, tolerance, of_output(targets, loss))
     frozen = seen.frozen(box) if "frozen" in parts else None
@@ -251,18 +251,23 @@ def _check_finite(model: nn.Module, inputs: Inputs) -> None:
         )
 
 
-def check_optimizer(optimizer: Any) -> None:
-    """Raise a TypeError for what is no optimizer, such as its name.
+def checked(optimizer: Any) -> Optimizer:
+    """Return the optimizer, inside of the wrappers of Accelerate and Lightning.
 
-    >>> check_optimizer("adam")
+    Raises:
+        TypeError: for what is none, such as a name.
+
+    >>> checked("adam")
     Traceback (most recent call last):
     TypeError: optimizer: got str; give the object that trains, such as torch.optim.Adam(model.parameters())
     """
-    if not hasattr(optimizer, "param_groups"):
+    found = inner(optimizer)
+    if not hasattr(found, "param_groups"):
         raise TypeError(
             f"optimizer: got {type(optimizer).__name__}; give the object that trains, such as "
             "torch.optim.Adam(model.parameters())"
         )
+    return found
 
 
 def _check_parts(parts: Collection[Part]) -> None:

@@ -1,12 +1,17 @@
-"""A `PlasticityMonitor` as a callback of other training loops: a step is one of the optimizer everywhere."""
+"""A `PlasticityMonitor` as a callback of trainers that make their optimizer themselves.
+
+A step is one of the optimizer everywhere: what is counted are its own hooks (`support.steps`), and not batches.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from torch_experiments.diagnostics.monitor import PlasticityMonitor
+from torch_experiments.support.steps import after_steps
 
 
 def as_trainer_callback(monitor: PlasticityMonitor) -> Any:
@@ -20,14 +25,12 @@ def as_trainer_callback(monitor: PlasticityMonitor) -> Any:
     from transformers import TrainerCallback
 
     class Callback(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            monitor.__enter__()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            monitor.step()
+        def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+            self.running = ExitStack()
+            self.running.enter_context(monitor.follow(optimizer))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            monitor.__exit__()
+            self.running.close()
 
     return Callback()
 
@@ -35,9 +38,9 @@ def as_trainer_callback(monitor: PlasticityMonitor) -> Any:
 def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
     """Return a ``lightning.pytorch.Callback`` that measures after batches, and is saved with the checkpoint.
 
-    A step is one of ``trainer.global_step``: of an optimizer, in automatic and manual optimization, whatever
-    batches are accumulated. Its loss is the mean over the batches since the step before, as ``training_step``
-    returned them; manual optimization need not return one.
+    A step is one of any of the optimizers, in automatic and manual optimization, whatever batches are accumulated.
+    Its loss is the mean over the batches since the step before, as ``training_step`` returned them; manual
+    optimization need not return one.
 
     Raises:
         ImportError: without lightning.
@@ -48,7 +51,7 @@ def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
 
     class Callback(Base):
         def on_train_start(self, trainer: Any, module: Any) -> None:
-            self.counted = _Counted(trainer.global_step)
+            self.counted = _Counted(trainer.optimizers)
             monitor.__enter__()
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
@@ -58,6 +61,14 @@ def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
 
         def on_train_end(self, trainer: Any, module: Any) -> None:
             self.counted.check()
+            self._stop()
+
+        def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+            if monitor.started is not None:
+                self._stop()
+
+        def _stop(self) -> None:
+            self.counted.running.close()
             monitor.__exit__()
 
         def state_dict(self) -> dict[str, Any]:
@@ -70,12 +81,16 @@ def as_lightning_callback(monitor: PlasticityMonitor) -> Any:
 
 
 class _Counted:
-    """Optimizer steps of a Lightning trainer, and the losses of the batches that each of them is made of."""
+    """Steps of the optimizers of a Lightning trainer, and the losses of the batches that each is made of."""
 
-    def __init__(self, step: int) -> None:
-        self.first = self.step = step
-        self.batches = 0
+    def __init__(self, optimizers: Any) -> None:
+        self.steps = self.told = self.batches = 0
         self.losses: list[Any] = []
+        self.running = ExitStack()
+        self.running.enter_context(after_steps(optimizers, self._count))
+
+    def _count(self) -> None:
+        self.steps += 1
 
     def after(self, trainer: Any, module: Any, outputs: Any) -> tuple[int, Any]:
         """Return how many steps a batch has ended, and their loss, None if it is not known."""
@@ -84,18 +99,18 @@ class _Counted:
         if loss is not None:
             automatic = getattr(module, "automatic_optimization", True)  # Lightning has divided the loss then
             self.losses.append(loss * (trainer.accumulate_grad_batches if automatic else 1))
-        steps, self.step = trainer.global_step - self.step, trainer.global_step
-        if steps <= 0:
+        steps, self.told = self.steps - self.told, self.steps
+        if not steps:
             return 0, None
         mean = sum(self.losses) / len(self.losses) if self.losses else None
         self.losses = []
         return steps, mean
 
     def check(self) -> None:
-        """Warn where the trainer saw no step."""
-        if self.batches and self.step == self.first:
+        """Warn where no optimizer took a step."""
+        if self.batches and not self.steps:
             warnings.warn(
-                f"{self.batches} batches and no optimizer step that Lightning knows, so nothing was measured: in "
-                "manual optimization use self.optimizers(), not their .optimizer",
+                f"{self.batches} batches and no step of an optimizer of the trainer, so nothing was measured: "
+                "return the optimizers that train from configure_optimizers",
                 stacklevel=2,
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from torch_experiments.diagnostics.measurement import NotFiniteError, diagnose
 from torch_experiments.diagnostics.result import Diagnosis
 from torch_experiments.diagnostics.validation import mean_loss
 from torch_experiments.support.processes import agreed, leads, total
+from torch_experiments.support.steps import after_steps
 
 Row = dict[str, Any]
 
@@ -52,7 +54,9 @@ class PlasticityMonitor:
         budget: share of the time since entering that measurements may take, in (0, 1]; None for no limit.
         alarms: what to watch for; see `alarms.DEFAULT_ALARMS`.
         log: path of a parquet file that is replaced as a whole after every measurement, None for none.
-        writer: a TensorBoard ``SummaryWriter``, or anything with ``add_scalar(name, value, step)``.
+        writer: gets every measurement: a run of Weights & Biases, the module ``trackio``, or anything else with
+            ``log({name: value}, step=step)``; or a TensorBoard ``SummaryWriter``, or anything with
+            ``add_scalar(name, value, step)``. Names are ``metric/layer``.
         on_alarm: called with every `Raised`; if None, a `PlasticityAlarm` warning is given.
         options: of `diagnose`.
 
@@ -63,6 +67,7 @@ class PlasticityMonitor:
 
     Raises:
         ValueError: for ``every`` below 1, or a budget outside of (0, 1].
+        TypeError: for a writer that cannot be written to.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class PlasticityMonitor:
     ) -> None:
         if every < 1:
             raise ValueError(f"every: got {every}; it has to be at least 1")
+        if writer is not None and not (hasattr(writer, "add_scalar") or hasattr(writer, "log")):
+            raise TypeError(f"writer: got {type(writer).__name__}, which has neither add_scalar nor log")
         if budget is not None and not 0 < budget <= 1:
             raise ValueError(f"budget: got {budget}; it is a share of the time, above 0 and at most 1, or None")
         self.model, self.batch, self.targets, self.options = model, batch, targets, options
@@ -107,6 +114,40 @@ class PlasticityMonitor:
     def __exit__(self, *_: object) -> None:
         """Stop the clock."""
         self.before, self.started = self.elapsed, None
+
+    @contextmanager
+    def follow(self, *optimizers: Any) -> Iterator[Self]:
+        """Run for a block in which somebody else's loop trains: each step of the optimizers is a step.
+
+        Works for any loop that takes steps of a ``torch.optim.Optimizer``: a plain one, stable-baselines3
+        (``agent.policy.optimizer``), Avalanche (``strategy.optimizer``). Batches that only accumulate gradients,
+        and steps that a ``GradScaler`` skips, are none. Trainers that make their optimizer themselves have
+        `as_trainer_callback` and `as_lightning_callback`.
+
+        Args:
+            optimizers: whose steps count; wrappers of Accelerate and Lightning are looked into.
+
+        Raises:
+            TypeError: for what takes no hooks on its steps.
+
+        >>> import torch
+        >>> model = nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters())
+        >>> with PlasticityMonitor(model, torch.ones(4, 2), every=2, budget=None).follow(sgd) as monitor:
+        ...     for _ in range(4):
+        ...         sgd.step()  # somewhere inside of trainer.fit()
+        >>> sorted({row["step"] for row in monitor.rows})
+        [0, 2, 4]
+        """
+        before = self.steps
+        with self, after_steps(optimizers, self.step):
+            yield self
+        if self.steps == before:
+            warnings.warn(
+                "optimizer: none of its steps was seen, so nothing was measured after the start; give the one that "
+                "takes the steps (a trainer may have made another)",
+                stacklevel=3,
+            )
 
     @property
     def elapsed(self) -> float:
@@ -208,9 +249,12 @@ class PlasticityMonitor:
         if self.log is not None and leads():
             _write(Path(self.log), self.table())
         if self.writer is not None and leads():
-            for row in found.rows():
-                name = "/".join(part for part in (row["metric"], row["layer"]) if part)
-                self.writer.add_scalar(name, row["value"], self.steps)
+            values = {"/".join(filter(None, (row["metric"], row["layer"]))): row["value"] for row in found.rows()}
+            if hasattr(self.writer, "add_scalar"):
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, self.steps)
+            else:
+                self.writer.log(values, step=self.steps)
 
     def _raise(self, new: list[Raised]) -> None:
         self.alarms += new

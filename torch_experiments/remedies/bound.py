@@ -12,11 +12,12 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
-from torch_experiments.remedies.attachment import LOOKOUT, Steps, inner
+from torch_experiments.remedies.attachment import LOOKOUT
 from torch_experiments.remedies.moments import JointMemory, Trainers
 from torch_experiments.remedies.network import Network, alone
 from torch_experiments.remedies.surgery import Attribute, commit, transaction
 from torch_experiments.support.duplicates import duplicate
+from torch_experiments.support.steps import Steps, inner
 from torch_experiments.units.inputs import Inputs
 
 if TYPE_CHECKING:

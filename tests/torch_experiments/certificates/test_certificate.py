@@ -9,6 +9,7 @@ from torch import nn
 from tests.torch_experiments.certificates.clones import steps
 from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, base_of
 from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
+from tests.torch_experiments.support.test_steps import Wrapper
 from torch_experiments import TraceError, certify, clone, diagnose
 from torch_experiments.certificates.audit import audit
 from torch_experiments.certificates.certificate import copies
@@ -130,6 +131,15 @@ def test_wrong_arguments_are_named() -> None:
             TypeError, match=r"optimizer: got str; give the object that trains, such as torch\.optim"
         ):
             act(model, x, "adam")  # type: ignore[operator]
+
+
+def test_a_wrapped_optimizer_is_judged_as_the_one_inside() -> None:
+    model, x = network(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), randn(9, 4)
+    adam = torch.optim.Adam(model.parameters())
+    found = certify(model, x, Wrapper(adam), parts=("optimizer",))
+    assert found.optimizer is not None
+    assert found.optimizer.optimizer.startswith("Adam: ")
+    assert audit(model, x, Wrapper(adam), steps=2).steps == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Other people's training loops drive the monitor."""
 
+import json
+import sqlite3
 import sys
+from contextlib import closing
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -28,11 +31,15 @@ def test_the_trainer_of_hugging_face_drives_the_monitor():
         args = TrainingArguments(output_dir="unused", use_cpu=True)
     except ImportError:  # it wants accelerate, which the callback does not
         args = None
-    state, control = TrainerState(), TrainerControl()
+    state, control, sgd = TrainerState(), TrainerControl(), torch.optim.SGD(model.parameters())
+    handler.optimizer = sgd
     handler.on_train_begin(args, state, control)
     for _ in range(4):
+        sgd.step()
         handler.on_step_end(args, state, control)
     handler.on_train_end(args, state, control)
+    sgd.step()
+    assert monitor.steps == 4
     assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
     assert monitor.started is None
 
@@ -40,15 +47,17 @@ def test_the_trainer_of_hugging_face_drives_the_monitor():
 class Trainer:
     """As much of Lightning's trainer as its callbacks are given."""
 
-    def __init__(self, callback, accumulate=1, automatic=True, step=0):
-        self.callback, self.accumulate_grad_batches, self.global_step = callback, accumulate, step
+    def __init__(self, callback, accumulate=1, automatic=True):
+        self.callback, self.accumulate_grad_batches = callback, accumulate
         self.module = SimpleNamespace(automatic_optimization=automatic)
+        self.optimizers = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])]
 
     def fit(self, batches):
         """Run batches: the steps that each of them takes, and what ``training_step`` returned."""
         self.callback.on_train_start(self, self.module)
         for index, (steps, outputs) in enumerate(batches):
-            self.global_step += steps
+            for _ in range(steps):
+                self.optimizers[0].step()
             self.callback.on_train_batch_end(self, self.module, outputs, None, index)
         self.callback.on_train_end(self, self.module)
 
@@ -109,14 +118,25 @@ def test_a_resumed_trainer_goes_on_counting(callback):
     Trainer(callback(first)).fit([(1, None)] * 3)
     resumed = callback(second)
     resumed.load_state_dict(callback(first).state_dict())
-    Trainer(resumed, step=3).fit([(1, None)] * 1)
+    Trainer(resumed).fit([(1, None)] * 1)
     assert second.steps == 4
     assert sorted({row["step"] for row in second.rows}) == [0, 2, 4]
 
 
-def test_steps_that_the_trainer_does_not_see_are_said(callback):
-    with pytest.warns(UserWarning, match=r"3 batches and no optimizer step that Lightning knows"):
+def test_training_without_a_step_is_said(callback):
+    with pytest.warns(UserWarning, match=r"3 batches and no step of an optimizer of the trainer"):
         Trainer(callback(watched()), automatic=False).fit([(0, None)] * 3)
+
+
+def test_after_an_error_nothing_is_counted_any_more(callback):
+    monitor = watched()
+    made = callback(monitor)
+    trainer = Trainer(made)
+    made.on_train_start(trainer, trainer.module)
+    made.on_exception(trainer, trainer.module, KeyError())
+    trainer.optimizers[0].step()
+    assert monitor.started is None
+    assert made.counted.steps == 0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -159,3 +179,113 @@ def test_lightning_drives_the_monitor(automatic, accumulate):
     means = {k + 1: sum(window) / accumulate for k, window in enumerate(windows)}
     assert losses(monitor) == ({k: pytest.approx(means[k], rel=1e-5) for k in losses(monitor)} if automatic else {})
     assert bool(losses(monitor)) == automatic
+
+
+# ------------------------------------------------------------------------------- loops that take our optimizer
+
+
+def test_steps_of_an_optimizer_that_is_followed_are_counted_and_no_others():
+    monitor, net = watched(), network()
+    sgd = torch.optim.SGD(net.parameters())
+    with monitor.follow(sgd) as same:
+        assert same is monitor
+        for _ in range(5):
+            sgd.step()
+        torch.optim.SGD(net.parameters()).step()
+    sgd.step()
+    assert monitor.steps == 5
+    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
+
+
+def test_an_optimizer_whose_state_and_groups_are_set_anew_is_still_followed():
+    """As Avalanche does before every experience."""
+    monitor, net = watched(), network()
+    adam = torch.optim.Adam(net.parameters())
+    with monitor.follow(adam):
+        for _ in range(2):
+            adam.state.clear()
+            adam.param_groups[0]["params"] = list(net.parameters())
+            adam.step()
+    assert monitor.steps == 2
+
+
+def test_an_optimizer_that_takes_no_step_is_said():
+    net = network()
+    monitor, sgd = watched(), torch.optim.SGD(net.parameters())
+    with pytest.warns(UserWarning, match=r"optimizer: none of its steps was seen"), monitor.follow(sgd):
+        torch.optim.SGD(net.parameters()).step()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_stable_baselines3_drives_the_monitor():
+    stable_baselines3 = pytest.importorskip("stable_baselines3")
+    agent = stable_baselines3.DQN("MlpPolicy", "CartPole-v1", learning_starts=8, train_freq=1, seed=0)
+    monitor = PlasticityMonitor(agent.q_net, torch.randn(16, 4), every=10, budget=None)
+    with monitor.follow(agent.policy.optimizer):
+        agent.learn(40)
+    assert monitor.steps == agent._n_updates > 20
+    assert sorted({row["step"] for row in monitor.rows}) == list(range(0, monitor.steps + 1, 10))
+    assert {"q_net.0", "q_net.2"} < {row["layer"] for row in monitor.rows}
+
+
+# ------------------------------------------------------------------------------------------------ who keeps records
+
+
+class Log:
+    def __init__(self):
+        self.seen = []
+
+    def log(self, values, step):
+        self.seen.append((step, values))
+
+
+def test_one_dictionary_a_measurement_is_logged():
+    writer, net = Log(), network()
+    sgd = torch.optim.SGD(net.parameters())
+    monitor = PlasticityMonitor(net, *task(), every=2, budget=None, alarms=(), writer=writer, **FAST)
+    with monitor.follow(sgd):
+        for _ in range(4):
+            sgd.step()
+    assert [step for step, _ in writer.seen] == [0, 2, 4]
+    rows = {(row["step"], row["metric"], row["layer"]): row["value"] for row in monitor.rows}
+    for step, values in writer.seen:
+        assert values["dead_fraction/act1"] == rows[step, "dead_fraction", "act1"]
+        assert len(values) == sum(1 for key in rows if key[0] == step)
+
+
+def test_who_cannot_keep_records_is_refused():
+    with pytest.raises(TypeError, match=r"writer: got list, which has neither add_scalar nor log"):
+        watched(writer=[])
+
+
+def logged(writer):
+    net = network()
+    sgd = torch.optim.SGD(net.parameters())
+    monitor = PlasticityMonitor(net, *task(), every=2, budget=None, alarms=(), writer=writer, **FAST)
+    with monitor.follow(sgd):
+        for _ in range(4):
+            sgd.step()
+    return monitor
+
+
+def test_weights_and_biases_keeps_the_measurements(tmp_path):
+    wandb = pytest.importorskip("wandb")
+    run = wandb.init(mode="offline", dir=tmp_path, project="plasticity", settings=wandb.Settings(silent=True))
+    monitor = logged(run)
+    last = {row["metric"]: row["value"] for row in monitor.rows if row["layer"] == "act1"}
+    assert run.summary["dead_fraction/act1"] == last["dead_fraction"]
+    run.finish()
+
+
+def test_trackio_keeps_the_measurements(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    trackio = pytest.importorskip("trackio")
+    trackio.init(project="plasticity", embed=False, auto_log_cpu=False)
+    monitor = logged(trackio)
+    trackio.finish()
+    (file,) = tmp_path.glob("*.db")
+    with closing(sqlite3.connect(file)) as database:
+        found = database.execute("select step, metrics from metrics").fetchall()
+    kept = {(step, name): value for step, metrics in found for name, value in json.loads(metrics).items()}
+    for row in monitor.rows:
+        assert kept[row["step"], "/".join(filter(None, (row["metric"], row["layer"])))] == row["value"]

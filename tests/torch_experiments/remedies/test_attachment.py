@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tests.torch_experiments.support.test_steps import Wrapper
 from torch_experiments import remedies
 from torch_experiments.remedies import Bound, Remedy
-from torch_experiments.remedies.attachment import LOOKOUT, Steps, inner
+from torch_experiments.remedies.attachment import LOOKOUT
 from torch_experiments.support.torch_private import step_hooks
 
 X = torch.randn(12, 8, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -352,22 +353,9 @@ def test_the_lookout_is_no_hook_that_changes_anything_and_keeps_nobody() -> None
     assert all(watcher.network.model is not model for watcher in LOOKOUT.watchers)
 
 
-class Wrapper(torch.optim.Optimizer):
-    """As Accelerate and Lightning wrap an optimizer: without hooks of its own."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer = optimizer
-        self.param_groups = optimizer.param_groups
-
-    def step(self, closure: Any = None) -> Any:
-        """Step."""
-        return self.optimizer.step(closure)
-
-
 def test_a_wrapped_optimizer_is_the_one_inside() -> None:
     model = network()
     adam = OPTIMIZERS["Adam"](model.parameters())
-    assert inner(Wrapper(Wrapper(adam))) is adam
     bound = remedies.L2().on(model, Wrapper(adam)).attach()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -389,21 +377,6 @@ def test_a_compiled_step_is_a_step() -> None:
         assert bound.steps == 3
         found.append(weights(model))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
-
-
-def test_hooks_leave_positional_arguments_after_the_closure() -> None:
-    class Loud(torch.optim.SGD):
-        def step(self, closure: Any = None, loud: int = 0) -> Any:  # type: ignore[override]
-            heard.append(loud)
-            return super().step(closure)
-
-    heard: list[int] = []
-    model = network()
-    optimizer = Loud(model.parameters(), lr=0.1)
-    calls: list[str] = []
-    Steps(lambda: calls.append("edit"), lambda: calls.append("after")).register(optimizer)
-    optimizer.step(closure_of(model, optimizer, X[0]), 3)
-    assert (heard, calls) == ([3], ["edit", "after"])
 
 
 def lightning_like(model: nn.Module, optimizer: torch.optim.Optimizer, window: int, bound: Bound | None) -> None:
