@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ZOO_STAMP := $(VENV)/.zoo
 PYTHON ?= python3
 PROFILE ?= quick
 JOBS ?= 2
@@ -14,7 +15,7 @@ export SOURCE_DATE_EPOCH := 1700000000
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST_RUN = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SEED),--hypothesis-seed=$(SEED))
 
-.PHONY: help figures fuzz test test-all verify prove results notebooks bench lint clean
+.PHONY: help figures zoo fuzz test test-all verify prove results notebooks bench lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,6 +55,15 @@ notebooks: $(STAMP)  ## execute the notebooks into notebooks/out (.ipynb and HTM
 
 fuzz: $(STAMP)  ## N networks (1000), each certified and then trained for 60 steps; SEED=n for other ones
 	$(BIN)/python -m tests.fuzz --n $(or $(N),1000) --seed $(or $(SEED),0)
+
+# timm asks for torchvision, whose wheel for CUDA breaks a torch for CPU, and needs none of it for its networks
+$(ZOO_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[zoo]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -c constraints.txt timm
+	touch $@
+
+zoo: $(ZOO_STAMP)  ## architectures of transformers, timm, stable-baselines3 and torch before all tools; writes docs/zoo.md
+	$(BIN)/python -W ignore -m tests.zoo --write --jobs $(JOBS)
 
 bench: $(STAMP)  ## timings and scaling, as ratios measured in one run
 	$(BIN)/python -m tests.bench
