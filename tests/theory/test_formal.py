@@ -40,10 +40,34 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
     "F2b": {"sign": ("F2b_dead",), "": ("F2b_cone",)},
     "F2d": {"buffers": ("F2d_buffers",), "decay": ("F2d_decay",)},
     "F3": {"": ("F2a_persists",)},
-    "R1": {"entries": ("R1", "R1_entry"), "strictness": ("R1_strict", "R1_gain")},
-    "R2": {"entrywise": ("R2_entry", "R2")},
+    "R1": {
+        "entries": ("R1", "R1_entry"),
+        "strictness": ("R1_strict", "R1_gain", "R1_equality"),
+        "minus-one": ("R1_minus_one",),
+    },
+    "R2": {
+        "entrywise": ("R2_entry", "R2"),
+        "vertex": ("R2_corners", "R2_sharp"),
+        "corners": ("R2_corners",),
+        "attained": ("R2_extremal", "R2_attained"),
+    },
+    "R3": {"": ("R3_identity",)},
     "R4": {"dominance": ("R4_bound",), "": ("R4_definite",)},
     "R8": {"stable-below-order-2": ("R8_stable",), "": ("R8_rank",)},
+    "R9": {"entry": ("R9_entry",), "quotient": ("R9",), "sharper": ("R9_sharper",)},
+    "R10": {"repair": ("R10_repair",), "": ("R10_counterexample",)},
+    "R11": {
+        "two-units": ("R11_two",),
+        "sum": ("R11_sum",),
+        "consequences": ("R11_kappa", "R11_gamma"),
+        "": ("R11_counterexample",),
+    },
+    "R12": {"monotone": ("R12_monotone",)},
+    "R13": {
+        "classes": ("R1_equality", "R13_duplicates", "R13_classes", "R13_rank"),
+        "sizes": ("R13_norm", "R13_sizes"),
+        "count": ("R13_count",),
+    },
     "N1": {"euler": ("N1_euler",), "descent": ("N1_descent",)},
 }
 CASES = [
