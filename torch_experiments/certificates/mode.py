@@ -23,7 +23,7 @@ from torch_experiments.certificates.frozen.activation_sites import SHAPES
 from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.certificates.oracle import draws, left_alone, normal
 from torch_experiments.support.draws import seeded
-from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode
+from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode, schema
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels
 
@@ -127,7 +127,7 @@ class _Ran(TorchDispatchMode):
             self.ran[_operation(step)] += 1
         result = func(*args, **(kwargs or {}))
         if not plain_name(step).startswith(MEMORY):
-            self.sizes += [float(t.double().norm()) for t in flatten([result]) if t.is_floating_point()]
+            self.sizes += [_size(t) for t in flatten([result]) if t.is_floating_point() and _is_new(func, t, read)]
         if torch.Tag.nondeterministic_seeded in func.tags or (read and len(drawn) == len(read)):
             self.drawn += flatten([result])
         return result
@@ -136,6 +136,16 @@ class _Ran(TorchDispatchMode):
         """Return whether numbers are counted, a mask is scaled, or one that is not negative is applied."""
         applied = name in ("mul", "div") and bool(drawn) and all(bool((mask >= 0).all()) for mask in drawn)
         return applied or (name in PLAIN and len(drawn) == len(read))
+
+
+def _is_new(operation: Any, result: Tensor, read: Sequence[Tensor]) -> bool:
+    """Return whether a result may hold other numbers than were read: no view of them, such as a transpose."""
+    return schema(operation).is_mutable or all(result.data_ptr() != tensor.data_ptr() for tensor in read)
+
+
+def _size(x: Tensor) -> float:
+    """Return the norm; in the dtype of ``x`` if it has the range, as float64 takes ten times as long."""
+    return float((x.float() if x.dtype in (torch.float16, torch.bfloat16) else x).norm())
 
 
 def _generators() -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from torch_experiments.units.inputs import Inputs
 from torch_experiments.units.symmetry import Scales, carried_by
 
 VALUES = 4096  # of samples × positions that a layer is compared on
+ROWS = 256  # units that are compared with all others at a time
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def near_clones(
     """Return the clusters of near-clones of every hidden layer, the nearest first.
 
     A unit joins the first unit of a cluster to which it is near. Units that are constant on the batch are in none,
-    nor are units of residual streams and heads (`units.hidden`). Costs one forward pass, ``C²`` numbers a layer of
-    ``C`` units, and one pass over the weights. A layer is compared on 4,096 values a unit at most, evenly spread.
+    nor are units of residual streams and heads (`units.hidden`). Costs one forward pass, the products of all pairs
+    of units of a layer, and where some are near one pass over the weights. A layer is compared on 4,096 values a
+    unit at most, evenly spread.
 
     Args:
         model: any module that can be traced.
@@ -75,37 +78,93 @@ def near_clones(
         raise ValueError(f"threshold: got {threshold}; it has to be in [0, 1), 0 for exact copies")
     known = known or survey(model, inputs)
     layers, carried = known.layers, carried_by(known.graph)
-    products, _ = observe(model, layers, inputs, _products)
-    found = {}
-    for layer in layers:
-        gram, centred = products[layer.name]
-        s, d = distances(gram, centred, carried.get(layer.group.axis, Scales.ANY))
-        found[layer.name] = (led_by(d, threshold), s, d)
-    weights = _weight_distances(
-        model, known.graph, layers, {name: (lead, s) for name, (lead, s, _) in found.items()}
-    )
-    clusters = [c for layer in layers for c in _clusters(layer, *found[layer.name], weights[layer.name])]
+
+    def compare(layer: HiddenLayer, values: Tensor) -> Led:
+        return led_by(values, carried.get(layer.group.axis, Scales.ANY), threshold)
+
+    found, _ = observe(model, layers, inputs, compare)
+    if not any(found[layer.name].joined for layer in layers):
+        return ()
+    weights = _weight_distances(model, known.graph, layers, found)
+    near = [layer for layer in layers if found[layer.name].joined]
+    clusters = [c for layer in near for c in _clusters(layer, found[layer.name], weights[layer.name])]
     return tuple(sorted(clusters, key=lambda cluster: cluster.weights))
 
 
-def distances(gram: Tensor, centred: Tensor, carried: Scales) -> tuple[Tensor, Tensor]:
-    """Return the best scales ``s[u, v]`` of unit ``v`` against ``u``, and ``d[u, v]``; inf for constant units.
+class Led(NamedTuple):
+    """Of every unit the leader, itself if alone, with scale and distance against it."""
+
+    leader: Tensor
+    scale: Tensor
+    distance: Tensor
+
+    @property
+    def joined(self) -> bool:
+        """Whether some unit has another for a leader."""
+        return bool((self.leader != torch.arange(len(self.leader))).any())
+
+
+def led_by(values: Tensor, carried: Scales, threshold: float) -> Led:
+    """Return the leader of every unit: itself, or the first leader to which it is near.
+
+    Whatever the scale, ``d² ≥ (1 − cos²) ‖a_v‖² / ‖a_v − ā_v‖²``. Cosines in float32, of some units with all others
+    at a time, leave few pairs to be compared in float64.
 
     Args:
-        gram: ``Σ a_u a_v``, float64 ``[C, C]``.
-        centred: the same of ``a − ā``.
+        values: activations, ``[samples, C]``.
+        carried: which scales are tried.
+        threshold: the largest ``d``.
+
+    >>> values = torch.tensor([[1.0, 2.0, 1.0], [3.0, 6.0, 0.0]])
+    >>> led = led_by(values, Scales.POSITIVE, 0.1)
+    >>> led.leader.tolist(), led.scale.tolist()
+    ([0, 0, 2], [1.0, 2.0, 1.0])
+    """
+    a = _scaled(values)
+    square, variance = a.square().sum(dim=0), (a - a.mean(dim=0)).square().sum(dim=0)
+    # A constant is a multiple of any other: it says nothing of being a copy, and has no deviation to divide by.
+    constant = variance <= CANCELLED * torch.finfo(a.dtype).eps * square
+    tiny = torch.finfo(a.dtype).tiny
+    units = (a / square.sqrt().clamp_min(tiny)).float()
+    rounding = len(a) * torch.finfo(units.dtype).eps
+    least = (1 - threshold**2 * variance / square.clamp_min(tiny)).clamp_min(0).sqrt() - rounding
+    least[constant] = torch.inf
+    every = torch.arange(a.shape[1])
+    leader, scale, distance = every.clone(), torch.ones_like(square), torch.zeros_like(square)
+    for start in range(0, len(every), ROWS):
+        rows = every[start : start + ROWS]
+        rows = rows[(leader[rows] == rows) & ~constant[rows]]
+        near = ((units[:, rows].T @ units[:, start:]).abs() >= least[start:]) & (every[start:] > rows[:, None])
+        rows = rows[near.any(dim=1)]
+        s, d = distances(a[:, rows].T @ a[:, start:], square[rows], square[start:], variance[start:], carried)
+        for row, u in enumerate(rows.tolist()):
+            if int(leader[u]) == u:
+                joins = (d[row] <= threshold) & (leader == every)[start:] & (every > u)[start:] & ~constant[start:]
+                new = every[start:][joins]
+                leader[new], scale[new], distance[new] = u, s[row, joins], d[row, joins]
+    return Led(leader, scale, distance)
+
+
+def distances(
+    gram: Tensor, leading: Tensor, square: Tensor, variance: Tensor, carried: Scales
+) -> tuple[Tensor, Tensor]:
+    """Return the best scales ``s[u, v]`` of unit ``v`` against ``u``, and ``d[u, v]``.
+
+    Args:
+        gram: ``Σ a_u a_v``, float64 ``[rows, C]``.
+        leading: ``Σ a_u²``, ``[rows]``.
+        square, variance: ``Σ a_v²`` and ``Σ (a_v − ā_v)²``, ``[C]``.
         carried: which scales are tried.
 
     >>> a = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
-    >>> b = a - a.mean(dim=0)
-    >>> s, d = distances(a.T @ a, b.T @ b, Scales.POSITIVE)
+    >>> size, spread = a.square().sum(dim=0), (a - a.mean(dim=0)).square().sum(dim=0)
+    >>> s, d = distances(a.T @ a, size, size, spread, Scales.POSITIVE)
     >>> s[0].tolist(), d[0].tolist()
     ([1.0, 2.0], [0.0, 0.0])
     """
-    G = gram
+    G, tiny = gram, torch.finfo(gram.dtype).tiny
     # min_s ‖a_v − s a_u‖ is at s = a_u·a_v / ‖a_u‖², and ‖a_v‖² − 2 s a_u·a_v + s² ‖a_u‖² its square
-    square, variance = G.diagonal(), centred.diagonal()
-    ratio = G / square[:, None].clamp_min(torch.finfo(G.dtype).tiny)
+    ratio = G / leading[:, None].clamp_min(tiny)
     one = torch.ones_like(G)
     scale = {
         Scales.ONE: one,
@@ -113,65 +172,42 @@ def distances(gram: Tensor, centred: Tensor, carried: Scales) -> tuple[Tensor, T
         Scales.POSITIVE: torch.where(G > 0, ratio, one),
         Scales.ANY: torch.where(G != 0, ratio, one),
     }[carried]
-    residual = (square - 2 * scale * G + scale.square() * square[:, None]).clamp_min(0)
-    # A constant is a multiple of any other: it says nothing of being a copy, and has no deviation to divide by.
-    constant = variance <= CANCELLED * torch.finfo(G.dtype).eps * square
-    d = (residual / variance.clamp_min(torch.finfo(G.dtype).tiny)).sqrt()
-    return scale, d.masked_fill(constant[:, None] | constant, torch.inf)
+    residual = (square - 2 * scale * G + scale.square() * leading[:, None]).clamp_min(0)
+    return scale, (residual / variance.clamp_min(tiny)).sqrt()
 
 
-def led_by(d: Tensor, threshold: float) -> Tensor:
-    """Return the leader of every unit: itself, or the first leader within the threshold.
-
-    >>> led_by(torch.tensor([[0.0, 0.1, 0.2], [0.1, 0.0, 0.1], [0.2, 0.1, 0.0]]), 0.15).tolist()
-    [0, 0, 2]
-    """
-    near = d <= threshold
-    leader = torch.arange(len(d))
-    for u in range(len(d)):
-        if int(leader[u]) == u:
-            alone = leader[u + 1 :] == torch.arange(u + 1, len(d))
-            leader[u + 1 :][near[u, u + 1 :] & alone] = u
-    return leader
-
-
-def _products(values: Tensor) -> Tensor:
-    """Return ``Σ a_u a_v``, raw and centred, float64 ``[2, C, C]``, of values in units of the largest power of two.
+def _scaled(values: Tensor) -> Tensor:
+    """Return values that a layer is compared on, float64, in units of the largest power of two.
 
     Distances are relative, and squares of the values themselves overflow or vanish where the values do not.
     """
     step = -(-len(values) // VALUES)
     a = values[::step].double().cpu()
-    a = torch.ldexp(a, 1 - torch.frexp(a.abs().max()).exponent)
-    b = a - a.mean(dim=0)
-    return torch.stack([a.T @ a, b.T @ b])
+    return torch.ldexp(a, 1 - torch.frexp(a.abs().max()).exponent)
 
 
-def _clusters(layer: HiddenLayer, leader: Tensor, s: Tensor, d: Tensor, spread: Tensor) -> list[Cluster]:
+def _clusters(layer: HiddenLayer, led: Led, spread: Tensor) -> list[Cluster]:
     found = []
-    for u in leader[leader != torch.arange(len(leader))].unique().tolist():
-        units = (leader == u).nonzero().flatten()
-        members = tuple(units.tolist())
-        scales = (1.0, *s[u, units[1:]].tolist())
-        found.append(Cluster(layer.name, members, scales, float(d[u, units[1:]].max()), float(spread[u])))
+    for u in led.leader[led.leader != torch.arange(len(led.leader))].unique().tolist():
+        units = (led.leader == u).nonzero().flatten()
+        scales, far = tuple(led.scale[units].tolist()), float(led.distance[units].max())
+        found.append(Cluster(layer.name, tuple(units.tolist()), scales, far, float(spread[u])))
     return found
 
 
 def _weight_distances(
-    model: nn.Module, graph: Graph, layers: tuple[HiddenLayer, ...], found: Mapping[str, tuple[Tensor, Tensor]]
+    model: nn.Module, graph: Graph, layers: tuple[HiddenLayer, ...], found: Mapping[str, Led]
 ) -> dict[str, Tensor]:
     """Return, by layer and leader, the relative distance of the weights around the cluster to RE ∩ CE."""
     tensors = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
     colours = {atom: torch.arange(atom.size) for atom in choose(graph, "heads")}
     scales: dict[Axis, Tensor] = {}
     for layer in layers:
-        lead, s = found[layer.name]
-        colours[layer.group.axis] = lead.unique(return_inverse=True)[1]
-        scales[layer.group.axis] = torch.where(
-            lead == torch.arange(len(lead)), 1.0, s[lead, torch.arange(len(lead))]
-        )
+        colours[layer.group.axis] = found[layer.name].leader.unique(return_inverse=True)[1]
+        scales[layer.group.axis] = found[layer.name].scale
     manifold = blocks_of(graph, tensors, colours, scales, 0.0).layout()
-    return {layer.name: _around(layer, tensors, manifold, found[layer.name][0]) for layer in layers}
+    joined = [layer for layer in layers if found[layer.name].joined]
+    return {layer.name: _around(layer, tensors, manifold, found[layer.name].leader) for layer in joined}
 
 
 def _around(layer: HiddenLayer, tensors: Mapping[str, Tensor], manifold: Layout, lead: Tensor) -> Tensor:

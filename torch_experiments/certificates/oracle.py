@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.support.torch_private import DropoutNd, TorchDispatchMode, backward_hooks
-from torch_experiments.units.inputs import Inputs, call, each, flatten
+from torch_experiments.units.inputs import Inputs, call, each, finite, flatten
 
 Loss = Callable[[Any], Tensor]
 COTANGENTS = 2  # a gradient that vanishes for one random cotangent by chance does not for another
@@ -55,8 +55,9 @@ class Reach:
 def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
     """Return which entries of the trained parameters of ``model`` get a gradient on ``inputs``.
 
-    One forward pass and ``COTANGENTS`` backward passes (with a loss one); where the forward pass draws random
-    numbers ``DRAWS`` times as much. Buffers, random state, modes and ``.grad`` stay as they are.
+    One forward pass and ``COTANGENTS`` backward passes (with a loss one), the later ones for parameters with
+    entries that the first did not reach; where the forward pass draws random numbers ``DRAWS`` times as much.
+    Buffers, random state, modes and ``.grad`` stay as they are.
 
     Args:
         model: as it trains: its own mode, hooks and dtype; the autocast of the caller is in force.
@@ -76,6 +77,7 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
     first: dict[str, Tensor] = {}
     with torch.inference_mode(False), torch.enable_grad(), left_alone(model):
         masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in trained.items()}
+        left = dict(trained)
         seeds = range(DRAWS if draws(model) else 1)
         for seed in seeds:
             output = call(model, normal(inputs))
@@ -84,13 +86,15 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
             if not scalars:
                 return Reach(masks, frozenset(trained), {}, "none", refused="its output carries no gradient")
             custom = _custom(model, scalars)
-            for value in scalars:
-                found = _gradients(value, trained)
+            del output
+            while scalars and left:
+                found = _gradients(scalars.pop(0), left, again=bool(scalars))
                 first = first or found
                 met |= found.keys()
                 for name, gradient in found.items():
                     masks[name] |= gradient != 0
-                    beyond |= set() if bool(gradient.isfinite().all()) else {name}
+                    beyond |= set() if finite(gradient) else {name}
+                left = {name: p for name, p in left.items() if not bool(masks[name].all())}
     what = "the loss" if loss is not None else f"{COTANGENTS} random cotangents"
     words = f"{len(seeds)} forward passes, {what}" if len(seeds) > 1 else f"one forward pass, {what}"
     overflow = tuple(name for name in trained if name in beyond)
@@ -174,12 +178,12 @@ def _cotangents(output: Any, seed: int) -> list[Tensor]:
     return found
 
 
-def _gradients(value: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the gradients that autograd gives, without writing ``.grad``."""
+def _gradients(value: Tensor, trained: Mapping[str, Tensor], *, again: bool) -> dict[str, Tensor]:
+    """Return the gradients that autograd gives, without writing ``.grad``; the graph stays for one ``again``."""
     parameters = list(trained.values())
     found: tuple[Tensor | None, ...]
     try:
-        found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(value, parameters, retain_graph=again, allow_unused=True)
     except RuntimeError as error:
         if "checkpoint" not in str(error).lower():
             raise

@@ -10,7 +10,7 @@ parameter once a dimension. See claim C11 for why this ends in the coarsest part
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -30,6 +30,9 @@ from torch_experiments.units.trace import trace
 Colours = dict[Axis, Tensor]
 Factors = dict[Axis, Tensor]
 Sizes = dict[tuple[str, int, Axis], Tensor]
+Sides = dict[int, tuple[Axis, list[Axis]]]  # of a parameter: by dimension its axis, and those atoms that have units
+
+PIECE = 2**17  # entries that are summed at a time: a megabyte in float64, which stays in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,15 +221,15 @@ def refine(
 ) -> bool:
     """Split colours once by every parameter and dimension; return whether any was split."""
     before = {atom: int(label.max()) for atom, label in colours.items()}
-    for name, dim, axis, own in _sides(graph, tensors, colours):
+    for name, sides in _sides(graph, tensors, colours):
         entrywise = name not in graph.matrices
         weights = [
             _random(a, {} if entrywise else colours, generator) * scales_of(a, scales)
             for a in graph.parameters[name].axes
         ]
-        sums = _contract(tensors[name], weights, dim)
-        for atom in own:
-            found = _per_index(sums, axis, atom, generator) / scales.get(atom, 1)
+        sums = _contract(tensors[name], weights, sides)
+        for dim, axis, atom in _units(sides):
+            found = _per_index(sums[dim], axis, atom, generator) / scales.get(atom, 1)
             colours[atom] = _split(colours[atom], found, known[name, dim, atom], tolerance)
     return any(int(label.max()) > before[atom] for atom, label in colours.items())
 
@@ -238,24 +241,28 @@ def sizes(graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, scales:
     """
     found: Sizes = {}
     entering = {atom: torch.zeros(atom.size, dtype=torch.float64) for atom in colours}
-    for name, dim, axis, own in _sides(graph, tensors, colours):
+    for name, sides in _sides(graph, tensors, colours):
         squares = [scales_of(a, scales).square() for a in graph.parameters[name].axes]
-        sums = _contract(tensors[name].double().square(), squares, dim)
-        for atom in own:
-            found[name, dim, atom] = _per_index(sums, axis, atom, None) / scales_of(atom, scales).square()
+        sums = _contract(tensors[name], squares, sides, squared=True)
+        for dim, axis, atom in _units(sides):
+            found[name, dim, atom] = _per_index(sums[dim], axis, atom, None) / scales_of(atom, scales).square()
             entering[atom] += found[name, dim, atom] * (dim in _entries(graph, name, atom))
     return {key: (entering[key[2]] if tensors[key[0]].ndim == 1 else x).sqrt() for key, x in found.items()}
 
 
-def _sides(
-    graph: Graph, tensors: Mapping[str, Tensor], colours: Colours
-) -> Iterator[tuple[str, int, Axis, list[Axis]]]:
-    """Yield the name and dimension of every side of a parameter that has units, with its axis and its atoms."""
+def _sides(graph: Graph, tensors: Mapping[str, Tensor], colours: Colours) -> Iterator[tuple[str, Sides]]:
+    """Yield the name of every parameter that has units, and the dimensions where, with their axes and atoms."""
     for name in tensors:
-        for dim, axis in enumerate(graph.parameters[name].axes):
-            own = [atom for atom in atoms(axis) if find(atom) in colours]
-            if own:
-                yield name, dim, axis, own
+        axes = enumerate(graph.parameters[name].axes)
+        own = {dim: (axis, [atom for atom in atoms(axis) if find(atom) in colours]) for dim, axis in axes}
+        sides = {dim: (axis, found) for dim, (axis, found) in own.items() if found}
+        if sides:
+            yield name, sides
+
+
+def _units(sides: Sides) -> Iterator[tuple[int, Axis, Axis]]:
+    """Yield every dimension with its axis and each of its atoms."""
+    return ((dim, axis, atom) for dim, (axis, own) in sides.items() for atom in own)
 
 
 def relative(scale: Tensor, label: Tensor) -> Tensor:
@@ -289,7 +296,7 @@ def _entering(
             if any(a in unknown for a in others):
                 continue
             weights = [_random(axis, colours, generator) * scales_of(axis, scales) for axis in axes]
-            found = _per_index(_contract(tensor, weights, dim), axes[dim], atom, generator)
+            found = _per_index(_contract(tensor, weights, [dim])[dim], axes[dim], atom, generator)
             total = found if total is None else total + found
     return total
 
@@ -307,12 +314,32 @@ def _scale(total: Tensor, allowed: Scales, tolerance: float) -> Tensor:
     return torch.where(total.abs() > max(tolerance, ZERO_SUM) * size, scale, 1.0)
 
 
-def _contract(tensor: Tensor, weights: list[Tensor], kept: int) -> Tensor:
-    """Return the sums over all dimensions but one, each with its weights, in float64."""
-    out = tensor.double().movedim(kept, 0)
-    for weight in reversed([w for k, w in enumerate(weights) if k != kept]):
-        out = out @ weight.to(out)
-    return out.cpu()
+def _contract(
+    tensor: Tensor, weights: Sequence[Tensor], dims: Iterable[int], *, squared: bool = False
+) -> dict[int, Tensor]:
+    """Return for each of some dimensions the sums over all others, with their weights, in float64.
+
+    A piece of the first dimension at a time: float64 copies of large parameters cost more than their sums.
+
+    Args:
+        tensor: a parameter.
+        weights: one vector a dimension.
+        dims: that are kept, one at a time.
+        squared: whether squares of the entries are summed.
+    """
+    first, *rest = (weight.to(tensor.device) for weight in weights)
+    rows = max(1, PIECE * len(tensor) // max(tensor.numel(), 1))
+    found: dict[int, list[Tensor]] = {dim: [] for dim in dims}
+    for start in range(0, max(len(tensor), 1), rows):
+        piece = tensor[start : start + rows].double()
+        piece = piece.square() if squared else piece
+        own = [first[start : start + rows], *rest]
+        for dim, sums in found.items():
+            out = piece.movedim(dim, 0)
+            for weight in reversed([w for k, w in enumerate(own) if k != dim]):
+                out = out @ weight
+            sums.append(out)
+    return {dim: (torch.stack(sums).sum(dim=0) if dim else torch.cat(sums)).cpu() for dim, sums in found.items()}
 
 
 def _per_index(sums: Tensor, axis: Axis, atom: Axis, generator: torch.Generator | None) -> Tensor:
@@ -342,7 +369,7 @@ def _split(label: Tensor, sums: Tensor, sizes: Tensor, tolerance: float) -> Tens
     jumps = torch.diff(sums[order], prepend=sums[order[:1]]) > allowed
     cluster = torch.empty_like(label)
     cluster[order] = jumps.cumsum(0)
-    return torch.unique(torch.stack([label, cluster]), dim=1, return_inverse=True)[1]
+    return torch.unique(label * len(label) + cluster, return_inverse=True)[1]
 
 
 def _medians(label: Tensor, x: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from torch_experiments.units.axes import Axis, atoms
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import choose, groups
+from torch_experiments.units.inputs import finite
 
 LARGE = 1e100  # the square of one beyond 1e154 overflows in float64, and sums that are infinite all look equal
 
@@ -23,7 +25,7 @@ def not_finite(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[Axis, str]:
     >>> not_finite(trace(model, torch.ones(2, 2)), dict(model.named_parameters()))
     {}
     """
-    wild = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    wild = [name for name, tensor in tensors.items() if not finite(tensor)]
     return {
         atom: f"not looked for: {name} holds NaN or infinity, so sums of it tell nothing"
         for name in wild
@@ -39,12 +41,13 @@ def moderate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     >>> float(moderate({"w": torch.tensor([3e200], dtype=torch.float64)})["w"]) < 1
     True
     """
-    finite = {name: tensor.nan_to_num(0.0, 0.0, 0.0) for name, tensor in tensors.items()}
-    most = max((float(tensor.abs().max()) for tensor in finite.values() if tensor.numel()), default=0.0)
+    tame = {n: t if finite(t) else t.nan_to_num(0.0, 0.0, 0.0) for n, t in tensors.items()}
+    wide = [t for t in tame.values() if t.numel() and t.dtype == torch.float64]  # no other dtype goes beyond 3e38
+    most = max((float(tensor.abs().max()) for tensor in wide), default=0.0)
     if most < LARGE:
-        return finite
+        return tame
     shrink = 2.0 ** -math.frexp(most)[1]
-    return {name: tensor.double() * shrink for name, tensor in finite.items()}
+    return {name: tensor.double() * shrink for name, tensor in tame.items()}
 
 
 def within(model: nn.Module, graph: Graph) -> dict[str, str]:

@@ -167,7 +167,7 @@ def _norm(edits: Iterable[Slice]) -> float:
 def dead_units(network: Network) -> Mapping[str, Tensor]:
     """Return the indices of the units that are zero on the whole probe batch, by layer; coupled layers left out."""
     free = [layer for layer in network.survey.layers if not layer.coupled]
-    peaks, _ = observe(network.model, free, network.batch, lambda h: h.abs().amax(dim=0))
+    peaks, _ = observe(network.model, free, network.batch, lambda _, h: h.abs().amax(dim=0))
     found = {name: dead(network.agree(peak)).nonzero().flatten() for name, peak in peaks.items()}
     return {name: units for name, units in found.items() if len(units)}
 

@@ -30,7 +30,7 @@ from torch_experiments.units.inputs import Inputs, call, flatten, inspecting, is
 from torch_experiments.units.trace import trace
 from torch_experiments.units.unread import unread_like
 
-Summary = Callable[[Tensor], Tensor]
+Summary = Callable[["HiddenLayer", Tensor], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,22 +207,22 @@ def watch(
 
 def observe(
     model: nn.Module, layers: Iterable[HiddenLayer], inputs: Inputs, summary: Summary
-) -> tuple[dict[str, Tensor], Any]:
-    """Return ``summary(values)`` of every layer by name, and the outputs, in eval mode and without gradients.
+) -> tuple[dict[str, Any], Any]:
+    """Return ``summary(layer, values)`` of every layer by name, and the outputs, in eval mode, without gradients.
 
     Of a list of examples the values are those of all of them, one after the other.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-    >>> found, _ = observe(model, survey(model, torch.ones(2, 2)).layers, torch.ones(5, 2), lambda h: len(h))
+    >>> found, _ = observe(model, survey(model, torch.ones(2, 2)).layers, torch.ones(5, 2), lambda layer, h: len(h))
     >>> found
     {'0': 5}
     """
     if is_examples(model, inputs):
         return _observe_all(model, list(layers), inputs, summary)
-    found: dict[str, Tensor] = {}
+    found: dict[str, Any] = {}
 
     def note(layer: HiddenLayer, x: Tensor) -> None:
-        found[layer.name] = summary(layer.values(x))
+        found[layer.name] = summary(layer, layer.values(x))
 
     with inspecting(model), hooked(watch(model, layers, note)):
         outputs = call(model, inputs)
@@ -231,7 +231,7 @@ def observe(
 
 def _observe_all(
     model: nn.Module, layers: Sequence[HiddenLayer], examples: Inputs, summary: Summary
-) -> tuple[dict[str, Tensor], list[Any]]:
+) -> tuple[dict[str, Any], list[Any]]:
     """Observe each example at the first of a layer's readers that it calls."""
     rows: dict[str, list[Tensor]] = {}
     outputs = []
@@ -246,7 +246,8 @@ def _observe_all(
         for layer in layers:
             read = [seen[layer.name][one.reader] for one in layer.of_readers() if one.reader in seen[layer.name]]
             rows.setdefault(layer.name, []).extend(read[:1])
-    return {name: summary(torch.cat(values)) for name, values in rows.items() if values}, outputs
+    named = {layer.name: layer for layer in layers}
+    return {name: summary(named[name], torch.cat(values)) for name, values in rows.items() if values}, outputs
 
 
 def _hidden(graph: Graph, group: Group, examples: Sequence[Entries], heads: bool) -> HiddenLayer | str:

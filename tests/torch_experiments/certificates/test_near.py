@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.torch_experiments.cloning.test_modulewise import network, randn, rng
 from torch_experiments import clone
-from torch_experiments.certificates.near import distances, near_clones
+from torch_experiments.certificates.near import distances, led_by, near_clones
 from torch_experiments.lab.models import cnn, mlp
 from torch_experiments.units.symmetry import Scales
 
@@ -63,12 +63,15 @@ def test_scales_that_the_activation_does_not_carry_are_not_near(activation: nn.M
     assert [cluster.units for cluster in found] == [(3, 7)]
 
 
+def compared(a: torch.Tensor, carried: Scales) -> tuple[torch.Tensor, torch.Tensor]:
+    square, variance = a.square().sum(dim=0), (a - a.mean(dim=0)).square().sum(dim=0)
+    return distances(a.T @ a, square, square, variance, carried)
+
+
 @pytest.mark.parametrize("mean", [0.0, 5.0])
 @pytest.mark.parametrize("carried", Scales)
 def test_independent_units_of_any_mean_are_not_near(mean: float, carried: Scales) -> None:
-    a = mean + randn(4000, 30)
-    centred = a - a.mean(dim=0)
-    _, d = distances(a.T @ a, centred.T @ centred, carried)
+    _, d = compared(mean + randn(4000, 30), carried)
     d.fill_diagonal_(2)
     assert float(d.min()) > 0.9
 
@@ -76,7 +79,7 @@ def test_independent_units_of_any_mean_are_not_near(mean: float, carried: Scales
 def test_the_distance_is_that_of_a_naive_loop() -> None:
     a = randn(50, 6) + randn(6)
     centred = a - a.mean(dim=0)
-    scale, d = distances(a.T @ a, centred.T @ centred, Scales.POSITIVE)
+    scale, d = compared(a, Scales.POSITIVE)
     for u in range(6):
         for v in range(6):
             best = float(a[:, u] @ a[:, v] / (a[:, u] @ a[:, u]))
@@ -131,3 +134,27 @@ def test_any_share_of_noisy_copies_is_found_and_nothing_else(
     assert {cluster.units for cluster in found} == {(k, 200 - count + k) for k in range(count)}
     assert all(cluster.scales[1] == pytest.approx(scale, rel=10 * noise) for cluster in found)
     assert all(noise / 30 < cluster.weights < 2 * noise for cluster in found)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 1e3])
+@pytest.mark.parametrize("threshold", [0.0, 1e-4, 0.1, 0.9])
+@pytest.mark.parametrize("carried", Scales)
+def test_leaders_are_those_of_a_plain_search_over_all_pairs(mean: float, threshold: float, carried: Scales) -> None:
+    """With more units than are compared at a time, copies of all distances, constant units, and large means."""
+    a = mean + randn(40, 300)
+    for k in range(120):  # copies of the first units, ever farther from them
+        sign = -1.0 if k % 3 == 1 else 1.0
+        a[:, 299 - k] = sign * (1.5 if k % 3 == 2 else 1.0) * a[:, k % 60] + 10.0 ** (k / 20 - 6) * randn(40)
+    a[:, 100:104] = mean
+    square, spread = a.square().sum(dim=0), (a - a.mean(dim=0)).square().sum(dim=0)
+    s, d = compared(a, carried)
+    leader = list(range(300))
+    for u in range(300):
+        for v in range(u + 1, 300):
+            varies = bool((spread[[u, v]] > 1e-9 * square[[u, v]]).all())
+            if leader[u] == u and leader[v] == v and varies and float(d[u, v]) <= threshold:
+                leader[v] = u
+    found = led_by(a, carried, threshold)
+    assert found.leader.tolist() == leader
+    expected = torch.where(found.leader == torch.arange(300), 1.0, s[found.leader, range(300)])
+    assert torch.allclose(found.scale, expected)

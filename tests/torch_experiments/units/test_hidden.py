@@ -57,7 +57,7 @@ def names(found: Survey) -> list[tuple[str, int, str]]:
 
 def means(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     layers = survey(model, x).layers
-    return observe(model, layers, x, lambda h: h.abs().mean(dim=0))[0]
+    return observe(model, layers, x, lambda _, h: h.abs().mean(dim=0))[0]
 
 
 def test_functional_activations_and_concatenations_are_observed_at_the_reader() -> None:
@@ -173,7 +173,7 @@ def test_values_are_those_of_all_examples() -> None:
     model, examples, _ = made("tasks")
     x = examples[0][0]
     several = [(x, 0), (-x, 1), (2 * x[:4], 2)]
-    found, outputs = observe(model, survey(model, several).layers, several, lambda h: h)
+    found, outputs = observe(model, survey(model, several).layers, several, lambda _, h: h)
     h = model.body(torch.cat([x, -x, 2 * x[:4]]))
     assert torch.equal(found["body.0"], h)
     assert torch.equal(found["deep"], F.relu(model.deep(h)))
