@@ -21,6 +21,7 @@ from torch_experiments.certificates.rounding import Rehearsal, Rounding
 from torch_experiments.certificates.training_copy import TrainingCopy, descended
 from torch_experiments.certificates.watches import Finding, Watches
 from torch_experiments.support.strict import strict
+from torch_experiments.units.entry import Callee, calling, prepared, prepared_targets, unwrapped
 from torch_experiments.units.inputs import Inputs
 
 
@@ -74,6 +75,7 @@ def audit(
     steps: int = 60,
     schedulers: Sequence[Any] = (),
     certificate: Certificate | None = None,
+    call: Callee = None,
 ) -> Audit:
     """Train a copy of ``model`` by real steps of ``optimizer`` and check every sentence of its certificate.
 
@@ -88,6 +90,7 @@ def audit(
         steps: to take.
         schedulers: that step after each optimizer step.
         certificate: to check; `certify` of the same arguments if None.
+        call: what is called in the place of the forward, as in `certify`.
 
     Raises:
         ValueError: for steps below 1, or a network that cannot be copied.
@@ -102,19 +105,23 @@ def audit(
         raise ValueError(f"steps: got {steps}; an audit takes one step or more")
     optimizer = checked(optimizer)
     start = time.perf_counter()
+    model = unwrapped(model)
+    with calling(model, call):
+        inputs, targets = prepared(model, inputs), prepared_targets(targets)
     if certificate is None:
         parts: tuple[Part, ...] = ("frozen", "optimizer", "stability")
-        certificate = certify(model, inputs, optimizer, targets=targets, loss=loss, parts=parts)
-    of_output, words = descended(model, inputs, targets, loss)
-    run = TrainingCopy(model, optimizer, schedulers, inputs, of_output)
+        certificate = certify(model, inputs, optimizer, targets=targets, loss=loss, parts=parts, call=call)
     copied = any(profile.copied for profile in certificate.blocks.groups.values())
     layout = certificate.blocks.layout() if copied else None
     c = certificate
-    rehearsal = Rehearsal(run, Watches(run.model, c.frozen, layout, c.optimizer, c.stability))
-    before = run.value()
-    with left_alone(model):  # dropout of the copy draws from the same generators
-        taken = rehearsal.take(steps)
-    seen = rehearsal.seen() if taken else None
+    with calling(model, call):
+        of_output, words = descended(model, inputs, targets, loss)
+        run = TrainingCopy(model, optimizer, schedulers, inputs, of_output)
+        rehearsal = Rehearsal(run, Watches(run.model, c.frozen, layout, c.optimizer, c.stability))
+        before = run.value()
+        with left_alone(model):  # dropout of the copy draws from the same generators
+            taken = rehearsal.take(steps)
+        seen = rehearsal.seen() if taken else None
     ended = () if taken == steps else (f"training diverged in step {taken + 1}, so it ended there",)
     seconds = time.perf_counter() - start
     found = () if seen is None else seen.findings

@@ -29,13 +29,9 @@ from torch_experiments.certificates.unreached import Unreached, unreached
 from torch_experiments.cloning.partition import Blocks
 from torch_experiments.support.steps import inner
 from torch_experiments.support.strict import strict
-from torch_experiments.units.inputs import (
-    Inputs,
-    call,
-    has_samples,
-    not_finite,
-    same_device,
-)
+from torch_experiments.units.entry import Callee, calling, prepared, prepared_targets, unwrapped
+from torch_experiments.units.inputs import Inputs, has_samples, not_finite, same_device
+from torch_experiments.units.inputs import call as called
 
 Part = Literal["frozen", "near", "optimizer", "stability"]
 PARTS: tuple[Part, ...] = ("frozen", "near", "optimizer", "stability")
@@ -147,6 +143,7 @@ def certify(
     near: float = 0.1,
     iterations: int = 30,
     batch: int | None = None,
+    call: Callee = None,
 ) -> Certificate:
     """Return the certificate of ``model``: frozen units, copies, and whether training can leave them.
 
@@ -155,9 +152,11 @@ def certify(
     at only where there are copies or frozen entries and a loss. With an optimizer a copy takes two real steps.
 
     Args:
-        model: any module that can be traced; left as it is.
-        inputs: a batch: a tensor, a sequence of positional or a mapping of keyword arguments. Statements that are
-            ``observed`` are about these samples.
+        model: any module that can be traced; left as it is. Of `DistributedDataParallel`, `DataParallel` and
+            `torch.compile` the module inside is judged, under its own names.
+        inputs: a batch: a tensor, a sequence of positional or a mapping of keyword arguments, or a list of such
+            examples, see `units.inputs`. NumPy's arrays become tensors; real numbers of a dtype that no parameter
+            has are cast. Statements that are ``observed`` are about these samples.
         optimizer: that trains the model, with its state; gradient flow if None.
         targets: of the samples, for the stability: class numbers (cross entropy) or numbers (squared error).
         loss: of the model's output, instead of ``targets``.
@@ -167,6 +166,8 @@ def certify(
         near: the distance of activations up to which units are near-clones.
         iterations: of Lanczos' method.
         batch: samples a step of training, for what small batches do to copies; all of ``inputs`` if None.
+        call: what is called in the place of the forward: the name of a method (``"get_action_and_value"``), a
+            method, or a function of the model and its inputs. ``loss`` gets what it returns.
 
     Raises:
         TraceError: (a ValueError) for a model that cannot be traced; it names the layer and the fix.
@@ -185,29 +186,33 @@ def certify(
     start = time.perf_counter()
     _check_parts(parts)
     optimizer = None if optimizer is None else checked(optimizer)
-    _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
-    seen = Seen.of(model, inputs, tolerance, of_output(targets, loss))
-    frozen = seen.frozen(box) if "frozen" in parts else None
-    parameters, dimension = count(model, seen.known, seen.layout, entries(frozen))
-    mean = _loss_of(model, inputs, targets, loss)
-    rule = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
-    silent = unreached(model, seen.known.graph, seen.reach, entries(frozen))
-    wanted = "stability" in parts and dimension < parameters
-    held = None
-    stopped = wanted and seen.stopped(frozen)
-    if mean is not None and wanted and not stopped:
-        held = seen.stability(mean, optimizer, frozen, iterations)
-    small = None if held is None else seen.minibatches(of_output(targets, loss), optimizer, batch)
-    tried = None
-    if optimizer is not None and rule is not None:
-        tried = seen.rounding(optimizer, targets, loss, frozen, rule, held)
-        rule = contradicted(rule, tried)
+    model = unwrapped(model)
+    with calling(model, call):
+        inputs, targets = prepared(model, inputs), prepared_targets(targets)
+        _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
+        seen = Seen.of(model, inputs, tolerance, of_output(targets, loss))
+        frozen = seen.frozen(box) if "frozen" in parts else None
+        parameters, dimension = count(model, seen.known, seen.layout, entries(frozen))
+        mean = _loss_of(model, inputs, targets, loss)
+        rule = seen.verdict(optimizer, frozen) if "optimizer" in parts else None
+        silent = unreached(model, seen.known.graph, seen.reach, entries(frozen))
+        wanted = "stability" in parts and dimension < parameters
+        held = None
+        stopped = wanted and seen.stopped(frozen)
+        if mean is not None and wanted and not stopped:
+            held = seen.stability(mean, optimizer, frozen, iterations)
+        small = None if held is None else seen.minibatches(of_output(targets, loss), optimizer, batch)
+        tried = None
+        if optimizer is not None and rule is not None:
+            tried = seen.rounding(optimizer, targets, loss, frozen, rule, held)
+            rule = contradicted(rule, tried)
+        clusters = seen.near(near) if "near" in parts else None
     return Certificate(
         model=type(model).__name__,
         frozen=frozen,
         boxed=box is not None,
         blocks=seen.blocks,
-        near=seen.near(near) if "near" in parts else None,
+        near=clusters,
         parameters=parameters,
         dimension=dimension,
         reached=dimension - seen.silent(frozen),
@@ -237,7 +242,7 @@ def _loss_of(
 ) -> Callable[[], Tensor] | None:
     """Return the loss of the model on the batch as a function of its weights; None if there is none."""
     measured = of_output(targets, loss)
-    return None if measured is None else lambda: measured(call(model, inputs))
+    return None if measured is None else lambda: measured(called(model, inputs))
 
 
 def _check_finite(model: nn.Module, inputs: Inputs) -> None:

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from theory.tolerances import REPEATED
 from torch_experiments.certificates.frozen.activation_sites import SHAPES
 from torch_experiments.certificates.frozen.replay import plain_name
-from torch_experiments.certificates.oracle import draws, left_alone, normal
+from torch_experiments.certificates.oracle import draws, left_alone
 from torch_experiments.support.draws import seeded
 from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode, schema
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels
+from torch_experiments.units.inputs import Inputs, call, flatten, normal, reference_kernels
 
 TURNING = (nn.AlphaDropout, nn.FeatureAlphaDropout)  # what they drop becomes negative
 Operation = tuple[str, tuple[float, ...]]
@@ -123,9 +123,9 @@ class _Ran(TorchDispatchMode):
         step = Step(0, "", 0, func, args, kwargs or {}, None)
         read = [t for t in flatten([args, kwargs or {}]) if t.is_floating_point()]
         drawn = [t for t in read if any(t is other for other in self.drawn)]
-        if not self._is_of_masks(plain_name(step), read, drawn):
-            self.ran[_operation(step)] += 1
         result = func(*args, **(kwargs or {}))
+        if next(flatten([result]), None) is not None and not self._is_of_masks(plain_name(step), read, drawn):
+            self.ran[_operation(step)] += 1  # profiler's marks and assertions compute nothing
         if not plain_name(step).startswith(MEMORY):
             self.sizes += [_size(t) for t in flatten([result]) if t.is_floating_point() and _is_new(func, t, read)]
         if torch.Tag.nondeterministic_seeded in func.tags or (read and len(drawn) == len(read)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from torch_experiments.certificates.frozen.analysis import Frozen
 from torch_experiments.certificates.oracle import Reach
 from torch_experiments.certificates.seen import Seen
 from torch_experiments.certificates.unreached import Unreached
 from torch_experiments.support.storages import shared_storages, told
+from torch_experiments.units.graph import Graph, unknown_operations
 
 
 def notes_on(
@@ -47,6 +48,10 @@ def notes_on(
         found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
         found += _unexplained(silent, seen.reach)
     found += _grouped("copies", seen.blocks.unjudged)
+    found += [
+        f"copies: {said}: not looked for among the units that it reads" for said in unknown_operations(known.graph)
+    ]
+    found += _read(known.graph)
     if near:
         found += _grouped("near-clones", known.skipped)
     if without_loss:
@@ -56,6 +61,18 @@ def notes_on(
             "stability: the loss passes no gradient to the cloned or frozen parameters, which nothing moves"
         )
     return found
+
+
+def _read(graph: Graph) -> Iterator[str]:
+    """Yield on which numbers the path of the trace rests."""
+    if graph.read:
+        yield f"path: {_layers(graph.read)}: reads numbers of inputs, so this holds where the answers are the same"
+    if graph.asked:
+        yield f"path: {_layers(graph.asked)}: asks for numbers that weights have made; the answers decide nothing"
+
+
+def _layers(names: Iterable[str]) -> str:
+    return ", ".join(name or "the network" for name in names)
 
 
 def _unexplained(parts: Collection[Unreached], seen: Reach) -> Iterator[str]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.support.torch_private import DropoutNd, TorchDispatchMode, backward_hooks
-from torch_experiments.units.inputs import Inputs, call, each, finite, flatten
+from torch_experiments.units.inputs import Inputs, call, finite, flatten, normal
 
 Loss = Callable[[Any], Tensor]
 COTANGENTS = 2  # a gradient that vanishes for one random cotangent by chance does not for another
@@ -159,11 +159,6 @@ def draws(model: nn.Module) -> bool:
     recurrent = any(m.training and getattr(m, "dropout", 0) for m in model.modules() if isinstance(m, nn.RNNBase))
     attention = any(m.training and m.dropout for m in model.modules() if isinstance(m, nn.MultiheadAttention))
     return any(share > 0 for share in shares) or recurrent or attention
-
-
-def normal(inputs: Any) -> Any:
-    """Return nested inputs whose inference tensors are plain ones, which autograd may save."""
-    return each(inputs, lambda x: x.clone() if x.is_inference() else x)
 
 
 def _cotangents(output: Any, seed: int) -> list[Tensor]:

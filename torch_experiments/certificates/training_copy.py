@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.certificates.oracle import left_alone, normal
+from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.diagnostics.losses import default_loss
 from torch_experiments.support.duplicates import computed
 from torch_experiments.support.torch_private import MODULE_HOOKS, STEP_HOOKS
-from torch_experiments.units.inputs import Inputs, call, finite, flatten
+from torch_experiments.units.inputs import Inputs, call, finite, flatten, normal
 
 SEED = 0
 DEPTH = 6  # of what a hook holds: a function, its cell, an object, its attributes, one of these, and its attributes

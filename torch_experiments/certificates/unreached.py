@@ -13,7 +13,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.certificates.frozen.replay import plain_name, written
+from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.certificates.oracle import Reach
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import flatten
@@ -178,7 +178,7 @@ class _Reasons:
                 entered |= kind in MAPS
                 if kind not in (*PLAIN, *MAPS):
                     names.add(kind)
-                todo += [*flatten([step.result]), *written(step)]
+                todo += [*flatten([step.result]), *step.written]
         return names
 
     def _is_unit(self, tensor: Tensor) -> bool:

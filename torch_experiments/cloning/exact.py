@@ -20,6 +20,7 @@ from torch_experiments.cloning.verification import sum_deviations
 from torch_experiments.cloning.widen import SAMPLES, filled, planned
 from torch_experiments.support.choices import choose
 from torch_experiments.units.axes import ORDERS, Order
+from torch_experiments.units.entry import Callee, calling, prepared, released, unwrapped
 from torch_experiments.units.graph import TraceError, coarsest
 from torch_experiments.units.groups import Attention
 from torch_experiments.units.inputs import Inputs
@@ -55,6 +56,7 @@ def clone(
     attention: Attention = "heads",
     samples: int | Literal["all"] = SAMPLES,
     order: Order = "interleaved",
+    call: Callee = None,
 ) -> Model:
     """Return a copy of ``model`` with every hidden unit copied ``factor`` times that computes the same function.
 
@@ -70,7 +72,8 @@ def clone(
     (``model.config``) still describes the base.
 
     Args:
-        model: any module whose operations have rules; left as it is.
+        model: any module; left as it is. Of `DistributedDataParallel`, `DataParallel` and `torch.compile` what is
+            inside is cloned. Units that an operation without a rule reads are not copied, which a warning says.
         factor: copies of a unit, 2 or more.
         mode: as above.
         generator: of the random part.
@@ -82,6 +85,7 @@ def clone(
         order: where the ``k`` copies of unit ``i`` of ``n`` lie: at ``k·i, …, k·i + k − 1`` (``"interleaved"``), or
             at ``i, i + n, …`` (``"tiled"``). Both are one network with its units permuted; but sums over units
             are rounded in another order, so that in training one may part from its manifold before the other.
+        call: what is called in the place of the forward, as in `certify`; the function that is kept is its.
 
     Raises:
         ValueError: for a factor below two, an unknown mode or order, or fewer than one sample.
@@ -97,8 +101,11 @@ def clone(
     (6, True)
     """
     recipe = choose("mode", mode, MODES)
-    inputs = _checked(model, factor, attention, order, example_inputs)
-    _, found, twin = planned(model, factor, inputs, attention, samples, order)
+    model = unwrapped(model)  # type: ignore[assignment]  # a wrapper stays behind
+    with calling(model, call):
+        inputs = _checked(model, factor, attention, order, example_inputs)
+        _, found, twin = planned(model, factor, inputs, attention, samples, order)
+    released(twin)
     if recipe.spread:
         filled(model, twin, found, recipe.spread, (recipe.rows, recipe.columns), generator)
     if recipe.rows:
@@ -114,6 +121,7 @@ def layout(
     attention: Attention = "heads",
     samples: int | Literal["all"] = SAMPLES,
     order: Order = "interleaved",
+    call: Callee = None,
 ) -> Layout:
     """Return where the copies lie in ``clone(model, factor, ...)``: for `residuals`, `deviations` and `verify`.
 
@@ -123,8 +131,10 @@ def layout(
     >>> place.placements["0.bias"].profiles[0].block
     tensor([0, 0, 1, 1, 2, 2])
     """
-    inputs = _checked(model, factor, attention, order, example_inputs)
-    return planned(model, factor, inputs, attention, samples, order)[1]
+    model = unwrapped(model)
+    with calling(model, call):
+        inputs = _checked(model, factor, attention, order, example_inputs)
+        return planned(model, factor, inputs, attention, samples, order)[1]
 
 
 def residuals(
@@ -158,4 +168,4 @@ def _checked(model: nn.Module, factor: int, attention: str, order: str, inputs: 
     choose("order", order, ORDERS)
     if factor < 2:
         raise ValueError(f"factor: got {factor}; it has to be at least 2: one copy is the base itself")
-    return chain_inputs(model) if inputs is None else inputs
+    return chain_inputs(model) if inputs is None else prepared(model, inputs)

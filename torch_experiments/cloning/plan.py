@@ -124,8 +124,10 @@ def _fix_uneven(graph: Graph, chosen: set[Axis]) -> bool:
 
 
 def _give_up(demand: Demand, chosen: set[Axis]) -> None:
+    """Fix the axes at which a demand fails or, where these are fixed, all that its gauge speaks of."""
     keys = [key for key in demand.gauge if isinstance(key, Axis)]
-    axes = [axis for axis in (*keys, *demand.axes) if any(a in chosen for a in atoms(axis))]
+    copied = [[axis for axis in axes if any(a in chosen for a in atoms(axis))] for axes in (demand.axes, keys)]
+    axes = copied[0] or copied[1]
     if not axes:
         raise TraceError(
             f"layer {demand.layer!r}: no rescaling of its parameters keeps the function; clone another axis of it "

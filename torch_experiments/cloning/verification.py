@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, identity, rescaled, scaled, widened
 from torch_experiments.cloning.widen import SAMPLES, evaluated, gap, outputs
+from torch_experiments.units.entry import Callee, calling, prepared, unwrapped
 from torch_experiments.units.graph import coarsest
 from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import Inputs, flatten, same_device, sample_count
@@ -65,6 +66,7 @@ def verify(
     inputs: Inputs,
     *,
     samples: int | Literal["all"] = SAMPLES,
+    call: Callee = None,
 ) -> Verification:
     """Return how far ``twin`` is from being a clone of ``base``, in eval mode: weights, activations, outputs.
 
@@ -80,6 +82,7 @@ def verify(
         place: where its copies lie, `layout` of the base.
         inputs: as in `clone`.
         samples: how many to run, or ``"all"``.
+        call: what is called in the place of the forward, as in `certify`.
 
     Raises:
         ValueError: for fewer than one sample, or a network without a parameter or module of the layout.
@@ -90,20 +93,23 @@ def verify(
     >>> verify(clone(base), base, layout(base), x).kept
     True
     """
-    for argument, model in (("twin", twin), ("base", base)):
-        _fits(argument, model, place)
-        same_device(model, inputs)
-    weights = sum_deviations(twin, base, place)
-    parts, f = evaluated(base, inputs, samples)
-    tolerance = of_dtype(TWINS, coarsest([*twin.parameters(), *f]))
-    g, activations = _compared(twin, base, place, parts[0])
-    for k, part in enumerate(parts[1:], start=1):
-        found = outputs(twin, part)
-        g += found
-        if not gap(f[k * len(found) : len(g)], found) <= tolerance:
-            off = _compared(twin, base, place, part)[1]
-            activations |= {name: max(off[name], activations.get(name, 0.0)) for name in off}
-    return Verification(gap(f, g), weights, activations, sum(map(sample_count, parts)), tolerance)
+    twin, base = unwrapped(twin), unwrapped(base)
+    with calling(twin, call), calling(base, call):
+        inputs = prepared(base, inputs)
+        for argument, model in (("twin", twin), ("base", base)):
+            _fits(argument, model, place)
+            same_device(model, inputs)
+        weights = sum_deviations(twin, base, place)
+        parts, f = evaluated(base, inputs, samples)
+        tolerance = of_dtype(TWINS, coarsest([*twin.parameters(), *f]))
+        g, activations = _compared(twin, base, place, parts[0])
+        for k, part in enumerate(parts[1:], start=1):
+            found = outputs(twin, part)
+            g += found
+            if not gap(f[k * len(found) : len(g)], found) <= tolerance:
+                off = _compared(twin, base, place, part)[1]
+                activations |= {name: max(off[name], activations.get(name, 0.0)) for name in off}
+        return Verification(gap(f, g), weights, activations, sum(map(sample_count, parts)), tolerance)
 
 
 def _fits(argument: str, model: nn.Module, place: Layout) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from torch_experiments.support.draws import seeded
 from torch_experiments.support.duplicates import duplicate
 from torch_experiments.support.storages import shared_storages, told
 from torch_experiments.units.axes import Axis, Order, exponent, find
-from torch_experiments.units.graph import Graph, TraceError, Value
+from torch_experiments.units.graph import Graph, TraceError, Value, unknown_operations
 from torch_experiments.units.groups import Attention
 from torch_experiments.units.hooks import hooked
 from torch_experiments.units.inputs import (
@@ -285,6 +286,10 @@ def planned(
     if not plan.chosen:
         raise TraceError(_nothing(plan))
     _all_read(plan)
+    if graph.unknown:
+        warnings.warn(
+            f"model: {'; '.join(unknown_operations(graph))}; units that they read are not copied", stacklevel=4
+        )
     wide, tolerance = widen(model, plan, layout_of(plan)), of_dtype(TWINS, graph.precision())
     error, closest = None, math.inf
     for setting in settings(wide, plan):
@@ -344,5 +349,5 @@ def _finite(model: nn.Module, base: list[Tensor], parts: list[Inputs]) -> None:
 
 
 def _nothing(plan: Plan) -> str:
-    reasons = sorted(set(plan.kept().values()))
+    reasons = sorted({reason for said in plan.kept().values() for reason in said.split("; ")})
     return f"model: it has no unit that could be copied: {'; '.join(reasons) or 'it has no parameters'}"

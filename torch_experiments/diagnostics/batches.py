@@ -6,10 +6,23 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-from torch_experiments.units.inputs import Inputs, each, flatten, is_examples
+from torch_experiments.units.entry import prepared, prepared_targets
+from torch_experiments.units.inputs import (
+    Inputs,
+    arguments,
+    each,
+    fits,
+    flatten,
+    is_examples,
+    is_packed,
+    is_record,
+    normal,
+)
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -26,10 +39,14 @@ class Batch(NamedTuple):
 
     def __len__(self) -> int:
         """Return the number of samples, the first dimension of the first tensor."""
+        if isinstance(self.inputs, PackedSequence):
+            return int(self.inputs.batch_sizes[0])
         return next((len(x) for x in flatten(self.inputs) if x.ndim), 0)
 
     def take(self, index: Tensor | slice) -> Batch:
-        """Return some samples: every tensor with one entry a sample is indexed, others are kept."""
+        """Return some samples: every tensor with one entry a sample is indexed, others and packed ones are kept."""
+        if is_packed(self.inputs):
+            return self
         count = len(self)
         return Batch(each(self.inputs, _taking(index, count)), each(self.targets, _taking(index, count)))
 
@@ -38,11 +55,12 @@ class Batch(NamedTuple):
         return Batch(each(self.inputs, lambda x: x.to(dtype) if x.is_floating_point() else x), self.targets)
 
 
-def opened(batch: Any, targets: Any = None) -> Iterator[Batch]:
+def opened(batch: Any, targets: Any = None, model: nn.Module | None = None) -> Iterator[Batch]:
     """Yield batches: a tensor, a mapping of keyword arguments, or a tuple (inputs, targets) is one.
 
-    Anything else is a stream: it yields tensors or mappings, with ``targets`` a stream of the same length, or pairs
-    of both, as a DataLoader does.
+    So are an instance of a dataclass, a packed sequence, and a tuple of positional arguments, of which ``model``
+    takes all and not the first alone. Anything else is a stream: it yields such batches, with ``targets`` a stream
+    of the same length, or pairs of both, as a DataLoader does.
 
     Raises:
         TypeError: for a batch that is none of these.
@@ -50,21 +68,39 @@ def opened(batch: Any, targets: Any = None) -> Iterator[Batch]:
     >>> [len(batch) for batch in opened([torch.ones(3, 2), torch.ones(1, 2)])]
     [3, 1]
     """
-    if isinstance(batch, Tensor | Mapping):
-        yield Batch(batch, targets)
+    if _is_one(batch) or (isinstance(batch, tuple) and _is_positional(batch, targets, model)):
+        yield _batch(batch, targets, model)
         return
     if isinstance(batch, tuple) and len(batch) == 2 and targets is None:
-        yield Batch(*batch)
+        yield _batch(batch[0], batch[1], model)
         return
     if not isinstance(batch, Iterable):
         raise TypeError(f"batch: got {type(batch).__name__}; pass a tensor, a mapping, or an iterable of them")
     if targets is not None:
         for x, y in zip(batch, targets, strict=True):
-            yield Batch(x, y)
+            yield _batch(x, y, model)
         return
     for item in batch:
-        pair = isinstance(item, tuple | list) and len(item) == 2
-        yield Batch(*item) if pair else Batch(item)
+        pair = isinstance(item, tuple | list) and len(item) == 2 and not _is_one(item)
+        pair = pair and not _is_positional(tuple(item), None, model)
+        yield _batch(item[0], item[1], model) if pair else _batch(item, None, model)
+
+
+def _is_one(batch: Any) -> bool:
+    known = isinstance(batch, Tensor | Mapping | numpy.ndarray | PackedSequence)
+    return known or is_record(batch) or hasattr(batch, "_fields")
+
+
+def _is_positional(batch: tuple[Any, ...], targets: Any, model: nn.Module | None) -> bool:
+    """Return whether a tuple holds the positional arguments of a model, not inputs and targets, or batches."""
+    if model is None or not batch or not fits(model, batch):
+        return False
+    return len(batch) > 1 and (isinstance(targets, Tensor) or not fits(model, batch[:1]))
+
+
+def _batch(inputs: Any, targets: Any, model: nn.Module | None) -> Batch:
+    given = inputs if model is None else normal(prepared(model, inputs))
+    return Batch(given, prepared_targets(targets))
 
 
 def check_arguments(model: nn.Module, inputs: Inputs) -> None:
@@ -80,11 +116,9 @@ def check_arguments(model: nn.Module, inputs: Inputs) -> None:
         return
     if is_examples(model, inputs):
         return
+    args, kwargs = arguments(model, inputs)
     try:
-        if isinstance(inputs, Mapping):
-            signature.bind(**inputs)
-        else:
-            signature.bind(*([inputs] if isinstance(inputs, Tensor) else inputs))
+        signature.bind(*args, **kwargs)
     except TypeError as error:
         needed = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind in NAMED]
         named = ", ".join(f'"{name}": …' for name in needed)

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments.cloning.layouts import Profile
 from torch_experiments.diagnostics import network_measures, parameter_measures, unit_measures  # noqa: F401
@@ -36,8 +35,11 @@ from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, g
 from torch_experiments.metrics.activity import still
 from torch_experiments.metrics.statistics import Statistics, gathered
 from torch_experiments.support.processes import joined, processes, summed, total
-from torch_experiments.units.inputs import call, evaluating, finite, has_samples, not_finite, same_device
+from torch_experiments.units.entry import Callee, calling, unwrapped
+from torch_experiments.units.inputs import call as called
+from torch_experiments.units.inputs import evaluating, finite, has_samples, not_finite, same_device
 
+DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""
 DIFFERENTIATED = 64  # samples of the backward pass: half a batch of 128, so half of a training step
@@ -58,6 +60,7 @@ def diagnose(
     gradient_samples: int | None = None,
     positions: int | None = None,
     seed: int = 0,
+    call: Callee = None,
 ) -> Diagnosis:
     """Return the diagnostics of `registry.METRICS` of a network, as a mapping layer → metric → value.
 
@@ -67,7 +70,7 @@ def diagnose(
     as it was: modes, buffers, gradients, and all random states. The module's docstring says what it costs.
 
     Args:
-        model: any module; one in ``DistributedDataParallel`` is unwrapped.
+        model: any module; one in `DistributedDataParallel`, `DataParallel` or `torch.compile` is unwrapped.
         batch: a tensor ``[samples, …]``, a mapping of keyword arguments, or a stream of such batches, see
             `batches.opened`. Floating-point inputs are cast to the dtype of the parameters.
         targets: of the batch, or a stream; None for no gradients, unless the output carries a ``loss``.
@@ -81,6 +84,7 @@ def diagnose(
         positions: of each sample that enter ranks, duplicates and slopes, a random choice that ``seed`` fixes; if
             None, as many as keep ``C² ×`` positions below 800,000 for ``C`` units, at least 2.
         seed: of the choice of positions and of random probes.
+        call: what is called in the place of the forward, as in `certify`.
 
     Raises:
         ValueError: for fewer than two samples, an unknown metric or layer, or a profile of another size.
@@ -94,20 +98,30 @@ def diagnose(
     1.0
     """
     start = time.perf_counter()
-    model = model.module if isinstance(model, DistributedDataParallel) else model
+    model = unwrapped(model)
     wanted = chosen(metrics)
     _check(samples=(samples, 2), gradient_samples=(gradient_samples, 1), positions=(positions, 1))
-    with undisturbed(model):
-        first, stream = _first(opened(batch, targets), model)
+    with calling(model, call), undisturbed(model):
+        first, stream = _first(opened(batch, targets, model), model)
         check_arguments(model, first.inputs)
-        known = anatomy(model, first.take(spread(len(first), 2)).inputs, layers)
+        known, divides = _anatomy(model, first, layers)
         watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
         most, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
         whole = isinstance(batch, Tensor | Mapping | tuple)
-        limit = most if samples is None and whole else samples
-        for part in _parts(stream, limit, gradient_samples or DIFFERENTIATED, chunk):
+        limit = most if samples is None and whole and divides else samples
+        size = gradient_samples or DIFFERENTIATED
+        for part in _parts(stream, limit, size, chunk) if divides else stream:
             watch.add(part.to(precision(model)))
         return watch.result(wanted, start)
+
+
+def _anatomy(model: nn.Module, batch: Batch, layers: Sequence[str]) -> tuple[Anatomy, bool]:
+    """Return what is known of a network, and whether it runs on a part of a batch."""
+    few = batch.take(spread(len(batch), 2))
+    try:
+        return anatomy(model, few.inputs, layers), few.inputs is not batch.inputs
+    except DOES_NOT_RUN:
+        return anatomy(model, batch.inputs, layers), False
 
 
 @contextmanager
@@ -154,7 +168,7 @@ class Measurement:
         backward, self.first, self.now = self.first is None, self.first or batch, batch
         with torch.set_grad_enabled(backward):
             with watching(self.model, self.layers, self.see):
-                output = call(self.model, batch.inputs)
+                output = called(self.model, batch.inputs)
             self.finite("", output)
             loss = self.loss(output, batch.targets) if backward else None
             if loss is not None and loss.requires_grad:
@@ -163,7 +177,21 @@ class Measurement:
         self.samples += len(batch)
 
     def see(self, seen: Applied) -> None:
-        """Add the values of one activation."""
+        """Add the values of one activation.
+
+        What is computed of them is none of what an activation checkpoint counts on its way back.
+        """
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+                self._add(seen)
+        except RuntimeError as error:
+            if "functorch" not in str(error):
+                raise
+            self.notes[f"layer {seen.name!r}: it runs within a transform of torch.func, so it is not measured"] = (
+                None
+            )
+
+    def _add(self, seen: Applied) -> None:
         dimensions = self.anatomy.dimensions.get(seen.name)
         if dimensions is None or len(dimensions) != seen.h.ndim:
             dimensions = guessed(seen.h.shape)

@@ -182,7 +182,7 @@ class PlasticityMonitor:
         try:
             found = diagnose(self.model, self.batch, self.targets, **self.options)
             if self.validation is not None:
-                unseen = mean_loss(self.model, self.validation, self.options.get("loss"))
+                unseen = mean_loss(self.model, self.validation, self.options.get("loss"), self.options.get("call"))
                 found.setdefault("", {})["validation_loss"] = unseen
         except NotFiniteError as error:
             self._raise([Raised(self.steps, "", "finite", 1.0, 0.0, 1.0, f"step {self.steps}: {error}")])

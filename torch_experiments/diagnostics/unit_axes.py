@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from torch_experiments.diagnostics.nonlinearities import Applied, watching
+from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.axes import Axis, atoms, factors, find, is_fixed
 from torch_experiments.units.inputs import Inputs, call, evaluating, flatten
 from torch_experiments.units.trace import trace
@@ -50,7 +51,8 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[object, Anatomy]] = WeakKeyDictionary(
 
 def anatomy(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Anatomy:
     """Return the `Anatomy` of ``model``; it is kept for the next call with inputs of this shape."""
-    key = (*((tuple(x.shape), x.dtype) for x in flatten(inputs)), *layers, *map(type, model.modules()))
+    how = getattr(vars(model).get("forward"), "how", None)  # another method runs other layers
+    key = (how, *((tuple(x.shape), x.dtype) for x in flatten(inputs)), *layers, *map(type, model.modules()))
     known = _KNOWN.setdefault(model, {})
     if key not in known:
         known[key] = _examined(model, inputs, layers)
@@ -107,8 +109,23 @@ def _has_units(axis: Axis) -> bool:
     return not is_fixed(axis) or all(atom.fixed.endswith(OUTPUT) for atom in atoms(axis))
 
 
+class _Counter(TorchDispatchMode):
+    """Counts floating-point operations, as torch's own counter does, which fails where parameters are inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run ``func`` and count its operations."""
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(getattr(func, "overloadpacket", None))
+        self.flops += 0 if count is None else count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 def _flops(model: nn.Module, inputs: Inputs) -> float:
-    samples = next(flatten(inputs)).shape[0]
-    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    samples = next((len(x) for x in flatten(inputs) if x.ndim), 1)
+    with evaluating(model), torch.no_grad(), _Counter() as counter:
         call(model, inputs)
-    return counter.get_total_flops() / samples
+    return counter.flops / samples

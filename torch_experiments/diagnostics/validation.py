@@ -6,24 +6,26 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from torch_experiments.diagnostics.batches import Batch, opened, precision
 from torch_experiments.diagnostics.losses import Loss, default_loss
 from torch_experiments.diagnostics.measurement import undisturbed
 from torch_experiments.support.processes import total
-from torch_experiments.units.inputs import call, same_device
+from torch_experiments.units.entry import Callee, calling, unwrapped
+from torch_experiments.units.inputs import call as called
+from torch_experiments.units.inputs import same_device
 
 CHUNK = 256  # samples of one forward pass
 
 
-def mean_loss(model: nn.Module, batch: Any, loss: Loss | None = None) -> float:
+def mean_loss(model: nn.Module, batch: Any, loss: Loss | None = None, call: Callee = None) -> float:
     """Return the mean loss over all samples of all processes, in eval mode; the model is left as it was.
 
     Args:
         model: any module.
         batch: ``(inputs, targets)``, a mapping whose output carries a ``loss``, or a stream of these.
         loss: ``loss(output, targets)``, the mean over samples; `losses.default_loss` if None.
+        call: what is called in the place of the forward, as in `certify`.
 
     Raises:
         ValueError: for a batch without samples, or without what a loss needs.
@@ -31,10 +33,10 @@ def mean_loss(model: nn.Module, batch: Any, loss: Loss | None = None) -> float:
     >>> mean_loss(nn.Identity(), (torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1)))
     5.0
     """
-    model = model.module if isinstance(model, DistributedDataParallel) else model
+    model = unwrapped(model)
     added, samples = 0.0, 0.0
-    with undisturbed(model), torch.no_grad():
-        for given in opened(batch):
+    with calling(model, call), undisturbed(model), torch.no_grad():
+        for given in opened(batch, None, model):
             same_device(model, given.inputs)
             for start in range(0, len(given), CHUNK):
                 part = given.take(slice(start, start + CHUNK)).to(precision(model))
@@ -47,7 +49,7 @@ def mean_loss(model: nn.Module, batch: Any, loss: Loss | None = None) -> float:
 
 
 def _loss(model: nn.Module, part: Batch, loss: Loss) -> float:
-    found = loss(call(model, part.inputs), part.targets)
+    found = loss(called(model, part.inputs), part.targets)
     if found is None:
         raise ValueError("validation: has no targets and its output no loss; give (inputs, targets)")
     return float(found)

@@ -18,7 +18,8 @@ from torch_experiments.remedies.network import Network, alone
 from torch_experiments.remedies.surgery import Attribute, commit, transaction
 from torch_experiments.support.duplicates import duplicate
 from torch_experiments.support.steps import Steps, inner
-from torch_experiments.units.inputs import Inputs
+from torch_experiments.units.entry import Callee, calling, inside, prepared, unwrapped
+from torch_experiments.units.inputs import Inputs, has_samples
 
 if TYPE_CHECKING:
     from torch_experiments.remedies.base import Remedy, Touched
@@ -197,6 +198,7 @@ def bind(
     fresh: Callable[[int], nn.Module] | None = None,
     seed: int = 0,
     heads: bool = False,
+    call: Callee = None,
 ) -> Bound:
     """Return ``remedy`` at work on ``model``, which ``optimizer`` trains.
 
@@ -217,6 +219,7 @@ def bind(
         fresh: returns a newly initialised network for a seed; if None, see `redrawn`.
         seed: of all random numbers.
         heads: whether whole heads and groups of convolutions may be replaced as units.
+        call: the method by which ``example_inputs`` are computed, as in `certify`; the forward if None.
 
     Raises:
         ValueError: when an optimizer has none of the model's parameters.
@@ -229,6 +232,10 @@ def bind(
     {'weight': [], 'bias': []}
     """
     own = unwrapped(model)
+    if example_inputs is not None:
+        with calling(own, call):
+            example_inputs = prepared(own, example_inputs)
+        has_samples(example_inputs)
     trainers = Trainers(own, _checked(optimizer, own))
     if fresh is None and remedy.draws:  # now, not at the first unit that is replaced, days later
         _check_drawable(own)
@@ -244,6 +251,7 @@ def bind(
         mean_over_processes if _is_distributed(model) else alone,
         heads,
         trainers,
+        call=call,
     )
     bound = Bound(remedy, network)
     LOOKOUT.add(bound)
@@ -260,13 +268,6 @@ def _checked(
         if not any(id(p) in known for p in model.parameters()):
             raise ValueError("optimizer: it has none of the parameters of model; build it from model.parameters()")
     return given
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the module inside of `torch.compile` and `DistributedDataParallel`."""
-    while (inner := _inside(model)) is not None:
-        model = inner
-    return model
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
@@ -316,12 +317,6 @@ def _drawer(module: nn.Module) -> Callable[[], None] | None:
     return found
 
 
-def _inside(model: nn.Module) -> nn.Module | None:
-    parallel = isinstance(model, DistributedDataParallel | nn.DataParallel)
-    found: Any = model.module if parallel else getattr(model, "_orig_mod", None)
-    return found
-
-
 def _is_distributed(model: nn.Module) -> bool:
-    inner = _inside(model)
+    inner = inside(model)
     return isinstance(model, DistributedDataParallel) or (inner is not None and _is_distributed(inner))

@@ -32,7 +32,8 @@ class Look:
         watchman = Watchman(watched)
         watchman.best = {k.removeprefix(BEST): float(v) for k, v in state.items() if k.startswith(BEST)}
         watchman.on = {key.removeprefix(ON) for key in state if key.startswith(ON)}
-        found = diagnose(network.model, network.batch, metrics=[alarm.metric for alarm in watched])
+        names = [alarm.metric for alarm in watched]
+        found = diagnose(network.model, network.batch, metrics=names, call=network.call)
         self.alarms: list[Raised] = watchman.look(step, found)
         best = {BEST + key: torch.tensor(value, dtype=torch.float64) for key, value in watchman.best.items()}
         self.memory: State = best | {ON + key: torch.ones(()) for key in sorted(watchman.on)}

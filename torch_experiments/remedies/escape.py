@@ -34,6 +34,7 @@ from torch_experiments.remedies.settings import FLAG, POSITIVE, OneOf, Range, se
 from torch_experiments.remedies.steepest import steepest_splits
 from torch_experiments.remedies.surgery import Edit, Slice, commit
 from torch_experiments.support.generators import generator
+from torch_experiments.units.entry import calling
 from torch_experiments.units.hidden import HiddenLayer, observe
 
 
@@ -119,7 +120,8 @@ class Escape(Remedy):
     def _partition(self, network: Network) -> Blocks:
         own = of_dtype(BLOCKS, next(network.model.parameters()).dtype)
         tolerance = own if self.tolerance is None else self.tolerance
-        return coarsest_blocks(network.model, network.inputs, tolerance=tolerance, scaled=self.scaled)
+        with calling(network.model, network.call):
+            return coarsest_blocks(network.model, network.inputs, tolerance=tolerance, scaled=self.scaled)
 
 
 def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: int = 0) -> Touched:
@@ -167,7 +169,8 @@ def _norm(edits: Iterable[Slice]) -> float:
 def dead_units(network: Network) -> Mapping[str, Tensor]:
     """Return the indices of the units that are zero on the whole probe batch, by layer; coupled layers left out."""
     free = [layer for layer in network.survey.layers if not layer.coupled]
-    peaks, _ = observe(network.model, free, network.batch, lambda _, h: h.abs().amax(dim=0))
+    with calling(network.model, network.call):
+        peaks, _ = observe(network.model, free, network.batch, lambda _, h: h.abs().amax(dim=0))
     found = {name: dead(network.agree(peak)).nonzero().flatten() for name, peak in peaks.items()}
     return {name: units for name, units in found.items() if len(units)}
 

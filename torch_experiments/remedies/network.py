@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.cloning.chains import chain_inputs
+from torch_experiments.units.entry import Callee, calling, prepared
 from torch_experiments.units.hidden import HiddenLayer, Survey, replaceable, survey
 from torch_experiments.units.inputs import Inputs
 
@@ -99,6 +100,7 @@ class Network:
         heads: whether whole heads and groups of convolutions are units too.
         trainers: the optimizers, which say what is trained; all that requires gradients if None.
         notices: what was said about this network.
+        call: the method by which inputs are computed; the forward if None.
         passes: the layers that were seen in a training pass since the last step.
     """
 
@@ -114,6 +116,7 @@ class Network:
     heads: bool = False
     trainers: Trainers | None = None
     notices: Notices = field(default_factory=Notices)
+    call: Callee = None
     passes: set[str] = field(default_factory=set)
 
     @property
@@ -124,7 +127,7 @@ class Network:
     @property
     def batch(self) -> Inputs:
         """Return the inputs of the moment."""
-        return self.inputs if self.probe is None else self.probe()
+        return self.inputs if self.probe is None else prepared(self.model, self.probe())
 
     @cached_property
     def survey(self) -> Survey:
@@ -133,7 +136,8 @@ class Network:
         Parameters that no example reads are named in a warning: where they read a unit that is made anew or split,
         the function changes.
         """
-        found = survey(self.model, self.inputs, heads=self.heads)
+        with calling(self.model, self.call):
+            found = survey(self.model, self.inputs, heads=self.heads)
         if found.unread:
             self.notices.say("unread", UNREAD.format(", ".join(map(repr, found.unread))))
         return found

@@ -22,6 +22,7 @@ from torch_experiments.remedies.settings import ANY, COUNT, NONNEGATIVE, SHARE, 
 from torch_experiments.remedies.surgery import Entries, commit
 from torch_experiments.support.generators import generator
 from torch_experiments.support.noise import Convention, GradientNoise
+from torch_experiments.units.entry import calling
 
 CONVENTIONS = OneOf(get_args(Convention))
 
@@ -214,7 +215,7 @@ class RankBonus(Remedy):
         places = [(w, w.grad) for w in network.trained().values() if w.grad is not None]
         if not places:
             return
-        with torch.enable_grad():
+        with torch.enable_grad(), calling(network.model, network.call):
             observed = layers.activations(network.model, x[: self.images])
             bonus = torch.stack([log_renyi2_rank(h) for h in observed]).sum()
             found = torch.autograd.grad(bonus, [w for w, _ in places], allow_unused=True)

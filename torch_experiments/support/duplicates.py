@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -25,6 +25,16 @@ def duplicate(model: Model) -> Model:
     return copy.deepcopy(model, dict(computed(model)))
 
 
+def normalising(module: nn.Module) -> list[Any]:
+    """Return the hooks by which the old `weight_norm` and `spectral_norm` make a weight of a module.
+
+    >>> [hook.name for hook in normalising(nn.utils.spectral_norm(nn.Linear(2, 1)))]
+    ['weight']
+    """
+    hooks = getattr(module, MODULE_HOOKS[0]).values()
+    return [hook for hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]
+
+
 def computed(model: nn.Module) -> dict[int, Tensor]:
     """Return, by identity, copies of the tensors that `weight_norm` and `spectral_norm` leave behind on a module.
 
@@ -37,11 +47,6 @@ def computed(model: nn.Module) -> dict[int, Tensor]:
     >>> [tensor.shape for tensor in computed(model).values()]
     [torch.Size([1, 2])]
     """
-    names = [
-        (module, hook.name)
-        for module in model.modules()
-        for hook in getattr(module, MODULE_HOOKS[0]).values()
-        if isinstance(hook, WeightNorm | SpectralNorm)
-    ]
+    names = [(module, hook.name) for module in model.modules() for hook in normalising(module)]
     left = [vars(module).get(name) for module, name in names]
     return {id(tensor): tensor.detach().clone() for tensor in left if isinstance(tensor, Tensor)}

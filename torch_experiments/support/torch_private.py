@@ -6,7 +6,7 @@ that a release that drops one says which, and no other file touches one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase  # of batch and instance norms
 from torch.nn.modules.conv import _ConvNd as ConvNd
 from torch.nn.modules.dropout import _DropoutNd as DropoutNd
+from torch.nn.utils.parametrizations import _SpectralNorm as SpectralParametrization
 from torch.optim import Optimizer
 from torch.optim import optimizer as optimizers
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 __all__ = ["COMPILER", "FUNCTIONS", "BatchNorm", "ConvNd", "DropoutNd", "NormBase", "TorchDispatchMode"]
+__all__ += ["SpectralParametrization"]
 __all__ += [
     "MODULE_HOOKS",
     "STEP_HOOKS",
@@ -31,6 +33,7 @@ __all__ += [
     "schema",
     "step_hooks",
     "tree_map_only",
+    "written",
 ]
 
 FUNCTIONS = torch._C._nn  # where activations live that torch.nn.functional hands on
@@ -46,6 +49,17 @@ def schema(operation: Any) -> Any:
     True
     """
     return operation._schema
+
+
+def written(operation: Any, arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield those of the arguments of an ATen operation that it changes in place.
+
+    >>> list(written(torch.ops.aten.relu_.default, {"self": 1.0}))
+    [1.0]
+    """
+    for argument in schema(operation).arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield arguments[argument.name]
 
 
 def backward_hooks(module: nn.Module) -> list[Any]:

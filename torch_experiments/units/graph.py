@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.support.torch_private import schema
+from torch_experiments.support.torch_private import schema, written
 from torch_experiments.units.activations import Activation, activation
 from torch_experiments.units.axes import Axis, atoms, find, fix, is_fixed, single, unify
 
@@ -87,6 +87,12 @@ class Step(NamedTuple):
         return {a.name: given.get(a.name, a.default_value) for a in expected}
 
     @property
+    def written(self) -> list[Tensor]:
+        """The tensors that it changes in place."""
+        given = list(written(self.func, self.arguments))
+        return [t for item in given for t in (item if isinstance(item, list | tuple) else [item]) if t is not None]
+
+    @property
     def activation(self) -> Activation | None:
         """What is known of the activation that it computes, None if it computes none."""
         return activation(self.name, self.arguments)
@@ -113,6 +119,10 @@ class Graph:
         carried: axes and the scales of units that an operation on them carries (`units.symmetry`).
         used: names of the parameters that an operation read.
         steps: all operations, in the order in which they ran; activations are those with an `activation`.
+        read: the layers that read numbers out of inputs, by which they may choose what to run.
+        asked: the layers that asked what weights have made a question whose answer decides nothing.
+        unknown: operations without a rule that met units, each with the layers that ran it.
+        unseen: calls of all operations without a rule, each with its layer and the axes that it read.
         dropped: largest share that a function (`torch.nn.functional.dropout`) drops in training, by layer.
         given, returned: tensors of the inputs and of the output.
         entered: how many modules have been entered.
@@ -139,6 +149,10 @@ class Graph:
     scalars: list[float] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
+    read: dict[str, None] = field(default_factory=dict)
+    asked: dict[str, None] = field(default_factory=dict)
+    unknown: dict[str, dict[str, None]] = field(default_factory=dict)
+    unseen: list[tuple[str, str, list[Axis]]] = field(default_factory=list)
     dropped: dict[str, float] = field(default_factory=dict)
     given: list[Tensor] = field(default_factory=list)
     returned: list[Tensor] = field(default_factory=list)
@@ -264,6 +278,18 @@ class Graph:
                     if not atom.fixed and atom not in seen:
                         seen.add(atom)
                         yield atom
+
+
+def unknown_operations(graph: Graph) -> list[str]:
+    """Return in words which operations without a rule met units, and in which layers.
+
+    >>> unknown_operations(Graph(unknown={"mine::scale": {"0": None, "": None}}))
+    ['mine::scale has no rule (in 0, the network)']
+    """
+    return [
+        f"{name} has no rule (in {', '.join(layer or 'the network' for layer in layers)})"
+        for name, layers in graph.unknown.items()
+    ]
 
 
 def coarsest(tensors: Iterable[Tensor]) -> torch.dtype:

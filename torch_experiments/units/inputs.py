@@ -2,22 +2,30 @@
 
 Inputs are a tensor, a tuple of positional or a mapping of keyword arguments. A list is of positional arguments
 too, or of *examples*, each with inputs of its own: a network with several heads is called once for each of them.
+A packed sequence and an instance of a dataclass are one argument, and so are a named tuple or a mapping that does
+not fit the arguments.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.rnn import PackedSequence
 
+from torch_experiments.support.torch_private import COMPILER
 from torch_experiments.units.graph import TraceError
 from torch_experiments.units.hooks import hooked, outputs_of
 
+FIX = "run elementary operations, such as scaled_dot_product_attention with a mask"
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 
@@ -35,15 +43,41 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
         return [call(model, example) for example in inputs]
     try:
         with fresh_casts():
-            if isinstance(inputs, Tensor):
-                return model(inputs)
-            return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            args, kwargs = arguments(model, inputs)
+            return model(*args, **kwargs)
+    except Exception as error:
+        if "HigherOrderOperator" in str(error) or type(error).__module__.startswith(COMPILER):
+            said = str(error).partition("\n")[0].partition(" and mode")[0]
+            raise TraceError(
+                f"model: it compiles a part of itself, which cannot be followed ({said}); {FIX}"
+            ) from error
         given = ", ".join(f"{tuple(x.shape)} {x.dtype}".replace("torch.", "") for x in flatten(inputs))
         error.add_note(
             f"inputs: {type(model).__name__} was called with {given or 'no tensor'}; does it run on them?"
         )
         raise
+
+
+def arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and keyword arguments that ``inputs`` are.
+
+    >>> arguments(nn.Linear(2, 1), {"input": 1}), arguments(nn.Linear(2, 1), {"x": 1, "y": 2})
+    (((), {'input': 1}), (({'x': 1, 'y': 2},), {}))
+    """
+    if isinstance(inputs, Tensor | PackedSequence) or is_record(inputs):
+        return (inputs,), {}
+    single = (inputs,)
+    if isinstance(inputs, Mapping):
+        named = all(isinstance(key, str) for key in inputs)
+        alone = not (named and fits(model, inputs)) and fits(model, single)
+        return (single, {}) if alone else ((), dict(inputs))
+    named = hasattr(inputs, "_fields")
+    return (single if named and not fits(model, tuple(inputs)) and fits(model, single) else tuple(inputs)), {}
+
+
+def is_record(item: Any) -> bool:
+    """Return whether an object is an instance of a dataclass, and no mapping."""
+    return is_dataclass(item) and not isinstance(item, type | Mapping)
 
 
 def is_examples(model: nn.Module, inputs: Any) -> bool:
@@ -58,14 +92,18 @@ def is_examples(model: nn.Module, inputs: Any) -> bool:
     """
     if not isinstance(inputs, list) or not inputs:
         return False
-    if all(isinstance(example, Tensor) for example in inputs):
-        return not _fits(model, inputs) and _fits(model, inputs[:1])
+    if all(isinstance(example, Tensor | PackedSequence) or is_record(example) for example in inputs):
+        return not fits(model, inputs) and fits(model, inputs[:1])
     several = all(isinstance(example, tuple | Mapping) for example in inputs)
-    return several and all(_fits(model, example) for example in inputs)
+    return several and all(fits(model, example) for example in inputs)
 
 
-def _fits(model: nn.Module, arguments: Any) -> bool:
-    """Return whether the forward of ``model`` takes these positional or keyword arguments."""
+def fits(model: nn.Module, arguments: Any) -> bool:
+    """Return whether the forward of ``model`` takes these positional or keyword arguments.
+
+    >>> fits(nn.Linear(2, 1), (1,)), fits(nn.Linear(2, 1), {"x": 1})
+    (True, False)
+    """
     named = isinstance(arguments, Mapping)
     try:
         signature = inspect.signature(model.forward)
@@ -93,7 +131,9 @@ def fresh_casts() -> Iterator[None]:
 
 
 def flatten(item: Any) -> Iterator[Tensor]:
-    """Yield the tensors of nested sequences and mappings; other objects, such as caches, are not looked into.
+    """Yield the tensors of nested sequences, mappings and dataclasses, and the parameters of distributions.
+
+    Other objects, such as caches, are not looked into.
 
     >>> [len(x) for x in flatten({"a": torch.ones(2), "b": [torch.ones(3), None]})]
     [2, 3]
@@ -105,22 +145,43 @@ def flatten(item: Any) -> Iterator[Tensor]:
     elif isinstance(item, list | tuple):
         for part in item:
             yield from flatten(part)
+    elif is_record(item):
+        yield from flatten([getattr(item, field.name, None) for field in fields(item)])
+    elif isinstance(item, Distribution):
+        yield from flatten(list(vars(item).values()))
 
 
-def each(item: Any, act: Callable[[Tensor], Tensor]) -> Any:
-    """Return nested ``item`` with ``act`` applied to its tensors; other objects stay as they are.
+def each(item: Any, act: Callable[[Any], Any], kind: type = Tensor) -> Any:
+    """Return nested ``item`` with ``act`` applied to what it holds of a kind; other objects stay as they are.
 
     >>> each({"x": torch.ones(2), "n": 3}, lambda x: x + 1)
     {'x': tensor([2., 2.]), 'n': 3}
     """
-    if isinstance(item, Tensor):
+    if isinstance(item, kind):
         return act(item)
     if isinstance(item, Mapping):
-        return {key: each(value, act) for key, value in item.items()}
+        return _like(item, {key: each(value, act, kind) for key, value in item.items()})
     if isinstance(item, list | tuple):
-        parts = [each(part, act) for part in item]
+        parts = [each(part, act, kind) for part in item]
+        if hasattr(item, "_make"):
+            return item._make(parts)
         return tuple(parts) if isinstance(item, tuple) else parts
+    if is_record(item):
+        made = copy.copy(item)
+        for field in fields(item):
+            if hasattr(item, field.name):
+                object.__setattr__(made, field.name, each(getattr(item, field.name), act, kind))
+        return made
     return item
+
+
+def _like(item: Mapping[Any, Any], parts: dict[Any, Any]) -> Mapping[Any, Any]:
+    """Return a mapping of the kind of ``item``, which may be asked for attributes, with other values."""
+    if type(item) is dict or not isinstance(item, MutableMapping):
+        return parts
+    made = copy.copy(item)
+    made.update(parts)
+    return made
 
 
 def sample_count(inputs: Inputs) -> int:
@@ -130,12 +191,25 @@ def sample_count(inputs: Inputs) -> int:
     (5, 0)
     """
     sizes = {t.shape[0] if t.ndim else 0 for t in flatten(inputs)}
-    return sizes.pop() if len(sizes) == 1 else 0
+    return sizes.pop() if len(sizes) == 1 and not is_packed(inputs) else 0
+
+
+def is_packed(item: Any) -> bool:
+    """Return whether samples cannot be taken one by one: from packed sequences, or sparse or nested tensors."""
+    if isinstance(item, Tensor):
+        return item.layout is not torch.strided or item.is_nested
+    parts = item.values() if isinstance(item, Mapping) else item if isinstance(item, list | tuple) else ()
+    return isinstance(item, PackedSequence) or any(map(is_packed, parts))
 
 
 def samples_between(inputs: Any, start: int, stop: int) -> Any:
     """Return nested ``inputs`` with a range of the first axis of every tensor; other objects stay."""
     return each(inputs, lambda x: x[start:stop])
+
+
+def normal(inputs: Any) -> Any:
+    """Return nested inputs whose inference tensors are plain ones, which autograd may save."""
+    return each(inputs, lambda x: x.clone() if x.is_inference() else x)
 
 
 def first_samples(inputs: Inputs, count: int) -> Inputs:
@@ -159,9 +233,15 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     (False, True)
     """
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
+        model.eval()
         yield model
+    except NotImplementedError as error:
+        if "eval()" not in str(error):
+            raise
+        raise TraceError(
+            f"model: {type(model).__name__} cannot be put in eval mode; give the module that it was exported from"
+        ) from error
     finally:
         for module, mode in modes:
             module.training = mode
@@ -205,7 +285,10 @@ def finite(item: Any) -> bool:
     (False, True)
     """
     numbers = (x for x in flatten(item) if x.is_floating_point() or x.is_complex())
-    return all(bool(x.sum().isfinite()) or bool(x.isfinite().all()) for x in numbers)
+    try:
+        return all(bool(x.sum().isfinite()) or bool(x.isfinite().all()) for x in numbers)
+    except RuntimeError:  # within torch.vmap numbers cannot be asked for
+        return True
 
 
 def not_finite(model: nn.Module, inputs: Inputs) -> str:
@@ -247,7 +330,7 @@ def has_samples(inputs: Inputs) -> None:
 
 def same_device(model: nn.Module, inputs: Inputs) -> None:
     """Check that inputs hold numbers, where the parameters are; raise a TraceError that says what is not so."""
-    if not isinstance(inputs, Tensor | Mapping | list | tuple):
+    if not isinstance(inputs, Tensor | Mapping | list | tuple) and not is_record(inputs):
         raise TraceError(
             f"inputs: got {type(inputs).__name__}; give one batch: a tensor, a list or tuple of positional or a "
             "mapping of keyword arguments (of a DataLoader, next(iter(loader)))"

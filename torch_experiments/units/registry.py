@@ -120,6 +120,17 @@ def module(*kinds: type[nn.Module]) -> Callable[[ModuleRule], ModuleRule]:
     return register
 
 
+def without_rule(name: str) -> str:
+    """Return what is said of an operation without a rule, and the fix.
+
+    >>> without_rule("mine::scale")[:34]
+    'there is no rule for mine::scale ('
+    """
+    return (
+        f'there is no rule for {name} (add one with @torch_experiments.units.operation("{name}"), see CONTRIBUTING)'
+    )
+
+
 def call_of(graph: Graph, step: Step) -> Call:
     """Return the call of an operation with all its arguments by name."""
     pointwise = torch.Tag.pointwise in step.func.tags

@@ -8,7 +8,7 @@ seconds; this takes one forward pass.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,18 @@ from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.support.torch_private import TorchDispatchMode, schema
 from torch_experiments.units import rules, symmetry
-from torch_experiments.units.axes import Axis, is_fixed
+from torch_experiments.units.axes import Axis, fix, is_fixed
 from torch_experiments.units.graph import Graph, Step, TraceError, Value
 from torch_experiments.units.hooks import hooked
 from torch_experiments.units.inputs import Inputs, call, flatten, inspecting, same_device
-from torch_experiments.units.registry import MODULES, OPERATIONS, call_of
+from torch_experiments.units.reads import Origins, data_dependent, is_read, undecided, where
+from torch_experiments.units.registry import MODULES, OPERATIONS, Call, call_of, without_rule
 from torch_experiments.units.unread import fix_unread
 
 DROPOUTS = {
     getattr(functional, name)
     for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 }
-# what hands a number to Python, whose path could then depend on the data
-READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::item")
 
 
 def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] = ()) -> Graph:
@@ -44,8 +43,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] =
         unread: places, among the tensors of the output, of those that nothing reads: they count as no outputs.
 
     Raises:
-        TraceError: for an operation without a rule, control flow that depends on data, or inputs on another
-            device than the model; it names the layer and says what to do.
+        TraceError: for control flow that depends on data that weights have made, for inputs on another device than
+            the model, or for nested tensors; it names the layer and says what to do.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -57,9 +56,12 @@ def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] =
     same_device(model, example_inputs)
     _enter_parameters(graph, model)
     _enter_inputs(graph, example_inputs)
-    with inspecting(model), hooked(_located(graph, model)), Listen(graph), Follow(graph):
+    with inspecting(model), hooked(_located(graph, model)), Listen(graph), Follow(graph) as ran:
         output = call(model, example_inputs)
+    if ran.asked:
+        undecided(model, example_inputs, ran.asked)
     _enter_outputs(graph, output, unread)
+    _note_unknown(graph)
     fix_unread(graph)
     return graph
 
@@ -84,51 +86,68 @@ class Follow(TorchDispatchMode):
     """Apply the rule of every operation that runs.
 
     A number that is read out of what parameters and real buffers are no part of (a padding mask, lengths, checks of
-    inputs) is handed on: the path that it decides is that of these inputs, whatever the weights.
+    inputs) is handed on: the path that it decides is that of these inputs, whatever the weights. So is a yes or no
+    about what weights have made, an argument check say, and noted in ``asked``: `undecided` tells whether the other
+    answer would have changed anything.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
-        named = (t for t, value in graph.values.values() if value.source is not None)
-        self.learnt = {home(t) for t in named if t.requires_grad or t.is_floating_point()}
+        named = [t for t, value in graph.values.values() if value.source is not None]
+        self.origins = Origins((t for t in named if t.requires_grad or t.is_floating_point()), graph.given)
+        self.asked: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to follow."""
+        super().__enter__()
+        return self
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run ``func`` and enter its results into the graph."""
-        name = schema(func).name
-        learnt = any(home(tensor) in self.learnt for tensor in flatten([args, kwargs or {}]))
-        if name in READS and not learnt:
-            return func(*args, **(kwargs or {}))
-        if name in READS:
-            raise TraceError(
-                f"layer {self.graph.layer or '(top level)'!r}: {name} reads a number out of a tensor, so the path "
-                "may depend on the data; take the number from a shape or an argument, or use torch.where"
-            )
-        result = func(*args, **(kwargs or {}))
-        graph = self.graph
-        step = Step(len(graph.steps), graph.layer, graph.entered, func, args, kwargs or {}, result)
-        graph.steps.append(step)
-        follow(self.graph, step)
-        if learnt:  # what is changed in place may be a view of what is read later
-            self.learnt |= {home(tensor) for tensor in flatten([result, args[:1]])}
+        kwargs = kwargs or {}
+        _check_layouts(self.graph.layer, schema(func).name, [args, kwargs])
+        result = func(*args, **kwargs)
+        if is_read(func):
+            self._hand_on(func, args, result)
+        elif next(flatten(result), None) is not None:  # not a profiler's mark, an assertion
+            graph = self.graph
+            step = Step(len(graph.steps), graph.layer, graph.entered, func, args, kwargs, result)
+            graph.steps.append(step)
+            before = [(tensor, graph.value(tensor)) for tensor in step.written]
+            follow(graph, step)
+            for tensor, value in before:
+                self._overwritten(tensor, value)
+            self.origins.follow([args, kwargs], result)
         return result
 
+    def _hand_on(self, func: Any, args: Any, number: Any) -> None:
+        layer = self.graph.layer
+        if self.origins.learnt(args):
+            if not isinstance(number, bool):
+                raise data_dependent(layer, schema(func).name)
+            self.asked.setdefault(where(), layer)
+            self.graph.asked.setdefault(layer)
+        elif self.origins.given(args):
+            self.graph.read.setdefault(layer)
 
-def home(tensor: Tensor) -> int:
-    """Return where a tensor lies in memory, the same for its views."""
-    return tensor.untyped_storage().data_ptr()
+    def _overwritten(self, tensor: Tensor, before: Value) -> None:
+        """Demand of a tensor that was changed in place, and may be part of another one, that it is as before."""
+        now = self.graph.value(tensor)
+        if self.origins.is_shared(tensor):
+            self.graph.same(now, before)
+            for one, other in zip(now.axes, before.axes, strict=False):
+                if one.size == other.size:
+                    self.graph.unify(one, other)
 
 
 def follow(graph: Graph, step: Step) -> None:
     """Enter the results of one operation."""
     called = call_of(graph, step)
     rule = OPERATIONS.get(called.name) or (rules.pointwise if called.pointwise else None)
-    if rule is None:
-        if torch.Tag.nondeterministic_seeded in step.func.tags:
-            _fix_drawn(called)
-        values: Any = _unknown(called)
-    else:
-        values = rule(called)
+    if torch.Tag.nondeterministic_seeded in step.func.tags and (rule is None or called.arguments.get("training")):
+        rule = _drawn
+    values: Any = (rule or _unknown)(called)
     outputs = list(flatten(step.result))
     several = values if isinstance(values, list) else [values] * len(outputs)
     symmetry.note(called, [value for value in several if value is not None])
@@ -189,26 +208,51 @@ def _enter_outputs(graph: Graph, output: Any, unread: Collection[int]) -> None:
         raise TraceError("model: its output holds no tensor; return a tensor, or a tuple or mapping of tensors")
 
 
-def _fix_drawn(called: Any) -> None:
+def _drawn(called: Call) -> list[Value]:
     """Forbid copies along what draws random numbers, of which each copy would get another."""
-    for axis in (axis for value in called.values() for axis in value.axes):
-        called.graph.fix(axis, "every index draws a random number of its own")
+    why = "every index draws a random number of its own"
+    return _fixed(called, why, why)
 
 
-def _unknown(called: Any) -> Value:
-    """Let an operation without a rule pass where nothing could be copied anyway, else raise."""
-    values = called.values()
-    if any(not is_fixed(axis) for value in values for axis in value.axes):
-        raise called.fail(
-            "there is no rule for this operation; add one with "
-            f'@torch_experiments.units.operation("{called.name}"), see CONTRIBUTING'
+def _unknown(called: Call) -> list[Value]:
+    """Forbid copies of all that an operation without a rule reads or makes, which is always right."""
+    graph = called.graph
+    read = [axis for value in called.values() for axis in value.axes]
+    graph.unseen.append((called.name, graph.layer, read))
+    return _fixed(called, "", f"a result of {called.name}")
+
+
+def _note_unknown(graph: Graph) -> None:
+    """Fix what operations without a rule read, and note those that met units: once outputs are known to be none."""
+    for name, layer, axes in graph.unseen:
+        if not all(map(is_fixed, axes)):
+            graph.unknown.setdefault(name, {}).setdefault(layer)
+    for name, layer, axes in graph.unseen:
+        for axis in axes:
+            fix(axis, f"{layer or 'the network'}: {without_rule(name)}")
+
+
+def _fixed(called: Call, why: str, made: str) -> list[Value]:
+    """Fix what an operation reads, if the first reason says why; return results fixed for the second."""
+    graph, values = called.graph, called.values()
+    results = [Value([Axis(n) for n in tensor.shape]) for tensor in flatten(called.result)]
+    for several, reason in ((values if why else [], why), (results, made)):
+        for axis in (axis for value in several for axis in value.axes):
+            graph.fix(axis, reason)
+    graph.plain(*values)
+    return results
+
+
+def _check_layouts(layer: str, name: str, arguments: Any) -> None:
+    """Raise for tensors whose axes have no sizes of their own."""
+    if any(tensor.is_nested for tensor in flatten(arguments)):
+        raise TraceError(
+            f"layer {layer or '(top level)'!r}: {name} gets a nested tensor, whose axes are not followed; pad its "
+            "parts to one length, and give a mask"
         )
-    called.graph.plain(*values)
-    layer = called.graph.layer or "the network"
-    return Value([Axis(n, fixed=f"{layer}: a result of {called.name}") for n in called.shape])
 
 
-def _check(called: Any, tensor: Tensor, value: Value) -> None:
+def _check(called: Call, tensor: Tensor, value: Value) -> None:
     if [axis.size for axis in value.axes] != list(tensor.shape):
         found, shape = [axis.size for axis in value.axes], list(tensor.shape)
         raise called.fail(f"its rule returned axes of sizes {found} for a result of shape {shape}; correct it")

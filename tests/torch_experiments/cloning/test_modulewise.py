@@ -13,6 +13,7 @@ from claims.evidence import witness
 from torch_experiments.cloning.exact import clone, layout, residuals
 from torch_experiments.cloning.layouts import widened
 from torch_experiments.cloning.modulewise import deviations
+from torch_experiments.cloning.partition import coarsest_blocks
 from torch_experiments.cloning.widen import gap, outputs
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.units.inputs import call, flatten
@@ -396,6 +397,231 @@ def test_weight_norm_of_convolutions_in_groups(wrap):
         wrap(nn.Conv2d(2, 6, 3)), nn.ReLU(), wrap(nn.Conv2d(6, 4, 1, groups=2)), nn.Flatten(), nn.Linear(16, 2)
     )
     holds(model, randn(9, 2, 4, 4), [(2, "equal"), (3, "equal")])
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_spectral_norm(wrap):
+    """Also where training finds the singular vectors anew: tanh carries no factor √n from inputs on, ReLU does."""
+    model = network(wrap(nn.Linear(4, 6)), nn.ReLU(), wrap(nn.Linear(6, 5)), nn.Tanh(), nn.Linear(5, 2))
+    for _ in range(20):
+        model(randn(9, 4))  # power iterations, which `network` has moved away from their limit
+    holds(model, randn(9, 4), [(2, "equal"), (3, "equal")])
+    first = network(wrap(nn.Linear(4, 6)), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))
+    twin = clone(first, 2, example_inputs=randn(9, 4))
+    assert (twin[0].out_features, twin[2].out_features) == (6, 10)
+
+
+class Function(nn.Module):
+    """A network of three layers in float64 that a function puts together, with inputs of its own."""
+
+    def __init__(self, function, first=None, middle=None, last=None):
+        super().__init__()
+        self.first, self.middle, self.last = (
+            first or nn.Linear(4, 6),
+            middle or nn.Linear(6, 6),
+            last or nn.Linear(6, 3),
+        )
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(self, *inputs)
+
+
+IDS, EDGES = torch.randint(9, (7, 5), generator=rng()), torch.randint(7, (2, 20), generator=rng())
+MASK = torch.rand(7, 5, generator=rng()) > 0.4
+
+
+def embedded(pick):
+    """Return a network that picks entries of the hidden features of tokens."""
+
+    def forward(net, ids, *rest):
+        return net.last(net.middle(pick(torch.tanh(net.first[1](net.first[0](ids))), *rest)).tanh())
+
+    return Function(forward, nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6)))
+
+
+def passed(reduce):
+    """Return a network of two rounds of messages along edges of a graph."""
+
+    def forward(net, x, edges):
+        h = torch.tanh(net.first(x))
+        return net.last(torch.tanh(net.middle(reduce(h, edges))))
+
+    return Function(forward)
+
+
+def bag(mode):
+    """Return a network that reads bags of tokens."""
+
+    def forward(net, ids, offsets=None):
+        return net.last(net.middle(net.first[1](net.first[0](ids, offsets).tanh())).tanh())
+
+    return Function(forward, nn.ModuleList([nn.EmbeddingBag(9, 4, mode=mode), nn.Linear(4, 6)]))
+
+
+def routed(net, x):
+    """Send every row through the two experts of three that it scores highest."""
+    h = torch.tanh(net.first(x))
+    weight, chosen = net.middle[0](h).softmax(-1).topk(2)
+    out = torch.zeros_like(h)
+    for k, expert in enumerate(net.middle[1:]):
+        row, slot = torch.where(chosen == k)
+        out.index_add_(0, row, expert(h[row]).tanh() * weight[row, slot, None])
+    return net.last(out)
+
+
+def swapped_halves(net, x):
+    """Write the halves of the hidden features into a tensor, in the other order."""
+    h = torch.tanh(net.first(x))
+    a, b = h.chunk(2, dim=1)
+    out = torch.zeros_like(h)
+    out[:, : a.shape[1]], out[:, a.shape[1] :] = b, a
+    return net.last(net.middle(out).tanh())
+
+
+INDEXED = {
+    "one token of each row": (lambda: embedded(lambda h, n: h[torch.arange(len(h)), n]), (IDS, IDS[:, 0] % 5)),
+    "some tokens": (lambda: embedded(lambda h: h[:, torch.tensor([0, 2, 3])]), (IDS,)),
+    "tokens under a mask": (lambda: embedded(lambda h, mask: h[mask]), (IDS, MASK)),
+    "tokens filled in": (
+        lambda: embedded(lambda h, mask: h.index_put((mask,), torch.zeros(()).double())),
+        (IDS, MASK),
+    ),
+    "sorted tokens": (lambda: embedded(lambda h: h.sort(dim=1)[0]), (IDS,)),
+    "tokens by Fourier": (lambda: embedded(lambda h: torch.fft.fft(h, dim=1).real), (IDS,)),
+    "sums of messages": (
+        lambda: passed(lambda h, e: torch.zeros_like(h).index_add(0, e[1], h[e[0]])),
+        (randn(7, 4), EDGES),
+    ),
+    "scattered messages": (
+        lambda: passed(lambda h, e: torch.zeros_like(h).scatter_add_(0, e[1][:, None].expand_as(h[e[0]]), h[e[0]])),
+        (randn(7, 4), EDGES),
+    ),
+    "means of messages": (
+        lambda: passed(
+            lambda h, e: h.scatter_reduce(0, e[1][:, None].expand_as(h[e[0]]), h.index_select(0, e[0]), "mean")
+        ),
+        (randn(7, 4), EDGES),
+    ),
+    "gathered": (
+        lambda: passed(lambda h, e: h.gather(0, e[0][:, None].expand(-1, h.shape[1]))),
+        (randn(7, 4), EDGES),
+    ),
+    "bags by mean": (lambda: bag("mean"), (IDS,)),
+    "bags by sum with offsets": (lambda: bag("sum"), (IDS.flatten(), torch.tensor([0, 3, 9]))),
+    "bags by maximum": (lambda: bag("max"), (IDS,)),
+    "experts by rows": (
+        lambda: Function(routed, middle=nn.ModuleList([nn.Linear(6, 3), *(nn.Linear(6, 6) for _ in range(3))])),
+        (randn(24, 4),),
+    ),
+    "halves written into a tensor": (lambda: Function(swapped_halves), (randn(7, 4),)),
+}
+
+
+@pytest.mark.parametrize("kind", INDEXED)
+def test_entries_chosen_or_written_by_an_index(kind):
+    make, inputs = INDEXED[kind]
+    holds(network(make())[0], inputs, [(2, "equal"), (3, "equitable")])
+
+
+def test_what_is_written_into_a_part_of_a_tensor_is_the_same_axis():
+    """Else copies would be told by the columns of other units."""
+
+    def shifted(net, x):
+        h = torch.relu(net.first(x))
+        out = torch.zeros_like(h)
+        out[:, 1:] = h[:, :-1]
+        return net.last(out)
+
+    model = network(Function(shifted))[0]
+    with torch.no_grad():
+        for tensor in (model.first.weight, model.first.bias, model.last.weight.T):
+            tensor[3] = tensor[1]
+    blocks = coarsest_blocks(model, (randn(9, 4),))
+    assert not any(profile.copied for profile in blocks.groups.values())
+
+
+@pytest.mark.parametrize("order", [2.0, 3.0, float("inf")])
+def test_distances_to_prototypes(order):
+    def forward(net, x):
+        h = net.middle[0](net.first(x).tanh()).tanh()
+        return net.last(torch.cdist(h, net.middle[1].weight, p=order))
+
+    prototypes = nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 5, bias=False)])
+    model = network(Function(forward, middle=prototypes, last=nn.Linear(5, 3)))[0]
+    assert clone(model, 2, example_inputs=(randn(9, 4),)).middle[0].out_features == 12
+    holds(model, (randn(9, 4),), [(2, "equal")])
+
+
+def images(*layers):
+    """Return a network with a convolution before these layers, and one after them that reads some channels."""
+    *between, channels = layers
+    return network(nn.Conv2d(3, 4, 3), *between, nn.Conv2d(channels, 3, 1))
+
+
+POSITIONS = {
+    "pixel unshuffle": lambda: images(nn.Tanh(), nn.PixelUnshuffle(2), 16),
+    "adaptive pooling to a size that does not divide": lambda: images(nn.AdaptiveAvgPool2d((4, 5)), nn.Tanh(), 4),
+    "patches": lambda: images(nn.Tanh(), nn.Unfold(2), nn.Unflatten(2, (5, 5)), 16),
+    "patches and back": lambda: images(nn.Tanh(), nn.Unfold(2), nn.Fold((6, 6), 2), 4),
+    "unpooling": lambda: network(Function(unpooled, *(nn.Conv2d(n, m, 1) for n, m in ((3, 4), (4, 4), (4, 3)))))[0],
+    "instance norm": lambda: images(nn.InstanceNorm2d(4, affine=True), nn.Tanh(), 4),
+    "standardised weights": lambda: images(nn.Tanh(), Standardised(4, 5, 3), nn.ReLU(), 5),
+    "spectral norm": lambda: images(
+        nn.Tanh(), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 5, 3)), nn.Tanh(), 5
+    ),
+    "rounded to a grid": lambda: images(
+        Gate(lambda x: torch.fake_quantize_per_tensor_affine(x, 0.01, 0, -999, 999)), 4
+    ),
+}
+
+
+def unpooled(net, x):
+    pooled, places = nn.functional.max_pool2d(net.first(x).tanh(), 2, return_indices=True)
+    return net.last(nn.functional.max_unpool2d(net.middle(pooled), places, 2).tanh())
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose filters have mean zero and variance one."""
+
+    def forward(self, x):
+        spread, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        return nn.functional.conv2d(x, (self.weight - mean) / (spread + 1e-5).sqrt(), self.bias)
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_what_moves_between_positions_and_channels(kind):
+    model, x = POSITIONS[kind](), randn(*IMAGE)
+    twin = clone(model, 2, example_inputs=x)
+    assert gap(outputs(model, x), outputs(twin, x)) <= EXACT
+    assert sum(p.numel() for p in twin.parameters()) > 1.2 * sum(p.numel() for p in model.parameters())
+    if kind != "rounded to a grid":  # which may round two errors to two sides
+        holds(model, x, [(2, "equal")])
+
+
+def test_recurrent_layers_with_projections_and_cells():
+    holds(network(Projected())[0], randn(*TOKENS), [(2, "equal")])
+
+
+class Projected(nn.Module):
+    """An LSTM that returns fewer features than it has cells, then a cell, on packed sequences."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.cell, self.last = (
+            nn.LSTM(4, 6, proj_size=3, batch_first=True),
+            nn.GRUCell(3, 5),
+            nn.Linear(5, 2),
+        )
+
+    def forward(self, x):
+        lengths = torch.arange(len(x), 0, -1) + 1
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        h, _ = nn.utils.rnn.pad_packed_sequence(self.layer(packed)[0], batch_first=True)
+        state = None
+        for k in range(h.shape[1]):
+            state = self.cell(h[:, k], state)
+        return self.last(state)
 
 
 class Gate(nn.Module):

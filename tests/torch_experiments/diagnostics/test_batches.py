@@ -43,11 +43,14 @@ class Headed(nn.Module):
         return self.heads[head](self.body(x))
 
 
-def test_a_network_of_two_arguments_takes_a_mapping_and_says_so_of_a_tuple():
+def test_a_network_of_two_arguments_takes_a_mapping_or_a_tuple():
     x = normal(20, 4, dtype=torch.float32)
-    for batch in (x, (x, 1), [(x, 0), (x, 1)]):
-        with pytest.raises(TypeError, match=r"Headed does not take it .*'head'.*mapping by name, {\"x\": …, "):
-            diagnose(Headed(), batch)
+    with pytest.raises(TypeError, match=r"Headed does not take it .*'head'.*mapping by name, {\"x\": …, "):
+        diagnose(Headed(), x)
+    assert diagnose(Headed(), (x, 1)).about.samples == 20
+    assert diagnose(Headed(), [(x, 0), (x, 1)]).about.samples == 40
+    found = diagnose(Headed(), (x, 1), torch.zeros(20, 3))
+    assert found.about.gradient_samples == 20
     with pytest.raises(TypeError, match="'mask'"):
         diagnose(Headed(), {"x": x, "head": 0, "mask": x})
     assert diagnose(Headed(), {"x": x, "head": 1}).about.samples == 20

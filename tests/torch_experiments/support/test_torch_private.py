@@ -21,6 +21,7 @@ NAMES = [  # (module, object in it, if any, private name)
     ("torch.nn.modules.batchnorm", "BatchNorm1d", "_check_input_dim"),
     ("torch.nn.modules.conv", "", "_ConvNd"),
     ("torch.nn.modules.dropout", "", "_DropoutNd"),
+    ("torch.nn.utils.parametrizations", "", "_SpectralNorm"),
     ("torch.optim.optimizer", "", "_global_optimizer_pre_hooks"),
     ("torch.optim.optimizer", "", "_global_optimizer_post_hooks"),
     ("torch", "Tensor", "_backward_hooks"),
@@ -32,10 +33,11 @@ NAMES = [  # (module, object in it, if any, private name)
     ("torch.utils", "", "_pytree"),
     ("torch.utils._pytree", "", "tree_map_only"),
 ]
-NAMED_TUPLES = {"_replace", "_fields"}  # public methods of these, in spite of their names
+NAMED_TUPLES = {"_replace", "_fields", "_make"}  # public methods of these, in spite of their names
 REPLICATE = "_replicate_for_data_parallel"
 OTHERS = {"_core", "_reconstruct", "_exit"}  # of NumPy, in `images.formats`, which reads old pickles, and of os
 HOOKS = {"_forward_hooks", "_forward_pre_hooks"}  # in tests, that none is left behind
+ASSERTION = "_assert_async"  # in tests, that it computes nothing
 KNOWN = {name for *_, name in NAMES if name[0] == "_"} | {*torch_private.STEP_HOOKS, *torch_private.MODULE_HOOKS}
 
 
@@ -157,7 +159,7 @@ def private(text, ours):
             found |= {name for name in names if hidden(name)}
         elif isinstance(node, ast.Constant) and str(node.value).startswith("torch._"):
             found.add(node.value)
-    return found - ours - NAMED_TUPLES - OTHERS - HOOKS
+    return found - ours - NAMED_TUPLES - OTHERS - HOOKS - {ASSERTION}
 
 
 def hidden(name):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_experiments.certificates.frozen.composites import Composite, composites, hidden_within
-from torch_experiments.certificates.frozen.replay import plain_name
+from torch_experiments.certificates.frozen.replay import needed, plain_name
 from torch_experiments.units.activations import UNKNOWN, Activation
 from torch_experiments.units.axes import Axis, atoms, composed
 from torch_experiments.units.graph import Graph, Step
@@ -82,10 +82,13 @@ def sites(graph: Graph) -> tuple[list[Site], dict[str, str]]:
     ends = {f.steps[-1].number: f for f in spelled}
     inner = hidden_within(graph, spelled)
     covered = {step.number for f in spelled for step in f.steps}
+    read = needed(graph)
     alone = Counter((s.layer, s.entered) for s in graph.steps if plain_name(s) not in SHAPES)
     for step in graph.steps:
         composite, f = ends.get(step.number), step.activation
-        if composite is None and (f is None or not isinstance(step.args[0], Tensor)):
+        if step.number not in read:
+            continue
+        if composite is None and (f is None or not _is_real(step.args[0])):
             continue
         leaf = bool(step.layer) and not any(graph.modules[step.layer].children())
         parts = leaf and alone[step.layer, step.entered] > 1 and not _has_weights(graph, step.layer)
@@ -107,6 +110,11 @@ def sites(graph: Graph) -> tuple[list[Site], dict[str, str]]:
             units *= int(part.max()) + 1
         found.append(Site(label, step, f if composite is None and f else UNKNOWN, labels, units, composite))
     return found, missing
+
+
+def _is_real(x: object) -> bool:
+    """Return whether an argument is a tensor of real numbers: integers, positions say, have no slope."""
+    return isinstance(x, Tensor) and x.is_floating_point()
 
 
 def _has_weights(graph: Graph, layer: str) -> bool:

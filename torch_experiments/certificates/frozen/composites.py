@@ -16,10 +16,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.certificates.frozen.replay import as_tensors, changes, plain_name, written
+from torch_experiments.certificates.frozen.replay import as_tensors, changes, plain_name
 from torch_experiments.support.torch_private import tree_map_only
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import flatten
+from torch_experiments.units.reads import home
 
 COMPARISONS = frozenset({"gt", "lt", "ge", "le", "eq", "ne"})
 JUMPS = COMPARISONS | {"sign", "sgn", "heaviside", "logical_not", "bitwise_not", "logical_and", "bitwise_and"}
@@ -94,7 +95,7 @@ class _Lineages:
         self.tensors: dict[int, Tensor] = {}
         self.sources = {id(t) for t, _ in graph.values.values() if isinstance(t, nn.Parameter)}
         self.sources |= {id(t) for t in graph.given}
-        self.changed = {_home(t) for step in graph.steps for t in written(step)}
+        self.changed = {home(t) for step in graph.steps for t in step.written}
         self.readers: dict[int, list[Step]] = {}
         for step in graph.steps:
             self._follow(step)
@@ -114,7 +115,7 @@ class _Lineages:
             self.readers.setdefault(id(tensor), []).append(step)
         results = as_tensors(step.result)
         lineage = self._lineage(step, given, results)
-        for k, tensor in enumerate([*results, *written(step)]):
+        for k, tensor in enumerate([*results, *step.written]):
             self._new(tensor, _source(tensor) if lineage is None or k else lineage)
 
     def _lineage(self, step: Step, given: Collection[Tensor], results: list[Tensor]) -> _From | None:
@@ -142,7 +143,7 @@ class _Lineages:
 
     def _is_kept(self, root: int) -> bool:
         """Return whether a tensor stays what it is: none that shares its memory is changed in place."""
-        return _home(self.tensors[root]) not in self.changed
+        return home(self.tensors[root]) not in self.changed
 
 
 _KNOWN: WeakKeyDictionary[Graph, list[Composite]] = WeakKeyDictionary()  # a graph does not change once it is traced
@@ -248,7 +249,3 @@ def _jumps(steps: Sequence[Step]) -> set[int]:
 
 def _source(tensor: Tensor) -> _From:
     return _From({id(tensor): frozenset()})
-
-
-def _home(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()

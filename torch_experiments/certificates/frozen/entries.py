@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.composites import composites, hidden_within
-from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, plain_name
+from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, needed, plain_name
 from torch_experiments.certificates.oracle import Reach
 from torch_experiments.units.graph import Graph, Step
 
@@ -117,10 +117,11 @@ class Probe(Replay[Tensor]):
         self.others = {f.steps[-1].number: f for f in found if f.steps[-1].number not in self.lines}
         self.passed = hidden_within(graph, choosing)
         self.random = domain
+        self.needed = needed(graph)
         super().__init__(graph, domain)
 
     def _run(self, step: Step) -> None:
-        if step.number in self.passed:
+        if step.number in self.passed or step.number not in self.needed:
             return
         if step.number in self.lines:
             line = self.random.line(step.number, self.value(self.lines[step.number].argument))
@@ -141,11 +142,18 @@ def finer(kind: torch.dtype, least: torch.dtype) -> torch.dtype:
 
 
 def _call(step: Step) -> Any:
-    """Call an operation on copies of what it changes in place."""
-    if not changes(step):
-        return step.func(*step.args, **step.kwargs)
-    args = [x.clone() if isinstance(x, Tensor) else x for x in step.args]
-    return step.func(*args, **step.kwargs)
+    """Call an operation on copies of what it changes in place.
+
+    Raises:
+        ChoiceError: where it does not run on numbers of other kinds than those of the trace.
+    """
+    args = [x.clone() if isinstance(x, Tensor) else x for x in step.args] if changes(step) else step.args
+    try:
+        return step.func(*args, **step.kwargs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first = str(error).partition("\n")[0]
+        place = f"layer {step.layer or '(top level)'!r}: {plain_name(step)}"
+        raise ChoiceError(f"{place} does not run on random numbers ({first})") from error
 
 
 def _drawn(step: Step) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch_experiments.support.torch_private import schema, tree_map_only
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import flatten
+from torch_experiments.units.reads import home
 
 T = TypeVar("T")
 
@@ -52,23 +52,32 @@ class Replay(Generic[T]):
         if step.activation is not None:
             self.sites[step.number] = args[0]
         results = self.domain.apply(step._replace(args=args, kwargs=kwargs))
-        for tensor in written(step):
-            self._lost |= {id(alias) for alias in self._homes.get(_home(tensor), set())}
-        for tensor, value in zip([*flatten(step.result), *written(step)], [*results, *results[:1]], strict=False):
+        for tensor in step.written:
+            self._lost |= {id(alias) for alias in self._homes.get(home(tensor), set())}
+        for tensor, value in zip([*flatten(step.result), *step.written], [*results, *results[:1]], strict=False):
             self._bind(tensor, value)
 
     def _bind(self, tensor: Tensor, value: T) -> None:
         self.values[id(tensor)] = value
         self._lost.discard(id(tensor))
-        self._homes.setdefault(_home(tensor), set()).add(tensor)
+        self._homes.setdefault(home(tensor), set()).add(tensor)
 
 
-def written(step: Step) -> Iterator[Tensor]:
-    """Yield the tensors that an operation changes in place."""
-    given = step.arguments
-    for argument in schema(step.func).arguments:
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from flatten(given[argument.name])
+def needed(graph: Graph) -> set[int]:
+    """Return the numbers of the steps that the outputs rest on; argument checks, say, are none of them.
+
+    >>> from torch import nn, ones
+    >>> from torch_experiments.units import trace
+    >>> needed(trace(nn.Linear(2, 1), ones(1, 2)))
+    {0, 1}
+    """
+    found: set[int] = set()
+    wanted = {home(tensor) for tensor in graph.returned}
+    for step in reversed(graph.steps):
+        if any(home(tensor) in wanted for tensor in flatten([step.result, step.written])):
+            found.add(step.number)
+            wanted |= {home(tensor) for tensor in flatten([step.args, dict(step.kwargs)])}
+    return found
 
 
 def changes(step: Step) -> bool:
@@ -86,15 +95,11 @@ def as_tensors(item: Any) -> list[Tensor]:
     return list(flatten(item))
 
 
-def _home(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
 def _overwritten_leaves(graph: Graph) -> set[int]:
     """Return the ids of tensors from outside the trace that it changes."""
     made: set[int] = set()
     found: set[int] = set()
     for step in graph.steps:
-        found |= {id(tensor) for tensor in written(step)} - made
+        found |= {id(tensor) for tensor in step.written} - made
         made |= {id(tensor) for tensor in flatten(step.result)} - found
     return found

@@ -12,9 +12,11 @@ dropout that is on draws another mask for every copy (M2), so traces are in eval
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
-from torch_experiments.units.graph import Gauge, Graph, Value, broadcast, minus, plus
+from torch_experiments.units.graph import Gauge, Graph, Value, broadcast, copies, minus, plus
+from torch_experiments.units.inputs import flatten
 from torch_experiments.units.registry import Call, module, operation
 
 SUMS = ("aten::add", "aten::add_", "aten::sub", "aten::sub_", "aten::rsub", "aten::where", "aten::lerp")
@@ -26,7 +28,7 @@ PRODUCTS = ("aten::mul", "aten::mul_")
 RATIOS = ("aten::div", "aten::div_")
 LINEAR = (
     "aten::abs", "aten::alias", "aten::clone", "aten::_to_copy", "aten::contiguous", "aten::detach", "aten::relu",
-    "aten::relu_", "aten::leaky_relu", "aten::leaky_relu_", "aten::neg", "aten::lift_fresh", "aten::copy_",
+    "aten::relu_", "aten::leaky_relu", "aten::leaky_relu_", "aten::neg", "aten::lift_fresh",
 )  # fmt: skip
 # what they make of a parameter is that parameter: torch.autocast, say, casts weights
 SAME = ("aten::alias", "aten::detach", "aten::lift_fresh", "aten::clone", "aten::contiguous", "aten::_to_copy")
@@ -44,11 +46,46 @@ def log_sigmoid(call: Call) -> list[Value | None]:
     return [pointwise(call), None]
 
 
+@operation(
+    "aten::fake_quantize_per_tensor_affine_cachemask", "aten::_fake_quantize_learnable_per_tensor_affine",
+    "aten::_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+)  # fmt: skip
+def rounded(call: Call) -> list[Value]:
+    """Return the value of numbers rounded to a grid; the mask is for the backward pass alone."""
+    call.graph.plain(*call.values())
+    x = call.value(0)
+    return [Value(list(x.axes)) for _ in flatten(call.result)]
+
+
+@operation(
+    "aten::fake_quantize_per_channel_affine_cachemask", "aten::_fake_quantize_learnable_per_channel_affine",
+    "aten::_fused_moving_avg_obs_fq_helper",
+)  # fmt: skip
+def rounded_by_channel(call: Call) -> list[Value]:
+    """Return the value of numbers rounded to a grid of their own a channel, of which scale and zero are told."""
+    graph, x = call.graph, call.value("self")
+    graph.plain(*call.values())
+    whole = call.arguments.get("per_row_fake_quant") is False
+    k = call.dimension("ch_axis" if "ch_axis" in call.arguments else "axis", len(x.axes))
+    for name in ("scale", "zero_point", "running_min", "running_max"):
+        own = call.value(name) if name in call.arguments else None
+        if own is not None and own.axes and not whole and own.axes[0].size == x.axes[k].size:
+            graph.unify(own.axes[0], x.axes[k])
+    return [Value(list(x.axes)) for _ in flatten(call.result)]
+
+
 @operation(*LINEAR)
 def homogeneous(call: Call) -> Value:
     """Return the value of an operation with ``f(c x) = c f(x)`` for positive ``c``."""
-    first = call.values()[-1 if call.name == "aten::copy_" else 0]
+    first = call.value(0)
     return Value(list(first.axes), first.gauge, first.source if call.name in SAME else None)
+
+
+@operation("aten::copy_", "aten::copy")
+def overwriting(call: Call) -> Value:
+    """Return the value of a tensor that becomes another one, which may have to be repeated."""
+    kept, new = call.values()
+    return Value(broadcast(call.graph, [kept, new], call.shape), new.gauge)
 
 
 @operation(*SUMS)
@@ -85,6 +122,25 @@ def prelu(call: Call) -> Value:
 
 def _result(call: Call, gauge: Gauge) -> Value:
     return Value(broadcast(call.graph, call.values(), call.shape), gauge)
+
+
+@operation(
+    "aten::mse_loss", "aten::smooth_l1_loss", "aten::huber_loss", "aten::binary_cross_entropy",
+    "aten::soft_margin_loss",
+)  # fmt: skip
+def loss(call: Call) -> Value:
+    """Return the value of a loss entry by entry, of their mean or sum: copies of an output weigh as their base."""
+    graph, values = call.graph, call.values()
+    graph.plain(*values)
+    axes = broadcast(
+        graph, values, list(torch.broadcast_shapes(*(x.shape for x in flatten([call.get(0), call.get(1)]))))
+    )
+    if call.get("reduction") == 0:
+        return Value(axes)
+    for axis in axes:
+        graph.uniform.append((axis, graph.layer, "its loss runs over this axis"))
+    grown = plus(*(copies(axis) for axis in axes)) if call.get("reduction") == 2 else {}
+    return Value([], grown)
 
 
 @module(nn.PReLU)

@@ -11,21 +11,24 @@ number of copies, the parameters that made them have to (`Graph.contracted`).
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 from torch import nn
 
 from torch_experiments.units.axes import Axis
-from torch_experiments.units.graph import Gauge, Graph, Value, copies, plus
+from torch_experiments.units.graph import Gauge, Graph, Value, broadcast, copies, plus
 from torch_experiments.units.registry import Call, module, operation
 
 
-@operation("aten::mm", "aten::bmm", "aten::mv", "aten::dot")
+@operation("aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::vdot", "aten::_sparse_mm")
 def matrix_product(call: Call) -> Value:
     """Return the value of ``x @ y``, over the last axis of ``x`` and the last but one of ``y``."""
     x, y = call.value(0), call.value(1)
     return contract(call.graph, x, y)
 
 
-@operation("aten::addmm", "aten::baddbmm", "aten::addmv")
+@operation("aten::addmm", "aten::baddbmm", "aten::addmv", "aten::_sparse_addmm")
 def affine_product(call: Call) -> Value:
     """Return the value of ``b + x @ y``."""
     bias, x, y = call.value(0), call.value(1), call.value(2)
@@ -40,6 +43,33 @@ def linear(call: Call) -> Value:
     turned = Value(weight.axes[::-1], weight.gauge, _turned(weight))
     result = contract(call.graph, x, turned)
     return result if bias is None else add_bias(call.graph, result, bias)
+
+
+@operation("aten::_grouped_mm")
+def grouped_product(call: Call) -> Value:
+    """Return the value of ``x W_g`` for rows of expert ``g``, with weights ``[experts, inputs, outputs]``."""
+    graph, x, weight = call.graph, call.value(0), call.value(1)
+    if len(x.axes) != 2 or len(weight.axes) != 3:
+        raise call.fail("only rows [tokens, inputs] times weights [experts, inputs, outputs] have a rule")
+    graph.fix(weight.axes[0], "it counts experts, of which each has rows of its own")
+    inner = graph.unify(x.axes[1], weight.axes[1])
+    graph.linear_map(weight, 2, 1)
+    return Value([x.axes[0], weight.axes[2]], plus(x.gauge, weight.gauge, copies(inner)))
+
+
+@operation("aten::_cdist_forward", "aten::_euclidean_dist")
+def distances(call: Call) -> Value:
+    """Return the value of distances ``‖x_i − y_j‖_p``, larger by the ``p``-th root of the number of copies."""
+    graph, x, y, order = call.graph, call.value(0), call.value(1), call.arguments.get("p", 2.0)
+    inner = graph.unify(x.axes[-1], y.axes[-1])
+    graph.uniform.append((inner, graph.layer, "it takes a norm over this axis"))
+    batch = broadcast(graph, [Value(v.axes[:-2]) for v in (x, y)], call.shape[:-2])
+    gauge = graph.same(x, y)
+    if order == 0:
+        gauge = graph.plain(x, y)
+    roots = {} if math.isinf(order) else copies(inner)
+    root = {key: count / Fraction(order or 1).limit_denominator(1000) for key, count in roots.items()}
+    return Value([*batch, x.axes[-2], y.axes[-2]], plus(gauge, root))
 
 
 def contract(graph: Graph, x: Value, y: Value) -> Value:
@@ -96,6 +126,16 @@ def pairs(graph: Graph, name: str, layer: nn.Module) -> None:
 def recurrent(graph: Graph, name: str, layer: nn.Module) -> None:
     """Take the sizes from the axes of the first layer's weights."""
     first, again = (graph.own(name, f"weight_{k}h_l0") for k in "ih")
+    graph.attributes[name] = {"input_size": first.axes[1], "hidden_size": again.axes[1]}
+    if getattr(layer, "proj_size", 0):
+        returned = graph.own(name, "weight_hr_l0")
+        graph.attributes[name] |= {"proj_size": returned.axes[0], "hidden_size": returned.axes[1]}
+
+
+@module(nn.RNNCellBase)
+def recurrent_cell(graph: Graph, name: str, layer: nn.Module) -> None:
+    """Take the sizes from the axes of the weights."""
+    first, again = (graph.own(name, f"weight_{k}h") for k in "ih")
     graph.attributes[name] = {"input_size": first.axes[1], "hidden_size": again.axes[1]}
 
 

@@ -10,6 +10,10 @@ Fails: for unequal multiplicities within a normalised group (`Graph.uniform`, M2
 
 Weight norm makes weights ``g v/‖v‖``. Of ``v`` with every input ``n`` times the norm has grown by ``√n``, so ``g``
 has to be divided by that for the weights of the clone; equal entries of ``v`` get equal gradients, others do not.
+
+Spectral norm makes weights ``W/σ`` with ``σ = uᵀ W v`` and unit vectors ``u`` and ``v``, which training finds anew.
+Of ``n`` copies of outputs and ``m`` of inputs ``σ`` is ``√(nm)`` times that of equal weights: what is left for the
+layer to make up is ``√(m/n)``, which only positively homogeneous activations carry on, unless ``m = n``.
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
-from torch_experiments.support.torch_private import NormBase
+from torch_experiments.support.duplicates import normalising
+from torch_experiments.support.torch_private import NormBase, SpectralParametrization
 from torch_experiments.units.axes import Axis, single
 from torch_experiments.units.graph import Graph, Value, copies, plus
 from torch_experiments.units.registry import Call, module, operation
@@ -74,6 +80,19 @@ def weight_norm(call: Call) -> list[Value | None]:
         graph.uniform.append((axis, graph.layer, "its norms need equally many copies of all inputs"))
     growth = plus(*(copies(axis) for axis in summed))
     return [Value(v.axes, plus(g.gauge, {key: -Fraction(count) / 2 for key, count in growth.items()})), None]
+
+
+@module(nn.Module)
+def spectral_norm(graph: Graph, name: str, layer: nn.Module) -> None:
+    """Demand that singular vectors of a spectral norm keep norm one: of ``n`` copies each is ``1/√n`` as large."""
+    kept = ("_u", "_v") if isinstance(layer, SpectralParametrization) else ()
+    hooks = [hook for hook in normalising(layer) if isinstance(hook, SpectralNorm)]
+    own = [f"{hook.name}{end}" for hook in hooks for end in ("_u", "_v")]
+    for vector in (*kept, *own):
+        value = graph.parameter(graph.parameter_name(name, vector))
+        if value is not None and value.axes:
+            half = {key: Fraction(count) / 2 for key, count in copies(value.axes[0]).items()}
+            graph.demand(plus(value.gauge, half), value.axes[0])
 
 
 def _over_last(call: Call, parameters: Sequence[Value | None]) -> Value:

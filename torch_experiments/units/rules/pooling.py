@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from torch_experiments.units.axes import Axis, single
 from torch_experiments.units.graph import Value, copies, plus
+from torch_experiments.units.inputs import flatten
 from torch_experiments.units.registry import Call, operation
 
 PLACES = {"1d": 1, "2d": 2, "3d": 3}
@@ -24,22 +25,22 @@ SPATIAL = (
     "aten::adaptive_max_pool2d", "aten::adaptive_max_pool3d", "aten::upsample_nearest2d",
     "aten::upsample_bilinear2d",
     "aten::upsample_bicubic2d", "aten::upsample_nearest1d", "aten::upsample_linear1d", "aten::constant_pad_nd",
-    "aten::reflection_pad2d", "aten::replication_pad2d",
+    "aten::reflection_pad1d", "aten::reflection_pad2d", "aten::reflection_pad3d", "aten::replication_pad1d",
+    "aten::replication_pad2d", "aten::replication_pad3d", "aten::fractional_max_pool2d",
+    "aten::fractional_max_pool3d", "aten::_upsample_nearest_exact1d", "aten::_upsample_nearest_exact2d",
+    "aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa", "aten::upsample_nearest3d",
+    "aten::upsample_trilinear3d", "aten::adaptive_max_pool1d", "aten::max_unpool2d", "aten::max_unpool3d",
 )  # fmt: skip
+# they tell the indices of one axis (``dim``), or of several, apart
 ALONG = (
-    "aten::cumsum",
-    "aten::cumprod",
-    "aten::index_select",
-    "aten::scatter",
-    "aten::max",
-    "aten::min",
-    "aten::sort",
-    "aten::topk",
-    "aten::flip",
-    "aten::roll",
-    "aten::argmax",
-    "aten::gather",
-)
+    "aten::cumsum", "aten::cumprod", "aten::cummax", "aten::cummin", "aten::logcumsumexp", "aten::max", "aten::min",
+    "aten::sort", "aten::topk", "aten::kthvalue", "aten::median", "aten::mode", "aten::flip", "aten::roll",
+    "aten::argmax", "aten::argmin", "aten::argsort", "aten::_fft_c2c", "aten::_fft_r2c", "aten::_fft_c2r",
+    "aten::median.dim", "aten::diff", "aten::renorm", "aten::glu_jvp",
+)  # fmt: skip
+SQUARES = ("aten::var", "aten::var_mean")
+SPREADS = (*SQUARES, "aten::std", "aten::std_mean")
+CURVED = ("aten::cumprod", "aten::logcumsumexp")
 
 
 @operation(*SPATIAL)
@@ -47,6 +48,9 @@ def over_positions(call: Call) -> list[Value]:
     """Return the value of an operation on positions, which are fixed, as are axes whose size changes."""
     x = call.value(0)
     count = next((n for key, n in PLACES.items() if key in call.name), 0)
+    for other in call.values()[1:]:  # places that a pooling chose, or random numbers
+        for axis, own in zip(other.axes, x.axes, strict=False):
+            call.graph.unify(axis, own)
     axes = list(x.axes)
     for k, size in enumerate(call.shape):
         if size != axes[k].size or k >= len(axes) - count:
@@ -57,15 +61,23 @@ def over_positions(call: Call) -> list[Value]:
     return [Value(axes, gauge), Value(axes, {})]
 
 
+@operation("aten::var_mean", "aten::std_mean")
+def spread_and_mean(call: Call) -> list[Value]:
+    """Return the values of a spread and of the mean."""
+    spread = mean(call)
+    x = call.value(0)
+    return [spread, Value(spread.axes, x.gauge)]
+
+
 @operation("aten::mean", "aten::amax", "aten::amin", "aten::var", "aten::std")
 def mean(call: Call) -> Value:
     """Return the value of a mean, maximum or spread: needs equally many copies of the indices it runs over."""
     x, gone = call.value(0), _reduced(call)
     for k in gone:
         call.graph.uniform.append((x.axes[k], call.graph.layer, "it averages over this axis"))
-        if call.name in ("aten::var", "aten::std") and call.arguments.get("correction") != 0:
+        if call.name in SPREADS and call.arguments.get("correction") != 0:
             call.graph.fix(x.axes[k], "its variance divides by one index less")
-    gauge = x.gauge if call.name != "aten::var" else plus(x.gauge, x.gauge)
+    gauge = plus(x.gauge, x.gauge) if call.name in SQUARES else x.gauge
     return Value(_remaining(call, x, gone), gauge)
 
 
@@ -92,12 +104,39 @@ def add_up(call: Call) -> Value:
 
 
 @operation(*ALONG)
-def along(call: Call) -> Value:
-    """Return the value of an operation that tells the indices of an axis apart; its inputs are fixed."""
-    for axis in (axis for value in call.values() for axis in value.axes):
-        call.graph.fix(axis, f"{call.name} tells its indices apart")
-    call.graph.plain(*call.values())
-    return Value([Axis(n, fixed=f"a result of {call.name}") for n in call.shape])
+def along(call: Call) -> list[Value]:
+    """Return the values of an operation that tells the indices of some axes apart, which are fixed."""
+    graph, x, told = call.graph, call.value(0), _told(call)
+    for k in told:
+        graph.fix(x.axes[k], f"{call.name} tells its indices apart")
+    gauge = graph.plain(x) if call.name in CURVED else x.gauge
+    rest = [axis for k, axis in enumerate(x.axes) if k not in told]
+    found = []
+    for result in flatten(call.result):
+        axes = [
+            axis if axis.size == n else Axis(n, fixed=f"a result of {call.name}")
+            for axis, n in zip(x.axes if result.ndim == len(x.axes) else rest, result.shape, strict=True)
+        ]
+        numbers = result.is_floating_point() or result.is_complex()
+        found.append(Value(axes, gauge if numbers else {}))
+    return found
+
+
+def _told(call: Call) -> list[int]:
+    """Return the dimensions whose indices an operation tells apart, all where it names none."""
+    rank = len(call.value(0).axes)
+    dims = call.arguments.get("dim", call.arguments.get("dims"))
+    if dims is None or dims == []:
+        return list(range(rank))
+    return [d % max(rank, 1) for d in (dims if isinstance(dims, list | tuple) else [dims])] if rank else []
+
+
+@operation("aten::all", "aten::any", "aten::_is_all_true", "aten::_is_any_true")
+def whether(call: Call) -> Value:
+    """Return the value of whether all are true, or any, which is so of copies where it is of their base."""
+    x = call.value(0)
+    call.graph.plain(x)
+    return Value(_remaining(call, x, _reduced(call)))
 
 
 def _reduced(call: Call) -> list[int]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch_experiments.units.axes import Axis, cut, find, product, single, total
+from torch_experiments.units.axes import Axis, cut, find, is_fixed, product, single, total
 from torch_experiments.units.graph import Graph, Value, broadcast
 from torch_experiments.units.registry import Call, operation
 
@@ -90,6 +90,21 @@ def permutation(call: Call) -> Value:
         order.reverse()
     source = None if x.source is None else (x.source[0], tuple(x.source[1][k] for k in order))
     return Value([x.axes[k] for k in order], x.gauge, source)
+
+
+@operation("aten::view_as_real")
+def parts(call: Call) -> Value:
+    """Return the value of complex numbers as real and imaginary part, which are no units."""
+    x = call.value(0)
+    return Value([*x.axes, Axis(2, fixed="the real and the imaginary part")], x.gauge)
+
+
+@operation("aten::view_as_complex")
+def joined(call: Call) -> Value:
+    """Return the value of complex numbers whose parts were the last axis."""
+    x = call.value(0)
+    call.graph.fix(x.axes[-1], "the real and the imaginary part")
+    return Value(x.axes[:-1], x.gauge)
 
 
 @operation("aten::unsqueeze")
@@ -184,6 +199,43 @@ def pixel_shuffle(call: Call) -> Value:
     return Value([x.axes[0], channel, *(Axis(n, fixed="a position") for n in call.shape[2:])], x.gauge)
 
 
+@operation("aten::pixel_unshuffle")
+def pixel_unshuffle(call: Call) -> Value:
+    """Return the value with positions moved to channels ``(channel, r, r)``; ``r`` is fixed."""
+    graph, x, r = call.graph, call.value(0), call.get("downscale_factor")
+    *batch, channel = x.axes[:-2]
+    for axis in x.axes[-2:]:
+        graph.fix(axis, "a position")
+    offsets = [Axis(r, fixed="an offset of positions") for _ in range(2)] if r > 1 else []
+    places = [Axis(n, fixed="a position") for n in call.shape[-2:]]
+    return Value([*batch, graph.product(product([channel, *offsets])), *places], x.gauge)
+
+
+@operation("aten::im2col")
+def patches(call: Call) -> Value:
+    """Return the value ``[batch, (channel, offset), position]`` of patches of images."""
+    graph, x = call.graph, call.value(0)
+    *batch, channel = x.axes[:-2]
+    for axis in x.axes[-2:]:
+        graph.fix(axis, "a position")
+    size = math.prod(call.get("kernel_size"))
+    offset = Axis(size, fixed="an offset of positions") if size > 1 else single()
+    place = Axis(call.shape[-1], fixed="a position")
+    return Value([*batch, graph.product(product([channel, offset])), place], x.gauge)
+
+
+@operation("aten::col2im")
+def from_patches(call: Call) -> Value:
+    """Return the value of images that patches ``[batch, (channel, offset), position]`` add up to."""
+    graph, x = call.graph, call.value(0)
+    *batch, columns, place = x.axes
+    size = math.prod(call.get("kernel_size"))
+    channel, offset = regroup(graph, [columns], [columns.size // size, size])
+    for axis in (offset, place):
+        graph.fix(axis, "a position")
+    return Value([*batch, channel, *(Axis(n, fixed="a position") for n in call.shape[-2:])], x.gauge)
+
+
 @operation("aten::channel_shuffle", "aten::native_channel_shuffle")
 def channel_shuffle(call: Call) -> Value:
     """Return the value with channels ``(group, channel)`` as ``(channel, group)``."""
@@ -239,8 +291,23 @@ def constant(call: Call) -> Value:
 
 @operation("aten::zeros_like", "aten::ones_like", "aten::full_like", "aten::empty_like")
 def like(call: Call) -> Value:
-    """Return the value of a tensor filled with one number, with the axes of another."""
-    return Value(list(call.value(0).axes))
+    """Return the value of a tensor filled with one number; it has as many copies as another, of whatever units."""
+    made = []
+    for axis in call.value(0).axes:
+        made.append(axis if is_fixed(axis) else Axis(axis.size))
+        if made[-1] is not axis:
+            call.graph.equal.append((axis, made[-1], f"{call.graph.layer}: a tensor of its size is filled"))
+    return Value(made)
+
+
+@operation("aten::diag_embed")
+def diagonal(call: Call) -> Value:
+    """Return the value of matrices with given diagonals: rows and columns are the entries of these, and fixed."""
+    x = call.value(0)
+    call.graph.fix(x.axes[-1], "it is a diagonal")
+    if [axis.size for axis in (*x.axes, x.axes[-1])] != call.shape:
+        raise call.fail("only the main diagonal of the last two axes has a rule")
+    return Value([*x.axes, x.axes[-1]], call.graph.plain(x))
 
 
 @operation("aten::tril", "aten::triu")
