@@ -26,6 +26,7 @@ from torch_experiments.support.draws import seeded
 from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode, schema
 from torch_experiments.units.graph import Graph, Step
 from torch_experiments.units.inputs import Inputs, call, flatten, normal, reference_kernels
+from torch_experiments.units.reads import home
 
 TURNING = (nn.AlphaDropout, nn.FeatureAlphaDropout)  # what they drop becomes negative
 Operation = tuple[str, tuple[float, ...]]
@@ -123,8 +124,9 @@ class _Ran(TorchDispatchMode):
         step = Step(0, "", 0, func, args, kwargs or {}, None)
         read = [t for t in flatten([args, kwargs or {}]) if t.is_floating_point()]
         drawn = [t for t in read if any(t is other for other in self.drawn)]
+        of_masks = self._is_of_masks(plain_name(step), read, drawn)
         result = func(*args, **(kwargs or {}))
-        if next(flatten([result]), None) is not None and not self._is_of_masks(plain_name(step), read, drawn):
+        if next(flatten([result]), None) is not None and not of_masks:
             self.ran[_operation(step)] += 1  # profiler's marks and assertions compute nothing
         if not plain_name(step).startswith(MEMORY):
             self.sizes += [_size(t) for t in flatten([result]) if t.is_floating_point() and _is_new(func, t, read)]
@@ -140,7 +142,7 @@ class _Ran(TorchDispatchMode):
 
 def _is_new(operation: Any, result: Tensor, read: Sequence[Tensor]) -> bool:
     """Return whether a result may hold other numbers than were read: no view of them, such as a transpose."""
-    return schema(operation).is_mutable or all(result.data_ptr() != tensor.data_ptr() for tensor in read)
+    return schema(operation).is_mutable or all(home(result) != home(tensor) for tensor in read)
 
 
 def _size(x: Tensor) -> float:
