@@ -36,6 +36,7 @@ def certify(
     box: tuple[float, float] | None = None,
     audit: int | None = None,
     html: Path | None = None,
+    markdown: Path | None = None,
     as_json: Annotated[bool, arg(name="json")] = False,
 ) -> None:
     """Which units of a network are frozen or copies, and whether its optimizer can move them.
@@ -49,18 +50,22 @@ def certify(
         audit: Train a copy for so many real steps of the optimizer, and say which sentences of the certificate
             held; exit with 1 if one did not.
         html: Write the certificate to this file too, as a page of HTML.
+        markdown: Write it to this file too, as Markdown, to stand beside a model card.
         as_json: Print JSON.
     """
-    if html is not None:
-        _check_place("html", html)
+    pages = {"html": html, "markdown": markdown}
+    written = {kind: file for kind, file in pages.items() if file is not None}
+    for kind, file in written.items():
+        _check_place(kind, file)
     model, batch = subject.load(box)
     settings = json_object("optimizer-settings", optimizer_settings)
     rule = optimizer and loading.make_optimizer(model, optimizer, settings, subject.checkpoint)
     if audit is not None and not rule:
         raise ValueError("audit: takes steps of an optimizer; name it, such as --optimizer adamw")
     found = library.certify(model, batch.inputs, rule or None, targets=batch.targets, box=box)
-    if html is not None:
-        _write(html, found.to_html().encode())
+    for kind, file in written.items():
+        page = found.to_html() if kind == "html" else found.to_markdown(subject.named)
+        _write(file, page.encode())
     seen = None
     if audit is not None and rule:
         seen = library.audit(model, batch.inputs, rule, targets=batch.targets, steps=audit, certificate=found)
@@ -70,8 +75,8 @@ def certify(
         print(seen)
     if subject.batch is None and not as_json:
         print(f"observed on {subject.samples} random inputs; use --batch FILE for your data")
-    if html is not None and not as_json:
-        print(f"wrote {html}")
+    for file in written.values() if not as_json else ():
+        print(f"wrote {file}")
     if seen is not None and not seen.held:
         sys.exit(1)
 

@@ -8,6 +8,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,47 @@ def test_the_command_line_finds_a_module_in_the_present_folder(tmp_path: Path) -
     done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "certificate of Sequential" in done.stdout
+
+
+def test_a_model_of_the_hub_is_certified_from_its_snapshot(printed: Any, said: Any, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, n_positions=32)
+    with redirect_stderr(StringIO()):  # a bar
+        transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    words = ("certify", "--hf", tmp_path / "model", "--samples", "3", "--input", "5")
+    page = tmp_path / "certificate.md"
+    shown = printed(*words, "--markdown", page)
+    assert "certificate of GPT2LMHeadModel" in shown
+    assert f"wrote {page}" in shown
+    lines = page.read_text().splitlines()
+    assert lines[0] == f"# Certificate of {tmp_path / 'model'}"
+    assert lines[2].startswith("free: ")
+    assert (lines[4], lines[-1]) == ("```text", "```")
+    tokens = {"input_ids": torch.ones(2, 4).long(), "attention_mask": torch.ones(2, 4).long()}
+    save_file(tokens, tmp_path / "b.safetensors")
+    printed("diagnose", "--hf", tmp_path / "model", "--batch", tmp_path / "b.safetensors")
+    assert "model: give one network, as module:function or by --hf ORG/NAME" in said("certify")
+    assert "model: give one network" in said(*words, MLP)
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.body.", "module.net."])
+def test_the_network_inside_of_a_larger_module_is_read(printed: Any, tmp_path: Path, prefix: str) -> None:
+    """As of a LightningModule, with a loss of its own beside the network."""
+    state = {f"{prefix}{name}": tensor for name, tensor in base().state_dict().items()} | {
+        "loss.weight": torch.ones(3)
+    }
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.6.6", "epoch": 1}, tmp_path / "last.ckpt")
+    printed("certify", *SMALL, "--checkpoint", tmp_path / "last.ckpt")
+    model = mlp(6, 3, width=4, depth=2)
+    with torch.no_grad():
+        model[1].weight.zero_()
+    loading.load_weights(model, tmp_path / "last.ckpt")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in base().state_dict().items())
+
+
+def test_two_networks_in_one_module_are_not_chosen_between(said: Any, tmp_path: Path) -> None:
+    own = base().state_dict()
+    torch.save(
+        {f"{part}.{name}": t for part in ("student", "teacher") for name, t in own.items()}, tmp_path / "two.pt"
+    )
+    assert "several times, under student., teacher." in said("certify", *SMALL, "--checkpoint", tmp_path / "two.pt")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.certificates.display import copies, html, rendered, text
+from torch_experiments.certificates.display import copies, html, markdown, rendered, text
 from torch_experiments.certificates.frozen.analysis import Bound, Frozen
 from torch_experiments.certificates.near import Cluster
 from torch_experiments.certificates.notes import notes_on
@@ -120,6 +120,15 @@ class Certificate:
     def to_html(self) -> str:
         """Return the printed certificate as a page of HTML."""
         return html(self)
+
+    def to_markdown(self, name: str = "") -> str:
+        """Return the printed certificate as Markdown, to stand beside a model card, with what made it.
+
+        >>> import torch
+        >>> certify(nn.Linear(2, 1), torch.ones(1, 2)).to_markdown("a line").splitlines()[0]
+        '# Certificate of a line'
+        """
+        return markdown(self, name)
 
     def __rich__(self) -> Any:
         """Return what `rich.print` shows."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +54,17 @@ def text(certificate: Certificate) -> str:
     console.print(certificate)
     file: Any = console.file
     return file.getvalue()
+
+
+def markdown(certificate: Certificate, name: str) -> str:
+    """Return Markdown: the plain text under a heading, and the version that wrote it."""
+    said = text(certificate).rstrip()
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", said)), default=0))
+    versions = f"torch {torch.__version__}"
+    with suppress(PackageNotFoundError):  # imported from a folder that nobody installed
+        versions += f", lop-companion {version('lop-companion')}"
+    what = f"free: {certificate.free_fraction:.1%} of {certificate.parameters:,} trained entries"
+    return f"# Certificate of {name or certificate.model}\n\n{what}; {versions}\n\n{fence}text\n{said}\n{fence}\n"
 
 
 def copies(blocks: Blocks) -> dict[str, dict[str, Any]]:

@@ -36,9 +36,9 @@ LISTED = 5  # names that a message lists before it counts the others
 
 
 class Batch(NamedTuple):
-    """Inputs, and targets where the file has some."""
+    """Inputs, a tensor or a mapping of keyword arguments, and targets where the file has some."""
 
-    inputs: Tensor
+    inputs: Any
     targets: Tensor | None = None
 
 
@@ -111,8 +111,9 @@ def load_weights(model: nn.Module, file: str | Path) -> None:
     """Load a checkpoint into ``model``; every key and shape has to fit.
 
     Weights may stand under ``"state_dict"``, ``"model_state_dict"`` or ``"model"``, and names may begin with what
-    DistributedDataParallel and torch.compile put there. A tied tensor has several names; a file that holds one of
-    them (as Hugging Face writes it) holds them all.
+    DistributedDataParallel and torch.compile put there. A file of a larger module that holds the network, such as a
+    LightningModule, may be given too: what is read stands under the one prefix where all names of the network do.
+    A tied tensor has several names; a file that holds one of them (as Hugging Face writes it) holds them all.
 
     Raises:
         ValueError: naming the keys that are missing, unknown, or of another shape, and as `read_checkpoint`.
@@ -124,7 +125,7 @@ def load_weights(model: nn.Module, file: str | Path) -> None:
     for prefix in WRAPPERS:
         if not any(name.startswith(prefix) for name in own):
             found = {name.removeprefix(prefix): value for name, value in found.items()}
-    found = _with_tied(own, found)
+    found = _with_tied(own, _of_part(own, found, file))
     wrong = [
         f"{name}: {_kind(found[name])} in the file, {_kind(own[name])} in the model"
         for name in own
@@ -209,6 +210,8 @@ def random_batch(
 def read_batch(file: str | Path, model: nn.Module) -> Batch:
     """Return the tensors ``inputs`` and ``targets`` of a ``.safetensors`` file, or inputs from a ``.npy`` array.
 
+    Without ``inputs`` the tensors are the arguments of the network, if each has the name of one.
+
     Raises:
         FileNotFoundError: for no such file.
         ValueError: for a file without ``inputs``, or of another kind.
@@ -222,12 +225,35 @@ def read_batch(file: str | Path, model: nn.Module) -> Batch:
     if file.suffix != ".safetensors":
         raise ValueError(f"batch: got {file.name}; it has to be .safetensors with inputs and targets, or .npy")
     found = _safetensors("batch", file)
+    arguments = {name: _as(tensor, first) for name, tensor in found.items() if name != "targets"}
+    if (
+        "inputs" not in found
+        and arguments
+        and arguments.keys() <= inspect.signature(model.forward).parameters.keys()
+    ):
+        return Batch(arguments, found.get("targets"))
     if "inputs" not in found:
         raise ValueError(
-            f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', and may 'targets': write it "
+            f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', or the network's "
+            "arguments by their names, and may 'targets': write it "
             'with safetensors.torch.save_file({"inputs": x, "targets": y}, file)'
         )
     return Batch(_as(found["inputs"], first), found.get("targets"))
+
+
+def _of_part(own: Mapping[str, Tensor], found: dict[str, Any], file: str | Path) -> dict[str, Any]:
+    """Return what stands under the one prefix where all names of ``own`` do; ``found`` if there is none."""
+    if any(name in found for name in own):
+        return found
+    ends = {name.removesuffix(last) for last in own for name in found if name.endswith(f".{last}")}
+    parts = {end: {name: found[end + name] for name in own if end + name in found} for end in sorted(ends)}
+    whole = {end: part for end, part in parts.items() if _with_tied(own, part).keys() == own.keys()}
+    if len(whole) > 1:
+        raise ValueError(
+            f"checkpoint: {file} holds the network several times, under {_listed(list(whole))}; save the one that "
+            "is meant, as its state_dict()"
+        )
+    return next(iter(whole.values()), found)
 
 
 def _with_tied(own: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Any]:
