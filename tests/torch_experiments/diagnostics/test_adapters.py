@@ -223,7 +223,7 @@ def test_stable_baselines3_drives_the_monitor():
     monitor = PlasticityMonitor(agent.q_net, torch.randn(16, 4), every=10, budget=None)
     with monitor.follow(agent.policy.optimizer):
         agent.learn(40)
-    assert monitor.steps == agent._n_updates > 20
+    assert monitor.steps == 40 - 8  # a step after each transition, once so many were seen
     assert sorted({row["step"] for row in monitor.rows}) == list(range(0, monitor.steps + 1, 10))
     assert {"q_net.0", "q_net.2"} < {row["layer"] for row in monitor.rows}
 
