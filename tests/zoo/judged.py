@@ -303,7 +303,7 @@ def plant_dead(model: nn.Module, layer: HiddenLayer, x: Any) -> bool:
         if edge.parameter.endswith("bias"):
             at = torch.isin(edge.unit, torch.arange(PLANTED)).nonzero().flatten()
             named[edge.parameter].index_fill_(edge.dim, at, SILENT)
-    peaks, _ = observe(model, [layer], x, lambda h: h.abs().amax(dim=0))
+    peaks, _ = observe(model, [layer], x, lambda _, h: h.abs().amax(dim=0))
     return bool((peaks[layer.name][:PLANTED] == 0).all())
 
 

@@ -87,7 +87,7 @@ def classes() -> Tensor:
     return torch.arange(SAMPLES) % CLASSES
 
 
-def own_tokens(ignored: int = -100) -> Mapping[str, Any]:
+def own_tokens(ignored: int = -100) -> dict[str, Any]:
     """Return a batch whose labels are its own tokens, as language models are trained."""
     batch = dict(sentences())
     labels = torch.where(batch["attention_mask"].bool(), batch["input_ids"], ignored)

@@ -68,8 +68,8 @@ def clone(
     The result is in ``model``'s dtype, device and mode. Its function is verified in eval mode: outputs on the first
     ``samples`` of the inputs (of the equal clone, whatever the mode), and, where rows are equitable, the sums of
     all weights over copies, which holds for all inputs. `verify` tells it layer by layer, and on more samples.
-    Beside parameters, sizes that modules keep as integers are set; a configuration object that came with the model
-    (``model.config``) still describes the base.
+    Beside parameters, sizes that modules keep as integers are set; of a configuration object that came with the
+    model (``model.config``) those alone that a forward reads: else it still describes the base.
 
     Args:
         model: any module; left as it is. Of `DistributedDataParallel`, `DataParallel` and `torch.compile` what is

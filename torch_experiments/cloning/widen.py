@@ -7,22 +7,21 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
+from torch_experiments.cloning.sizes import DOES_NOT_RUN, apply, named_sizes, settings, stopped
 from torch_experiments.support.draws import seeded
 from torch_experiments.support.duplicates import duplicate
 from torch_experiments.support.storages import shared_storages, told
 from torch_experiments.units.axes import Axis, Order, exponent, find
 from torch_experiments.units.graph import Graph, TraceError, Value, unknown_operations
 from torch_experiments.units.groups import Attention
-from torch_experiments.units.hooks import hooked
 from torch_experiments.units.inputs import (
     Inputs,
     call,
@@ -38,19 +37,8 @@ from torch_experiments.units.trace import trace
 from torch_experiments.units.unread import unread_like
 
 Model = TypeVar("Model", bound=nn.Module)
-TRIES = 64  # choices of integers, six with two values each; a try costs a forward pass
-DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)  # what wrong sizes raise
-Setting = list[tuple[list[str], str, Any]]
 LISTED = 5  # names that a message lists before it counts the others
 SAMPLES = 7  # few, and a size that layers rarely have, so that no layer's own size is taken for it
-
-
-class Option(NamedTuple):
-    """An integer of some layers and the values to try."""
-
-    layers: list[str]
-    attribute: str
-    values: list[Any]
 
 
 def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Layout:
@@ -125,24 +113,6 @@ def set_known(wide: nn.Module, graph: Graph, size: Callable[[Axis], int]) -> Non
                 setattr(module, attribute, sizes)
 
 
-def settings(wide: nn.Module, plan: Plan) -> Iterator[Setting]:
-    """Yield choices of the sizes that other modules keep as integers, the likeliest first.
-
-    A size that a layer named in a view or a split is looked for among its integers. Where two axes of one base
-    size become different, both are tried; the function decides.
-    """
-    options = list(_options(wide, plan))
-    for values in itertools.islice(itertools.product(*(o.values for o in options)), TRIES):
-        yield [(o.layers, o.attribute, value) for o, value in zip(options, values, strict=True)]
-
-
-def apply(wide: nn.Module, setting: Setting) -> None:
-    """Set the integers of a choice."""
-    for layers, attribute, value in setting:
-        for layer in layers:
-            setattr(wide.get_submodule(layer), attribute, value)
-
-
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """Return the output tensors in eval mode, with the same random numbers each time."""
     with inspecting(model), seeded(model, 0):
@@ -187,44 +157,9 @@ def _largest(x: Tensor) -> float:
     return math.inf if math.isnan(found) else found
 
 
-def _options(wide: nn.Module, plan: Plan) -> Iterator[Option]:
-    """Yield an option for every integer that a layer may have named, shared by the layers of one class."""
-    groups: dict[tuple[type, str, Any, tuple[Any, ...]], list[str]] = {}
-    for layer, sizes in _named_sizes(plan).items():
-        module, known = wide.get_submodule(layer), plan.graph.attributes.get(layer, {})
-        for attribute, value in vars(module).items():
-            named = attribute not in known and isinstance(
-                value, int | tuple
-            )  # tensors among them have no truth value
-            found = tuple(_replacements(value, sizes)) if named else ()
-            if any(new != value for new in found):
-                groups.setdefault((type(module), attribute, value, found), []).append(layer)
-    for (_, attribute, value, found), layers in groups.items():
-        kept_first = value in found
-        yield Option(layers, attribute, sorted({*found, value}, key=lambda new: (new == value) != kept_first))
-
-
-def _named_sizes(plan: Plan) -> dict[str, dict[int, list[int]]]:
-    """Return for every layer the sizes that it named, each with what it becomes."""
-    wanted: dict[str, dict[int, list[int]]] = {}
-    for layer, axis in plan.graph.sizes:
-        sizes = wanted.setdefault(layer, {}).setdefault(axis.size, [])
-        if plan.size(axis) not in sizes:
-            sizes.append(plan.size(axis))
-    return wanted
-
-
-def _replacements(value: Any, sizes: Mapping[int, list[int]]) -> list[Any]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return sizes.get(value, [value])
-    if isinstance(value, tuple) and value and all(type(v) is int for v in value):
-        return [tuple(max(sizes.get(v, [v])) for v in value)]
-    return [value]
-
-
 def _misfit(wide: nn.Module, plan: Plan, inputs: Inputs, error: Exception | None, off: float) -> TraceError:
     changed = [
-        (layer, old) for layer, sizes in _named_sizes(plan).items() for old, new in sizes.items() if new != [old]
+        (layer, old) for layer, sizes in named_sizes(plan).items() for old, new in sizes.items() if new != [old]
     ]
     named = ", ".join(f"{old} in {layer!r}" for layer, old in changed) or "none"
     if off < math.inf or error is None:
@@ -232,30 +167,13 @@ def _misfit(wide: nn.Module, plan: Plan, inputs: Inputs, error: Exception | None
             f"model: the clone runs but computes something else (off by {off:.0e}); a layer uses a size in a "
             f"formula (sizes named: {named}). Compute it from shapes, or register a rule, see CONTRIBUTING"
         )
-    layer, kind = _where(wide, inputs)
+    stop = stopped(wide, lambda: outputs(wide, inputs))
+    layer = stop.running[-1] if stop is not None and stop.running else ""
+    kind = type(wide.get_submodule(layer)).__name__
     return TraceError(
         f"layer {layer!r} ({kind}): does not run at its new size: {error}; sizes named: {named}; let a forward "
         "read sizes from tensors (x.shape, -1) or from integer attributes of the module"
     )
-
-
-def _where(model: nn.Module, inputs: Inputs) -> tuple[str, str]:
-    """Return name and class of the module in which a call fails."""
-    running: list[tuple[str, str]] = []
-    with hooked(_entering(model, running)):
-        try:
-            outputs(model, inputs)
-        except Exception:
-            return running[-1] if running else ("", type(model).__name__)
-    return "", type(model).__name__
-
-
-def _entering(model: nn.Module, running: list[tuple[str, str]]) -> Iterator[RemovableHandle]:
-    """Keep the names and classes of the modules that are running, the innermost last."""
-    for name, module in model.named_modules():
-        place = (name, type(module).__name__)
-        yield module.register_forward_pre_hook(lambda *_, place=place: running.append(place))
-        yield module.register_forward_hook(lambda *_: (running.pop(), None)[1])
 
 
 def planned(
@@ -292,7 +210,7 @@ def planned(
         )
     wide, tolerance = widen(model, plan, layout_of(plan)), of_dtype(TWINS, graph.precision())
     error, closest = None, math.inf
-    for setting in settings(wide, plan):
+    for setting in settings(wide, plan, lambda: outputs(wide, few)):
         apply(wide, setting)
         try:
             for found in _attempts(model, wide, plan, few, attention):

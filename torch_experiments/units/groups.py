@@ -127,8 +127,10 @@ def choose(graph: Graph, attention: Attention) -> set[Axis]:
     blocked: set[Axis] = set()
     wanted: set[Axis] = set()
     for axis in graph.products:
-        groups = [found for f in factors(axis) if (found := {a for a in atoms(f) if a in free})]
-        groups = [group for group in groups if not group & blocked]
+        whole = [found for f in factors(axis) if (found := {a for a in atoms(f) if a in free})]
+        groups = [group for group in whole if not group & blocked]
+        if groups:  # of a factor that is a sum, parts may have been blocked by a product of these alone
+            blocked |= set().union(*(group for group in whole if group & blocked)) - groups[0]
         if len(groups) > 1:
             groups.sort(key=lambda g: (not g & wanted, bool(g & shunned) == (attention == "heads")))
             wanted |= groups[0]

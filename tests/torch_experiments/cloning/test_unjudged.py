@@ -68,3 +68,22 @@ def test_weights_that_are_not_finite_claim_no_copies_and_are_named():
     found = coarsest_blocks(Masked().double(), torch.randn(5, 3).double())
     assert not found.groups or not any(profile.copied for profile in found.groups.values())
     assert any("NaN or infinity" in why for why in found.unjudged.values())
+
+
+class Masked(nn.Module):
+    """A mask of booleans that is a buffer, as of causal attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.map, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.register_buffer("mask", torch.tensor([True, True, False, True]))
+
+    def forward(self, x):
+        return self.head(torch.where(self.mask, self.map(x).relu(), 0.0))
+
+
+def test_booleans_count_as_weights():
+    model, x = Masked().double(), torch.randn(5, 3).double()
+    with torch.no_grad():
+        model.map.weight[:], model.map.bias[:], model.head.weight[:] = 1.0, 0.5, 2.0
+    assert coarsest_blocks(model, x).groups["map"].block.tolist() in ([0, 0, 1, 0], [1, 1, 0, 1])

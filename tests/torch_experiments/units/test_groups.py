@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.cloning import coarsest_blocks
 from torch_experiments.lab.models import cnn, resnet18, vit
 from torch_experiments.units import trace
-from torch_experiments.units.groups import Group, groups
+from torch_experiments.units.groups import Group, choose, groups
 
 
 class Mixed(nn.Module):
@@ -73,3 +74,45 @@ def test_silencing_the_columns_out_of_a_unit_hides_it() -> None:
     torch.testing.assert_close(model(x), before, rtol=0, atol=0)
     weights["block1.linear1.weight"].data[4] *= -5
     assert (model(x) - before).abs().max() > 1e-6
+
+
+class Turned(nn.Module):
+    """Heads of eight features, of which rotary angles turn the first four (as in Phi and GPT-NeoX)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(6, 24) for _ in range(3))
+        self.out = nn.Linear(24, 6)
+
+    def forward(self, x: Tensor, angles: Tensor) -> Tensor:
+        """Return as many features as come in."""
+        q, k, v = (layer(x).view(*x.shape[:2], 3, 8).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        q, k = (torch.cat([turned(h[..., :4], angles), h[..., 4:]], dim=-1) for h in (q, k))
+        return self.out((torch.softmax(q @ k.transpose(-1, -2), -1) @ v).transpose(1, 2).flatten(2))
+
+
+def turned(h: Tensor, angles: Tensor) -> Tensor:
+    """Return features turned by angles."""
+    return h * angles.cos() + torch.cat([-h[..., 2:], h[..., :2]], dim=-1) * angles.sin()
+
+
+class Turning(nn.Module):
+    """Two layers of attention with one set of angles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.one, self.other, self.head = nn.Linear(5, 6), Turned(), Turned(), nn.Linear(6, 2)
+        self.register_buffer("rates", torch.tensor([1.0, 0.1]).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return two numbers a token."""
+        half = torch.arange(x.shape[1], dtype=x.dtype)[:, None] * self.rates
+        angles, h = torch.cat([half, half], dim=-1), self.embed(x).tanh()
+        return self.head(h + self.other(h + self.one(h, angles), angles))
+
+
+def test_of_heads_that_are_turned_in_part_heads_alone_are_copied() -> None:
+    torch.manual_seed(0)
+    model, x = Turning().double(), torch.randn(3, 4, 5).double()
+    assert {atom.size for atom in choose(trace(model, x), "heads")} == {3, 6}
+    assert not coarsest_blocks(model, x, scaled=True).copied()

@@ -22,6 +22,7 @@ from torch_experiments.certificates.frozen.composites import composites, hidden_
 from torch_experiments.certificates.frozen.replay import Replay, as_tensors, changes, needed, plain_name
 from torch_experiments.certificates.oracle import Reach
 from torch_experiments.units.graph import Graph, Step
+from torch_experiments.units.inputs import flatten
 
 DRAWS = 2  # a polynomial that is not zero vanishes in one with probability zero; two guard against underflow
 # A gradient that is zero on one side of their jumps need not be zero on the other, so nothing can be claimed.
@@ -78,8 +79,10 @@ class RandomDomain:
         name = plain_name(step)
         if isinstance(kind := step.kwargs.get("dtype"), torch.dtype):
             step = step._replace(kwargs={**step.kwargs, "dtype": finer(kind, self.least)})
-        if step.activation is not None or name in CURVES:
-            found: Any = self._activate(step)
+        if not any(x.is_floating_point() for x in flatten(step.args)):
+            found: Any = _call(step)  # positions, say, which no weight reaches: clamped or in absolute value
+        elif step.activation is not None or name in CURVES:
+            found = self._activate(step)
         elif name in STAND_INS:
             found = STAND_INS[name](step)
         elif torch.Tag.nondeterministic_seeded in step.func.tags:

@@ -165,6 +165,8 @@ def slice_(call: Call) -> Value:
     k = call.dimension("dim", len(x.axes))
     axis, size = x.axes[k], call.shape[k]
     if size == axis.size:
+        if call.get("end") == size:
+            call.graph.note(axis)
         return Value(list(x.axes), x.gauge, x.source)
     start = min((call.get("start") or 0) % max(axis.size, 1), axis.size)
     if call.get("step") != 1 or not size:
@@ -173,7 +175,10 @@ def slice_(call: Call) -> Value:
     else:
         before, after = start, axis.size - start - size
         sizes = [n for n in (before, size, after) if n]
-        part = cut(axis, sizes, f"{call.graph.layer}: it is cut otherwise elsewhere")[1 if before else 0]
+        parts = cut(axis, sizes, f"{call.graph.layer}: it is cut otherwise elsewhere")
+        part = parts[1 if before else 0]
+        for named in (total(parts[: k + 1]) for k in range(len(parts) - 1)):  # begin and end of the range
+            call.graph.note(named)
     return Value([part if d == k else a for d, a in enumerate(x.axes)], x.gauge)
 
 

