@@ -12,13 +12,13 @@ from theory.network import Network
 
 BOTH = ("all-dags", "induction")
 SETTLED = {  # claim: step: theorems; a step is named where the theorems say all of it, "" where they say a part
-    "D1": {"": ("D1_derivative",)},
+    "D1": {"": ("D1_derivative", "D1_tied")},
     "C1": dict.fromkeys(BOTH, ("C1_forward", "C1_preact")),
-    "C2": dict.fromkeys(BOTH, ("C2_backward", "C2_gradient")),
+    "C2": dict.fromkeys(BOTH, ("C2_backward", "C2_gradient")) | {"": ("C2_tied",)},
     "C3": {
         "coset-in-RE-CE": ("C6_rows", "C6_columns"),
         "gradient-tangent": ("C3_tangent", "C3_descent"),
-        "": ("C3_train", "C3_clones"),
+        "": ("C3_train", "C3_clones", "C3_tied"),
     },
     "C4": {"independence": ("C4_dimension", "C4_span")},
     "C5": {
@@ -31,7 +31,10 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
         "induction": ("C8_forward", "C8_backward", "C8_gradient"),
         "coset": ("C8_coset", "C8_momentum"),
     },
-    "C11": {"join": ("C11_join", "C11_coarsest", "C11_unique", "C11_blocks")},
+    "C11": {
+        "join": ("C11_join", "C11_coarsest", "C11_unique", "C11_blocks"),
+        "refinement": ("C11_any_order", "C11_refinement"),
+    },
     "C12": {"contains": ("C12_contains", "C12_linear", "C2_gradient")},
     "C13": {"identical": ("C3_train_own",), "": ("C3_train",)},
     "F1": dict.fromkeys(("all-dags", "general"), ("F1",)),
@@ -52,7 +55,12 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
         "attained": ("R2_extremal", "R2_attained"),
     },
     "R3": {"": ("R3_identity",)},
-    "R4": {"dominance": ("R4_bound",), "": ("R4_definite",)},
+    "R4": {
+        "dominance": ("R4_bound",),
+        "monomials": ("R4_monomials", "R4_polynomial"),
+        "sphere": ("R4_sphere", "R4_one_parity"),
+        "": ("R4_definite",),
+    },
     "R8": {"stable-below-order-2": ("R8_stable",), "": ("R8_rank",)},
     "R9": {"entry": ("R9_entry",), "quotient": ("R9",), "sharper": ("R9_sharper",)},
     "R10": {"repair": ("R10_repair",), "": ("R10_counterexample",)},
