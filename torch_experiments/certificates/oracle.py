@@ -92,7 +92,7 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
                 first = first or found
                 met |= found.keys()
                 for name, gradient in found.items():
-                    masks[name] |= gradient != 0
+                    masks[name] |= gradient.bool()  # other than zero; `!=` takes nearly twice as long
                     beyond |= set() if finite(gradient) else {name}
                 left = {name: p for name, p in left.items() if not bool(masks[name].all())}
     what = "the loss" if loss is not None else f"{COTANGENTS} random cotangents"

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from torch_experiments.support.collection import uncollected
 from torch_experiments.units.axes import Axis, atoms, factors, find, is_fixed, summands
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import Edge, Group, choose, groups
@@ -144,6 +145,7 @@ class _Calls:
         return enter
 
 
+@uncollected()
 def survey(
     model: nn.Module, example_inputs: Inputs, *, heads: bool = False, unread: Collection[int] = ()
 ) -> Survey:
