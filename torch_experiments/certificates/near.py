@@ -141,7 +141,9 @@ def led_by(values: Tensor, carried: Scales, threshold: float) -> Led:
             if int(leader[u]) == u:
                 joins = (d[row] <= threshold) & (leader == every)[start:] & (every > u)[start:] & ~constant[start:]
                 new = every[start:][joins]
-                leader[new], scale[new], distance[new] = u, s[row, joins], d[row, joins]
+                leader[new], scale[new] = u, s[row, joins]
+                # of the values themselves: what the products leave of it is rounding where means are large
+                distance[new] = (a[:, new] - scale[new] * a[:, [u]]).norm(dim=0) / variance[new].sqrt()
     return Led(leader, scale, distance)
 
 
