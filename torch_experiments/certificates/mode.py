@@ -25,9 +25,10 @@ from torch_experiments.certificates.oracle import draws, left_alone
 from torch_experiments.support.draws import seeded
 from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode, schema
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, flatten, normal, reference_kernels
+from torch_experiments.units.inputs import Inputs, call, flatten, normal, reference_kernels, settled
 from torch_experiments.units.reads import home
 
+DECIDES = "numbers that weights have made decide what runs"
 TURNING = (nn.AlphaDropout, nn.FeatureAlphaDropout)  # what they drop becomes negative
 Operation = tuple[str, tuple[float, ...]]
 OTHER = 0x5DEECE66D  # changes a seed
@@ -79,6 +80,8 @@ def mode_of(model: nn.Module, graph: Graph, inputs: Inputs) -> Mode:
     turning = [n for n, m in model.named_modules() if isinstance(m, TURNING) and m.training and m.p > 0]
     said = f"{', '.join(turning)}: what is dropped becomes negative"
     foreign = said if turning else _foreign(first, graph) if training else ""
+    if graph.decided:
+        foreign = f"{DECIDES} in {', '.join(name or 'the network' for name in graph.decided)}"
     return Mode(frozenset(restless), ", ".join(name or "the network" for name in drawing), foreign)
 
 
@@ -103,7 +106,7 @@ class _Ran(TorchDispatchMode):
     def of(cls, model: nn.Module, inputs: Inputs, *, other_draws: bool = False) -> Self:
         """Run a network in its own mode; the network and the random state stay as they are."""
         seen = cls()
-        with left_alone(model), torch.no_grad(), reference_kernels():
+        with left_alone(model), torch.no_grad(), reference_kernels(), settled(model):
             seed = torch.initial_seed() ^ OTHER
             with seeded(model, seed) if other_draws else nullcontext():
                 before = _generators()
@@ -147,7 +150,7 @@ def _is_new(operation: Any, result: Tensor, read: Sequence[Tensor]) -> bool:
 
 def _size(x: Tensor) -> float:
     """Return the norm; in the dtype of ``x`` if it has the range, as float64 takes ten times as long."""
-    return float((x.float() if x.dtype in (torch.float16, torch.bfloat16) else x).norm())
+    return float((x.float() if x.is_floating_point() and x.element_size() < 4 else x).norm())
 
 
 def _generators() -> tuple[Any, ...]:

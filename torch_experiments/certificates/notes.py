@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from torch_experiments.certificates.frozen.analysis import Frozen
+from torch_experiments.certificates.mode import DECIDES
 from torch_experiments.certificates.oracle import Reach
 from torch_experiments.certificates.seen import Seen
 from torch_experiments.certificates.unreached import Unreached
@@ -67,7 +68,12 @@ def _read(graph: Graph) -> Iterator[str]:
     """Yield on which numbers the path of the trace rests."""
     if graph.read:
         yield f"path: {_layers(graph.read)}: reads numbers of inputs, so this holds where the answers are the same"
-    if graph.asked:
+    if graph.decided:
+        yield (
+            f"path: {_layers(graph.decided)}: {DECIDES}, so this is about the path of this batch: copies and "
+            "frozen units are promised to last on no other"
+        )
+    if graph.asked and not graph.decided:
         yield f"path: {_layers(graph.asked)}: asks for numbers that weights have made; the answers decide nothing"
 
 

@@ -33,6 +33,7 @@ from torch_experiments.units.inputs import (
     sample_count,
     samples_between,
 )
+from torch_experiments.units.reads import run_alike
 
 Loss = Callable[[Any], Tensor]
 
@@ -93,6 +94,7 @@ class Seen:
             lasting=lasts,
             gradients=self.reach.gradients,
             custom=self.reach.custom,
+            decided=", ".join(layer or "the network" for layer in self.known.graph.decided),
             tolerance=self.slack,
         )
 
@@ -189,15 +191,19 @@ def count(model: nn.Module, known: Survey, layout: Layout | None, frozen: Mappin
 
 
 def _surveyed(model: nn.Module, inputs: Inputs, unread: Collection[int]) -> tuple[Inputs, Survey]:
-    """Return the first samples and a survey with them; with all where the network has a batch size of its own.
+    """Return the first samples and a survey with them; with all where they do not run, or take another path.
 
     A trace keeps every tensor, and what it finds does not depend on the number of samples.
     """
     few = first_samples(inputs, SAMPLES)
     try:
-        return few, survey(model, few, unread=unread)
+        found = survey(model, few, unread=unread)
+        chosen = found.graph.read or found.graph.decided
+        if not chosen or all(run_alike(model, few, rest) for rest in _rest(inputs, few)):
+            return few, found
     except DOES_NOT_RUN:
-        return inputs, survey(model, inputs, unread=unread)
+        pass
+    return inputs, survey(model, inputs, unread=unread)
 
 
 def _rest(inputs: Inputs, few: Inputs) -> list[Inputs]:

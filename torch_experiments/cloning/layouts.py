@@ -77,7 +77,7 @@ class Profile:
     @cached_property
     def blocks(self) -> int:
         """How many blocks there are."""
-        return int(self.block.max()) + 1
+        return int(self.block.max()) + 1 if len(self.block) else 0
 
     @cached_property
     def copied(self) -> bool:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from theory.tolerances import SUMS, ZERO_SUM
 from torch_experiments.cloning.layouts import Layout, Placement, Profile
-from torch_experiments.cloning.unjudged import moderate, not_finite, within
+from torch_experiments.cloning.unjudged import moderate, not_finite, not_real, within
 from torch_experiments.support.torch_private import NormBase
 from torch_experiments.units.axes import Axis, atoms, composed, factors, find, summands
-from torch_experiments.units.graph import Graph, TraceError
+from torch_experiments.units.graph import Graph
 from torch_experiments.units.groups import choose, groups
 from torch_experiments.units.inputs import Inputs
 from torch_experiments.units.symmetry import Scales, carried_by
@@ -136,9 +136,11 @@ def coarsest_blocks(
     graph = graph or trace(model, example_inputs)
     parameters = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
     tensors = parameters | constants(model, graph)
-    _check_real(tensors)
     among = choose(graph, "heads")
-    wild = not_finite(graph, tensors)
+    wild = not_finite(graph, tensors) | not_real(graph, tensors)
+    parameters, tensors = (
+        {n: t for n, t in kind.items() if t.numel() and not t.is_complex()} for kind in (parameters, tensors)
+    )
     tensors = moderate(tensors)
     colours: Colours = {atom: torch.zeros(atom.size, dtype=torch.int64) for atom in among if atom not in wild}
     scales = estimated(graph, tensors, colours, tolerance, generator) if scaled else {}
@@ -156,15 +158,6 @@ def constants(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
     norms = {name for name, layer in model.named_modules() if isinstance(layer, NormBase) and layer.training}
     read = [(name, buffer) for name, buffer in model.named_buffers() if name in graph.used]
     return {name: buffer.detach() for name, buffer in read if name.rpartition(".")[0] not in norms}
-
-
-def _check_real(tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if tensor.is_complex():
-            raise TraceError(
-                f"layer {name.rpartition('.')[0]!r}: {name!r} is {tensor.dtype}; copies are looked for among real "
-                "weights, so store its real and imaginary part as two parameters"
-            )
 
 
 def blocks_of(

@@ -34,6 +34,24 @@ def not_finite(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[Axis, str]:
     }
 
 
+def not_real(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[Axis, str]:
+    """Return the atoms of complex parameters and buffers, with the reason in words.
+
+    >>> import torch
+    >>> from torch_experiments.units import trace
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> not_real(trace(model, torch.ones(2, 2)), dict(model.named_parameters()))
+    {}
+    """
+    return {
+        atom: f"not looked for: {name} is {tensor.dtype}; store its real and imaginary part as two parameters"
+        for name, tensor in tensors.items()
+        if tensor.is_complex()
+        for axis in graph.parameters[name].axes
+        for atom in atoms(axis)
+    }
+
+
 def moderate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights divided by one power of two, where squares of them would overflow; zero for infinite ones.
 

@@ -153,6 +153,8 @@ def gap(base: list[Tensor], other: list[Tensor]) -> float:
 
 def _largest(x: Tensor) -> float:
     """Return ``max |x|``, infinite for NaN, without a copy of ``x`` where it is real."""
+    if not x.numel():
+        return 0.0
     found = float(x.abs().max() if x.is_complex() else torch.stack(x.aminmax()).abs().max())
     return math.inf if math.isnan(found) else found
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.remedies.attachment import LOOKOUT
 from torch_experiments.remedies.moments import JointMemory, Trainers
 from torch_experiments.remedies.network import Network, alone
 from torch_experiments.remedies.surgery import Attribute, commit, transaction
-from torch_experiments.support.duplicates import duplicate
+from torch_experiments.support.duplicates import duplicate, normalising
 from torch_experiments.support.steps import Steps, inner
 from torch_experiments.units.entry import Callee, calling, inside, prepared, unwrapped
 from torch_experiments.units.inputs import Inputs, has_samples
@@ -281,7 +283,8 @@ def redrawn(model: nn.Module, seed: int) -> nn.Module:
     """Return a copy of ``model``, on the CPU, whose modules have drawn their parameters again from ``seed``.
 
     Modules are asked for ``reset_parameters``, ``_reset_parameters``, or the model for ``_init_weights(module)``
-    (Hugging Face). The global generator is left as it was.
+    (Hugging Face); of weights that are computed, the parameters that they come from are set. The global generator
+    is left as it was.
 
     Raises:
         TypeError: for a module with parameters of its own that has neither; it names the module.
@@ -296,20 +299,42 @@ def redrawn(model: nn.Module, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         initialise = getattr(other, "_init_weights", None)
         for module in other.modules():
-            if initialise is not None:
-                initialise(module)
-            elif (drawer := _drawer(module)) is not None:
-                drawer()
+            drawer = _drawer(module) if initialise is None else partial(initialise, module)
+            if drawer is not None:
+                _hand_on(module, drawer)
     return other
 
 
 def _check_drawable(model: nn.Module) -> None:
     for name, module in model.named_modules() if getattr(model, "_init_weights", None) is None else ():
-        if _drawer(module) is None and next(module.parameters(recurse=False), None) is not None:
+        if "parametrizations" in name.split("."):
+            continue  # the module draws whose weight it makes
+        own = parametrize.is_parametrized(module) or next(module.parameters(recurse=False), None) is not None
+        if _drawer(module) is None and own:
             raise TypeError(
                 f"fresh: {name or 'the model'} ({type(module).__name__}) has parameters and no reset_parameters(); "
                 "pass fresh=lambda seed: make_model(seed), which returns a newly initialised network"
             )
+
+
+def _hand_on(module: nn.Module, draw: Callable[[], object]) -> None:
+    """Draw, and hand weights that are computed (`weight_norm` and its like) to the parameters that they come from.
+
+    ``reset_parameters`` draws into the computed weight, which the next pass would make anew.
+    """
+    with parametrize.cached():
+        draw()
+        names = list(module.parametrizations) if parametrize.is_parametrized(module) else []  # type: ignore[arg-type]
+        drawn = {name: getattr(module, name).clone() for name in names}
+    for name, weight in drawn.items():
+        setattr(module, name, weight)
+    for hook in normalising(module):
+        weight = getattr(module, hook.name).detach()
+        if isinstance(hook, WeightNorm):
+            getattr(module, f"{hook.name}_v").copy_(weight)
+            getattr(module, f"{hook.name}_g").copy_(torch.norm_except_dim(weight, 2, hook.dim))
+        else:
+            getattr(module, f"{hook.name}_orig").copy_(weight)
 
 
 def _drawer(module: nn.Module) -> Callable[[], None] | None:

@@ -36,6 +36,7 @@ from torch_experiments.remedies.surgery import Edit, Slice, commit
 from torch_experiments.support.generators import generator
 from torch_experiments.units.entry import calling
 from torch_experiments.units.hidden import HiddenLayer, observe
+from torch_experiments.units.trace import trace
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ class Escape(Remedy):
         own = of_dtype(BLOCKS, next(network.model.parameters()).dtype)
         tolerance = own if self.tolerance is None else self.tolerance
         with calling(network.model, network.call):
-            return coarsest_blocks(network.model, network.inputs, tolerance=tolerance, scaled=self.scaled)
+            graph = trace(network.model, network.inputs, one_path=True)
+            return coarsest_blocks(
+                network.model, network.inputs, tolerance=tolerance, scaled=self.scaled, graph=graph
+            )
 
 
 def split(network: Network, where: Blocks | Layout, size: float = 0.5, place: int = 0) -> Touched:

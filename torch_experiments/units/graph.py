@@ -120,6 +120,8 @@ class Graph:
         used: names of the parameters that an operation read.
         steps: all operations, in the order in which they ran; activations are those with an `activation`.
         read: the layers that read numbers out of inputs, by which they may choose what to run.
+        decided: the layers where numbers that weights have made decide what runs.
+        checking: how many functions are running that read numbers to check their arguments.
         asked: the layers that asked what weights have made a question whose answer decides nothing.
         unknown: operations without a rule that met units, each with the layers that ran it.
         unseen: calls of all operations without a rule, each with its layer and the axes that it read.
@@ -150,6 +152,8 @@ class Graph:
     used: set[str] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
     read: dict[str, None] = field(default_factory=dict)
+    decided: dict[str, None] = field(default_factory=dict)
+    checking: int = 0
     asked: dict[str, None] = field(default_factory=dict)
     unknown: dict[str, dict[str, None]] = field(default_factory=dict)
     unseen: list[tuple[str, str, list[Axis]]] = field(default_factory=list)

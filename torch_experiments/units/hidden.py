@@ -80,7 +80,8 @@ class HiddenLayer:
 
         Of a flattened input the positions of a channel are rows like any others.
         """
-        h = x.detach().movedim(self.dim, -1).flatten(0, -2)
+        h = x.detach().movedim(self.dim, -1)
+        h = h.flatten(0, -2) if h.ndim > 1 else h[None]
         h = h if self._order is None else h.index_select(1, self._order.to(h.device))
         return h if h.shape[1] == self.units else h.unflatten(1, (self.units, -1)).transpose(1, 2).flatten(0, 1)
 
@@ -167,7 +168,7 @@ def survey(
     calls = _Calls()
     handles = [m.register_forward_pre_hook(calls.hook(n), with_kwargs=True) for n, m in model.named_modules()]
     with hooked(handles):
-        graph = trace(model, example_inputs, unread=unread)
+        graph = trace(model, example_inputs, unread=unread, one_path=True)
     layers: list[HiddenLayer] = []
     skipped: dict[str, str] = {}
     for group in groups(graph, choose(graph, "heads")):

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.spectral_norm import SpectralNorm
 
-from torch_experiments.support.torch_private import COMPILER
+from torch_experiments.support.duplicates import normalising
+from torch_experiments.support.torch_private import COMPILER, SpectralParametrization
 from torch_experiments.units.graph import TraceError
 from torch_experiments.units.hooks import hooked, outputs_of
 
@@ -245,6 +247,28 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def settled(model: nn.Module) -> Iterator[None]:
+    """Let spectral norms of a network that trains use the singular vectors that they have, as in eval mode.
+
+    Each training pass turns the vectors a little more towards their limit; nothing else of it is different.
+    """
+    held = [m for m in model.modules() if m.training and _iterates(m)]
+    for module in held:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in held:
+            module.training = True
+
+
+def _iterates(module: nn.Module) -> bool:
+    """Return whether the mode of a module says whether it iterates, and nothing else."""
+    hooked = any(isinstance(hook, SpectralNorm) for hook in normalising(module))
+    return isinstance(module, SpectralParametrization) or hooked
 
 
 @contextmanager

@@ -90,23 +90,30 @@ def data_dependent(layer: str, name: str) -> TraceError:
     )
 
 
-def undecided(model: nn.Module, inputs: Inputs, asked: Mapping[str, str]) -> None:
-    """Check that the answers which ``model`` read decide nothing; costs a forward pass for each place in the code.
+def deciding(model: nn.Module, inputs: Inputs, asked: Mapping[str, str]) -> dict[str, str]:
+    """Return the layers where the answers that ``model`` read decide something, with the operation that reads.
+
+    Costs a forward pass for each place in the code.
 
     Args:
         model, inputs: as in `trace`.
         asked: by `where` a yes or no was read that weights have a part in, the layer that was running.
-
-    Raises:
-        TraceError: where another answer leads to other operations or outputs; it names the layer.
     """
     places = [(place, layer) for place, layer in asked.items() if not place.startswith(ARGUMENTS)]
     if not places:
-        return
+        return {}
     wanted = _Answers.of(model, inputs)
-    for k, (place, layer) in enumerate(places):
-        if k >= MOST or not wanted.same(model, inputs, place):
-            raise data_dependent(layer, NUMBERS[0])
+    wrong = [layer for k, (place, layer) in enumerate(places) if k >= MOST or not wanted.same(model, inputs, place)]
+    return dict.fromkeys(wrong, NUMBERS[0])
+
+
+def run_alike(model: nn.Module, inputs: Inputs, others: Inputs) -> bool:
+    """Return whether a network runs the same operations on two batches, in eval mode.
+
+    >>> run_alike(nn.Linear(2, 1), torch.ones(1, 2), torch.ones(5, 2))
+    True
+    """
+    return _Answers.of(model, inputs).ran == _Answers.of(model, others).ran
 
 
 class _AstrayError(BaseException):

@@ -22,17 +22,21 @@ from torch_experiments.units.axes import Axis, fix, is_fixed
 from torch_experiments.units.graph import Graph, Step, TraceError, Value
 from torch_experiments.units.hooks import hooked
 from torch_experiments.units.inputs import Inputs, call, flatten, inspecting, same_device
-from torch_experiments.units.reads import Origins, data_dependent, is_read, undecided, where
+from torch_experiments.units.reads import Origins, data_dependent, deciding, is_read, where
 from torch_experiments.units.registry import MODULES, OPERATIONS, Call, call_of, without_rule
 from torch_experiments.units.unread import fix_unread
 
+# Functions that read numbers to check their arguments.
+CHECKING = ("one_hot", "bincount", "cholesky", "inverse", "linalg_cholesky", "linalg_inv", "linalg_solve")
 DROPOUTS = {
     getattr(functional, name)
     for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 }
 
 
-def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] = ()) -> Graph:
+def trace(
+    model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] = (), one_path: bool = False
+) -> Graph:
     """Return the feature axes of ``model`` and the operations' demands, from one run in eval mode.
 
     Args:
@@ -41,6 +45,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] =
             examples, which read different heads, say. Use at least two samples; indices of inputs and outputs are
             never copied.
         unread: places, among the tensors of the output, of those that nothing reads: they count as no outputs.
+        one_path: whether to go on where numbers that weights have made decide what runs: what is found is then
+            about the path of these inputs (``Graph.decided`` names the layers). Else that is an error.
 
     Raises:
         TraceError: for control flow that depends on data that weights have made, for inputs on another device than
@@ -58,8 +64,10 @@ def trace(model: nn.Module, example_inputs: Inputs, *, unread: Collection[int] =
     _enter_inputs(graph, example_inputs)
     with inspecting(model), hooked(_located(graph, model)), Listen(graph), Follow(graph) as ran:
         output = call(model, example_inputs)
-    if ran.asked:
-        undecided(model, example_inputs, ran.asked)
+    wrong = ran.numbers or (deciding(model, example_inputs, ran.asked) if ran.asked else {})
+    if wrong and not one_path:
+        raise data_dependent(*next(iter(wrong.items())))
+    graph.decided |= dict.fromkeys(wrong)
     _enter_outputs(graph, output, unread)
     _note_unknown(graph)
     fix_unread(graph)
@@ -79,7 +87,13 @@ class Listen(TorchFunctionMode):
         if func in DROPOUTS:
             share, dropped = args[1] if len(args) > 1 else kwargs.get("p", 0.5), self.graph.dropped
             dropped[self.graph.layer] = max(float(share), dropped.get(self.graph.layer, 0.0))
-        return func(*args, **kwargs)
+        if getattr(func, "__name__", "") not in CHECKING:
+            return func(*args, **kwargs)
+        self.graph.checking += 1
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.graph.checking -= 1
 
 
 class Follow(TorchDispatchMode):
@@ -87,8 +101,8 @@ class Follow(TorchDispatchMode):
 
     A number that is read out of what parameters and real buffers are no part of (a padding mask, lengths, checks of
     inputs) is handed on: the path that it decides is that of these inputs, whatever the weights. So is a yes or no
-    about what weights have made, an argument check say, and noted in ``asked``: `undecided` tells whether the other
-    answer would have changed anything.
+    about what weights have made, an argument check say, and noted in ``asked``: `deciding` tells whether the other
+    answer would have changed anything. Other numbers of weights are noted in ``numbers``.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -97,6 +111,7 @@ class Follow(TorchDispatchMode):
         named = [t for t, value in graph.values.values() if value.source is not None]
         self.origins = Origins((t for t in named if t.requires_grad or t.is_floating_point()), graph.given)
         self.asked: dict[str, str] = {}
+        self.numbers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         """Begin to follow."""
@@ -124,8 +139,11 @@ class Follow(TorchDispatchMode):
     def _hand_on(self, func: Any, args: Any, number: Any) -> None:
         layer = self.graph.layer
         if self.origins.learnt(args):
+            if self.graph.checking:
+                return
             if not isinstance(number, bool):
-                raise data_dependent(layer, schema(func).name)
+                self.numbers.setdefault(layer, schema(func).name)
+                return
             self.asked.setdefault(where(), layer)
             self.graph.asked.setdefault(layer)
         elif self.origins.given(args):
@@ -186,7 +204,7 @@ def _enter_parameters(graph: Graph, model: nn.Module) -> None:
             graph.aliases[name] = known[id(tensor)]
             continue
         known[id(tensor)] = name
-        axes = [Axis(n) if n > 1 else Axis(1, fixed="an axis of size one") for n in tensor.shape]
+        axes = [Axis(n) if n > 1 else Axis(n, fixed="an axis of size one") for n in tensor.shape]
         source = (name, tuple(range(tensor.ndim)))
         graph.parameters[name] = graph.bind(tensor, Value(axes, {name: 1}, source))
 
@@ -205,7 +223,10 @@ def _enter_outputs(graph: Graph, output: Any, unread: Collection[int]) -> None:
             graph.fix(axis, "an axis of an output")
         graph.plain(value)
     if not graph.returned:
-        raise TraceError("model: its output holds no tensor; return a tensor, or a tuple or mapping of tensors")
+        raise TraceError(
+            "model: its output holds no tensor; return some, in tuples or mappings, or pick one, as in "
+            "call=lambda model, x: model(x).logits"
+        )
 
 
 def _drawn(called: Call) -> list[Value]:

@@ -7,7 +7,7 @@ from torch.nn.utils import prune
 
 from tests.torch_experiments.cloning.test_exact import ARCHITECTURES, IMAGES, base_of
 from tests.torch_experiments.cloning.test_modulewise import ATTENTION, TOKENS, network, randn, rng
-from torch_experiments import TraceError, clone, layout, residuals
+from torch_experiments import clone, layout, residuals
 from torch_experiments.cloning.chains import expand, profiles
 from torch_experiments.cloning.partition import coarsest_blocks, relative
 from torch_experiments.lab.models import mlp
@@ -298,8 +298,30 @@ def test_weights_that_pass_through_a_function_have_to_be_equal_not_their_sums():
 
 def test_complex_weights_are_named():
     model = nn.Sequential(nn.Linear(4, 5, dtype=torch.complex128), nn.Linear(5, 2, dtype=torch.complex128))
-    with pytest.raises(TraceError, match=r"layer '0': '0.weight' is torch.complex128; .* as two parameters"):
-        coarsest_blocks(model, randn(3, 4).to(torch.complex128))
+    found = coarsest_blocks(model, randn(3, 4).to(torch.complex128))
+    assert not any(profile.copied for profile in found.groups.values())
+    assert "is torch.complex128; store its real and imaginary part as two parameters" in found.unjudged["0"]
+
+
+def test_complex_buffers_beside_other_units_hide_none():
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+            self.register_buffer("angles", torch.polar(torch.ones(4, 1), torch.rand(4, 1)))
+
+        def forward(self, x):
+            turned = torch.view_as_real(torch.view_as_complex(x.reshape(-1, 4, 1, 2)) * self.angles)
+            return self.last(torch.tanh(self.first(turned.flatten(2).sum(2))))
+
+    model = Turned()
+    with torch.no_grad():
+        for tensor in (model.first.weight, model.first.bias, model.last.weight.T):
+            tensor[3] = tensor[1]
+    found = coarsest_blocks(model, torch.randn(3, 8))
+    block = found.groups["first"].block.tolist()
+    assert block[1] == block[3]
+    assert len(set(block)) == 5
 
 
 def test_a_layer_whose_weight_is_computed_is_traced():

@@ -336,3 +336,26 @@ def test_a_remedy_on_a_gpu_does_what_it_does_on_the_cpu(kind: str) -> None:
         bound.task()
         found.append(weights(model).cpu())
     torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+    ],
+)
+def test_weights_that_are_computed_are_drawn_anew(wrap):
+    """``reset_parameters`` draws into the computed weight, which the next pass makes from the old parameters."""
+    torch.manual_seed(0)
+    model = wrap(nn.Linear(4, 6))
+    fresh, again = redrawn(model, 3), redrawn(model, 3)
+    before, after = dict(model.named_parameters()), dict(fresh.named_parameters())
+    assert all(not torch.equal(p, after[name]) for name, p in before.items() if p.ndim > 1 and p.shape[1] > 1)
+    assert all(torch.equal(p, after[name]) for name, p in again.named_parameters())
+    plain = redrawn(nn.Linear(4, 6), 3)
+    computed = next(p for name, p in after.items() if p.shape == (6, 4))
+    assert torch.allclose(computed / computed.norm(), plain.weight / plain.weight.norm())

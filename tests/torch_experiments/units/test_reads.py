@@ -67,10 +67,73 @@ def test_answers_that_decide_nothing_are_noted(ask):
     assert clone(model, 2, example_inputs=x).first.out_features == 16
 
 
-@pytest.mark.parametrize("ask", [branching, skipping, endless])
+def scaled(h):
+    return h * h.abs().max().item()
+
+
+@pytest.mark.parametrize("ask", [branching, skipping, endless, scaled])
 def test_answers_that_decide_what_runs_are_refused(ask):
     with pytest.raises(TraceError, match="reads a number out of a tensor, so the path may depend on the data"):
         trace(Asks(ask), torch.randn(12, 4))
+    assert list(trace(Asks(ask), torch.randn(12, 4), one_path=True).decided) == [""]
+
+
+class Routed(nn.Module):
+    """Experts, of which one that no row is sent to does not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gate, self.last = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 2)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x):
+        h = torch.relu(self.first(x))
+        score, chosen = self.gate(h).softmax(-1).max(-1)
+        out = torch.zeros_like(h)
+        for k, expert in enumerate(self.experts):
+            if (chosen == k).any():
+                out[chosen == k] = expert(h[chosen == k]) * score[chosen == k, None]
+        return self.last(out)
+
+
+def test_a_path_that_weights_choose_is_certified_for_the_batch_alone():
+    torch.manual_seed(0)
+    model, x = Routed(), torch.randn(40, 4)
+    with torch.no_grad():
+        readers = [layer.weight.T for layer in (model.gate, *model.experts)]
+        for tensor in (model.first.weight, model.first.bias, *readers):
+            tensor[3] = tensor[1]
+        model.first.bias[2] = -100.0
+    found = certify(model, x, torch.optim.SGD(model.parameters(), 0.1), parts=("frozen", "optimizer"))
+    assert copies(found.blocks)["first"]["copies"] == [[1, 3]]
+    assert [unit.unit for unit in found.frozen.units if unit.layer == "relu"] == [2]
+    assert found.optimizer.clones == "unknown"
+    assert any("so this is about the path of this batch" in note for note in found.notes)
+    with pytest.raises(TraceError, match="reads a number"):
+        clone(model, 2, example_inputs=x)
+
+
+def test_arguments_that_torch_checks_decide_nothing():
+    def encoded(net, h):
+        return h + nn.functional.one_hot(h.argmax(-1), 8)
+
+    model = Asks(lambda h: encoded(None, h))
+    assert not trace(model, torch.randn(12, 4)).decided
+
+
+def test_a_batch_that_takes_another_path_than_its_first_samples_is_traced_as_a_whole():
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x, mask):
+            h = torch.relu(self.first(x))
+            return self.last(h if mask.all() else torch.relu(h * mask - 0.1))
+
+    mask = torch.ones(40, 1)
+    mask[30:] = 0
+    assert certify(Padded(), (torch.randn(40, 4), mask)).frozen is not None
 
 
 def test_numbers_of_inputs_are_noted_once_a_layer():

@@ -32,7 +32,7 @@ from torch_experiments.certificates.frozen.lasting import lasting
 from torch_experiments.certificates.frozen.observe import Seen, UnlikeError, observe, steepest
 from torch_experiments.certificates.frozen.replay import Replay
 from torch_experiments.certificates.frozen.signs import SignDomain, Signs
-from torch_experiments.certificates.mode import Mode, mode_of
+from torch_experiments.certificates.mode import DECIDES, Mode, mode_of
 from torch_experiments.certificates.oracle import DRAWS, Reach, reach
 from torch_experiments.units.graph import Graph
 from torch_experiments.units.inputs import Inputs, flatten
@@ -453,7 +453,8 @@ def _mode_reasons(mode: Mode, boxed: bool) -> Iterator[tuple[str, str]]:
         if boxed:
             yield mode.random, "scales what it does not drop, so no bounds hold behind it; call eval()"
     if mode.foreign:
-        yield "training mode", f"{mode.foreign}; nothing is certified by sign or interval"
+        place = "path" if DECIDES in mode.foreign else "training mode"
+        yield place, f"{mode.foreign}; nothing is certified by sign or interval"
 
 
 def _check_firm(seen: Reach, masks: Mapping[Firmness, Mapping[str, Tensor]], mode: Mode) -> None:

@@ -177,6 +177,11 @@ def _adaptive_mean(step: Step) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.adaptive_avg_pool2d(step.args[0], step.args[1]), step.result[1]
 
 
+def _real(x: Tensor) -> Tensor:
+    """Return a real multiple, of any factor but 0 and ±1: linear, so that gradients stay polynomials."""
+    return x.real * 1.5 + x.imag * 0.5 if x.is_complex() else x * 1.5
+
+
 def _mean(step: Step) -> Tensor:
     return step.args[0].mean(step.arguments["dim"] or None, keepdim=step.arguments["keepdim"])
 
@@ -186,7 +191,7 @@ STAND_INS: Mapping[str, Callable[[Step], Any]] = {
     "adaptive_max_pool2d": _adaptive_mean,
     "amax": _mean,
     "amin": _mean,
-    "abs": lambda step: step.args[0] * 1.5,  # any factor but 0 and ±1: linear, so that gradients stay polynomials
+    "abs": lambda step: _real(step.args[0]),
     "maximum": lambda step: step.args[0] * 0.4 + step.args[1] * 0.6,
     "minimum": lambda step: step.args[0] * 0.6 + step.args[1] * 0.4,
 }

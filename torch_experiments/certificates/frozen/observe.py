@@ -15,7 +15,7 @@ from torch_experiments.certificates.frozen.replay import as_tensors, changes
 from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels
+from torch_experiments.units.inputs import Inputs, call, flatten, reference_kernels, settled
 
 
 class UnlikeError(ValueError):
@@ -129,7 +129,7 @@ def observe(
 def _captured(model: nn.Module, graph: Graph, sites: Sequence[Site], inputs: Inputs) -> Capture:
     capture = Capture(graph, sites)
     with ExitStack() as stack:
-        for context in (reference_kernels(), torch.no_grad(), capture):
+        for context in (reference_kernels(), settled(model), torch.no_grad(), capture):
             stack.enter_context(context)
         call(model, inputs)
     return capture

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from theory.tolerances import SUMS
 from torch_experiments.certificates.manifold import Masks, Place, check_on, checked_masks, places
+from torch_experiments.certificates.mode import DECIDES
 from torch_experiments.certificates.optimizer.cloned_modules import module_reasons
 from torch_experiments.certificates.optimizer.cloned_weights import clone_reasons
 from torch_experiments.certificates.optimizer.held_weights import Weights, frozen_reasons, waiting
@@ -88,6 +89,7 @@ def optimizer_verdict(
     lasting: Masks | None = None,
     gradients: Mapping[str, Tensor] | None = None,
     custom: str = "",
+    decided: str = "",
     tolerance: float = SUMS,
 ) -> OptimizerVerdict:
     """Return whether training ``model`` with ``optimizer`` keeps it on its cloned and frozen manifold.
@@ -109,6 +111,7 @@ def optimizer_verdict(
         lasting: the entries among the two whose gradient stays zero while the rest trains; all of them if None.
         gradients: of a real backward pass, by parameter: copies whose gradients differ will part.
         custom: why that pass is not the one of the operations, as in `oracle.Reach`.
+        decided: the layers where numbers that weights have made decide what runs, in words.
         tolerance: relative distance that counts as none; 16 ε of the parameter's dtype where that is more.
 
     Raises:
@@ -132,6 +135,7 @@ def optimizer_verdict(
         found += module_reasons(model, layout, tolerance)
     found += _of_ties(model, scene)
     found += _of_backward(scene, gradients or {}, custom, tolerance)
+    found += _of_paths(scene, decided) if decided else []
     found += _of_revival(scene, checked_masks(model, lasting, "lasting")) if lasting is not None else []
     found += _of_flow(scene) if optimizer is None else _of_training(optimizer, scene, tolerance)
     clones, coset, still = worst(found, "clones"), worst(found, "clones", "coset"), worst(found, "frozen")
@@ -195,6 +199,15 @@ def _of_backward(
         yield Sentence(
             "clones", "left", f"real gradients are off the block structure by {gap:.2g}: {why}", names, ("C2",)
         )
+
+
+def _of_paths(scene: Scene, decided: str) -> Iterator[Sentence]:
+    """Yield that copies and frozen weights are those of one path, where training may take another one."""
+    said = f"{DECIDES} in {decided}: on another path it may be otherwise"
+    if scene.copied:
+        yield Sentence("clones", "unknown", said, tuple(scene.copied), ("C2",))
+    if scene.masked:
+        yield Sentence("frozen", "unknown", said, tuple(scene.masked), ("F1",))
 
 
 def _of_revival(scene: Scene, lasting: Masks) -> Iterator[Sentence]:
