@@ -134,7 +134,7 @@ def _give_up(demand: Demand, chosen: set[Axis]) -> None:
             "or give the layer a scale of its own"
         )
     for axis in axes:
-        fix(axis, f"{demand.layer}: no rescaling of parameters keeps the function")
+        fix(axis, f"{demand.layer or 'the network'}: no rescaling of parameters keeps the function")
 
 
 def solve(graph: Graph, chosen: set[Axis], numbers: Mapping[int, Fraction]) -> dict[str, Fraction] | Demand:

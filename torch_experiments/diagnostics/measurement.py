@@ -251,6 +251,7 @@ class Measurement:
         for module, parameters in by_module(self.model, self._gradients(share)).items():
             found.setdefault(module, {}).update(_measured(wanted, "parameters", parameters))
         found[""] |= ({"loss": lost / differentiated} if differentiated else {}) | self._network(wanted)
+        self.notes |= dict.fromkeys(_within_kernels(self.model, self.layers))
         kept, values = ({n: int(s.sums[key]) for n, s in statistics.items()} for key in ("n", "values"))
         about = About(
             int(samples), int(differentiated), kept, values, tuple(self.notes), time.perf_counter() - start
@@ -289,6 +290,16 @@ class Measurement:
         found = _measured(wanted, "network", Probe(self.model, self.first, self.loss, self.seed))
         totals = total(found.values())
         return {name: value / processes() for name, value in zip(found, totals, strict=True)}
+
+
+def _within_kernels(model: nn.Module, layers: Sequence[str]) -> Iterator[str]:
+    """Yield that the gates of recurrent layers run within one operation, so that they are not seen."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.RNNBase) and name not in layers:
+            yield (
+                f"layer {name!r}: its gates run within one operation and are not measured; layers=[{name!r}] "
+                "measures what it returns"
+            )
 
 
 def _check(**numbers: tuple[int | None, int]) -> None:

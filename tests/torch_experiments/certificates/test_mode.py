@@ -153,3 +153,17 @@ def test_a_unit_that_noise_may_revive_is_not_promised(kind, training):
     found = certify(model, x, torch.optim.SGD(model.parameters(), 0.1), targets=torch.randn(24, 2))
     assert [(u.layer, u.unit) for u in found.frozen.units] == [("2", 0)]
     assert found.optimizer.frozen == ("kept" if kind == "none" else "unknown")
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_power_iterations_of_a_spectral_norm_hide_no_dead_unit(wrap):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), wrap(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2)).train()
+    with torch.no_grad():
+        model[0].bias[2] = -100.0
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    found = certify(model, torch.randn(16, 4), parts=("frozen",))
+    assert 2 in {unit.unit for unit in found.frozen.units if unit.layer == "1"}
+    assert not any("training mode" in note for note in found.notes)
+    assert all(torch.equal(buffer, kept[name]) for name, buffer in model.named_buffers())
+    assert all(module.training for module in model.modules())

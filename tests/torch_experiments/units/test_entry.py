@@ -214,6 +214,46 @@ def test_targets_may_be_arrays():
     assert found.stability is not None
 
 
+class Adapted(nn.Module):
+    """A frozen linear map and a trained one of rank two beside it, as LoRA adds it."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.down, self.up = nn.Linear(base.in_features, 2, bias=False), nn.Linear(2, base.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.base(x) + 2.0 * self.up(self.down(x))
+
+
+def test_adapters_beside_frozen_weights():
+    """Copies of the base part ways where an adapter tells them apart, which starts at zero, where it does not."""
+    model = planted()
+    model[0] = Adapted(model[0])
+    assert clone(model, 2, example_inputs=X)[0].base.out_features == 16
+    found = certify(model, X, parts=("frozen",))
+    assert {unit.unit for unit in found.frozen.units} == {2}
+    assert copies(found.blocks)["0.base"]["copies"] == [[1, 3]]
+    with torch.no_grad():
+        model[0].up.weight.normal_()
+        model[0].base.bias[2] = -1e4
+    assert not copies(certify(model, X, parts=()).blocks)["0.base"]["copies"]
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization", "ignore:torch.quantize_per_tensor")
+def test_quantised_layers_are_diagnosed_and_what_trains_beside_them_is_certified():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    with torch.no_grad():
+        model[2].bias[2] = -100.0
+    torch.ao.quantization.quantize_dynamic(model, {"0"}, inplace=True)
+    assert diagnose(model, X)["3"]["dead_fraction"] > 0
+    found = certify(model, X, parts=("frozen",))
+    assert 2 in {unit.unit for unit in found.frozen.units if unit.layer == "3"}
+    whole = torch.ao.quantization.quantize_dynamic(planted(), {nn.Linear})
+    assert diagnose(whole, X)["1"]["dead_fraction"] == 0.125
+
+
 class Packed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -229,7 +269,9 @@ def test_packed_sequences_are_one_argument_and_stay_whole():
     assert sample_count(x) == 0
     assert not any(v["copies"] for v in copies(certify(model, x, parts=("frozen",)).blocks).values())
     assert clone(model, 2, example_inputs=x).cells.hidden_size == 12
-    assert diagnose(model, x).about.samples == 6
+    found = diagnose(model, x)
+    assert found.about.samples == 6
+    assert "layer 'cells': its gates run within one operation and are not measured" in found.about.notes[0]
 
 
 class Graphs(nn.Module):
