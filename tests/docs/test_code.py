@@ -31,8 +31,8 @@ def test_the_module_rule_in_the_guide_for_contributors_imports_what_is_there():
 TEXT_MODEL = """
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-sizes = {"dim": 32, "hidden_dim": 64, "n_heads": 4, "n_layers": 2, "max_position_embeddings": 32}
-model = DistilBertForSequenceClassification(DistilBertConfig(99, activation="relu", num_labels=5, **sizes))
+sizes = {"vocab_size": 99, "dim": 32, "hidden_dim": 64, "n_heads": 4, "n_layers": 2, "max_position_embeddings": 32}
+model = DistilBertForSequenceClassification(DistilBertConfig(activation="relu", num_labels=5, **sizes))
 """
 TOKENIZED = """
 ids, y = torch.randint(1, 99, (64, 12)), torch.randint(0, 5, (64,))
