@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -54,10 +55,19 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
                 f"model: it compiles a part of itself, which cannot be followed ({said}); {FIX}"
             ) from error
         given = ", ".join(f"{tuple(x.shape)} {x.dtype}".replace("torch.", "") for x in flatten(inputs))
+        place = _failing(model, error)
         error.add_note(
-            f"inputs: {type(model).__name__} was called with {given or 'no tensor'}; does it run on them?"
+            f"inputs: {type(model).__name__} was called with {given or 'no tensor'}{place}; does it run on them?"
         )
         raise
+
+
+def _failing(model: nn.Module, error: Exception) -> str:
+    """Return in words in which layer of ``model`` an error was raised, empty if in the model itself."""
+    names = {id(module): name for name, module in model.named_modules()}
+    frames = traceback.walk_tb(error.__traceback__)
+    running = [names[id(own)] for frame, _ in frames if id(own := frame.f_locals.get("self")) in names]
+    return f", and layer {running[-1]!r} failed" if running and running[-1] else ""
 
 
 def arguments(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

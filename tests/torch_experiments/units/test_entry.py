@@ -328,3 +328,19 @@ def test_nested_tensors_are_refused_by_the_layer():
 
     with pytest.raises(TraceError, match=r"gets a nested tensor, whose axes are not followed; pad its parts"):
         clone(Ragged(), example_inputs=torch.randn(2, 5, 4))
+
+
+def test_a_layer_that_does_not_run_on_the_inputs_is_named():
+    for ask in (certify, diagnose, lambda m, x: clone(m, example_inputs=x)):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as raised:
+            ask(planted(), torch.ones(16, 7))
+        assert "Sequential was called with (" in raised.value.__notes__[0]
+        assert "layer '0' failed; does it run on them?" in raised.value.__notes__[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*")
+def test_recorded_modules_are_certified_but_not_widened():
+    recorded = torch.jit.trace(planted(), (X,))
+    assert copies(certify(recorded, X, parts=("frozen",)).blocks)["0"]["copies"] == [[1, 3]]
+    with pytest.raises(TraceError, match=r"a module of torch\.jit\.trace has its sizes written down"):
+        clone(recorded, example_inputs=X)
