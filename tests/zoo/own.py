@@ -70,10 +70,11 @@ class Cells(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cell, self.head = nn.GRUCell(6, 16), nn.Linear(16, CLASSES)
+        self.hidden = 16
+        self.cell, self.head = nn.GRUCell(6, self.hidden), nn.Linear(self.hidden, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x.new_zeros(len(x), 16)
+        h = x.new_zeros(len(x), self.hidden)
         for step in x.unbind(1):
             h = self.cell(step, h)
         return self.head(h)

@@ -57,6 +57,7 @@ def layout_of(plan: Plan, profiles: Mapping[Axis, Profile] | None = None) -> Lay
     for name, value in plan.graph.parameters.items():
         if name in plan.graph.used:
             placements[name] = _placement(plan, name, value, tuple(profile(axis) for axis in value.axes))
+    placements |= {name: placements[other] for name, other in repeated(plan.graph).items()}
     outputs = {
         name: Placement(tuple(profile(a) for a in value.axes), exponent=plan.power(value.gauge))
         for name, value in plan.graph.outputs.items()
@@ -248,7 +249,8 @@ def _rescaled(wide: nn.Module, plan: Plan, inputs: Inputs, attention: Attention)
 def _all_read(plan: Plan) -> None:
     """Check that nothing was left unread that may have to be widened, too."""
     axes = [axis for name in plan.graph.used for axis in plan.graph.parameters[name].axes]
-    names = unread_like(plan.graph, {axis.size for axis in axes if plan.copied(axis)})
+    like, twins = unread_like(plan.graph, {axis.size for axis in axes if plan.copied(axis)}), repeated(plan.graph)
+    names = [name for name in like if name not in twins]
     if names:
         listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
         raise TraceError(
@@ -257,6 +259,20 @@ def _all_read(plan: Plan) -> None:
             "reads them, such as [(x, 0), (x, 1)] for two heads; take them out of the model where nothing does in "
             "eval mode"
         )
+
+
+def repeated(graph: Graph) -> dict[str, str]:
+    """Return the buffers that nothing reads and that equal one of their module which is read, with that one.
+
+    So are values kept as they were at first; they are copied like the other one.
+    """
+    buffers = dict(graph.modules[""].named_buffers())
+    found = {}
+    for name in (name for name in buffers if name in graph.parameters and name not in graph.used):
+        for other in (other for other in buffers if other in graph.used):
+            if name.rpartition(".")[0] == other.rpartition(".")[0] and torch.equal(buffers[name], buffers[other]):
+                found[name] = other
+    return found
 
 
 def _finite(model: nn.Module, base: list[Tensor], parts: list[Inputs]) -> None:

@@ -22,6 +22,7 @@ from torch_experiments.units.graph import TraceError
 from torch_experiments.units.inputs import Inputs, call, flatten, inspecting
 
 NUMBERS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::item")
+PACKED = ("aten::_pack_padded_sequence", "aten::_pad_packed_sequence")  # later results are made of lengths alone
 SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 CHECKS = str(Path(torch.distributions.__file__).parent)
 ARGUMENTS = tuple(str(Path(CHECKS, name)) for name in ("distribution.py", "constraints.py"))  # that check
@@ -54,8 +55,11 @@ class Origins:
         """Return whether inputs are."""
         return any(home(tensor) in self._given for tensor in flatten(arguments))
 
-    def follow(self, arguments: Any, result: Any) -> None:
+    def follow(self, name: str, arguments: Any, result: Any) -> None:
         """Note of what an operation made its results; what it changed in place may be a view of another tensor."""
+        if isinstance(result, tuple) and name in PACKED:
+            self.follow("", [arguments[0][1:], arguments[1]], result[1:])
+            result = result[:1]
         made = [home(tensor) for tensor in flatten([result, arguments[0][:1]])]
         for homes, has in ((self._learnt, self.learnt), (self._given, self.given)):
             if has(arguments):

@@ -133,7 +133,7 @@ class Follow(TorchDispatchMode):
             follow(graph, step)
             for tensor, value in before:
                 self._overwritten(tensor, value)
-            self.origins.follow([args, kwargs], result)
+            self.origins.follow(step.name, [args, kwargs], result)
         return result
 
     def _hand_on(self, func: Any, args: Any, number: Any) -> None:

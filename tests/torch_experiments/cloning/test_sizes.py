@@ -117,3 +117,32 @@ def test_where_a_network_stops_is_told():
     assert stop.returned == ("0", "1.0")
     assert sorted(stop.suspects, key=stop.suspects.get) == ["1.1", "1", "", "1.0", "0"]
     assert stopped(model[0], lambda: model[0](torch.ones(1, 3))) is None
+
+
+class Angles(nn.Module):
+    """Heads of as many features as heads, each feature with a rate that is kept twice: as it is, and as it was."""
+
+    def __init__(self, changed):
+        super().__init__()
+        self.qkv, self.out, self.heads = nn.Linear(5, 48), nn.Linear(16, 2), 4
+        self.gain = nn.Parameter(torch.ones(4, 1))
+        self.register_buffer("rates", torch.tensor([1.0, 0.5, 0.2, 0.1]))
+        self.register_buffer("original", self.rates + changed)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        h = torch.softmax(torch.einsum("bshd,bthd->bhst", q * self.rates * self.gain, k), -1) @ v.transpose(1, 2)
+        return self.out(h.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("attention", ["heads", "features"])
+def test_a_buffer_that_repeats_another_is_copied_like_it(attention):
+    x = torch.randn(3, 4, 5)
+    wide = clone(Angles(0.0), 2, example_inputs=x, attention=attention)
+    assert torch.equal(wide.original, wide.rates)
+    assert len(wide.rates) == {"heads": 4, "features": 8}[attention]
+
+
+def test_a_buffer_that_nothing_reads_or_repeats_is_named():
+    with pytest.raises(TraceError, match="no operation reads original"):
+        clone(Angles(1.0), 2, example_inputs=torch.randn(3, 4, 5))

@@ -7,6 +7,7 @@ from torch import distributions, nn
 from torch_experiments import TraceError, certify, clone, diagnose, remedies
 from torch_experiments.certificates.display import copies
 from torch_experiments.certificates.seen import entries
+from torch_experiments.cloning.widen import gap, outputs
 from torch_experiments.units import trace
 
 
@@ -208,3 +209,28 @@ def test_policies_are_certified_cloned_diagnosed_and_freed(kind):
 def test_a_distribution_that_is_returned_is_its_parameters(kind):
     found = certify(Policy(kind), torch.randn(16, 4), call="distribution", parts=())
     assert found.parameters >= 4 * 8 + 8 + 8 * 2 + 2
+
+
+class Ragged(nn.Module):
+    """A recurrent network on samples of several lengths, which it packs, and pads again."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.cells, self.head = nn.Linear(3, 5), nn.GRU(5, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(x), lengths, batch_first=True, enforce_sorted=False)
+        return self.head(nn.utils.rnn.pad_packed_sequence(self.cells(packed)[0], batch_first=True)[0])
+
+
+def test_packed_sequences_are_followed():
+    torch.manual_seed(0)
+    model = Ragged().double()
+    x, other = (
+        {"x": torch.randn(4, 6, 3).double(), "lengths": torch.tensor(lengths)}
+        for lengths in ([6, 2, 4, 3], [5, 6, 1, 2])
+    )
+    wide = clone(model, 2, example_inputs=x)
+    assert wide.cells.hidden_size == 8
+    assert wide.embed.out_features == 10
+    assert gap(outputs(model, other), outputs(wide, other)) < 1e-12

@@ -250,6 +250,26 @@ def channel_shuffle(call: Call) -> Value:
     return Value([x.axes[0], call.graph.product(product([channel, group])), *x.axes[2:]], x.gauge)
 
 
+@operation("aten::_pack_padded_sequence")
+def pack(call: Call) -> list[Value]:
+    """Return the values of samples of several lengths, in the order of time, and of how many run at a time."""
+    x = call.value(0)
+    for axis in x.axes[:2]:
+        call.graph.fix(axis, "it counts samples or times of packed sequences")
+    tokens = Axis(call.shape[0], fixed="samples at their times")
+    return [Value([tokens, *x.axes[2:]], x.gauge), Value([Axis(len(call.result[1]), fixed="a time")])]
+
+
+@operation("aten::_pad_packed_sequence")
+def unpack(call: Call) -> list[Value]:
+    """Return the values of packed samples as a grid of samples and times, and of their lengths."""
+    x = call.value(0)
+    gauge = x.gauge if not call.get("padding_value") else call.graph.plain(x)
+    call.graph.fix(x.axes[0], "it counts samples at their times")
+    grid = [Axis(n, fixed="a sample or a time") for n in call.shape[:2]]
+    return [Value([*grid, *x.axes[1:]], gauge), Value([Axis(len(call.result[1]), fixed="a sample")])]
+
+
 @operation("aten::glu")
 def glu(call: Call) -> Value:
     """Return the value of a gate: the halves of an axis are identified."""
