@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from simulate.quotient import quotient
 from theory.manifolds import is_column_equitable, is_pattern_equitable, is_row_equitable
-from theory.network import Network, backward, edge_gradient, forward, slope
+from theory.network import Network, backward, edge_gradient, forward, gradient, slope
 
 KINDS = {
     "relu": "Relu",
@@ -104,6 +105,14 @@ class Posed:
         """Say that one step of descent ends at the same weights; another `eta` is what Python takes."""
         after = self.network.weights - eta * self.gradient
         return f"steps_to {self.data} {self.samples} ({number(ETA)}) {numbers(after)}"
+
+    def ties(self, *, wrong=False):
+        """Say that, with one parameter for all edges of equal weight, gradients agree; `wrong`: one is one off."""
+        weights, tie = np.unique(self.network.weights, return_inverse=True)
+        tied = replace(self.network, parameters=weights, tie=tie)
+        found = gradient(tied, self.x, self.seeds)
+        found[tie[-1]] += 1 if wrong else 0
+        return f"ties_agree {self.data} {self.samples} {naturals(tie)} {numbers(weights)} {numbers(found)}"
 
     def equitable(self, partition):
         """Return the three answers of Python, and the goal that Coq gives the same."""

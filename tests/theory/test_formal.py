@@ -40,7 +40,11 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
     "F1": dict.fromkeys(("all-dags", "general"), ("F1",)),
     "F2": {"": ("F2_counterexample", "F2a_tangent")},
     "F2a": {"upstream": ("F2a_tangent",), "": ("F2a_stays", "F2a_persists")},
-    "F2b": {"sign": ("F2b_dead",), "": ("F2b_cone",)},
+    "F2b": {
+        "sign": ("F2b_dead",),
+        "update-rules": ("F2b_multiplies", "F2b_named"),
+        "": ("F2b_cone", "F2b_adam_l2", "F2b_heavy_ball_l2", "F2b_heavy_ball_turns"),
+    },
     "F2d": {"buffers": ("F2d_buffers",), "decay": ("F2d_decay",)},
     "F3": {"": ("F2a_persists",)},
     "R1": {
@@ -174,7 +178,7 @@ def test_coq_and_python_compute_the_same(build, count):
         goals += [goal(case.agrees()), goal(case.steps())]
         if partition is not None:
             answers, statement = case.equitable(partition)
-            goals.append(goal(statement))
+            goals += [goal(statement), goal(case.ties())]
             if all(answers):
                 goals.append(goal(case.reduces(partition)))
                 reduced += 1
@@ -190,6 +194,7 @@ def one_off(values):
 
 WRONG = {
     "a gradient": lambda case, partition: case.agrees(one_off(case.gradient)),
+    "a gradient of tied edges": lambda case, partition: case.ties(wrong=True),
     "a step": lambda case, partition: case.steps(2 * ETA),
     "the rates of the base network": lambda case, partition: case.reduces(partition, wrong=True),
     "an answer": lambda case, partition: case.equitable(partition)[1].replace("true true", "true false"),

@@ -148,25 +148,22 @@ Qed.
 Hypothesis pat_in : pattern_in.
 Hypothesis pat_out : pattern_out.
 
-Lemma BC_RE t : BC t -> RE t.
+(* the graph is e or reversed: rows are columns of the reversed one *)
+Lemma BC_sums (e : rel V) t :
+  (forall j v v', c v = c v' -> count (fun u => e u v && (c u == j)) us = count (fun u => e u v' && (c u == j)) us) ->
+  (forall u u' v v', e u v -> e u' v' -> c u = c u' -> c v = c v' -> t u v = t u' v') ->
+  forall j v v', c v = c v' -> \sum_(u <- us | e u v && (c u == j)) t u v = \sum_(u <- us | e u v' && (c u == j)) t u v'.
 Proof.
-move=> bc j v v' cv.
-have [/hasP[u0 us0 /andP[e0 /eqP c0]]|none] := boolP (has (fun u => edge N u v && (c u == j)) us).
+move=> pat bc j v v' cv.
+have [/hasP[u0 us0 /andP[e0 /eqP c0]]|none] := boolP (has (fun u => e u v && (c u == j)) us).
   rewrite (eq_bigr (fun=> t u0 v)) => [|u /andP[eu /eqP cu]]; last by apply: bc; rewrite ?cu ?c0.
   rewrite [RHS](eq_bigr (fun=> t u0 v)) => [|u /andP[eu /eqP cu]]; last by apply: bc; rewrite ?cu ?c0.
-  by rewrite !big_const_seq (pat_in j cv).
-by rewrite !big_hasC // has_count -(pat_in j cv) -has_count.
+  by rewrite !big_const_seq (pat j _ _ cv).
+by rewrite !big_hasC // has_count -(pat j _ _ cv) -has_count.
 Qed.
-
+Lemma BC_RE t : BC t -> RE t. Proof. by move=> bc; apply: BC_sums. Qed.
 Lemma BC_CE t : BC t -> CE t.
-Proof.
-move=> bc i u u' cu.
-have [/hasP[v0 us0 /andP[e0 /eqP c0]]|none] := boolP (has (fun v => edge N u v && (c v == i)) us).
-  rewrite (eq_bigr (fun=> t u v0)) => [|v /andP[ev /eqP cv]]; last by apply: bc; rewrite ?cv ?c0.
-  rewrite [RHS](eq_bigr (fun=> t u v0)) => [|v /andP[ev /eqP cv]]; last by apply: bc; rewrite ?cv ?c0.
-  by rewrite !big_const_seq (pat_out i cu).
-by rewrite !big_hasC // has_count -(pat_out i cu) -has_count.
-Qed.
+Proof. by move=> bc; apply: (@BC_sums (fun v u => edge N u v) (fun v u => t u v)) => // *; apply: bc. Qed.
 
 Definition shift (a : R) w t : W := fun u v => a * w u v + t u v.
 
@@ -300,32 +297,37 @@ Notation W := (weights R V).
 Lemma sum1_countR (s : seq V) (P : pred V) : \sum_(u <- s | P u) 1 = (count P s)%:R :> R.
 Proof. by rewrite -sum1_count natr_sum. Qed.
 
-Theorem C6_rows (w0 : W) : RE N c w0 ->
-  ((forall t, BC N c t -> RE N c (fun u v => w0 u v + t u v)) <-> pattern_in N c).
+(* for the graph e, which in C6_columns is reversed *)
+Lemma pattern_iff (e : rel V) (w0 : W)
+    (sums := fun w : W => forall j v v', c v = c v' ->
+      \sum_(u <- units N | e u v && (c u == j)) w u v = \sum_(u <- units N | e u v' && (c u == j)) w u v') :
+  sums w0 ->
+  ((forall t : W, (forall u u' v v', e u v -> e u' v' -> c u = c u' -> c v = c v' -> t u v = t u' v') ->
+      sums (fun u v => w0 u v + t u v)) <->
+   (forall j v v', c v = c v' ->
+      count (fun u => e u v && (c u == j)) (units N) = count (fun u => e u v' && (c u == j)) (units N))).
 Proof.
-move=> re0; split=> [all_re j v v' cv|pat t bc j v v' cv]; last first.
-  by rewrite !big_split /= (re0 j _ _ cv) (BC_RE pat bc j cv).
+move=> sums0; split=> [all_sums j v v' cv|pat t bc j v v' cv]; last first.
+  by rewrite !big_split /= (sums0 j _ _ cv) (BC_sums pat bc j cv).
 pose t : W := fun u _ => (c u == j)%:R.
-have bc : BC N c t by move=> u u' a a' _ _ cu _; rewrite /t cu.
-have := all_re t bc j v v' cv; rewrite !big_split /= (re0 j _ _ cv) => /addrI.
-have one y : \sum_(u <- units N | edge N u y && (c u == j)) t u y
-           = (count (fun u => edge N u y && (c u == j)) (units N))%:R.
+have := all_sums t (fun u u' a a' _ _ cu _ => congr1 (fun k => (k == j)%:R) cu) j v v' cv.
+rewrite !big_split /= (sums0 j _ _ cv) => /addrI.
+have one y : \sum_(u <- units N | e u y && (c u == j)) t u y = (count (fun u => e u y && (c u == j)) (units N))%:R.
   by rewrite -sum1_countR; apply: eq_bigr => u /andP[_ cu]; rewrite /t cu.
 by rewrite !one => /eqP; rewrite eqr_nat => /eqP.
 Qed.
 
+Theorem C6_rows (w0 : W) : RE N c w0 ->
+  ((forall t, BC N c t -> RE N c (fun u v => w0 u v + t u v)) <-> pattern_in N c).
+Proof. exact: pattern_iff. Qed.
+
 Theorem C6_columns (w0 : W) : CE N c w0 ->
   ((forall t, BC N c t -> CE N c (fun u v => w0 u v + t u v)) <-> pattern_out N c).
 Proof.
-move=> ce0; split=> [all_ce i u u' cu|pat t bc i u u' cu]; last first.
-  by rewrite !big_split /= (ce0 i _ _ cu) (BC_CE pat bc i cu).
-pose t : W := fun _ v => (c v == i)%:R.
-have bc : BC N c t by move=> a a' v v' _ _ _ cv; rewrite /t cv.
-have := all_ce t bc i u u' cu; rewrite !big_split /= (ce0 i _ _ cu) => /addrI.
-have one y : \sum_(v <- units N | edge N y v && (c v == i)) t y v
-           = (count (fun v => edge N y v && (c v == i)) (units N))%:R.
-  by rewrite -sum1_countR; apply: eq_bigr => v /andP[_ cv]; rewrite /t cv.
-by rewrite !one => /eqP; rewrite eqr_nat => /eqP.
+move=> /(@pattern_iff (fun v u => edge N u v) (fun v u => w0 u v)) [only_if if_].
+split=> [all_ce|pat t bc]; first by apply: only_if => t bc; apply: (all_ce (fun u v => t v u)) => u u' v v' e e' cu cv;
+  exact: bc e e' cv cu.
+by apply: (if_ pat (fun v u => t u v)) => u u' v v' e e' cu cv; apply: bc e e' cv cu.
 Qed.
 End Pattern.
 

@@ -3,7 +3,7 @@
 Set Warnings "-notation-overridden,-ambiguous-paths".
 From mathcomp Require Import all_ssreflect all_algebra.
 From Coq Require Import ZArith QArith Qcanon.
-From Lop Require Import network equitable quotient rationals.
+From Lop Require Import network equitable tied quotient rationals.
 Delimit Scope nat_scope with N.
 Local Close Scope Qc_scope.
 Local Close Scope Q_scope.
@@ -26,6 +26,12 @@ Definition agrees (z h d : seq (seq Qc)) (g : seq Qc) : bool :=
       [seq [seq forward N w (xval s) v | v <- units N] | s <- b] == h,
       [seq [seq backward N w s v | v <- units N] | s <- b] == d &
       [seq grad N w b e.1.1 e.1.2 | e <- wires D] == g].
+
+(* edges share parameters: the number of that of each edge, the parameters, and the gradient in them *)
+Definition tie_of (ties : seq nat) u v : nat :=
+  foldr (fun e acc => if (e.1.1.1 == u) && (e.1.1.2 == v) then e.2 else acc) 0%N (zip (wires D) ties).
+Definition ties_agree (ties : seq nat) (theta g : seq Qc) : bool :=
+  [seq tied_grad N (tie_of ties) (nth 0 theta) b p | p <- iota 0 (size theta)] == g.
 
 (* the weights after one step of descent *)
 Definition steps_to (eta : Qc) (after : seq Qc) : bool :=

@@ -56,4 +56,6 @@ Proof. polynomials. Qed.
 Lemma classes_identity (t z p q : R) : 1 + t * p - t * z * q + t * (p + t - t * z * z) - t * z * (q + t * z - t * z) =
   1 + (t * (p - z * q)) *+ 2 + t * t * (1 - z * z).
 Proof. rewrite mulr2n; polynomials. Qed.
+Lemma swing_identity (r h m : R) : r * (r - (h - (1 - m) ^+ 2)) - ((1 + m ^+ 2 - h) * r - m ^+ 2) = (r - m) ^+ 2.
+Proof. polynomials. Qed.
 End Identities.
