@@ -228,8 +228,7 @@ def remedied(subject: Subject) -> str:
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     given = {"example_inputs": x, "fresh": subject.architecture.made, "heads": True}
     found = survey(model, x, heads=True)
-    if found.layers:
-        _frees(model, optimizer, x, given)
+    left = _frees(model, optimizer, x, given) if found.layers else ""
     kind = remedies.ReDo(every=2) if found.layers else remedies.L2Init()
     bound = kind.on(model, optimizer, **given).attach()
     model.train()
@@ -239,10 +238,11 @@ def remedied(subject: Subject) -> str:
         raise Wrong(f"{type(kind).__name__} saw {bound.steps} of 4 steps, or weights are not finite")
     if not found.layers:
         return f"no units that can be replaced, so L2 Init: {_reasons(found.skipped)}"
-    return ""
+    return left
 
 
-def _frees(model: nn.Module, optimizer: torch.optim.Optimizer, x: Any, given: Mapping[str, Any]) -> None:
+def _frees(model: nn.Module, optimizer: torch.optim.Optimizer, x: Any, given: Mapping[str, Any]) -> str:
+    """Let `Escape` free planted dead units; return what it says of those that it leaves."""
     escape = remedies.Escape().on(model, optimizer, loss=lambda: loss_of(call(model, x)), **given)
     layers = [layer for layer in plantable(model, x) if plant_dead(model, layer, x)]
     before = outputs(model, x)
@@ -250,9 +250,11 @@ def _frees(model: nn.Module, optimizer: torch.optim.Optimizer, x: Any, given: Ma
     off = apart_by(before, outputs(model, x))
     if not off <= of_dtype(TWINS, coarsest(model.parameters())):
         raise Wrong(f"freeing dead units changed the function by {off:.0e}")
-    for layer in layers:
+    unread = escape.network.survey.unread  # a dead unit that they may read stays, as a warning says
+    for layer in () if unread else layers:
         if not set(range(PLANTED)) <= set(touched.get(layer.name, [])):
             raise Wrong(f"dead units that were planted in {layer.name!r} were not freed")
+    return f"dead units stay that {len(unread)} unread parameters may read, as {unread[0]}" if unread else ""
 
 
 def _reasons(skipped: Mapping[str, str]) -> str:
