@@ -43,8 +43,8 @@ verify: $(STAMP)  ## run the evidence of every claim; write claims/evidence.json
 
 prove: $(STAMP)  ## compile and check the Coq proofs; installs Coq on Debian and Ubuntu, after asking (YES=1: without)
 	theory/formal/install.sh $(if $(YES),--yes)
-	$(BIN)/python -m claims.formal
-	$(BIN)/pytest -q -m slow tests/theory/test_formal.py
+	$(BIN)/python -m claims.formal --build .build/coq
+	COMPILED_PROOFS=.build/coq $(BIN)/pytest -q -m slow tests/theory/test_formal.py
 
 results: $(STAMP)  ## RESULTS.md and the figures that it shows, from the records below results/
 	$(BIN)/lop figures $(PICTURES)

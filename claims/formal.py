@@ -322,13 +322,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--no-coqchk", action="store_true", help="leave the second check out (it takes two minutes)"
     )
+    parser.add_argument("--build", type=Path, help="compile in this folder and leave it, for tests that follow")
     chosen = parser.parse_args(arguments)
     if reason := missing():
         print(f"nothing is proved: {reason}", file=sys.stderr)
         return 1
     try:
-        with tempfile.TemporaryDirectory() as build:
-            return _prove(Formal(), Path(build), chosen.write, not chosen.no_coqchk)
+        with tempfile.TemporaryDirectory() as temporary:
+            build = chosen.build or Path(temporary)
+            build.mkdir(parents=True, exist_ok=True)
+            return _prove(Formal(), build, chosen.write, not chosen.no_coqchk)
     except ProofError as error:
         print(error, file=sys.stderr)
         return 1

@@ -168,7 +168,8 @@ def _checked(model: nn.Module, factor: int, attention: str, order: str, inputs: 
     choose("order", order, ORDERS)
     if factor < 2:
         raise ValueError(f"factor: got {factor}; it has to be at least 2: one copy is the base itself")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+    scripted = {torch.jit.RecursiveScriptModule}  # show nothing at all, which `entry` says of every tool
+    if any(isinstance(m, torch.jit.ScriptModule) and type(m) not in scripted for m in model.modules()):
         raise TraceError(
             "model: a module of torch.jit.trace has its sizes written down, which cannot be widened; clone the one "
             "that it was made of"
