@@ -246,3 +246,18 @@ def test_two_networks_in_one_module_are_not_chosen_between(said: Any, tmp_path: 
         {f"{part}.{name}": t for part in ("student", "teacher") for name, t in own.items()}, tmp_path / "two.pt"
     )
     assert "several times, under student., teacher." in said("certify", *SMALL, "--checkpoint", tmp_path / "two.pt")
+
+
+def test_the_state_of_a_lightning_checkpoint_is_taken(said: Any, tmp_path: Path) -> None:
+    model = base()
+    rule = torch.optim.AdamW(model.parameters(), lr=0.25)
+    model(torch.ones(2, 6)).sum().backward()
+    rule.step()
+    weights = {f"net.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": weights, "optimizer_states": [rule.state_dict()]}, tmp_path / "one.ckpt")
+    made = loading.make_optimizer(base(), "adamw", {}, tmp_path / "one.ckpt")
+    assert made.param_groups[0]["lr"] == 0.25
+    assert len(made.state) == len(list(model.parameters()))
+    torch.save({"state_dict": weights, "optimizer_states": [rule.state_dict()] * 2}, tmp_path / "two.ckpt")
+    words = ("certify", *SMALL, "--optimizer", "adamw", "--checkpoint", tmp_path / "two.ckpt")
+    assert "holds the states of 2 optimizers" in said(*words)

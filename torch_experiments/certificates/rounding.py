@@ -231,8 +231,11 @@ class Rehearsal:
         return all(kept) if self.shared else None
 
     def _dense(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield what the optimizer moves: name, values and gradient."""
+        groups = self.run.optimizer.param_groups
+        moved = {id(p) for group in groups if float(group.get("lr", 1)) != 0 for p in group["params"]}
         for name, p in self.run.model.named_parameters():
-            if p.grad is not None and not p.grad.is_sparse:
+            if id(p) in moved and p.grad is not None and not p.grad.is_sparse:
                 yield name, p.detach(), p.grad
 
 

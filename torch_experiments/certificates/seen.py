@@ -16,7 +16,7 @@ from torch_experiments.certificates.manifold import places
 from torch_experiments.certificates.mode import mode_of
 from torch_experiments.certificates.near import Cluster, near_clones
 from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, optimizer_verdict
-from torch_experiments.certificates.oracle import Reach, reach, unread_outputs
+from torch_experiments.certificates.oracle import Reach, draws, reach, unread_outputs
 from torch_experiments.certificates.rounding import Rounding, rounding
 from torch_experiments.certificates.stability import Stability, stability
 from torch_experiments.certificates.stochastic import Minibatches, effective_rate, unit_forecasts
@@ -155,7 +155,10 @@ class Seen:
     ) -> Rounding:
         """Return what a few real steps on a copy show."""
         goal, _ = descended(self.model, self.inputs, targets, loss)
-        same = self.reach.of_loss and not self.reach.custom and not self.reach.overflow
+        drawn = draws(self.model) or bool(
+            self.known.graph.dropped
+        )  # the second step would meet the first one's draw
+        same = self.reach.of_loss and not (self.reach.custom or self.reach.overflow or drawn)
         return rounding(
             self.model,
             self.inputs,

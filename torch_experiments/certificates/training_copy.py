@@ -112,8 +112,18 @@ class TrainingCopy:
         self._clear()
         with torch.inference_mode(False), torch.enable_grad():
             value = self.loss(call(self.model, self.inputs))
-            value.backward()
+            self._backward(value)
         return value.detach()
+
+    def _backward(self, value: Tensor) -> None:
+        """Add the gradients of the copy's parameters alone: a loss may read the weights of the original as well."""
+        own = [p for p in self.model.parameters() if p.requires_grad]
+        try:
+            value.backward(inputs=own)
+        except RuntimeError as error:
+            if "checkpoint" not in str(error).lower():
+                raise
+            value.backward()  # reentrant checkpoints refuse inputs
 
 
 def copied(

@@ -125,10 +125,11 @@ class PlasticityMonitor:
         `as_trainer_callback` and `as_lightning_callback`.
 
         Args:
-            optimizers: whose steps count; wrappers of Accelerate and Lightning are looked into.
+            optimizers: whose steps count, those of each; wrappers of Accelerate and Lightning are looked into.
 
         Raises:
             TypeError: for what takes no hooks on its steps.
+            RuntimeError: if the monitor is running already.
 
         >>> import torch
         >>> model = nn.Linear(2, 1)
@@ -139,6 +140,8 @@ class PlasticityMonitor:
         >>> sorted({row["step"] for row in monitor.rows})
         [0, 2, 4]
         """
+        if self.started is not None:
+            raise RuntimeError("follow: the monitor is running already; leave its with block first")
         before = self.steps
         with self, after_steps(optimizers, self.step):
             yield self

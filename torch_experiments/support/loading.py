@@ -165,6 +165,13 @@ def make_optimizer(
             f"optimizer: {name} cannot be made with {given} ({error}); its settings are {known}"
         ) from error
     found = {} if checkpoint is None or Path(checkpoint).suffix == ".safetensors" else read_checkpoint(checkpoint)
+    several = found.get("optimizer_states")  # of Lightning: one an optimizer
+    if isinstance(several, Sequence) and len(several) > 1:
+        raise ValueError(
+            f"optimizer: {checkpoint} holds the states of {len(several)} optimizers; save the one that is meant as "
+            '"optimizer", beside the weights'
+        )
+    found |= {"optimizer": several[0]} if isinstance(several, Sequence) and several else {}
     state = next((found[key] for key in OPTIMIZERS if isinstance(found.get(key), Mapping)), None)
     if state is not None:
         _check_kind(made, state, f"optimizer: its state in {checkpoint} is of another kind than {name}")

@@ -144,7 +144,7 @@ def after_steps(optimizers: Iterable[Any], act: Act) -> Iterator[None]:
     """
     handles: list[RemovableHandle] = []
     try:
-        for optimizer in map(inner, optimizers):
+        for optimizer in {id(found): found for found in map(inner, optimizers)}.values():  # each counts once
             if not hasattr(optimizer, "register_step_post_hook"):
                 raise TypeError(
                     f"optimizer: got {type(optimizer).__name__}, which has no register_step_post_hook; give the "

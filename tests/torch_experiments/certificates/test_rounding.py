@@ -11,6 +11,7 @@ from torch_experiments import certify, clone, remedies
 from torch_experiments.certificates.audit import audit
 from torch_experiments.certificates.optimizer import OptimizerVerdict
 from torch_experiments.certificates.rounding import LARGEST, measured_growth
+from torch_experiments.certificates.seen import Seen
 
 
 def task(dtype=torch.float32, width=8, factor=2, mode="equal"):
@@ -137,3 +138,46 @@ def test_low_precision_that_parts_copies_contradicts_no_sentence_about_exact_ari
     assert seen.rounding.gap > 1e-3  # which in float64 would be a contradiction
     exact = audit(model, x, torch.optim.NAdam(model.parameters(), 0.02), targets=y, steps=60)
     assert {f.held for f in exact.findings if f.about == "clones"} == {True}
+
+
+def test_a_loss_that_reads_the_weights_leaves_their_gradients_alone():
+    model, x, y = task()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def loss(output):
+        return (output - y).square().mean() + 0.1 * sum(p.square().sum() for p in model.parameters())
+
+    certify(model, x, optimizer, loss=loss)
+    audit(model, x, optimizer, loss=loss, steps=2)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("drop", [nn.Dropout(0.5), None], ids=["module", "function"])
+def test_steps_of_a_network_that_draws_take_draws_of_their_own(drop):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.drop, self.last = nn.Linear(6, 8), drop, nn.Linear(8, 3)
+            self.passes = []
+
+        def forward(self, x):
+            h = torch.tanh(self.first(x))
+            h = nn.functional.dropout(h, 0.5, self.training) if self.drop is None else self.drop(h)
+            self.passes.append(None)
+            return self.last(h)
+
+    torch.manual_seed(0)
+    model, x, y = Net(), torch.randn(64, 6), torch.randn(64, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    seen = Seen.of(model, x, None, lambda out: (out - y).square().mean())
+    calls = []
+    model.register_forward_pre_hook(lambda *_: calls.append(None))
+    verdict = seen.verdict(optimizer, None)
+    seen.rounding(optimizer, y, None, None, verdict, None)
+    assert len(calls) == 2
+
+
+def test_what_the_optimizer_does_not_move_has_not_stood_still_for_rounding():
+    model, x, y = task()
+    some = torch.optim.SGD([{"params": model[0].parameters(), "lr": 0.0}, {"params": model[2].parameters()}], 0.1)
+    assert certified(model, x, y, some).rounding.still == 0

@@ -197,6 +197,16 @@ def test_steps_of_an_optimizer_that_is_followed_are_counted_and_no_others():
     assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
 
 
+def test_a_monitor_that_runs_is_not_started_again_and_an_optimizer_counts_once():
+    monitor, net = watched(), network()
+    sgd = torch.optim.SGD(net.parameters())
+    with monitor.follow(sgd, sgd):
+        with pytest.raises(RuntimeError, match="follow: the monitor is running already"), monitor.follow(sgd):
+            pass
+        sgd.step()
+    assert monitor.steps == 1
+
+
 def test_an_optimizer_whose_state_and_groups_are_set_anew_is_still_followed():
     """As Avalanche does before every experience."""
     monitor, net = watched(), network()
