@@ -1,7 +1,7 @@
 """What is kept of a run: checkpoints, from which it goes on bit for bit, and its records at the end.
 
-Between two steps the state of a run is its weights, the state of optimizer and remedies, the averages of the task,
-the measurements, and the number of the step; everything random follows from that number (`feed`).
+Between two steps the state of a run is its weights, what else it says is its state (optimizer, remedies, averages
+of the task, what its data come from), the measurements, and the number of the step.
 """
 
 from __future__ import annotations
@@ -11,26 +11,70 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from torch_experiments.lab import records
 from torch_experiments.lab.training import checkpoints, parallel
 from torch_experiments.lab.training.checkpoints import Checkpoint, CheckpointError
-from torch_experiments.lab.training.configuration import run_identity
+from torch_experiments.lab.training.clock import Clock
 from torch_experiments.support.processes import leads, processes
-
-if TYPE_CHECKING:
-    from torch_experiments.lab.training.loop import Run
+from torch_experiments.support.threads import flushed
 
 Progress = Callable[[int], None]
 COLUMNS = ("task", "step", "layer", "metric", "value")
+
+
+class Kept(Protocol):
+    """What a run offers, so that it is trained, saved, resumed and recorded here.
+
+    Attributes:
+        config: has the fields ``experiment`` and ``device``.
+        seeds: one record each.
+        step: steps taken.  resumed: at which of them this process began.
+        rows: measurements so far, one list a seed.
+        clock, git: where the time goes, and the state of the code.
+    """
+
+    config: Any
+    seeds: tuple[int, ...]
+    step: int
+    resumed: int
+    rows: list[list[dict[str, Any]]]
+    clock: Clock
+    git: dict[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Return whether all steps are taken."""
+
+    def advance(self) -> None:
+        """Take one step."""
+
+    def precisely(self) -> AbstractContextManager[None]:
+        """Return the context in which steps are taken."""
+
+    def go_to(self, step: int) -> None:
+        """Go on at ``step``."""
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """Return what identifies the record of a seed."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what else has to survive."""
+
+    def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Put weights and state back, in place."""
 
 
 class Diverged(ArithmeticError):
@@ -50,7 +94,35 @@ class Keep:
     resume: bool = True
 
 
-def finish(run: Run, keep: Keep | None = None, progress: Progress = lambda steps: None) -> list[records.Record]:
+def finish_all(
+    begin: Callable[[Sequence[int]], Kept],
+    identity: Callable[[int], Mapping[str, Any]],
+    seeds: Sequence[int],
+    out: str | Path | None = None,
+    *,
+    stack: bool = False,
+    resume: bool = True,
+    progress: Progress = lambda steps: None,
+    checkpoint_every: float = 120.0,
+) -> list[records.Record]:
+    """Return the records of all seeds in order; ``begin`` makes a run of some of them, the others are read.
+
+    ``identity`` says by what the record of a seed is known; the other arguments are those of `loop.run`.
+    """
+    finished = parallel.told(
+        lambda: {s: records.find(out, identity(s)) if out is not None else None for s in seeds}
+    )
+    missing = [seed for seed in seeds if finished[seed] is None]
+    groups = [missing] if stack and missing else [[seed] for seed in missing]
+    keep = Keep(Path(out), checkpoint_every, resume) if out is not None else None
+    for group in groups:
+        with flushed():
+            found = finish(begin(group), keep, progress)
+        finished |= dict(zip(group, found, strict=True))
+    return [record for record in finished.values() if record is not None]
+
+
+def finish(run: Kept, keep: Keep | None = None, progress: Progress = lambda steps: None) -> list[records.Record]:
     """Return the records of a run, one a seed, after training what is left; see `loop.run`."""
     if keep is None:
         _train(run, progress)
@@ -62,49 +134,45 @@ def finish(run: Run, keep: Keep | None = None, progress: Progress = lambda steps
     return found
 
 
-def about(run: Run) -> dict[str, Any]:
+def about(run: Kept) -> dict[str, Any]:
     """Return the identity of a run: that of its first seed, with the list of all seeds."""
-    return run_identity(run.config, run.seeds[0], run.fingerprint) | {"seeds": list(run.seeds)}
+    return run.identity(run.seeds[0]) | {"seeds": list(run.seeds)}
 
 
-def folder_of(run: Run, out: Path) -> Path:
+def folder_of(run: Kept, out: Path) -> Path:
     """Return the folder of a run's checkpoints below ``out``."""
     return out / f"{run.config.experiment}-{records.key(about(run))}.run"
 
 
-def save(run: Run, folder: Path, prefix: str = "step") -> Path:
+def save(run: Kept, folder: Path, prefix: str = "step") -> Path:
     """Write a checkpoint below ``folder`` and return its path."""
     with run.clock.on("checkpoints"):
         rows = [row | {"seed": seed} for seed, rows in zip(run.seeds, run.rows, strict=True) for row in rows]
-        state = run.networks.state() | {"online": run.averages.sums} | run.clock.state()
-        return checkpoints.save(
-            folder, Checkpoint(about(run), run.step, run.networks.weights(), state, rows), prefix
-        )
+        state = run.state() | run.clock.state()
+        return checkpoints.save(folder, Checkpoint(about(run), run.step, run.weights(), state, rows), prefix)
 
 
-def restore(run: Run, checkpoint: Checkpoint) -> None:
-    """Put weights, optimizer, remedies, averages and measurements back, and go to the checkpoint's step."""
-    run.networks.restore(checkpoint.weights, checkpoint.state)
-    run.averages.sums.copy_(checkpoint.state["online"])
+def restore(run: Kept, checkpoint: Checkpoint) -> None:
+    """Put weights, state and measurements back, and go to the checkpoint's step."""
+    run.restore(checkpoint.weights, checkpoint.state)
     run.clock.go_on(checkpoint.state)
     for seed, rows in zip(run.seeds, run.rows, strict=True):
         rows[:] = [{name: row[name] for name in COLUMNS} for row in checkpoint.rows if row["seed"] == seed]
     run.go_to(checkpoint.step)
 
 
-def records_of(run: Run) -> list[records.Record]:
+def records_of(run: Kept) -> list[records.Record]:
     """Return the records of a run that is at its end, one a seed."""
     device = run.config.device
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     environment = records.environment(name) | run.git | run.clock.shares()
     environment |= {"threads": torch.get_num_threads(), "stacked": len(run.seeds), "resumed": run.resumed}
     environment["processes"] = processes()
-    identities = (run_identity(run.config, seed, run.fingerprint) for seed in run.seeds)
     tables = map(pa.Table.from_pylist, run.rows)
-    return [records.Record(*pair, environment) for pair in zip(identities, tables, strict=True)]
+    return [records.Record(*pair, environment) for pair in zip(map(run.identity, run.seeds), tables, strict=True)]
 
 
-def _finished(run: Run, folder: Path, keep: Keep, progress: Progress) -> list[records.Record]:
+def _finished(run: Kept, folder: Path, keep: Keep, progress: Progress) -> list[records.Record]:
     _resume(run, folder, keep.resume)
     progress(run.step)
     with _signals() as asked:
@@ -115,7 +183,7 @@ def _finished(run: Run, folder: Path, keep: Keep, progress: Progress) -> list[re
     return found
 
 
-def _train(run: Run, progress: Progress, saver: Saver | None = None) -> None:
+def _train(run: Kept, progress: Progress, saver: Saver | None = None) -> None:
     with run.precisely():
         while not run.done:
             try:
@@ -134,7 +202,7 @@ class Saver:
         asked: the signals so far.
     """
 
-    def __init__(self, run: Run, folder: Path, every: float, asked: list[int]) -> None:
+    def __init__(self, run: Kept, folder: Path, every: float, asked: list[int]) -> None:
         self.run, self.folder, self.every, self.asked = run, folder, every, asked
         self.last = time.monotonic()
 
@@ -176,7 +244,7 @@ def _locked(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def _resume(run: Run, folder: Path, allowed: bool) -> None:
+def _resume(run: Kept, folder: Path, allowed: bool) -> None:
     found = parallel.told(lambda: checkpoints.latest(folder, about(run)))
     if found is not None and not allowed:
         raise CheckpointError(f"{folder} holds step {found.step}; add --resume to go on, or remove it")
@@ -184,9 +252,9 @@ def _resume(run: Run, folder: Path, allowed: bool) -> None:
         restore(run, found)
 
 
-def _found(run: Run, out: Path) -> list[records.Record]:
+def _found(run: Kept, out: Path) -> list[records.Record]:
     """Return the records, if another process has finished all of them meanwhile."""
-    pairs = [records.find(out, run_identity(run.config, seed, run.fingerprint)) for seed in run.seeds]
+    pairs = [records.find(out, run.identity(seed)) for seed in run.seeds]
     found = [record for record in pairs if record is not None]
     return found if len(found) == len(run.seeds) else []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,14 @@ from torch.nn.functional import cross_entropy
 from torch_experiments.lab import records
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.images.pixels import Pixels
-from torch_experiments.lab.training import keeping, parallel
+from torch_experiments.lab.training import parallel
 from torch_experiments.lab.training.clock import Clock
 from torch_experiments.lab.training.configuration import Config, run_identity
 from torch_experiments.lab.training.feed import Feed
-from torch_experiments.lab.training.keeping import Diverged, Keep
+from torch_experiments.lab.training.keeping import Diverged, finish_all
 from torch_experiments.lab.training.measures import LOSS, Averages, Measured, first_infinite, measured, row, trapped
 from torch_experiments.lab.training.networks import Networks
 from torch_experiments.support.processes import leads
-from torch_experiments.support.threads import flushed
 
 LOOKS = 25  # steps between looks at the loss on an accelerator, each of which waits for the device
 
@@ -73,20 +72,17 @@ def run(
     >>> run(config, [0])[0].table.column_names
     ['task', 'step', 'layer', 'metric', 'value']
     """
-    data = data or pixels.load(config.data)
-    finished = parallel.told(lambda: {seed: _finished(config, seed, data, out) for seed in seeds})
-    missing = [seed for seed in seeds if finished[seed] is None]
-    groups = [missing] if stack and missing else [[seed] for seed in missing]
-    keep = Keep(Path(out), checkpoint_every, resume) if out is not None else None
-    for group in groups:
-        with flushed():
-            found = keeping.finish(Run(config, group, data), keep, progress)
-        finished |= dict(zip(group, found, strict=True))
-    return [record for record in finished.values() if record is not None]
-
-
-def _finished(config: Config, seed: int, data: Pixels, out: str | Path | None) -> records.Record | None:
-    return records.find(out, run_identity(config, seed, data.fingerprint)) if out is not None else None
+    images = data or pixels.load(config.data)
+    return finish_all(
+        lambda group: Run(config, group, images),
+        lambda seed: run_identity(config, seed, images.fingerprint),
+        seeds,
+        out,
+        stack=stack,
+        resume=resume,
+        progress=progress,
+        checkpoint_every=checkpoint_every,
+    )
 
 
 class Run:
@@ -138,6 +134,23 @@ class Run:
         """Go on at ``step``, as at the end of the step before."""
         self.step = self.resumed = step
         self.feed.enter(step // self.config.steps)
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """Return what identifies the record of a seed."""
+        return run_identity(self.config, seed, self.fingerprint)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights of all networks by seed and name."""
+        return self.networks.weights()
+
+    def state(self) -> dict[str, Any]:
+        """Return what optimizer and remedies remember, and the averages of the task."""
+        return self.networks.state() | {"online": self.averages.sums}
+
+    def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Put weights and state back, in place; all that is random follows from the number of the step (`feed`)."""
+        self.networks.restore(weights, state)
+        self.averages.sums.copy_(state["online"])
 
     @contextlib.contextmanager
     def precisely(self) -> Iterator[None]:
