@@ -45,19 +45,17 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
     "F2a": {"upstream": ("F2a_tangent",), "": ("F2a_stays", "F2a_persists")},
     "F2b": {
         "sign": ("F2b_dead",),
-        "": (
-            "F2b_multiplies",
-            "F2b_named",
-            "F2b_cone",
-            "F2b_adam_l2",
-            "F2b_heavy_ball_l2",
-            "F2b_heavy_ball_turns",
-        ),
+        "update-rules": ("F1", "F2b_multiplies", "F2b_named", "F2b_cone"),
+        "adam-l2": ("F2b_adam_l2",),
+        "heavy-ball-l2": ("F2b_heavy_ball_recurrence", "F2b_heavy_ball_l2"),
     },
-    "F2d": {"decay": ("F2d_decay",), "": ("F2d_buffers",)},
+    "F2d": {
+        "buffers": ("F2d_stays", "F2d_buffers", "F2d_moves"),
+        "decay": ("F2d_decay", "F2b_multiplies"),
+    },
     "F3": {"": ("F2a_persists",)},
     "R1": {
-        "entries": ("R1", "R1_entry", "R1_equality"),
+        "entries": ("R1", "R1_entry", "R1_equality", "R1_correlations"),
         "strictness": ("R1_strict", "R1_gain", "R1_equality"),
         "minus-one": ("R1_minus_one",),
     },
@@ -75,7 +73,7 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
         "": ("R4_definite",),
     },
     "R8": {"stable-below-order-2": ("R8_stable",), "": ("R8_rank",)},
-    "R9": {"quotient": ("R9",), "sharper": ("R9_sharper",), "": ("R9_entry",)},
+    "R9": {"entry": ("R9_entry", "R2_entry", "R9_sum"), "quotient": ("R9",), "sharper": ("R9_sharper",)},
     "R10": {"repair": ("R10_repair",), "": ("R10_counterexample",)},
     "R11": {
         "two-units": ("R11_two",),
@@ -85,7 +83,7 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
     },
     "R12": {"monotone": ("R12_monotone",)},
     "R13": {
-        "classes": ("R1_equality", "R13_duplicates", "R13_classes", "R13_rank"),
+        "classes": ("R1_correlations", "R1_equality", "R13_duplicates", "R13_classes", "R13_rank"),
         "sizes": ("R13_norm", "R13_sizes"),
         "count": ("R13_count",),
     },

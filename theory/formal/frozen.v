@@ -114,33 +114,3 @@ split=> u uv; rewrite g0; have [Zu [a a_ge0 aE]] := rule T (w u v) _ (Zs u uv) =
 by rewrite aE mulr_ge0_le0 ?cw.
 Qed.
 End Cone.
-
-(* F2d: v is saturated from some step on, so the gradient of a weight w into v is zero.  m is its first-moment buffer, mu
-   its decay (Adam's beta_1) *)
-Section Buffers.
-Variables (R : idomainType) (w m eta mu lambda step : R).
-Definition heavy_ball_step (g : R) := w - eta * (mu * m + g).
-Definition nesterov_step (g : R) := w - eta * (g + mu * (mu * m + g)).
-(* [step] is rate, bias corrections and second moment together, whatever these are *)
-Definition adam_step (g : R) := w - step * (mu * m + (1 - mu) * g).
-Definition decayed := (1 - eta * lambda) * w.
-Hypothesis mu0 : mu != 0.
-
-Lemma moves (a : R) : a != 0 -> (w - a * m == w) = (m == 0).
-Proof. by move=> a0; rewrite -subr_eq0 addrAC subrr add0r oppr_eq0 mulf_eq0 (negPf a0). Qed.
-
-Theorem F2d_buffers : eta != 0 -> step != 0 ->
-  [/\ (heavy_ball_step 0 == w) = (m == 0), (nesterov_step 0 == w) = (m == 0) & (adam_step 0 == w) = (m == 0)].
-Proof.
-move=> e0 s0; split.
-- by rewrite /heavy_ball_step addr0 mulrA moves // mulf_neq0.
-- by rewrite /nesterov_step add0r addr0 !mulrA moves // !mulf_neq0.
-- by rewrite /adam_step mulr0 addr0 mulrA moves // mulf_neq0.
-Qed.
-
-Theorem F2d_decay : eta * lambda != 0 -> (decayed == w) = (w == 0).
-Proof.
-move=> el0; rewrite /decayed mulrBl mul1r -subr_eq0 addrAC subrr add0r oppr_eq0 mulf_eq0.
-by rewrite (negPf el0).
-Qed.
-End Buffers.

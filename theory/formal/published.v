@@ -207,7 +207,7 @@ move=> [_ le1]; rewrite mulr_ge0 ?strength_ge0 // sumr_ge0 // => i _; rewrite su
 by rewrite mulr_ge0 ?sqr_ge0 // subr_ge0 -(expr1n _ 2) le_sqr normr1.
 Qed.
 
-Lemma frob_K n (C : 'M[R]_n) : correlations C -> strength * spread C <= frob C - frob (map_mx K C).
+Theorem R9_sum n (C : 'M[R]_n) : correlations C -> strength * spread C <= frob C - frob (map_mx K C).
 Proof.
 move=> cor; have [_ le1] := cor; rewrite (frob_split (diag_K cor)).
 apply: (@frob_falls _ C (fun i j => map_mx K C i j)) => // i j; rewrite mxE le_sqr.
@@ -224,7 +224,7 @@ Theorem R9 n (C : 'M[R]_n) : (0 < n)%N -> correlations C ->
   1 + strength * spread C / frob C <= er2 (map_mx K C) / er2 C ?= iff (er2 (map_mx K C) == er2 C).
 Proof.
 move=> n0 cor; rewrite er2_stays // [er2 (map_mx K C)](er2_frob (diag_K cor)) quotient_er2 //.
-by apply: tangent; [exact: spread_ge0 | exact: frob_K | exact: frob_pos (diag_K cor)].
+by apply: tangent; [exact: spread_ge0 | exact: R9_sum | exact: frob_pos (diag_K cor)].
 Qed.
 
 (* the bound of R2 is never below, and above unless phi is linear or all entries have modulus 0 or 1 *)

@@ -138,12 +138,12 @@ by rewrite ltr_expn2r ?nnegrE //= (R1_strict le2k).
 Qed.
 End OneKernel.
 
-(* unit diagonal and positive semidefinite gives entries of size at most one *)
+(* correlation matrices: unit diagonal and positive semidefinite gives entries of size at most one *)
 Definition form n (C : 'M[R]_n) (x : 'I_n -> R) := \sum_k x k * \sum_l C k l * x l.
 Lemma sum_delta n (f : 'I_n -> R) i : \sum_l f l * (l == i)%:R = f i.
 Proof. by rewrite (bigD1 i) //= eqxx mulr1 big1 ?addr0 // => l /negPf->; rewrite mulr0. Qed.
 
-Lemma psd_correlations n (C : 'M[R]_n) : (forall i j, C i j = C j i) -> (forall i, C i i = 1) ->
+Theorem R1_correlations n (C : 'M[R]_n) : (forall i j, C i j = C j i) -> (forall i, C i i = 1) ->
   (forall x, 0 <= form C x) -> correlations C.
 Proof.
 move=> sym diag psd; split=> // i j.
