@@ -19,11 +19,11 @@ from tests.zoo.registry import Architecture
 from theory.tolerances import APART, TWINS, of_dtype
 from torch_experiments.certificates import Certificate
 from torch_experiments.certificates.seen import entries
-from torch_experiments.cloning import layout, residuals
+from torch_experiments.cloning import layout, residuals, widen
 from torch_experiments.units.axes import atoms
 from torch_experiments.units.graph import Graph, coarsest
 from torch_experiments.units.hidden import HiddenLayer, observe, survey
-from torch_experiments.units.inputs import call, flatten, inspecting
+from torch_experiments.units.inputs import call, flatten
 
 Standing = Literal["works", "note", "refusal", "raised", "WRONG"]
 STANDINGS: tuple[Standing, ...] = ("works", "note", "refusal", "raised", "WRONG")
@@ -173,7 +173,8 @@ def cloned(subject: Subject) -> str:
     """Clone; compare functions on another batch, find the copies again, and train."""
     model, x = subject.model(), subject.batch()
     wide, place = clone(model, 2, example_inputs=x), layout(model, 2, example_inputs=x)
-    off = difference(model, wide, subject.batch(2))
+    other = subject.batch(2)
+    off = widen.gap(outputs(model, other), outputs(wide, other))
     if not off <= of_dtype(TWINS, coarsest(model.parameters())):
         raise Wrong(f"on another batch the clone differs by {off:.0e}")
     verdict = certify(wide, x, torch.optim.SGD(wide.parameters(), lr=RATE), loss=loss_of, parts=("optimizer",))
@@ -247,7 +248,7 @@ def _frees(model: nn.Module, optimizer: torch.optim.Optimizer, x: Any, given: Ma
     layers = [layer for layer in plantable(model, x) if plant_dead(model, layer, x)]
     before = outputs(model, x)
     touched = escape.apply()
-    off = apart_by(before, outputs(model, x))
+    off = widen.gap(before, outputs(model, x))
     if not off <= of_dtype(TWINS, coarsest(model.parameters())):
         raise Wrong(f"freeing dead units changed the function by {off:.0e}")
     unread = escape.network.survey.unread  # a dead unit that they may read stays, as a warning says
@@ -315,21 +316,7 @@ def plant_dead(model: nn.Module, layer: HiddenLayer, x: Any) -> bool:
 
 def outputs(model: nn.Module, x: Any) -> list[Tensor]:
     """Return the real output tensors in eval mode, with one seed."""
-    with torch.random.fork_rng(devices=[]), inspecting(model):
-        torch.manual_seed(3)
-        return [h for h in flatten(call(model, x)) if h.is_floating_point()]
-
-
-def difference(one: nn.Module, other: nn.Module, x: Any) -> float:
-    """Return how far two networks are apart on a batch, relative to the larger output."""
-    return apart_by(outputs(one, x), outputs(other, x))
-
-
-def apart_by(left: list[Tensor], right: list[Tensor]) -> float:
-    """Return the largest difference, relative to the largest entry."""
-    pairs = [(a, b) for a, b in zip(left, right, strict=True) if a.shape == b.shape]
-    size = max(float(a.nan_to_num(0, 0, 0).abs().max()) for a, _ in pairs)
-    return max(float((a - b).nan_to_num(0, 0, 0).abs().max()) for a, b in pairs) / max(size, 1e-30)
+    return [h for h in widen.outputs(model, x) if h.is_floating_point()]
 
 
 def train(model: nn.Module, x: Any, optimizer: Any = None, steps: int = STEPS) -> None:

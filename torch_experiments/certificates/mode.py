@@ -24,7 +24,7 @@ from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.certificates.oracle import draws, left_alone
 from torch_experiments.support.draws import seeded
 from torch_experiments.support.torch_private import BatchNorm, TorchDispatchMode, schema
-from torch_experiments.units.graph import Graph, Step
+from torch_experiments.units.graph import Graph, Step, in_words
 from torch_experiments.units.inputs import Inputs, call, flatten, normal, reference_kernels, settled
 from torch_experiments.units.reads import home
 
@@ -75,14 +75,20 @@ def mode_of(model: nn.Module, graph: Graph, inputs: Inputs) -> Mode:
     differ = first.drew or not first.agrees(_Ran.of(model, inputs, other_draws=True))
     training = {name for name, module in model.named_modules() if module.training}
     restless = {name for name, module in model.named_modules() if name in training and _by_batch(module)}
-    dropped = {layer for layer, share in graph.dropped.items() if share > 0 and layer in training}
+    dropped = dropping(model, graph)
     drawing = sorted(dropped) if dropped else ["the network"] * (differ or draws(model))
     turning = [n for n, m in model.named_modules() if isinstance(m, TURNING) and m.training and m.p > 0]
     said = f"{', '.join(turning)}: what is dropped becomes negative"
     foreign = said if turning else _foreign(first, graph) if training else ""
     if graph.decided:
-        foreign = f"{DECIDES} in {', '.join(name or 'the network' for name in graph.decided)}"
-    return Mode(frozenset(restless), ", ".join(name or "the network" for name in drawing), foreign)
+        foreign = f"{DECIDES} in {in_words(graph.decided)}"
+    return Mode(frozenset(restless), in_words(drawing), foreign)
+
+
+def dropping(model: nn.Module, graph: Graph) -> set[str]:
+    """Return the layers in which a function drops a share, in their mode."""
+    shares = graph.dropped.items()
+    return {layer for layer, share in shares if share > 0 and model.get_submodule(layer).training}
 
 
 def _by_batch(module: nn.Module) -> bool:

@@ -83,11 +83,8 @@ def near_clones(
         return led_by(values, carried.get(layer.group.axis, Scales.ANY), threshold)
 
     found, _ = observe(model, layers, inputs, compare)
-    if not any(found[layer.name].joined for layer in layers):
-        return ()
-    weights = _weight_distances(model, known.graph, layers, found)
-    near = [layer for layer in layers if found[layer.name].joined]
-    clusters = [c for layer in near for c in _clusters(layer, found[layer.name], weights[layer.name])]
+    weights = _weight_distances(model, known.graph, {layer: found[layer.name] for layer in layers})
+    clusters = [c for layer, spread in weights.items() for c in _clusters(layer, found[layer.name], spread)]
     return tuple(sorted(clusters, key=lambda cluster: cluster.weights))
 
 
@@ -99,9 +96,10 @@ class Led(NamedTuple):
     distance: Tensor
 
     @property
-    def joined(self) -> bool:
-        """Whether some unit has another for a leader."""
-        return bool((self.leader != torch.arange(len(self.leader))).any())
+    def leaders(self) -> list[int]:
+        """The units that lead another one."""
+        found: list[int] = self.leader[self.leader != torch.arange(len(self.leader))].unique().tolist()
+        return found
 
 
 def led_by(values: Tensor, carried: Scales, threshold: float) -> Led:
@@ -190,7 +188,7 @@ def _scaled(values: Tensor) -> Tensor:
 
 def _clusters(layer: HiddenLayer, led: Led, spread: Tensor) -> list[Cluster]:
     found = []
-    for u in led.leader[led.leader != torch.arange(len(led.leader))].unique().tolist():
+    for u in led.leaders:
         units = (led.leader == u).nonzero().flatten()
         scales, far = tuple(led.scale[units].tolist()), float(led.distance[units].max())
         found.append(Cluster(layer.name, tuple(units.tolist()), scales, far, float(spread[u])))
@@ -198,18 +196,20 @@ def _clusters(layer: HiddenLayer, led: Led, spread: Tensor) -> list[Cluster]:
 
 
 def _weight_distances(
-    model: nn.Module, graph: Graph, layers: tuple[HiddenLayer, ...], found: Mapping[str, Led]
-) -> dict[str, Tensor]:
-    """Return, by layer and leader, the relative distance of the weights around the cluster to RE ∩ CE."""
+    model: nn.Module, graph: Graph, found: Mapping[HiddenLayer, Led]
+) -> dict[HiddenLayer, Tensor]:
+    """Return, by layer with near-clones and leader, the relative distance of the weights around to RE ∩ CE."""
+    joined = {layer: led for layer, led in found.items() if led.leaders}
+    if not joined:
+        return {}
     tensors = {name: p.detach() for name, p in model.named_parameters() if name in graph.used}
     colours = {atom: torch.arange(atom.size) for atom in choose(graph, "heads")}
     scales: dict[Axis, Tensor] = {}
-    for layer in layers:
-        colours[layer.group.axis] = found[layer.name].leader.unique(return_inverse=True)[1]
-        scales[layer.group.axis] = found[layer.name].scale
+    for layer, led in found.items():
+        colours[layer.group.axis] = led.leader.unique(return_inverse=True)[1]
+        scales[layer.group.axis] = led.scale
     manifold = blocks_of(graph, tensors, colours, scales, 0.0).layout()
-    joined = [layer for layer in layers if found[layer.name].joined]
-    return {layer.name: _around(layer, tensors, manifold, found[layer.name].leader) for layer in joined}
+    return {layer: _around(layer, tensors, manifold, led.leader) for layer, led in joined.items()}
 
 
 def _around(layer: HiddenLayer, tensors: Mapping[str, Tensor], manifold: Layout, lead: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from torch_experiments.certificates.frozen.analysis import Frozen
 from torch_experiments.certificates.mode import DECIDES
@@ -10,7 +10,7 @@ from torch_experiments.certificates.oracle import Reach
 from torch_experiments.certificates.seen import Seen
 from torch_experiments.certificates.unreached import Unreached
 from torch_experiments.support.storages import shared_storages, told
-from torch_experiments.units.graph import Graph, unknown_operations
+from torch_experiments.units.graph import Graph, in_words, unknown_operations
 
 
 def notes_on(
@@ -67,18 +67,14 @@ def notes_on(
 def _read(graph: Graph) -> Iterator[str]:
     """Yield on which numbers the path of the trace rests."""
     if graph.read:
-        yield f"path: {_layers(graph.read)}: reads numbers of inputs, so this holds where the answers are the same"
+        yield f"path: {in_words(graph.read)}: reads numbers of inputs, so this holds where the answers are the same"
     if graph.decided:
         yield (
-            f"path: {_layers(graph.decided)}: {DECIDES}, so this is about the path of this batch: copies and "
+            f"path: {in_words(graph.decided)}: {DECIDES}, so this is about the path of this batch: copies and "
             "frozen units are promised to last on no other"
         )
     if graph.asked and not graph.decided:
-        yield f"path: {_layers(graph.asked)}: asks for numbers that weights have made; the answers decide nothing"
-
-
-def _layers(names: Iterable[str]) -> str:
-    return ", ".join(name or "the network" for name in names)
+        yield f"path: {in_words(graph.asked)}: asks for numbers that weights have made; the answers decide nothing"
 
 
 def _unexplained(parts: Collection[Unreached], seen: Reach) -> Iterator[str]:

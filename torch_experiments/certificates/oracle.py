@@ -180,11 +180,20 @@ def _gradients(value: Tensor, trained: Mapping[str, Tensor], *, again: bool) -> 
     try:
         found = torch.autograd.grad(value, parameters, retain_graph=again, allow_unused=True)
     except RuntimeError as error:
-        if "checkpoint" not in str(error).lower():
+        if not of_checkpoint(error):
             raise
-        found = _by_backward(value, parameters)  # reentrant checkpoints refuse autograd.grad
+        found = _by_backward(value, parameters)
     dense = (None if g is None else g.to_dense() if g.is_sparse else g for g in found)
     return {name: g for name, g in zip(trained, dense, strict=True) if g is not None}
+
+
+def of_checkpoint(error: RuntimeError) -> bool:
+    """Return whether a reentrant checkpoint refused gradients of chosen tensors: ``backward()`` of all is left.
+
+    >>> of_checkpoint(RuntimeError("shapes differ"))
+    False
+    """
+    return "checkpoint" in str(error).lower()
 
 
 def _by_backward(value: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:

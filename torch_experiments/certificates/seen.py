@@ -13,7 +13,7 @@ from theory.firmness import Firmness
 from theory.tolerances import COPIES, LAYER, SUMS, of_dtype
 from torch_experiments.certificates.frozen.analysis import Bound, Frozen, frozen_units, lasting_entries
 from torch_experiments.certificates.manifold import places
-from torch_experiments.certificates.mode import mode_of
+from torch_experiments.certificates.mode import dropping, mode_of
 from torch_experiments.certificates.near import Cluster, near_clones
 from torch_experiments.certificates.optimizer.verdicts import OptimizerVerdict, optimizer_verdict
 from torch_experiments.certificates.oracle import Reach, draws, reach, unread_outputs
@@ -23,8 +23,10 @@ from torch_experiments.certificates.stochastic import Minibatches, effective_rat
 from torch_experiments.certificates.training_copy import descended
 from torch_experiments.cloning.layouts import Layout, Profile
 from torch_experiments.cloning.partition import Blocks, coarsest_blocks, named
-from torch_experiments.cloning.widen import DOES_NOT_RUN, SAMPLES
+from torch_experiments.cloning.sizes import WRONG_SIZES
+from torch_experiments.cloning.widen import SAMPLES
 from torch_experiments.support.storages import shared_storages, sharing
+from torch_experiments.units.graph import in_words
 from torch_experiments.units.groups import choose
 from torch_experiments.units.hidden import Survey, survey
 from torch_experiments.units.inputs import (
@@ -94,7 +96,7 @@ class Seen:
             lasting=lasts,
             gradients=self.reach.gradients,
             custom=self.reach.custom,
-            decided=", ".join(layer or "the network" for layer in self.known.graph.decided),
+            decided=in_words(self.known.graph.decided),
             tolerance=self.slack,
         )
 
@@ -155,9 +157,8 @@ class Seen:
     ) -> Rounding:
         """Return what a few real steps on a copy show."""
         goal, _ = descended(self.model, self.inputs, targets, loss)
-        drawn = draws(self.model) or bool(
-            self.known.graph.dropped
-        )  # the second step would meet the first one's draw
+        # a network that draws takes passes of its own: its second step would meet the draw of the first
+        drawn = draws(self.model) or dropping(self.model, self.known.graph)
         same = self.reach.of_loss and not (self.reach.custom or self.reach.overflow or drawn)
         return rounding(
             self.model,
@@ -204,7 +205,7 @@ def _surveyed(model: nn.Module, inputs: Inputs, unread: Collection[int]) -> tupl
         chosen = found.graph.read or found.graph.decided
         if not chosen or all(run_alike(model, few, rest) for rest in _rest(inputs, few)):
             return few, found
-    except DOES_NOT_RUN:
+    except WRONG_SIZES:
         pass
     return inputs, survey(model, inputs, unread=unread)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.certificates.oracle import left_alone
+from torch_experiments.certificates.oracle import left_alone, of_checkpoint
 from torch_experiments.diagnostics.losses import default_loss
 from torch_experiments.support.duplicates import computed
 from torch_experiments.support.torch_private import MODULE_HOOKS, STEP_HOOKS
@@ -54,7 +54,7 @@ class TrainingCopy:
         ever: a rule that evaluates the loss itself, sparse gradients, and buffers, which a forward pass may change.
         """
         sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
-        if not (self.closes or sparse or any(True for _ in self.model.buffers())):
+        if not (self.closes or sparse or next(self.model.buffers(), None) is not None):
             self.known = gradients
 
     def value(self) -> float:
@@ -121,9 +121,9 @@ class TrainingCopy:
         try:
             value.backward(inputs=own)
         except RuntimeError as error:
-            if "checkpoint" not in str(error).lower():
+            if not of_checkpoint(error):
                 raise
-            value.backward()  # reentrant checkpoints refuse inputs
+            value.backward()
 
 
 def copied(

@@ -9,21 +9,21 @@ work grows with the number of layers and not exponentially.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from torch_experiments.cloning.plan import Plan
+from torch_experiments.units.axes import Axis
 from torch_experiments.units.hooks import hooked
+from torch_experiments.units.inputs import DOES_NOT_RUN
 
 TRIES = 64  # choices of integers, six with two values each; a try costs a forward pass
 RECENT = 8  # modules that returned last before a clone stops, whose integers are tried after those that run
 CONFIGURATION = "config"
-DOES_NOT_RUN = (  # what wrong sizes raise
-    RuntimeError, ValueError, TypeError, AssertionError, IndexError, ZeroDivisionError,
-)  # fmt: skip
+WRONG_SIZES = (*DOES_NOT_RUN, ZeroDivisionError)  # what sizes of two layers that do not fit raise
 Setting = list[tuple[list[str], str, Any]]
 Choice = dict[int, Any]  # by the place of an option, its value
 
@@ -108,7 +108,7 @@ def stopped(model: nn.Module, run: Callable[[], object]) -> Stop | None:
     with hooked(_following(model, names, returned)):
         try:
             run()
-        except DOES_NOT_RUN as error:
+        except WRONG_SIZES as error:
             return Stop(tuple(names), tuple(returned), error)
     return None
 
@@ -202,23 +202,24 @@ def _within(plan: Plan) -> dict[str, dict[int, list[int]]]:
     homes = [(name.rpartition(".")[0], graph.parameters[name].axes) for name in graph.used]
     around = [(home.rpartition(".")[0], axes) for home, axes in homes]
     beyond = [(home.rpartition(".")[0], axes) for home, axes in around]
-    found: dict[str, dict[int, list[int]]] = {}
-    for layer, axes in [*homes, *around, *beyond, *((name, value.axes) for name, value in graph.outputs.items())]:
-        for axis in axes if layer else ():
-            sizes = found.setdefault(layer, {}).setdefault(axis.size, [])
-            if plan.size(axis) not in sizes:
-                sizes.append(plan.size(axis))
-    return found
+    returned = ((name, value.axes) for name, value in graph.outputs.items())
+    found = [*homes, *around, *beyond, *returned]
+    return _becoming(plan, ((layer, axis) for layer, axes in found if layer for axis in axes))
 
 
 def named_sizes(plan: Plan) -> dict[str, dict[int, list[int]]]:
     """Return for every layer the sizes that it named, each with what it becomes."""
-    wanted: dict[str, dict[int, list[int]]] = {}
-    for layer, axis in plan.graph.sizes:
-        sizes = wanted.setdefault(layer, {}).setdefault(axis.size, [])
+    return _becoming(plan, plan.graph.sizes)
+
+
+def _becoming(plan: Plan, axes: Iterable[tuple[str, Axis]]) -> dict[str, dict[int, list[int]]]:
+    """Return by layer the sizes of axes in the base, each with those that it has in the clone."""
+    found: dict[str, dict[int, list[int]]] = {}
+    for layer, axis in axes:
+        sizes = found.setdefault(layer, {}).setdefault(axis.size, [])
         if plan.size(axis) not in sizes:
             sizes.append(plan.size(axis))
-    return wanted
+    return found
 
 
 def _replacements(value: Any, sizes: Mapping[int, list[int]]) -> list[Any]:

@@ -25,13 +25,8 @@ def not_finite(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[Axis, str]:
     >>> not_finite(trace(model, torch.ones(2, 2)), dict(model.named_parameters()))
     {}
     """
-    wild = [name for name, tensor in tensors.items() if not finite(tensor)]
-    return {
-        atom: f"not looked for: {name} holds NaN or infinity, so sums of it tell nothing"
-        for name in wild
-        for axis in graph.parameters[name].axes
-        for atom in atoms(axis)
-    }
+    said = "not looked for: {} holds NaN or infinity, so sums of it tell nothing"
+    return _along(graph, {name: said.format(name) for name, tensor in tensors.items() if not finite(tensor)})
 
 
 def not_real(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[Axis, str]:
@@ -43,13 +38,15 @@ def not_real(graph: Graph, tensors: Mapping[str, Tensor]) -> dict[Axis, str]:
     >>> not_real(trace(model, torch.ones(2, 2)), dict(model.named_parameters()))
     {}
     """
-    return {
-        atom: f"not looked for: {name} is {tensor.dtype}; store its real and imaginary part as two parameters"
-        for name, tensor in tensors.items()
-        if tensor.is_complex()
-        for axis in graph.parameters[name].axes
-        for atom in atoms(axis)
-    }
+    said = "not looked for: {} is {}; store its real and imaginary part as two parameters"
+    complex_ = {name: tensor.dtype for name, tensor in tensors.items() if tensor.is_complex()}
+    return _along(graph, {name: said.format(name, dtype) for name, dtype in complex_.items()})
+
+
+def _along(graph: Graph, reasons: Mapping[str, str]) -> dict[Axis, str]:
+    """Return the reasons of parameters and buffers by the atoms along which they lie."""
+    axes = ((axis, why) for name, why in reasons.items() for axis in graph.parameters[name].axes)
+    return {atom: why for axis, why in axes for atom in atoms(axis)}
 
 
 def moderate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, Profile, noise, widened
 from torch_experiments.cloning.plan import Plan, make_plan
-from torch_experiments.cloning.sizes import DOES_NOT_RUN, apply, named_sizes, settings, stopped
+from torch_experiments.cloning.sizes import WRONG_SIZES, apply, named_sizes, settings, stopped
 from torch_experiments.support.draws import seeded
 from torch_experiments.support.duplicates import duplicate
 from torch_experiments.support.storages import shared_storages, told
@@ -137,7 +137,7 @@ def evaluated(model: nn.Module, inputs: Inputs, samples: int | Literal["all"]) -
     parts = [samples_between(inputs, *ends) for ends in itertools.pairwise(edges)]
     try:
         return parts, [f for part in parts for f in outputs(model, part)]
-    except DOES_NOT_RUN:
+    except WRONG_SIZES:
         return [inputs], outputs(model, inputs)
 
 
@@ -221,7 +221,7 @@ def planned(
                 if off <= tolerance:
                     return found, layout_of(found), wide
                 closest = min(closest, off)
-        except DOES_NOT_RUN as problem:
+        except WRONG_SIZES as problem:
             error = error or problem
     raise _misfit(wide, plan, few, error, closest)
 

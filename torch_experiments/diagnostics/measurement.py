@@ -36,10 +36,9 @@ from torch_experiments.metrics.activity import still
 from torch_experiments.metrics.statistics import Statistics, gathered
 from torch_experiments.support.processes import joined, processes, summed, total
 from torch_experiments.units.entry import Callee, calling, unwrapped
+from torch_experiments.units.inputs import DOES_NOT_RUN, evaluating, finite, has_samples, not_finite, same_device
 from torch_experiments.units.inputs import call as called
-from torch_experiments.units.inputs import evaluating, finite, has_samples, not_finite, same_device
 
-DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""
 DIFFERENTIATED = 64  # samples of the backward pass: half a batch of 128, so half of a training step

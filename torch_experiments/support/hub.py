@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.support.loading import random_batch
+
 TOKENS = 16  # of a sample, where no shape is asked for
 
 
@@ -75,10 +77,9 @@ def example(model: Any, shape: tuple[int, ...], samples: int, seed: int) -> dict
     >>> {name: x.shape for name, x in example(tokens, (), 2, 0).items()}
     {'input_ids': torch.Size([2, 16]), 'attention_mask': torch.Size([2, 16])}
     """
-    source = torch.Generator().manual_seed(seed)
     name, config = model.main_input_name, model.config
     if name == "input_ids":
-        ids = torch.randint(config.vocab_size, (samples, *(shape or (TOKENS,))), generator=source)
+        ids = random_batch(model, shape or (TOKENS,), samples, tokens=config.vocab_size, seed=seed).inputs
         found = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return found | ({"decoder_input_ids": ids} if config.is_encoder_decoder else {})
     if not shape and name == "pixel_values" and hasattr(config, "image_size"):
@@ -89,7 +90,7 @@ def example(model: Any, shape: tuple[int, ...], samples: int, seed: int) -> dict
         raise ValueError(
             f"input: is missing; give the shape of one {name}, such as --input 80,3000, or --batch FILE"
         )
-    return {name: torch.randn((samples, *shape), generator=source).to(model.dtype)}
+    return {name: random_batch(model, shape, samples, seed=seed).inputs}
 
 
 class _Unknown(ValueError):

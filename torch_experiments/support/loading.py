@@ -165,14 +165,7 @@ def make_optimizer(
             f"optimizer: {name} cannot be made with {given} ({error}); its settings are {known}"
         ) from error
     found = {} if checkpoint is None or Path(checkpoint).suffix == ".safetensors" else read_checkpoint(checkpoint)
-    several = found.get("optimizer_states")  # of Lightning: one an optimizer
-    if isinstance(several, Sequence) and len(several) > 1:
-        raise ValueError(
-            f"optimizer: {checkpoint} holds the states of {len(several)} optimizers; save the one that is meant as "
-            '"optimizer", beside the weights'
-        )
-    found |= {"optimizer": several[0]} if isinstance(several, Sequence) and several else {}
-    state = next((found[key] for key in OPTIMIZERS if isinstance(found.get(key), Mapping)), None)
+    state = _optimizer_state(found, checkpoint)
     if state is not None:
         _check_kind(made, state, f"optimizer: its state in {checkpoint} is of another kind than {name}")
         try:
@@ -180,6 +173,19 @@ def make_optimizer(
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"optimizer: its state in {checkpoint} does not fit {name}: {error}") from error
     return made
+
+
+def _optimizer_state(found: Mapping[str, Any], checkpoint: str | Path | None) -> Mapping[str, Any] | None:
+    """Return the state of the optimizer in a checkpoint, None if it has none; Lightning has one an optimizer."""
+    several = found.get("optimizer_states")
+    several = several if isinstance(several, Sequence) else []
+    if len(several) > 1:
+        raise ValueError(
+            f"optimizer: {checkpoint} holds the states of {len(several)} optimizers; save the one that is meant as "
+            '"optimizer", beside the weights'
+        )
+    states = (*several, *(found.get(key) for key in OPTIMIZERS))
+    return next((state for state in states if isinstance(state, Mapping)), None)
 
 
 def random_batch(
@@ -232,20 +238,16 @@ def read_batch(file: str | Path, model: nn.Module) -> Batch:
     if file.suffix != ".safetensors":
         raise ValueError(f"batch: got {file.name}; it has to be .safetensors with inputs and targets, or .npy")
     found = _safetensors("batch", file)
+    if "inputs" in found:
+        return Batch(_as(found["inputs"], first), found.get("targets"))
     arguments = {name: _as(tensor, first) for name, tensor in found.items() if name != "targets"}
-    if (
-        "inputs" not in found
-        and arguments
-        and arguments.keys() <= inspect.signature(model.forward).parameters.keys()
-    ):
+    if arguments and arguments.keys() <= inspect.signature(model.forward).parameters.keys():
         return Batch(arguments, found.get("targets"))
-    if "inputs" not in found:
-        raise ValueError(
-            f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', or the network's "
-            "arguments by their names, and may 'targets': write it "
-            'with safetensors.torch.save_file({"inputs": x, "targets": y}, file)'
-        )
-    return Batch(_as(found["inputs"], first), found.get("targets"))
+    raise ValueError(
+        f"batch: {file} holds {_listed(list(found))}; it has to hold 'inputs', or the network's "
+        "arguments by their names, and may 'targets': write it "
+        'with safetensors.torch.save_file({"inputs": x, "targets": y}, file)'
+    )
 
 
 def _of_part(own: Mapping[str, Tensor], found: dict[str, Any], file: str | Path) -> dict[str, Any]:

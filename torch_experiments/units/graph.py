@@ -290,10 +290,16 @@ def unknown_operations(graph: Graph) -> list[str]:
     >>> unknown_operations(Graph(unknown={"mine::scale": {"0": None, "": None}}))
     ['mine::scale has no rule (in 0, the network)']
     """
-    return [
-        f"{name} has no rule (in {', '.join(layer or 'the network' for layer in layers)})"
-        for name, layers in graph.unknown.items()
-    ]
+    return [f"{name} has no rule (in {in_words(layers)})" for name, layers in graph.unknown.items()]
+
+
+def in_words(layers: Iterable[str]) -> str:
+    """Return names of layers as a sentence has them; the network itself has none.
+
+    >>> in_words(["0", ""])
+    '0, the network'
+    """
+    return ", ".join(layer or "the network" for layer in layers)
 
 
 def coarsest(tensors: Iterable[Tensor]) -> torch.dtype:

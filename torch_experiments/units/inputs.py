@@ -30,6 +30,7 @@ from torch_experiments.units.hooks import hooked, outputs_of
 
 FIX = "run elementary operations, such as scaled_dot_product_attention with a mask"
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+DOES_NOT_RUN = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)  # what wrong sizes raise
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:

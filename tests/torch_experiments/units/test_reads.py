@@ -184,7 +184,10 @@ class Policy(nn.Module):
 
 
 @pytest.mark.parametrize("kind", POLICIES)
-def test_policies_are_certified_cloned_diagnosed_and_freed(kind):
+@pytest.mark.parametrize("check", [True, False])
+def test_policies_are_certified_cloned_diagnosed_and_freed(kind, check, monkeypatch):
+    # torch.compile, used once, turns argument checks off for the whole process (findings/compiled_distributions.sh)
+    monkeypatch.setattr(distributions.Distribution, "_validate_args", check)
     torch.manual_seed(0)
     model, x, call = Policy(kind), torch.randn(16, 4), "get_action_and_value"
     assert not any(len(v["copies"]) for v in copies(certify(model, x, call=call, parts=()).blocks).values())

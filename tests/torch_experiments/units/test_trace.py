@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from torch_experiments import TraceError, certify, clone
+from torch_experiments.certificates.display import copies
 from torch_experiments.support.draws import seeded
 from torch_experiments.units import trace
 from torch_experiments.units.axes import atoms
@@ -143,3 +144,37 @@ def test_networks_that_draw_on_hidden_units_are_certified(draw):
     assert found.optimizer.frozen == "unknown"
     (rows,) = atoms(trace(model, torch.randn(4, 6)).parameters["0.weight"].axes[0])
     assert "draws a random number" in rows.fixed
+
+
+MATRICES = {  # of the matrix a I + b 1 1^T of two rows, for every unit
+    "cholesky": lambda m: torch.linalg.cholesky(m)[..., 1, 1],
+    "inverse": lambda m: torch.linalg.inv(m)[..., 0, 1],
+    "solve": lambda m: torch.linalg.solve_triangular(m, torch.ones(2, 1), upper=False)[..., 1, 0],
+    "eigenvalues": lambda m: torch.linalg.eigh(m).eigenvalues[..., 0],
+    "determinant": torch.linalg.det,
+    "logarithm": torch.logdet,
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices_are_factored_unit_by_unit(name):
+    class Factored(nn.Module):
+        def forward(self, x):
+            return MATRICES[name](x.exp()[..., None, None] * torch.eye(2) + torch.ones(2, 2) / 2)
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 8), Factored(), nn.Linear(8, 3)), torch.randn(12, 6)
+    wide = clone(model, 2, example_inputs=x)
+    assert wide[0].out_features == 16
+    torch.testing.assert_close(wide(x), model(x))
+    assert len(copies(certify(wide, x, parts=()).blocks)["0"]["copies"]) == 8
+
+
+def test_units_across_which_a_matrix_is_inverted_are_not_copied():
+    class Whitened(nn.Module):
+        def forward(self, x):
+            return torch.linalg.solve_triangular(torch.linalg.cholesky(x.T @ x), x.T, upper=False).T
+
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), Whitened(), nn.Linear(8, 3))
+    (rows,) = atoms(trace(model, torch.randn(40, 6)).parameters["0.weight"].axes[0])
+    assert "which copies would make singular" in rows.fixed

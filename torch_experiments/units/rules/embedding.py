@@ -75,7 +75,7 @@ def indexed(call: Call, x: Value, indices: Sequence[Tensor | None], rank: int) -
     graph, left, places, gone = call.graph, list(x.axes), [], 0
     kept: list[Axis] = []
     for entry in indices:
-        width = 1 if entry is None or entry.dtype not in (torch.bool, torch.uint8) else entry.ndim
+        width = entry.ndim if entry is not None and _is_mask(entry) else 1
         taken, left = left[:width], left[width:]
         if entry is None:
             kept += taken
@@ -86,21 +86,21 @@ def indexed(call: Call, x: Value, indices: Sequence[Tensor | None], rank: int) -
         gone += 1
     kept += left
     chosen = [entry for entry in indices if entry is not None]
-    plain = len(chosen) == 1 and chosen[0].dtype not in (torch.bool, torch.uint8)
-    made = (
-        graph.value(chosen[0]).axes if plain else [Axis(n, fixed="it is indexed") for n in _sizes(call, x, indices)]
-    )
+    plain = len(chosen) == 1 and not _is_mask(chosen[0])
+    made = graph.value(chosen[0]).axes if plain else [Axis(n, fixed="it is indexed") for n in _sizes(indices)]
     together = len({at for at, _ in places}) == 1
     start = places[0][0] if together else 0
     return [*kept[:start], *made, *kept[start:]]
 
 
-def _sizes(call: Call, x: Value, indices: Sequence[Tensor | None]) -> list[int]:
+def _is_mask(index: Tensor) -> bool:
+    return index.dtype in (torch.bool, torch.uint8)
+
+
+def _sizes(indices: Sequence[Tensor | None]) -> list[int]:
     """Return the sizes of the axes that several indices, or masks, make."""
     shapes = [
-        torch.Size([int(entry.sum())]) if entry.dtype in (torch.bool, torch.uint8) else entry.shape
-        for entry in indices
-        if entry is not None
+        torch.Size([int(entry.sum())]) if _is_mask(entry) else entry.shape for entry in indices if entry is not None
     ]
     return list(torch.broadcast_shapes(*shapes))
 
