@@ -250,18 +250,21 @@ def resnet18(
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one Linear layer for queries, keys and values, scaled by ``1/√head_dim``."""
+    """Multi-head self-attention with one Linear layer for queries, keys and values, scaled by ``1/√head_dim``.
 
-    def __init__(self, width: int, heads: int, head_dim: int, **options: Any) -> None:
+    With ``causal`` a token attends to itself and those before it.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int, *, causal: bool = False, **options: Any) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.head_dim, self.causal = head_dim, causal
         self.qkv = nn.Linear(width, 3 * heads * head_dim, **options)
         self.proj = nn.Linear(heads * head_dim, width, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended tokens ``[batch, tokens, width]``."""
         q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4)
-        return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2))
 
 
 class TransformerBlock(nn.Module):
@@ -278,10 +281,12 @@ class TransformerBlock(nn.Module):
         normalise: Callable[[], nn.Module],
         activate: Callable[[], nn.Module],
         dropout: float,
+        *,
+        causal: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
-        self.norm1, self.attention = normalise(), Attention(width, heads, head_dim, **options)
+        self.norm1, self.attention = normalise(), Attention(width, heads, head_dim, causal=causal, **options)
         self.norm2, self.linear1 = normalise(), nn.Linear(width, hidden, **options)
         self.act, self.linear2 = activate(), nn.Linear(hidden, width, **options)
         self.drop1, self.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)

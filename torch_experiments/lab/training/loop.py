@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -88,6 +88,8 @@ def run(
 class Run:
     """Networks of one configuration and some seeds in the middle of their stream.
 
+    What they see and what is done to them are objects of `feeds` and `makes`; runs on other data have others.
+
     Attributes:
         step: optimizer steps taken, over all tasks.  resumed: at which of them this process began.
         feed: what the networks see.
@@ -99,11 +101,14 @@ class Run:
         ValueError: for settings or a device that cannot be run; the message names the field.
     """
 
+    feeds: ClassVar[Callable[..., Any]] = Feed
+    makes: ClassVar[Callable[..., Any]] = Networks
+
     def __init__(self, config: Config, seeds: Sequence[int], data: Pixels) -> None:
         _check_device(config.device)
         self.config, self.seeds, self.fingerprint = config, tuple(seeds), data.fingerprint
-        self.feed = Feed(config, seeds, data)
-        self.networks = Networks(config, seeds, self.feed)
+        self.feed: Feed = self.feeds(config, seeds, data)
+        self.networks: Networks = self.makes(config, seeds, self.feed)
         self.averages = Averages(len(seeds), config.device)
         self.step, self.resumed, self.clock, self.git = 0, 0, Clock(), records.git_state()
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]

@@ -53,10 +53,13 @@ def first_infinite(model: nn.Module, x: Tensor) -> str:
 
 
 def measured(model: nn.Module, train: Batch, test: Batch, active: Tensor) -> Iterator[Measured]:
-    """Yield layer, metric and value of a network on its two metric batches; units are those on ``train``."""
+    """Yield layer, metric and value of a network on its two metric batches; units are those on ``train``.
+
+    Outputs are ``[n, outputs]``, or ``[n, positions, outputs]`` with labels ``[n · positions]``.
+    """
     for split, (x, y) in (("train", train), ("test", test)):
         gathered, outputs = layers.gather(model, x.split(CHUNK))
-        yield from scores(split, torch.cat(outputs), y, active)
+        yield from scores(split, torch.cat(outputs).flatten(0, -2), y, active)
         if split == "train":
             yield from unit_rows(gathered)
     yield WHOLE, "weight_norm", norm(model.parameters())
