@@ -104,7 +104,7 @@ class Domains:
     >>> from torch_experiments.lab.language.texts import load
     >>> stream = Domains(load("sample"))
     >>> [stream.task(k).name for k in (0, 1, 2, 3, 4)]
-    ['romance', 'tragedy', 'history', 'comedy', 'romance']
+    ['comedy', 'romance', 'tragedy', 'history', 'comedy']
     """
 
     texts: Texts
