@@ -32,6 +32,7 @@ class Extent:
 
     Attributes:
         profile: How long: quick on digits; text, medium, paper on Tiny ImageNet with 500, 2000, 10000 steps a task.
+            e09, of agents, has quick and full.
         seeds: 0..4, 3, or 0,2,5; the experiments' own if not given.
         data: A folder or zip in one of the layouts of `lop data info`.
         threads: For torch on the CPU, in every run.
@@ -39,7 +40,7 @@ class Extent:
         out: Folder of records and checkpoints; of a grid, of logs too, which all machines see.
     """
 
-    profile: Literal["quick", "text", "medium", "paper"] = "quick"
+    profile: Literal["quick", "text", "medium", "paper", "full"] = "quick"
     seeds: str | None = None
     data: str | None = None
     threads: int = 1
@@ -83,7 +84,8 @@ def run(
     """Run experiments; finished runs are read, unfinished ones go on with --resume.
 
     Args:
-        names: Experiments, such as e02. e01, of clones, has the profiles quick and paper and not all options.
+        names: Experiments, such as e02. e01, of clones, has the profiles quick and paper and not all options, nor
+            has e09, of agents.
         list_: List the experiments instead.
         arch: The network.
         extent: How much is run, on what, and where it goes.

@@ -8,6 +8,7 @@ EXTRAS = {
     "hf": ("transformers",),
     "notebooks": ("ipykernel", "jupytext", "nbclient", "nbconvert"),
     "ray": ("ray",),
+    "rl": ("gymnasium", "stable_baselines3"),
     "slurm": ("submitit",),
 }
 

@@ -25,17 +25,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from torch_experiments import remedies
-from torch_experiments.lab import experiments, records, training
+from torch_experiments.lab import experiments, records, runs
 from torch_experiments.lab.campaign import engines
 from torch_experiments.lab.campaign.engines import Engine
 from torch_experiments.lab.campaign.jobs import Job, Outcome
 from torch_experiments.lab.experiments import e04_remedies
-from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import Config
 from torch_experiments.support.choices import choose
 
-AXES = {f.name: f.default for f in dataclasses.fields(Config) if not isinstance(f.default, tuple)}
-HINTS = get_type_hints(Config)
+KINDS = tuple(runs.KINDS)[::-1]  # where two kinds have a field, that of images counts
+FIELDS = [field for kind in KINDS for field in dataclasses.fields(kind)]
+AXES = {f.name: f.default for f in FIELDS if not isinstance(f.default, tuple)}
+HINTS = {name: hint for kind in KINDS for name, hint in get_type_hints(kind).items()}
 RETRIES = 2  # a machine may go twice; an error of the code comes back every time, and is told after the third
 
 
@@ -78,6 +79,7 @@ def _changed(config: Config, given: Mapping[str, Any]) -> Config:
         if type(value) not in (_kind(name), type(default)):
             like = f"like {default!r}" if default is not None else f"None and those of {_kind(name).__name__}"
             raise ValueError(f"over: {name} got {value!r}; its values are {like}")
+    runs.check_fields(config, given)
     changes = dict(given)
     if "remedy" in given:
         changes["remedy_settings"] = e04_remedies.SETTINGS.get(given["remedy"], ())
@@ -133,7 +135,7 @@ def jobs(
     Paths are made absolute, since a job may run in another folder. With ``stack`` the seeds of a configuration are
     one job, where they can be trained at once (`stackable`).
     """
-    data = {config.data: pixels.load(config.data).fingerprint for config in configs.values()}
+    data = {config.data: runs.kind(config).load(config.data) for config in configs.values()}
     found = []
     for seed, (label, config) in itertools.product(seeds, configs.items()):
         together = stack and stackable(config)
@@ -149,19 +151,21 @@ def stackable(config: Config) -> bool:
     >>> stackable(Config()), stackable(Config(norm="batch"))
     (True, False)
     """
+    if not runs.kind(config).stackable:
+        return False
     remedy = remedies.make(config.remedy, **dict(config.remedy_settings))
     return config.norm != "batch" and not config.dropout and not remedy.watches
 
 
 def _job(
-    label: str, config: Config, seeds: tuple[int, ...], out: Path, fingerprint: str, options: Mapping[str, Any]
+    label: str, config: Config, seeds: tuple[int, ...], out: Path, data: Any, options: Mapping[str, Any]
 ) -> Job:
-    names = tuple(records.path(out, training.run_identity(config, seed, fingerprint)).stem for seed in seeds)
-    where = str(Path(config.data).resolve()) if Path(config.data).exists() else config.data
+    identity = runs.kind(config).identity
+    names = tuple(records.path(out, identity(config, seed, data)).stem for seed in seeds)
+    if config.data and Path(config.data).exists():
+        config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
     given = {"more": seeds[1:], "records": names, **options}
-    return Job(
-        label, dataclasses.replace(config, data=where), seeds[0], out, out / "logs" / f"{names[0]}.log", **given
-    )
+    return Job(label, config, seeds[0], out, out / "logs" / f"{names[0]}.log", **given)
 
 
 def run(

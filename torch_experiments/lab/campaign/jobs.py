@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from torch_experiments.lab import training
+from torch_experiments.lab import runs
 from torch_experiments.lab.training import Config, Stopped
 from torch_experiments.lab.training.checkpoints import InUse
 
@@ -88,7 +88,8 @@ def attempt(job: Job) -> Outcome:
 def _settled(job: Job) -> Outcome:
     try:
         seeds, stack = (job.seed, *job.more), bool(job.more)
-        training.run(job.config, seeds, job.out, stack=stack, checkpoint_every=job.checkpoint_every)
+        run = runs.kind(job.config).run
+        run(job.config, seeds, job.out, stack=stack, checkpoint_every=job.checkpoint_every)
     except (Stopped, KeyboardInterrupt):
         return Outcome("stopped")
     except InUse as error:

@@ -28,9 +28,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from torch_experiments.lab import models, records, training
+from torch_experiments.lab import models, records, rl, runs, training
 from torch_experiments.lab.experiments import e01_cloning
-from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import Config, Settings, parallel
 from torch_experiments.lab.training.checkpoints import InUse
 from torch_experiments.support.choices import choose, json_object
@@ -45,10 +44,10 @@ EXPERIMENTS: Mapping[str, str] = {
     "e06": "e06_escape",
     "e07": "e07_streams",
 }
+AGENTS: Mapping[str, str] = {"e09": "e09_reinforcement"}  # of reinforcement learning, which have no images
 CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of tasks
 WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
-C = TypeVar("C", Config, e01_cloning.Config)
-PROFILES = ("quick", "text", "medium", "paper")
+C = TypeVar("C", Config, e01_cloning.Config, rl.Config)
 SEEDS = (0, 1, 2, 3, 4)  # as many as JL25 has
 WAIT = 1.0  # seconds
 
@@ -71,7 +70,7 @@ def load(name: str) -> Experiment:
     >>> list(load("e06").configs("quick"))
     ['narrow', 'trapped', 'split', 'noise', 'scratch']
     """
-    known = {CLONING: "e01_cloning", **EXPERIMENTS}
+    known = {CLONING: "e01_cloning", **EXPERIMENTS, **AGENTS}
     module: Any = import_module(f"torch_experiments.lab.experiments.{choose('experiment', name, known)}")
     return module
 
@@ -98,7 +97,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 
 def run(
-    configs: Mapping[str, Config],
+    configs: Mapping[str, Any],
     seeds: Sequence[int],
     out: Path | None,
     *,
@@ -115,11 +114,11 @@ def run(
     >>> table.column_names[-2:], over_tasks(table, "none", "online_accuracy").shape
     (['cell', 'seed'], (2, 2))
     """
-    data = {config.data: pixels.load(config.data) for config in configs.values()}
+    data = {config.data: runs.kind(config).load(config.data) for config in configs.values()}
     tables = []
     for label, config in configs.items():
         tick = _ticker(bar, label, config, len(seeds), options.get("stack", False))
-        found = training.run(config, seeds, out, data=data[config.data], progress=tick, **options)
+        found = runs.kind(config).run(config, seeds, out, data=data[config.data], progress=tick, **options)
         tables += [labelled(record, label) for record in found]
     return pa.concat_tables(tables)
 
@@ -169,14 +168,18 @@ def changed(configs: Mapping[str, C], settings: str = "{}", **changes: Any) -> d
     """
     given = {name: value for name, value in changes.items() if value is not None}
     own = json_object("settings", settings)
+    for config in configs.values():
+        runs.check_fields(config, given)
     return {label: dataclasses.replace(c, **given, arch_settings=_merged(c, own)) for label, c in configs.items()}
 
 
 def _merged(config: Any, own: Mapping[str, Any]) -> Settings:
     """Return ``arch_settings`` with ``own`` over them; lists become tuples."""
-    allowed = (*models.settings_of(config.arch), *(["clones"] if isinstance(config, Config) else []))
-    for name in own:
-        choose("settings", name, dict.fromkeys(allowed))
+    if isinstance(config, e01_cloning.Config):
+        for name in own:
+            choose("settings", name, dict.fromkeys(models.settings_of(config.arch)))
+    else:
+        runs.check_sizes(config, own)
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
     return tuple((dict(config.arch_settings) | given).items())
 
@@ -188,7 +191,7 @@ def labelled(record: records.Record, label: str) -> pa.Table:
     return table.append_column("seed", pa.array([record.config["seed"]] * n, pa.int64()))
 
 
-def _ticker(bar: Progress | None, label: str, config: Config, seeds: int, stack: bool) -> Callable[[int], None]:
+def _ticker(bar: Progress | None, label: str, config: Any, seeds: int, stack: bool) -> Callable[[int], None]:
     if bar is None:
         return lambda steps: None
     total = config.tasks * config.steps * (1 if stack else seeds)
@@ -224,7 +227,8 @@ def main(
                 view = _clones(configs, which, out, changes)
             else:
                 with progress_bar() as bar:
-                    view = summary(run(changed(configs, **changes), which, out, bar=bar, **options))
+                    table = run(changed(configs, **changes), which, out, bar=bar, **options)
+                view = summary(table, getattr(experiment, "SHOWN", SHOWN))
             Console(width=None if sys.stdout.isatty() else 100, quiet=not leads()).print(view)
 
 
@@ -249,21 +253,29 @@ def _clones(
 def listing() -> Table:
     """Return the experiments with their titles."""
     table = Table("name", "shows")
-    for name in (CLONING, *EXPERIMENTS):
+    for name in (CLONING, *EXPERIMENTS, *AGENTS):
         table.add_row(name, load(name).TITLE)
     return table
 
 
-SHOWN = ("online_accuracy", "train_accuracy", "test_accuracy", "dead_fraction", "duplicate_fraction")
-RANK = "roy_vetterli_rank_raw"
+SHOWN: Mapping[str, str] = {
+    "online_accuracy": "online accuracy",
+    "train_accuracy": "train accuracy",
+    "test_accuracy": "test accuracy",
+    "dead_fraction": "dead fraction",
+    "duplicate_fraction": "duplicate fraction",
+    "roy_vetterli_rank_raw": "effective rank",
+}
 
 
-def summary(table: pa.Table) -> Table:
-    """Return the values at the end of the first and of the last task, means over seeds, a row a cell."""
-    title = "first task → last task, means over seeds"
-    view = Table("cell", *(metric.replace("_", " ") for metric in SHOWN), "effective rank", title=title)
+def summary(table: pa.Table, shown: Mapping[str, str] = SHOWN) -> Table:
+    """Return the values at the end of the first and of the last task, means over seeds, a row a cell.
+
+    ``shown`` has the metrics with their headings.
+    """
+    view = Table("cell", *shown.values(), title="first task → last task, means over seeds")
     for cell in pc.unique(table["cell"]).to_pylist():
-        pairs = [over_tasks(table, cell, metric).mean(axis=0)[[0, -1]] for metric in (*SHOWN, RANK)]
+        pairs = [over_tasks(table, cell, metric).mean(axis=0)[[0, -1]] for metric in shown]
         view.add_row(cell, *(f"{first:.3g} → {last:.3g}" for first, last in pairs))
     return view
 

@@ -99,7 +99,7 @@ def test_lists_in_settings_become_tuples():
 
 def test_experiments_and_data_are_listed(command):
     printed = command("run", "--list")[1]
-    assert all(name in printed for name in ("e01", *EXPERIMENTS))
+    assert all(name in printed for name in ("e01", *EXPERIMENTS, "e09"))
     assert "tiny-imagenet-200" in command("data", "info")[1]
     assert DATA.fingerprint in command("data", "info", "digits")[1]
 
@@ -123,6 +123,18 @@ def test_experiments_and_data_are_listed(command):
         (("run", "e01", "--settings", '{"clones": 2}'), "settings: got 'clones'; allowed are 'width'"),
         (("grid", "e02", "e01"), "experiment: e01 has no grid; use `lop run e01`"),
         (("grid",), "names: is missing; name experiments"),
+        (("run", "e09", "--profile", "text"), "profile: got 'text'; e09 has 'quick' and 'full'"),
+        (("run", "e09", "--arch", "cnn"), "arch: got 'cnn'; agents have 'mlp'"),
+        (("run", "e09", "--data", "folder"), "data: e09 does not have it; leave out --data"),
+        (
+            ("run", "e09", "--precision", "bf16"),
+            "precision: e09_reinforcement does not have it; leave out --precis",
+        ),
+        (("run", "e09", "--stack"), "stack: e09_reinforcement does not have it; leave out --stack"),
+        (("run", "e09", "--settings", '{"heads": 2}'), "settings: got 'heads'; allowed are 'width', 'depth'"),
+        (("grid", "e09", "--over", "norm=layer"), "norm: e09_reinforcement does not have it"),
+        (("grid", "e09", "--over", "environment=pong"), "environment: got 'pong'; allowed are 'cartpole'"),
+        (("run", "e02", "--profile", "full"), "profile: got 'full'; allowed are 'quick', 'text'"),
         (("run", "e02", "--profile", "text"), "needs Tiny ImageNet: --data FOLDER, see `lop data info`"),
         (("run", "e02", "--seeds", "3..1"), "seeds: got '3..1'; allowed are a range 0..4"),
         (("run", "e02", "--data", "nowhere"), "data: there is no nowhere"),

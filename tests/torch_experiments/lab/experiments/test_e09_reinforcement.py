@@ -1,0 +1,80 @@
+"""Experiment 9: every cell starts and has a fresh agent with its own settings, and the commands run it."""
+
+import dataclasses
+
+import pytest
+
+from torch_experiments.lab import experiments, records
+from torch_experiments.lab.campaign import grids
+from torch_experiments.lab.campaign.jobs import attempt
+from torch_experiments.lab.experiments import e09_reinforcement as e09
+from torch_experiments.lab.experiments.e09_reinforcement import fresh_of
+from torch_experiments.lab.rl import Run
+
+FULL = e09.configs("full")
+FEW = {"copies": 4, "horizon": 16, "batch": 32, "epochs": 1, "episodes": 2, "probe": 16, "tasks": 2, "steps": 1}
+
+
+def short(configs):
+    return {label: dataclasses.replace(config, **FEW) for label, config in configs.items()}
+
+
+@pytest.mark.parametrize("label", FULL)
+def test_every_cell_takes_a_step(label):
+    (config,) = short({label: FULL[label]}).values()
+    found = Run(config, 0)
+    found.advance()
+    assert found.step == 1
+
+
+@pytest.mark.parametrize("label", [label for label in FULL if not label.startswith("fresh")])
+def test_the_fresh_agent_of_a_cell_has_its_settings_and_its_tasks(label):
+    cell, fresh = FULL[label], FULL[fresh_of(label)]
+    assert fresh.remedy == "fresh"
+    assert dataclasses.replace(fresh, remedy=cell.remedy, remedy_settings=cell.remedy_settings) == cell
+
+
+def test_cells_differ_in_what_their_labels_say():
+    assert len(set(FULL.values())) == len(FULL)
+    assert FULL["plain"].betas == (0.9, 0.999)
+    assert FULL["equal betas"].betas == (0.99, 0.99)
+    assert FULL["tanh"].activation == "tanh"
+    assert FULL["acrobot"].environment == "acrobot"
+    assert {FULL[label].stream for label in e09.REMEDIES} == {"offset"}
+    quick = e09.configs("quick")
+    assert all(quick[label] == dataclasses.replace(FULL[label], tasks=e09.TASKS) for label in quick)
+    assert {fresh_of(label) for label in quick} <= set(quick)
+
+
+def test_ten_seeds_have_a_full_run():
+    assert len(e09.SEEDS["full"]) == 10
+
+
+def test_the_command_runs_resumes_and_prints(tmp_path, command, monkeypatch):
+    configs = short({label: FULL[label] for label in ("plain", "fresh")})
+    monkeypatch.setattr(e09, "configs", lambda *args: configs)
+    code, out, _ = command("run", "e09", "--seeds", "0..1", "--settings", '{"width": 4}', "--out", tmp_path)
+    assert code == 0
+    assert "plain" in out
+    assert "entropy" in out
+    found = [records.load(path).config for path in tmp_path.glob("e09_reinforcement-*.parquet")]
+    assert sorted(config["seed"] for config in found) == [0, 0, 1, 1]
+    assert all(config["arch_settings"] == {"width": 4} for config in found)
+    monkeypatch.setattr(Run, "advance", lambda self: pytest.fail("trained again"))
+    again = command("run", "e09", "--seeds", "0..1", "--settings", '{"width": 4}', "--resume", "--out", tmp_path)
+    assert again[0] == 0
+
+
+def test_returns_are_read_by_cell_and_task(tmp_path):
+    table = experiments.computed(short({"plain": FULL["plain"]}), (0, 1), tmp_path)
+    assert experiments.over_tasks(table, "plain", "return").shape == (2, 2)
+
+
+def test_a_grid_of_agents_has_a_job_for_every_seed_and_none_is_stacked(tmp_path):
+    configs = grids.product({"plain": FULL["plain"]}, grids.axes_of(["lr=1e-3,1e-2", "entropy=0.0,0.01"]))
+    jobs = grids.jobs(configs, (0, 1), tmp_path, stack=True)
+    assert len(jobs) == 8
+    assert {job.seeds for job in jobs} == {"0", "1"}
+    (job,) = grids.jobs(short({"plain": FULL["plain"]}), (0,), tmp_path)
+    assert attempt(job).state == "done"
+    assert job.finished

@@ -1,0 +1,200 @@
+"""An agent on a stream: it resumes bit for bit, environments and generators included; errors are clear."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from torch_experiments.lab.rl import Config, Run, measures, run
+from torch_experiments.lab.rl.environments import CartPole, Moved
+from torch_experiments.lab.training import Diverged, Keep, Stopped, keeping
+
+SMALL = Config(
+    experiment="agents",
+    tasks=2,
+    steps=4,
+    copies=4,
+    horizon=16,
+    batch=32,
+    epochs=2,
+    lr=1e-2,
+    arch_settings=(("width", 8),),
+    episodes=4,
+    probe=32,
+    measure_every=2,
+)
+KILLED = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from tests.torch_experiments.lab.rl.test_run import SMALL
+from torch_experiments.lab.rl import run
+done = []
+def progress(steps):
+    done.append(steps)
+    if sum(done) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+run(SMALL, [3], sys.argv[1], progress=progress, checkpoint_every=0)
+"""
+REMEDIES = ("none", "fresh", "l2-init", "redo", "shrink-perturb", "optimizer-reset", "cbp")
+
+
+def to_the_end(found, until=None):
+    while not found.done and found.step != until:
+        found.advance()
+    return found
+
+
+def values(found):
+    return {name: w.clone() for name, w in found.weights().items()}, found.rows, found.seen.copies.state()
+
+
+def assert_same(one, other):
+    assert all(torch.equal(one[0][name], w) for name, w in other[0].items())
+    assert str(one[1]) == str(other[1])
+    assert str(one[2]) == str(other[2])
+
+
+def resumed(config, folder, seed=3):
+    found = Run(config, seed)
+    keeping.restore(found, keeping.checkpoints.latest(folder, keeping.about(found)))
+    return found
+
+
+@pytest.mark.parametrize(("remedy", "at"), [*((remedy, 5) for remedy in REMEDIES), ("none", 3)])
+def test_an_interrupted_run_goes_on_bit_for_bit(remedy, at, tmp_path):
+    given = (("every", 3), ("threshold", 0.5)) if remedy == "redo" else ()
+    config = dataclasses.replace(SMALL, remedy=remedy, remedy_settings=given)
+    started = to_the_end(Run(config, 3), at)
+    keeping.save(started, tmp_path)
+    again = resumed(config, tmp_path)
+    assert (again.step, again.resumed) == (at, at)
+    assert_same(values(to_the_end(again)), values(to_the_end(Run(config, 3))))
+
+
+@pytest.mark.parametrize(
+    ("environment", "stream"),
+    [("acrobot", "dynamics"), ("cartpole", "rewards"), ("mountaincar", "permuted"), ("mountaincar", "stationary")],
+)
+def test_every_environment_and_stream_resumes(environment, stream, tmp_path):
+    config = dataclasses.replace(SMALL, environment=environment, stream=stream, tasks=2, steps=2)
+    keeping.save(to_the_end(Run(config, 0), 1), tmp_path)
+    assert_same(values(to_the_end(resumed(config, tmp_path, 0))), values(to_the_end(Run(config, 0))))
+
+
+def test_a_killed_run_goes_on_and_leaves_the_record_of_an_unbroken_one(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=os.getcwd(), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (record,) = run(SMALL, [3], tmp_path)
+    assert record.environment["resumed"] == 6
+    assert record.table.equals(run(SMALL, [3])[0].table)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"]
+
+
+@pytest.mark.parametrize("lost", ["source", "copies", "optimizer"])
+def test_a_state_without_a_part_goes_on_otherwise(lost, tmp_path):
+    started = to_the_end(Run(SMALL, 3), 6)
+    keeping.save(started, tmp_path)
+    again, other = resumed(SMALL, tmp_path), Run(SMALL, 3)
+    state = again.state() | {lost: other.state()[lost]}
+    again.restore(again.weights(), state)
+    again.go_to(6)
+    with pytest.raises(AssertionError):
+        assert_same(values(to_the_end(again)), values(to_the_end(Run(SMALL, 3))))
+
+
+def test_a_signal_saves_and_stops(tmp_path, capsys):
+    def progress(steps):
+        if steps == 1 and not list(tmp_path.glob("*.run/step-*")):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        run(SMALL, [0], tmp_path, progress=progress)
+    assert "the same command goes on" in capsys.readouterr().out
+    (record,) = run(SMALL, [0], tmp_path)
+    assert record.table.equals(run(SMALL, [0])[0].table)
+
+
+def test_a_record_has_what_a_task_returned_and_what_became_of_the_network():
+    (record,) = run(SMALL, [0])
+    rows = [r for r in record.table.to_pylist() if r["layer"] == 0]
+    wanted = {"return", "return_low", "return_high", "policy_entropy", "logit_gap", "largest_logit_gap"}
+    wanted |= {"dead_fraction", "free_fraction", "roy_vetterli_rank_raw", "weight_norm", "online_return"}
+    for k in range(SMALL.tasks):
+        found = {r["metric"]: r["value"] for r in rows if (r["task"], r["step"]) == (k, SMALL.steps)}
+        assert wanted <= set(found)
+        assert found["return_low"] <= found["return"] <= found["return_high"]
+        assert 0 <= found["policy_entropy"] <= np.log(2) + 1e-9
+        assert 0 <= found["free_fraction"] <= 1
+    assert {r["step"] for r in rows} == {2, 4}
+    assert {r["layer"] for r in record.table.to_pylist()} == {0, 1, 2, 3, 4}  # two of the actor, two of the critic
+    assert record.config["stream"] == "offset"
+    assert record.config["betas"] == [0.9, 0.999]
+
+
+def test_a_fresh_agent_forgets_and_the_first_task_is_the_same():
+    plain, fresh = Run(SMALL, 3), Run(dataclasses.replace(SMALL, remedy="fresh"), 3)
+    for found in (plain, fresh):
+        to_the_end(found, SMALL.steps)
+    assert_same(values(plain), values(fresh))
+    assert np.array_equal(plain.stream.task(1).offset, fresh.stream.task(1).offset)
+    for found in (plain, fresh):
+        found.advance()
+    assert plain.optimizer.state_dict()["state"][0]["step"] == 5 * 4
+    assert fresh.optimizer.state_dict()["state"][0]["step"] == 4
+
+
+def test_a_decided_policy_is_seen():
+    found = {metric: value for _, metric, value in measures.policy_rows(torch.tensor([[30.0, 0.0, -5.0]]))}
+    assert found["policy_entropy"] < 1e-10
+    assert found["logit_gap"] == found["largest_logit_gap"] == 30.0
+    assert found["saturated_policy_fraction"] == 1.0
+    p = torch.tensor([measures.BEYOND, 0.0]).softmax(0)
+    assert float(1 - p[0]) == 0.0
+    assert float(1 - torch.tensor([measures.BEYOND - 1, 0.0]).softmax(0)[0]) > 0.0
+
+
+def test_rewards_that_are_no_numbers_are_named(monkeypatch):
+    def move(self, state, action):
+        return Moved(state, np.full(len(state), np.nan), np.zeros(len(state), bool))
+
+    monkeypatch.setattr(CartPole, "move", move)
+    message = r"return: a reward or a value is not finite at rollout 0 of task 0 \(offset 0\), seed 3; look at"
+    with pytest.raises(Diverged, match=message):
+        Run(SMALL, 3).advance()
+
+
+def test_gradients_that_are_no_numbers_are_named_and_saved(tmp_path):
+    config = dataclasses.replace(SMALL, value=1e38, max_norm=1e38)
+    with pytest.raises(Diverged, match=r"try a smaller lr than 0.01. The state before this step is in"):
+        keeping.finish(Run(config, 3), Keep(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"environment": "pong"}, "environment: got 'pong'; allowed are 'cartpole'"),
+        ({"stream": "moved"}, "stream: got 'moved'; allowed are 'offset'"),
+        ({"arch": "cnn"}, "arch: got 'cnn'; allowed are 'mlp'"),
+        ({"arch_settings": (("heads", 2),)}, "settings: got 'heads'; allowed are 'width', 'depth'"),
+        ({"device": "cuda"}, "device: got 'cuda'; allowed are 'cpu'"),
+        ({"remedy": "redoo"}, "remedy: got 'redoo'; allowed are"),
+        ({"episodes": 0}, "episodes: got 0; it has to be at least 1"),
+        (
+            {"stream": "turns", "stream_settings": (("others", ("acrobot",)),)},
+            "others: acrobot has 6 observations and 3 actions, cartpole 4 and 2",
+        ),
+    ],
+)
+def test_wrong_settings_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **changes)
+
+
+def test_agents_have_no_stacks():
+    with pytest.raises(ValueError, match="stack: agents does not have it; leave out --stack"):
+        run(SMALL, [0, 1], stack=True)

@@ -1,0 +1,92 @@
+"""Everything that determines the numbers of an agent on a stream of tasks, and what identifies its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from torch_experiments import remedies
+from torch_experiments.lab.rl import ppo, tasks
+from torch_experiments.metrics.layers import ACTIVATIONS
+from torch_experiments.support.choices import choose
+
+Pairs = tuple[tuple[str, Any], ...]
+SIZES = ("width", "depth")  # what ``arch_settings`` may hold
+REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
+
+
+@dataclass(frozen=True)
+class Config(ppo.Settings):
+    """Everything that determines the numbers of a run but its seed; the fields of `ppo.Settings` besides.
+
+    Attributes:
+        experiment: name of the record.
+        environment: a key of `environments.ENVIRONMENTS`.
+        stream, stream_settings: of `tasks.STREAMS`.
+        tasks: how many.
+        steps: rollouts a task, each followed by its epochs.
+        arch, arch_settings, activation: of `ppo.ActorCritic`: ``"mlp"``, width and depth, the nonlinearity.
+        remedy, remedy_settings: of `torch_experiments.remedies`.
+        measure_every: rollouts between measurements, which are taken at the end of a task besides.
+        episodes: by which the policy is judged.  probe: observations on which its network is measured.
+        device: ``"cpu"``.
+
+    Raises:
+        ValueError: for a value that a field does not take; the message names the field and what is allowed.
+
+    >>> Config(tasks=2, steps=25).copies
+    32
+    >>> Config(environment="cartpool")
+    Traceback (most recent call last):
+    ValueError: environment: got 'cartpool'; allowed are 'cartpole', 'acrobot', 'mountaincar'
+    """
+
+    experiment: str = "run"
+    environment: str = "cartpole"
+    stream: str = "offset"
+    stream_settings: Pairs = ()
+    tasks: int = 5
+    steps: int = 25
+    arch: str = "mlp"
+    arch_settings: Pairs = ()
+    activation: str = "relu"
+    remedy: str = "none"
+    remedy_settings: Pairs = ()
+    measure_every: int = 1000
+    episodes: int = 64
+    probe: int = 512
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tasks.make(self.stream, self.environment, 0, **dict(self.stream_settings))
+        choose("arch", self.arch, dict.fromkeys(("mlp",)))
+        choose("activation", self.activation, ACTIVATIONS)
+        choose("device", self.device, dict.fromkeys(("cpu",)))
+        for name in dict(self.arch_settings):
+            choose("settings", name, dict.fromkeys(SIZES))
+        remedies.make(self.remedy, **dict(self.remedy_settings))
+        for name in ("tasks", "steps", "measure_every", "episodes", "probe"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+
+    @property
+    def data(self) -> str:
+        """Return the name of the data: there are none."""
+        return ""
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """Return what identifies the record of a run: all settings, and the seed.
+
+        >>> Config(arch_settings=(("width", 8),)).identity(3)["arch_settings"]
+        {'width': 8}
+        """
+        settings = dataclasses.asdict(self)
+        for name in [name for name in settings if name.endswith("_settings")]:
+            settings[name] = dict(sorted((key, _plain(value)) for key, value in settings[name]))
+        return settings | {"betas": list(self.betas), "revision": REVISION, "seed": seed}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,263 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) on environments that are arrays.
+
+A rollout lets all copies act for a few steps; generalised advantages (Schulman et al. 2016, arXiv 1506.02438) say
+how much better their actions were than expected; then a few epochs of minibatches ascend the clipped surrogate
+
+    ``E min(r A, clip(r, 1 − ε, 1 + ε) A) + c_H H − c_v (v − R)²``
+
+with the ratio ``r`` of new to old probability of the action, advantages ``A`` of mean 0 and variance 1 in every
+minibatch, the entropy ``H`` of the policy, and the values ``v`` drawn to the returns ``R = A + v_old``. Details
+that matter are as in stable-baselines3: an episode that is cut by its limit goes on in expectation, weights are
+orthogonal at the start, and the norm of the gradients is clipped.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torch_experiments.lab.rl import gradients
+from torch_experiments.lab.rl.environments import Array
+from torch_experiments.lab.rl.tasks import Seen
+from torch_experiments.metrics.layers import ACTIVATIONS
+from torch_experiments.support.choices import choose
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a policy is trained.
+
+    Attributes:
+        copies: of the environment.  horizon: steps of each in a rollout.
+        epochs: passes over a rollout.  batch: samples of a minibatch.
+        lr, betas: of Adam.
+        gamma, lam: discount, and the decay of generalised advantages.
+        clip: ε.  entropy: c_H.  value: c_v.
+        max_norm: of the gradients.
+
+    Raises:
+        ValueError: for a number out of its range; the message names the field.
+    """
+
+    copies: int = 32
+    horizon: int = 64
+    epochs: int = 10
+    batch: int = 256
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    gamma: float = 0.99
+    lam: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.0
+    value: float = 0.5
+    max_norm: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("copies", "horizon", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+        for name, most in (("lr", math.inf), ("entropy", math.inf), ("value", math.inf), ("gamma", 1), ("lam", 1)):
+            if not 0 <= getattr(self, name) <= most or math.isinf(getattr(self, name)):
+                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be in [0, {most}]")
+        for name in ("clip", "max_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be above 0")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: got {self.betas}; two numbers in [0, 1) are needed")
+        if self.copies * self.horizon % self.batch:
+            asked = f"{self.batch} samples from a rollout of {self.copies * self.horizon}"
+            raise ValueError(f"batch: got {asked}; it has to divide it")
+
+
+class ActorCritic(nn.Module):
+    """A network for the logits of the actions and one for the value, of hidden layers of one width.
+
+    Weights are orthogonal with gain √2, 0.01 for the logits and 1 for the value, drawn from ``seed``; biases zero.
+
+    >>> logits, values = ActorCritic(4, 2, width=8, depth=1)(torch.zeros(5, 4))
+    >>> logits.shape, values.shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    """
+
+    def __init__(
+        self,
+        observations: int,
+        actions: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        activation: str = "relu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, number in (("width", width), ("depth", depth)):
+            if number < 1:
+                raise ValueError(f"{name}: got {number}; it has to be at least 1")
+        activate, source = choose("activation", activation, ACTIVATIONS), torch.Generator().manual_seed(seed)
+
+        def chain(outputs: int, gain: float) -> nn.Sequential:
+            parts: list[nn.Module] = []
+            for inputs in [observations] + [width] * (depth - 1):
+                parts += [_orthogonal(inputs, width, math.sqrt(2), source), activate()]
+            return nn.Sequential(*parts, _orthogonal(width, outputs, gain, source))
+
+        self.actor, self.critic = chain(actions, 0.01), chain(1, 1.0)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits ``[n, actions]`` and values ``[n]`` of observations ``[n, observations]``."""
+        return self.actor(x), self.critic(x).squeeze(-1)
+
+
+class Rollout(NamedTuple):
+    """What was seen and done, ``[horizon · copies, …]``, and how good it was."""
+
+    observations: Tensor
+    actions: Tensor
+    log_probabilities: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def sampled(logits: Array, source: np.random.Generator) -> Array:
+    """Return an action a row, drawn from the softmax of ``logits [n, actions]``, by adding Gumbel noise.
+
+    >>> sampled(np.array([[0.0, 50.0], [50.0, 0.0]]), np.random.default_rng(0))
+    array([1, 0])
+    """
+    found: Array = (logits + source.gumbel(size=logits.shape)).argmax(axis=1)
+    return found
+
+
+def advantages(rewards: Array, values: Array, after: Array, over: Array, gamma: float, lam: float) -> Array:
+    """Return generalised advantages ``A_t = δ_t + γ λ (1 − over_t) A_{t+1}``, ``δ_t = r_t + γ v'_t − v_t``.
+
+    Args:
+        rewards, values: ``[horizon, copies]``, the values of what was seen before the step.
+        after: of what was seen after it, zero where the environment ended the episode.
+        over: whether the episode was over.
+        gamma, lam: discount and decay.
+
+    >>> advantages(np.ones((2, 1)), np.zeros((2, 1)), np.zeros((2, 1)), np.zeros((2, 1)), 1.0, 0.5).T
+    array([[1.5, 1. ]])
+    """
+    found = rewards + gamma * after - values
+    for t in reversed(range(len(found) - 1)):
+        found[t] += gamma * lam * (1.0 - over[t]) * found[t + 1]
+    return found
+
+
+@torch.no_grad()
+def collect(policy: ActorCritic, seen: Seen, settings: Settings, source: np.random.Generator) -> Rollout:
+    """Let all copies act for ``horizon`` steps and return what came of it."""
+    T, n = settings.horizon, settings.copies
+    observations = np.empty((T + 1, n, seen.task.observations), np.float32)
+    actions = np.empty((T, n), np.int64)
+    rewards, ended, cut = np.empty((T, n)), np.empty((T, n), bool), np.empty((T, n), bool)
+    goes_on: list[tuple[Array, Array]] = []  # what was last seen of episodes that were cut, and where
+    policy.eval()
+    observations[0] = seen.observation
+    for t in range(T):
+        logits = policy.actor(torch.from_numpy(observations[t])).numpy()
+        actions[t] = sampled(logits, source)
+        step = seen.step(actions[t])
+        observations[t + 1], rewards[t], ended[t], cut[t] = step.observation, step.reward, step.ended, step.cut
+        if step.cut.any():
+            goes_on.append((t * n + step.cut.nonzero()[0], step.last[step.cut]))
+    logits, values = policy(torch.from_numpy(observations).flatten(0, 1))
+    every = values.double().numpy().reshape(T + 1, n)
+    after = np.where(ended, 0.0, every[1:])
+    if goes_on:
+        places, last = (np.concatenate(parts) for parts in zip(*goes_on, strict=True))
+        after.ravel()[places] = policy.critic(torch.from_numpy(last.astype(np.float32))).numpy()[:, 0]
+    found = advantages(rewards, every[:-1], after, ended | cut, settings.gamma, settings.lam)
+    done = torch.from_numpy(actions).flatten()
+    chosen = logits[: T * n].log_softmax(1).gather(1, done[:, None]).squeeze(1)
+    return Rollout(
+        torch.from_numpy(observations[:-1]).flatten(0, 1),
+        done,
+        chosen,
+        torch.from_numpy(found).flatten(),
+        torch.from_numpy(found + every[:-1]).flatten().float(),
+    )
+
+
+def objective(logits: Tensor, values: Tensor, batch: Rollout, settings: Settings) -> Tensor:
+    """Return the loss of a minibatch: minus clipped surrogate, minus entropy, plus the error of the values."""
+    log_p = logits.log_softmax(1)
+    ratio = (log_p.gather(1, batch.actions[:, None]).squeeze(1) - batch.log_probabilities).exp()
+    clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
+    surrogate = torch.minimum(ratio * batch.advantages, clipped * batch.advantages).mean()
+    entropy = -(log_p.exp() * log_p).sum(1).mean()
+    error = (values - batch.returns).square().mean()
+    return -surrogate - settings.entropy * entropy + settings.value * error
+
+
+def learn(
+    policy: ActorCritic,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    settings: Settings,
+    source: np.random.Generator,
+) -> float:
+    """Take the steps of ``epochs`` passes over a rollout in minibatches; return the largest norm of a gradient."""
+    policy.train()
+    parameters, closed = list(policy.parameters()), gradients.known(policy)
+    norms: list[Tensor] = []
+    for _ in range(settings.epochs):
+        order = torch.from_numpy(source.permutation(len(rollout.actions)))
+        shuffled = Rollout(*(x[order] for x in rollout))
+        shuffled = shuffled._replace(advantages=_normal(shuffled.advantages, settings.batch))
+        for parts in zip(*(x.split(settings.batch) for x in shuffled), strict=True):
+            batch = Rollout(*parts)
+            if closed:
+                gradients.set_gradients(policy, batch, settings)
+            else:
+                optimizer.zero_grad()
+                logits, values = policy(batch.observations)
+                objective(logits, values, batch, settings).backward()
+            norms.append(nn.utils.clip_grad_norm_(parameters, settings.max_norm))
+            optimizer.step()
+    return float(torch.stack(norms).max())
+
+
+@torch.no_grad()
+def evaluate(policy: ActorCritic, seen: Seen, source: np.random.Generator) -> Array:
+    """Return what the first whole episode of each copy returns, ``[copies]``; actions are sampled.
+
+    Copies have to be at the start of an episode. Rewards are those of the environment, not as a task scales them.
+    """
+    policy.eval()
+    found, waiting = np.zeros(len(seen.observation)), np.ones(len(seen.observation), bool)
+    while waiting.any():
+        logits = policy.actor(torch.from_numpy(seen.observation.astype(np.float32))).numpy()
+        step = seen.copies.step(sampled(logits, source))
+        found[waiting] += step.reward[waiting]
+        waiting &= ~(step.ended | step.cut)
+    return found
+
+
+def adam(policy: nn.Module, settings: Settings) -> torch.optim.Adam:
+    """Return Adam with the rate and the betas of the settings."""
+    return torch.optim.Adam(policy.parameters(), lr=settings.lr, betas=settings.betas, eps=1e-5, fused=True)
+
+
+def _orthogonal(inputs: int, outputs: int, gain: float, source: torch.Generator) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.orthogonal_(layer.weight, gain, generator=source)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _normal(values: Tensor, batch: int) -> Tensor:
+    """Return values of mean 0 and deviation 1 in every minibatch, float32.
+
+    In float64: in float32 the mean of equal values is off by an ulp, and normalised they would all be ±0.99.
+    """
+    parts = values.view(-1, batch)
+    centred = parts - parts.mean(dim=1, keepdim=True)
+    return (centred / (parts.std(dim=1, keepdim=True) + 1e-8)).float().flatten() if batch > 1 else values.float()
