@@ -62,13 +62,16 @@ def certify(
     rule = optimizer and loading.make_optimizer(model, optimizer, settings, subject.checkpoint)
     if audit is not None and not rule:
         raise ValueError("audit: takes steps of an optimizer; name it, such as --optimizer adamw")
-    found = library.certify(model, batch.inputs, rule or None, targets=batch.targets, box=box)
+    call = subject.call
+    found = library.certify(model, batch.inputs, rule or None, targets=batch.targets, box=box, call=call)
     for kind, file in written.items():
         page = found.to_html() if kind == "html" else found.to_markdown(subject.named)
         _write(file, page.encode())
     seen = None
     if audit is not None and rule:
-        seen = library.audit(model, batch.inputs, rule, targets=batch.targets, steps=audit, certificate=found)
+        seen = library.audit(
+            model, batch.inputs, rule, targets=batch.targets, steps=audit, certificate=found, call=call
+        )
     extra = {} if seen is None else {"audit": seen.to_dict()}
     _show(found.to_dict() | extra if as_json else found, as_json)
     if seen is not None and not as_json:
@@ -94,7 +97,8 @@ def diagnose(
         as_json: Print JSON.
     """
     model, batch = subject.load()
-    found = library.diagnose(model, batch.inputs, batch.targets, metrics="full" if full else "fast")
+    metrics = "full" if full else "fast"
+    found = library.diagnose(model, batch.inputs, batch.targets, metrics=metrics, call=subject.call)
     _show(dict(found) if as_json else found, as_json)
     if subject.batch is None and not as_json:
         print(f"on {subject.samples} random inputs, without gradients; use --batch FILE for your data")
@@ -121,10 +125,11 @@ def clone(
     _check_place("out", out)
     model, batch = subject.load()
     source = torch.Generator().manual_seed(subject.seed)
-    wide = library.clone(model, factor, mode, source, example_inputs=batch.inputs, order=order)
+    call = subject.call
+    wide = library.clone(model, factor, mode, source, example_inputs=batch.inputs, order=order, call=call)
     if mode in ("equal", "equitable", "rows"):
-        place = library.layout(model, factor, example_inputs=batch.inputs, order=order)
-        checked = library.verify(wide, model, place, batch.inputs)
+        place = library.layout(model, factor, example_inputs=batch.inputs, order=order, call=call)
+        checked = library.verify(wide, model, place, batch.inputs, call=call)
         print(f"verified: outputs differ by {checked.function:.1e} (relative) on {checked.samples} samples")
     tensors = _untied(wide.state_dict())
     _write(out, safetensors.save(tensors, {"factor": str(factor), "mode": mode, "order": order, "format": "pt"}))

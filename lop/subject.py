@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import torch
 
     from torch_experiments.support import hub, loading
-    from torch_experiments.units import inputs
+    from torch_experiments.units import entry, inputs
     from torch_experiments.units.inputs import Inputs
 else:
     torch = Deferred("torch")
     loading, inputs = Deferred("torch_experiments.support.loading"), Deferred("torch_experiments.units.inputs")
-    hub = Deferred("torch_experiments.support.hub")
+    hub, entry = Deferred("torch_experiments.support.hub"), Deferred("torch_experiments.units.entry")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Subject:
         tokens: Draw integers below this number instead of Gaussian inputs.
         seed: Seed of everything that is drawn.
         dtype: Convert the network first.
+        call: Method that is called in the place of forward, such as get_action_and_value.
     """
 
     model: Positional[str] = ""
@@ -53,6 +54,7 @@ class Subject:
     tokens: int | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16"] | None = None
+    call: str | None = None
 
     @property
     def named(self) -> str:
@@ -72,7 +74,8 @@ class Subject:
         if self.dtype is not None:
             model = model.to(getattr(torch, self.dtype))
         batch = self._batch(model, box)
-        _check_runs(model, batch.inputs)
+        with entry.calling(model, self.call):
+            _check_runs(model, batch.inputs)
         return model, batch
 
     def _made(self) -> torch.nn.Module:

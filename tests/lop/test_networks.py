@@ -206,7 +206,8 @@ def test_the_command_line_finds_a_module_in_the_present_folder(tmp_path: Path) -
 
 def test_a_model_of_the_hub_is_certified_from_its_snapshot(printed: Any, said: Any, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, n_positions=32)
+    sizes = {"vocab_size": 11, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 32}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
     with redirect_stderr(StringIO()):  # a bar
         transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
     words = ("certify", "--hf", tmp_path / "model", "--samples", "3", "--input", "5")
@@ -261,3 +262,27 @@ def test_the_state_of_a_lightning_checkpoint_is_taken(said: Any, tmp_path: Path)
     torch.save({"state_dict": weights, "optimizer_states": [rule.state_dict()] * 2}, tmp_path / "two.ckpt")
     words = ("certify", *SMALL, "--optimizer", "adamw", "--checkpoint", tmp_path / "two.ckpt")
     assert "holds the states of 2 optimizers" in said(*words)
+
+
+class Actor(nn.Module):
+    """A policy without a forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.mean = nn.Linear(6, 4), nn.Linear(4, 3)
+
+    def act(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the mean action."""
+        return self.mean(torch.relu(self.body(x)))
+
+
+ACTOR = ("tests.lop.test_networks:Actor", "--input", "6")
+
+
+def test_another_method_is_called(printed: Any, said: Any, tmp_path: Path) -> None:
+    assert json.loads(printed("certify", *ACTOR, "--call", "act", "--json"))["parameters"] == 7 * 4 + 5 * 3
+    assert "relu" in printed("diagnose", *ACTOR, "--call", "act")
+    assert "verified" in printed("clone", *ACTOR, "--call", "act", "--out", tmp_path / "wide.safetensors")
+    assert load_file(tmp_path / "wide.safetensors")["body.weight"].shape == (8, 6)
+    assert "act" in said("certify", *ACTOR)
+    assert "see" in said("certify", *ACTOR, "--call", "see")

@@ -76,7 +76,7 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
     beyond: set[str] = set()
     first: dict[str, Tensor] = {}
     with torch.inference_mode(False), torch.enable_grad(), left_alone(model):
-        masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in trained.items()}
+        masks = {name: _everywhere(p, False) for name, p in trained.items()}
         left = dict(trained)
         seeds = range(DRAWS if draws(model) else 1)
         for seed in seeds:
@@ -92,14 +92,20 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
                 first = first or found
                 met |= found.keys()
                 for name, gradient in found.items():
-                    masks[name] |= gradient.bool()  # other than zero; `!=` takes nearly twice as long
+                    masks[name] = masks[name] | gradient.bool()  # other than zero; `!=` takes nearly twice as long
                     beyond |= set() if finite(gradient) else {name}
-                left = {name: p for name, p in left.items() if not bool(masks[name].all())}
+                    if bool(masks[name].all()):
+                        masks[name] = _everywhere(left.pop(name), True)
     what = "the loss" if loss is not None else f"{COTANGENTS} random cotangents"
     words = f"{len(seeds)} forward passes, {what}" if len(seeds) > 1 else f"one forward pass, {what}"
     overflow = tuple(name for name in trained if name in beyond)
     stopped = frozenset(trained.keys() - met)
     return Reach(masks, stopped, first, words, custom, overflow=overflow, of_loss=loss is not None)
+
+
+def _everywhere(p: Tensor, answer: bool) -> Tensor:
+    """Return one answer for all entries of a parameter, in the memory of one."""
+    return torch.full((), answer, device=p.device).expand(p.shape)
 
 
 class _Arguments(TorchDispatchMode):

@@ -29,7 +29,6 @@ from torch_experiments.units.trace import trace
 
 Colours = dict[Axis, Tensor]
 Factors = dict[Axis, Tensor]
-Sizes = dict[tuple[str, int, Axis], Tensor]
 Sides = dict[int, tuple[Axis, list[Axis]]]  # of a parameter: by dimension its axis, and those atoms that have units
 
 PIECE = 2**17  # entries that are summed at a time: a megabyte in float64, which stays in a core's cache
@@ -144,12 +143,12 @@ def coarsest_blocks(
     tensors = moderate(tensors)
     colours: Colours = {atom: torch.zeros(atom.size, dtype=torch.int64) for atom in among if atom not in wild}
     scales = estimated(graph, tensors, colours, tolerance, generator) if scaled else {}
-    known = sizes(graph, tensors, colours, scales)
+    known = Sizes(graph, tensors, scales)
     while refine(graph, tensors, colours, scales, known, tolerance, generator):
         continue
     scales = {atom: snapped(relative(scale, colours[atom]), 10 * tolerance) for atom, scale in scales.items()}
     found = blocks_of(graph, parameters, colours, scales, tolerance)
-    lost = {name: wild[axis] for name, axis in named(graph, among) if axis in wild}
+    lost = {name: wild[axis] for name, axis in named(graph, among) if axis in wild} if wild else {}
     return replace(found, unjudged=within(model, graph) | lost)
 
 
@@ -203,6 +202,47 @@ def estimated(
     return scales
 
 
+class Sizes:
+    """Roots of the sums of squares of what units add up, by parameter, dimension and atom.
+
+    They are computed when they are asked for, since nothing is asked of units that are alone in their blocks. A
+    vector, such as a bias, is one more column of all that enters its units, and has the size of that.
+    """
+
+    def __init__(self, graph: Graph, tensors: Mapping[str, Tensor], scales: Factors) -> None:
+        self.graph, self.tensors, self.scales = graph, tensors, scales
+        self._squares: dict[tuple[str, int, Axis], Tensor] = {}
+        self._entering: dict[Axis, Tensor] = {}
+
+    def of(self, name: str, sides: Sides) -> dict[tuple[int, Axis], Tensor]:
+        """Return the sizes of some dimensions of a parameter, ``[units]`` each, by dimension and atom."""
+        if self.tensors[name].ndim == 1:
+            return {(dim, atom): self._all_that_enters(atom).sqrt() for dim, _, atom in _units(sides)}
+        return {key: total.sqrt() for key, total in self._sums(name, sides).items()}
+
+    def _sums(self, name: str, sides: Sides) -> dict[tuple[int, Axis], Tensor]:
+        keys = [(dim, atom) for dim, _, atom in _units(sides)]
+        missing = {dim for dim, atom in keys if (name, dim, atom) not in self._squares}
+        if missing:
+            squares = [scales_of(axis, self.scales).square() for axis in self.graph.parameters[name].axes]
+            sums = _contract(self.tensors[name], squares, missing, squared=True)
+            for dim, axis, atom in _units({dim: sides[dim] for dim in missing}):
+                total = _per_index(sums[dim], axis, atom, None) / scales_of(atom, self.scales).square()
+                self._squares[name, dim, atom] = total
+        return {(dim, atom): self._squares[name, dim, atom] for dim, atom in keys}
+
+    def _all_that_enters(self, atom: Axis) -> Tensor:
+        if atom not in self._entering:
+            total = torch.zeros(atom.size, dtype=torch.float64)
+            for name in self.tensors:
+                axes = self.graph.parameters[name].axes
+                sides = {dim: (axes[dim], [atom]) for dim in _entries(self.graph, name, atom)}
+                for part in self._sums(name, sides).values():
+                    total = total + part
+            self._entering[atom] = total
+        return self._entering[atom]
+
+
 def refine(
     graph: Graph,
     tensors: Mapping[str, Tensor],
@@ -212,45 +252,35 @@ def refine(
     tolerance: float,
     generator: torch.Generator,
 ) -> bool:
-    """Split colours once by every parameter and dimension; return whether any was split."""
+    """Split colours once by every parameter and dimension; return whether any was split.
+
+    Dimensions whose units are all alone by now are left out, as there is nothing left to split.
+    """
     before = {atom: int(label.max()) for atom, label in colours.items()}
-    for name, sides in _sides(graph, tensors, colours):
+    for name in tensors:
+        sides = _sides(graph, name, colours)
+        if not sides:
+            continue
         entrywise = name not in graph.matrices
         weights = [
             _random(a, {} if entrywise else colours, generator) * scales_of(a, scales)
             for a in graph.parameters[name].axes
         ]
-        sums = _contract(tensors[name], weights, sides)
+        sums, size = _contract(tensors[name], weights, sides), known.of(name, sides)
         for dim, axis, atom in _units(sides):
             found = _per_index(sums[dim], axis, atom, generator) / scales.get(atom, 1)
-            colours[atom] = _split(colours[atom], found, known[name, dim, atom], tolerance)
+            colours[atom] = _split(colours[atom], found, size[dim, atom], tolerance)
     return any(int(label.max()) > before[atom] for atom, label in colours.items())
 
 
-def sizes(graph: Graph, tensors: Mapping[str, Tensor], colours: Colours, scales: Factors) -> Sizes:
-    """Return the root of the sum of squares of what each unit adds up, by parameter, dimension and atom.
-
-    A vector, such as a bias, is one more column of all that enters its units, and has the size of that.
-    """
-    found: Sizes = {}
-    entering = {atom: torch.zeros(atom.size, dtype=torch.float64) for atom in colours}
-    for name, sides in _sides(graph, tensors, colours):
-        squares = [scales_of(a, scales).square() for a in graph.parameters[name].axes]
-        sums = _contract(tensors[name], squares, sides, squared=True)
-        for dim, axis, atom in _units(sides):
-            found[name, dim, atom] = _per_index(sums[dim], axis, atom, None) / scales_of(atom, scales).square()
-            entering[atom] += found[name, dim, atom] * (dim in _entries(graph, name, atom))
-    return {key: (entering[key[2]] if tensors[key[0]].ndim == 1 else x).sqrt() for key, x in found.items()}
-
-
-def _sides(graph: Graph, tensors: Mapping[str, Tensor], colours: Colours) -> Iterator[tuple[str, Sides]]:
-    """Yield the name of every parameter that has units, and the dimensions where, with their axes and atoms."""
-    for name in tensors:
-        axes = enumerate(graph.parameters[name].axes)
-        own = {dim: (axis, [atom for atom in atoms(axis) if find(atom) in colours]) for dim, axis in axes}
-        sides = {dim: (axis, found) for dim, (axis, found) in own.items() if found}
-        if sides:
-            yield name, sides
+def _sides(graph: Graph, name: str, colours: Colours) -> Sides:
+    """Return the dimensions of a parameter where units share blocks, with their axes and these atoms."""
+    found: Sides = {}
+    for dim, axis in enumerate(graph.parameters[name].axes):
+        own = [atom for atom in atoms(axis) if atom in colours and int(colours[atom].max()) + 1 < atom.size]
+        if own:
+            found[dim] = (axis, own)
+    return found
 
 
 def _units(sides: Sides) -> Iterator[tuple[int, Axis, Axis]]:

@@ -7,7 +7,7 @@ residual stream. One parameter dimension may hold several groups (a concatenatio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -71,7 +71,12 @@ def groups(graph: Graph, among: Iterable[Axis] | None = None) -> list[Group]:
     """
     chosen = None if among is None else set(among)
     wanted = [atom for atom in graph.free() if chosen is None or atom in chosen]
-    return [_group(graph, atom) for atom in wanted]
+    built: dict[Axis, list[tuple[str, int, Axis]]] = {}
+    for name in (n for n in graph.parameters if n in graph.used):
+        for dim, axis in enumerate(graph.parameters[name].axes):
+            for atom in set(atoms(axis)):
+                built.setdefault(atom, []).append((name, dim, axis))
+    return [_group(graph, atom, built[atom]) for atom in wanted]
 
 
 def places(axis: Axis, atom: Axis) -> Tensor:
@@ -90,22 +95,20 @@ def places(axis: Axis, atom: Axis) -> Tensor:
     return index
 
 
-def _group(graph: Graph, atom: Axis) -> Group:
+def _group(graph: Graph, atom: Axis, built: Sequence[tuple[str, int, Axis]]) -> Group:
+    """Return the group of an atom, from the dimensions of parameters that are built of it."""
     incoming: list[Edge] = []
     outgoing: list[Edge] = []
     own: list[Edge] = []
-    for name in (n for n in graph.parameters if n in graph.used):
+    for name, dim, axis in built:
         uses = graph.matrices.get(name, set())
-        for dim, axis in enumerate(graph.parameters[name].axes):
-            if not any(a is atom for a in atoms(axis)):
-                continue
-            edge = Edge(name, dim, places(axis, atom))
-            if any(dim == source for _, source in uses):
-                outgoing.append(edge)
-            elif any(dim == target for target, _ in uses):
-                incoming.append(edge)
-            else:
-                own.append(edge)
+        edge = Edge(name, dim, places(axis, atom))
+        if any(dim == source for _, source in uses):
+            outgoing.append(edge)
+        elif any(dim == target for target, _ in uses):
+            incoming.append(edge)
+        else:
+            own.append(edge)
     first = next(iter((*incoming, *own, *outgoing))).parameter
     return Group(first.rpartition(".")[0] or first, atom, tuple(incoming), tuple(outgoing), tuple(own))
 
