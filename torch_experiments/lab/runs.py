@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from torch_experiments.lab import models, records, rl, training
+from torch_experiments.lab import language, models, records, rl, training
 from torch_experiments.lab.images import pixels
 from torch_experiments.support.choices import choose
 
@@ -41,6 +41,12 @@ KINDS: Mapping[type, Kind] = {
         lambda config, seed, data: training.run_identity(config, seed, data.fingerprint),
         lambda config: (*models.settings_of(config.arch), "clones"),
         stackable=True,
+    ),
+    language.Config: Kind(
+        language.run,
+        language.load,
+        lambda config, seed, data: training.run_identity(config, seed, data.fingerprint),
+        lambda config: language.SIZES,
     ),
     rl.Config: Kind(
         rl.run, lambda name: None, lambda config, seed, data: config.identity(seed), lambda config: rl.SIZES

@@ -155,8 +155,9 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
     for 500 epochs.
 
     Raises:
-        ValueError: for another profile, or ``paper`` without data.
+        ValueError: for another profile or network, or ``paper`` without data.
     """
+    choose("arch", arch, SMALL)
     norm = "layer" if arch == "vit" else "batch"
     if profile == "quick":
         settings, epochs = tuple(SMALL[arch].items()), EPOCHS[arch]

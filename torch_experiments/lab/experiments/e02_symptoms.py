@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch_experiments.lab.training import Config
+from torch_experiments.support.choices import choose
 
 NAME = "e02"
 TITLE = "symptoms of loss of plasticity: accuracy, dead and duplicate units, rank, over the tasks"
@@ -39,8 +40,9 @@ def base(profile: str, arch: str, data: str | None = None, **changes: Any) -> Co
     """Return the plain setting that experiments 2 to 4 share.
 
     Raises:
-        ValueError: for an unknown profile, or without ``data`` where the profile needs Tiny ImageNet.
+        ValueError: for an unknown profile or network, or without ``data`` where the profile needs Tiny ImageNet.
     """
+    choose("arch", arch, SMALL)
     if profile == "quick":
         return dataclasses.replace(_quick(arch), data=data or "digits", **changes)
     if profile not in STEPS:

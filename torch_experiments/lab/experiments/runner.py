@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from torch_experiments.lab import models, records, rl, runs, training
+from torch_experiments.lab import language, models, records, rl, runs, training
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.training import Config, Settings, parallel
 from torch_experiments.lab.training.checkpoints import InUse
@@ -44,10 +44,10 @@ EXPERIMENTS: Mapping[str, str] = {
     "e06": "e06_escape",
     "e07": "e07_streams",
 }
-AGENTS: Mapping[str, str] = {"e09": "e09_reinforcement"}  # of reinforcement learning, which have no images
+BEYOND: Mapping[str, str] = {"e08": "e08_language", "e09": "e09_reinforcement"}  # text and agents, no images
 CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of tasks
 WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
-C = TypeVar("C", Config, e01_cloning.Config, rl.Config)
+C = TypeVar("C", Config, e01_cloning.Config, language.Config, rl.Config)
 SEEDS = (0, 1, 2, 3, 4)  # as many as JL25 has
 WAIT = 1.0  # seconds
 
@@ -70,7 +70,7 @@ def load(name: str) -> Experiment:
     >>> list(load("e06").configs("quick"))
     ['narrow', 'trapped', 'split', 'noise', 'scratch']
     """
-    known = {CLONING: "e01_cloning", **EXPERIMENTS, **AGENTS}
+    known = {CLONING: "e01_cloning", **EXPERIMENTS, **BEYOND}
     module: Any = import_module(f"torch_experiments.lab.experiments.{choose('experiment', name, known)}")
     return module
 
@@ -253,7 +253,7 @@ def _clones(
 def listing() -> Table:
     """Return the experiments with their titles."""
     table = Table("name", "shows")
-    for name in (CLONING, *EXPERIMENTS, *AGENTS):
+    for name in (CLONING, *EXPERIMENTS, *BEYOND):
         table.add_row(name, load(name).TITLE)
     return table
 

