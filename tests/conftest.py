@@ -106,6 +106,7 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
+    gc.freeze()  # no collection of garbage looks through them again
     gc.enable()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

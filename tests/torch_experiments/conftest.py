@@ -1,4 +1,4 @@
-"""A second process for tests of `torch.distributed`: it loads torch once, not once a test."""
+"""Processes of their own for tests, forked from one that has loaded torch: that takes seconds, and happens once."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import distributed
 
+from torch_experiments.lab.campaign import engines
 from torch_experiments.support.processes import leave
 
 
@@ -21,8 +22,17 @@ def in_group(rank, store, work, arguments):
 
 
 @pytest.fixture(scope="session")
-def second_process():
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+def forks():
+    """Return a context of processes that have imported what a run needs, as those of `engines.Local`, with which
+    they share the process that they are forked from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([engines.__name__, *engines.SLOW])
+    return context
+
+
+@pytest.fixture(scope="session")
+def second_process(forks):
+    with ProcessPoolExecutor(1, forks) as pool:
         yield pool
 
 

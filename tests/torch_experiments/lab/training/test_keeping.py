@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,18 +17,18 @@ from torch_experiments.lab.training import Keep, Run, Stopped, checkpoints, fini
 from torch_experiments.lab.training.checkpoints import CheckpointError
 from torch_experiments.remedies import REMEDIES
 
-KILLED = """
-import os, signal, sys, torch
-torch.set_num_threads(1)
-from tests.torch_experiments.lab.training import settings as t
-from torch_experiments.lab.training import run
-done = []
-def progress(steps):
-    done.append(steps)
-    if sum(done) == 33:
-        os.kill(os.getpid(), signal.SIGKILL)
-run(getattr(t, sys.argv[1]), [3], sys.argv[2], data=t.DATA, progress=progress, checkpoint_every=0)
-"""
+
+def killed(name, out):
+    """Run until this process is killed at step 33, with a checkpoint of every step before."""
+
+    def progress(steps):
+        done.append(steps)
+        if sum(done) == 33:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    done = []
+    torch.set_num_threads(1)
+    run(getattr(settings, name), [3], out, data=DATA, progress=progress, checkpoint_every=0)
 
 
 def assert_same(weights, expected):
@@ -38,10 +36,12 @@ def assert_same(weights, expected):
 
 
 @pytest.mark.parametrize("name", ["MLP", "VIT"])
-def test_a_killed_run_goes_on_bit_for_bit(name, tmp_path):
+def test_a_killed_run_goes_on_bit_for_bit(name, tmp_path, forks):
     config = getattr(settings, name)
-    killed = subprocess.run([sys.executable, "-c", KILLED, name, tmp_path], cwd=os.getcwd(), check=False)
-    assert killed.returncode == -signal.SIGKILL
+    process = forks.Process(target=killed, args=(name, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     start, weights, rows = resumed(config, tmp_path)
     expected = unbroken(config)
     assert start == 32

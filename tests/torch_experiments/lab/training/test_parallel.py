@@ -115,11 +115,11 @@ def together(rank, out):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(tmp_path_factory, forks):
     """Return what two processes found."""
     out = tmp_path_factory.mktemp("parallel")
     with checkpoints.locked(keeping.folder_of(Run(SHORT, [3], DATA), out / "held")):
-        torch.multiprocessing.spawn(together, (out,), nprocs=2)
+        torch.multiprocessing.start_processes(together, (out,), nprocs=2, start_method=forks.get_start_method())
     return [pickle.loads((out / f"{rank}.pickle").read_bytes()) for rank in range(2)]
 
 
