@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from functools import cache
 
 import pytest
 
@@ -31,8 +32,17 @@ def states(results):
 
 
 def unbroken(job):
-    (record,) = training.run(job.config, [job.seed], data=DATA)
+    return run_whole(job.config, job.seed)
+
+
+@cache
+def run_whole(config, seed):
+    (record,) = training.run(config, [seed], data=DATA)
     return record.table
+
+
+def folder_of(job):
+    return keeping.folder_of(training.Run(job.config, [job.seed], DATA), job.out)
 
 
 def stored(job):
@@ -109,11 +119,10 @@ def test_processes_run_a_grid_and_a_run_that_fails_fails_alone(tmp_path, local):
 
 def holder(job, seconds=60):
     """Return the process that works on ``job``, once it has a checkpoint."""
-    end = time.monotonic() + seconds
+    folder, end = folder_of(job), time.monotonic() + seconds
     while time.monotonic() < end:
-        for path in job.out.glob("*.run/step-*"):
-            if found := re.match(r"process (\d+)", (path.parent / "lock").read_text()):
-                return int(found[1])
+        if list(folder.glob("step-*")) and (found := re.match(r"process (\d+)", (folder / "lock").read_text())):
+            return int(found[1])
         time.sleep(0.02)
     raise TimeoutError("no checkpoint was written")
 
@@ -172,8 +181,7 @@ def test_ctrl_c_saves_the_runs_and_the_same_grid_goes_on(tmp_path, local):
 
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
     (job,) = jobs_of(tmp_path, run=SMALL)
-    folder = keeping.folder_of(training.Run(SMALL, [0], DATA), tmp_path)
-    with checkpoints.locked(folder):
+    with checkpoints.locked(folder_of(job)):
         found = attempt(job)
     assert found.state == "in use"
     assert re.search(rf"in use by process {os.getpid()} on \S+; wait for it, or choose another --out", found.about)
@@ -181,10 +189,10 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    folder = keeping.folder_of(training.Run(SMALL, [0], DATA), tmp_path)
-    folder.mkdir()
-    (folder / "lock").write_text("process 1 on elsewhere")
-    assert attempt(jobs_of(tmp_path, run=SMALL)[0]).state == "done"
+    (job,) = jobs_of(tmp_path, run=SMALL)
+    folder_of(job).mkdir()
+    (folder_of(job) / "lock").write_text("process 1 on elsewhere")
+    assert attempt(job).state == "done"
 
 
 def test_a_run_that_was_finished_meanwhile_is_not_repeated(tmp_path, monkeypatch):
