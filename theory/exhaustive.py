@@ -17,11 +17,11 @@ from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+from flint import fmpq, fmpq_mat, fmpz_mat
 from sympy import QQ
-from sympy.polys.matrices import DomainMatrix
 from sympy.polys.rings import ring
 
-from theory.activations import Activation
+from theory.activations import Activation, get
 from theory.network import Network, Trace, backward, forward, slope
 from theory.partitions import Partition, partitions_of
 
@@ -118,9 +118,8 @@ def cases(units: int) -> Iterator[Case]:
     192
     """
     for graph in graphs(units):
-        for blocks in partitions_of(graph.hidden):
-            if len(blocks) < len(graph.hidden):
-                yield Case(graph, _labels(graph, blocks))
+        for labels in _coarser(units, graph.hidden):
+            yield Case(graph, labels)
 
 
 def widest_cases(units: int) -> Iterator[tuple[Case, int]]:
@@ -139,10 +138,10 @@ def widest_cases(units: int) -> Iterator[tuple[Case, int]]:
             alone = tuple(sorted(block[0] for block in blocks if len(block) == 1))
             if len(blocks) == len(rest) or not alone:
                 continue
+            labels = _labels(units, blocks)
             for chosen in product((False, True), repeat=len(possible)):
                 edges = tuple(e for e, keep in zip(possible, chosen, strict=True) if keep)
-                graph = Graph(units, inputs, alone, edges)
-                yield Case(graph, _labels(graph, blocks)), 2 ** len(alone) - 1
+                yield Case(Graph(units, inputs, alone, edges), labels), 2 ** len(alone) - 1
 
 
 def widest_graphs(units: int) -> Iterator[tuple[Case, int]]:
@@ -185,8 +184,7 @@ def equitable_basis(case: Case, *, rows: bool = True, columns: bool = True) -> A
     edges = len(case.graph.edges)
     if not constraints or not edges:
         return np.array(np.eye(edges, dtype=int), dtype=object)
-    matrix = DomainMatrix([[QQ(x) for x in row] for row in constraints], (len(constraints), edges), QQ)
-    return np.array(matrix.nullspace().to_list(), dtype=object).reshape(-1, edges)
+    return np.array(_nullspace(constraints, edges), dtype=object).reshape(-1, edges)
 
 
 def evaluate(case: Case, basis: Array, *, dead: int | None = None) -> Evaluation:
@@ -221,7 +219,7 @@ def activations(case: Case, basis: Array) -> Array:
 
 def _propagated(case: Case, basis: Array, dead: int | None) -> tuple[Network, Trace]:
     symbol, zero = _symbols(len(basis), case.graph.units)
-    weights = [sum((c * symbol[f"t{k}"] for k, c in enumerate(column)), start=zero) for column in basis.T]
+    weights = [sum((c * symbol[f"t{k}"] for k, c in enumerate(column) if c), start=zero) for column in basis.T]
     network = _network(case.graph, weights, _block_activations(case, symbol, zero, dead))
     x = np.array([symbol[f"x{v}"] for v in range(case.graph.inputs)], dtype=object)
     return network, forward(network, x[:, None])
@@ -278,8 +276,8 @@ def coset_dimension(case: Case) -> int:
     >>> coset_dimension(Case(Graph(4, 1, (3,), ((0, 1), (0, 2), (1, 3), (2, 3))), (0, 1, 1, 2)))
     2
     """
-    indicators = [[QQ(pair == other) for other in case.pairs] for pair in set(case.pairs)]
-    return int(DomainMatrix(indicators, (len(indicators), len(case.pairs)), QQ).rank())
+    indicators = [int(pair == other) for pair in set(case.pairs) for other in case.pairs]
+    return int(fmpz_mat(len(set(case.pairs)), len(case.pairs), indicators).rank())
 
 
 def weights_behind(case: Case, evaluation: Evaluation, unit: int) -> set[int]:
@@ -329,8 +327,14 @@ def has_inner_edge(case: Case) -> bool:
     return any(a == b for a, b in case.pairs)
 
 
-def _labels(graph: Graph, blocks: list[list[int]]) -> tuple[int, ...]:
-    labels = np.arange(graph.units)
+@lru_cache(maxsize=64)
+def _coarser(units: int, hidden: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the labels of every partition of the hidden units but the finest."""
+    return tuple(_labels(units, blocks) for blocks in partitions_of(hidden) if len(blocks) < len(hidden))
+
+
+def _labels(units: int, blocks: list[list[int]]) -> tuple[int, ...]:
+    labels = np.arange(units)
     for block in blocks:
         labels[block] = block[0]
     return tuple(Partition(labels).labels.tolist())
@@ -349,6 +353,20 @@ def _constraints(case: Case, rows: bool, columns: bool) -> list[list[int]]:
     ]
 
 
+def _nullspace(rows: list[list[int]], columns: int) -> list[list[Any]]:
+    """Return a basis over the rationals of what all rows annihilate: one vector for each column without a pivot."""
+    reduced, rank = fmpq_mat(fmpz_mat(len(rows), columns, [x for row in rows for x in row])).rref()
+    table = [[_rational(x) for x in row] for row in reduced.tolist()[:rank]]
+    pivots = [next(k for k, x in enumerate(row) if x) for row in table]
+    free = [k for k in range(columns) if k not in pivots]
+    place = dict(zip(pivots, table, strict=True))
+    return [[-place[k][f] if k in place else QQ(k == f) for k in range(columns)] for f in free]
+
+
+def _rational(x: fmpq) -> Any:
+    return QQ(int(x.p), int(x.q))
+
+
 def _difference(case: Case, near: int, far: int, unit: int, first: int, block: int) -> list[int]:
     return [
         (edge[near] == unit) - (edge[near] == first) if case.labels[edge[far]] == block else 0
@@ -362,18 +380,24 @@ def _mates(labels: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def _network(graph: Graph, weights: list[Any], activations: list[Activation | None]) -> Network:
-    source, target = (np.array(ends, dtype=np.int64) for ends in (zip(*graph.edges, strict=True) or ((), ())))
     parameters = np.empty(len(weights), dtype=object)
     parameters[:] = weights
+    same = _with_edges(graph.units, graph.inputs, graph.edges)
+    return same.like(parameters=parameters, activations=tuple(activations), outputs=graph.outputs)
+
+
+@lru_cache(maxsize=4096)  # what follows from the edges takes as long as a forward pass, and many cases share them
+def _with_edges(units: int, inputs: int, edges: EdgeList) -> Network:
+    source, target = (np.array(ends, dtype=np.int64) for ends in (zip(*edges, strict=True) or ((), ())))
     return Network(
-        units=tuple(range(graph.units)),
+        units=tuple(range(units)),
         source=source,
         target=target,
-        parameters=parameters,
-        tie=np.arange(len(weights)),
-        activations=tuple(activations),
-        inputs=tuple(range(graph.inputs)),
-        outputs=graph.outputs,
+        parameters=np.zeros(len(edges)),
+        tie=np.arange(len(edges)),
+        activations=(None,) * inputs + (get("linear"),) * (units - inputs),
+        inputs=tuple(range(inputs)),
+        outputs=(),
     )
 
 

@@ -7,7 +7,8 @@ Units are numbered in the order in which they are first named; arrays over units
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -228,7 +229,22 @@ class Network:
         """
         if len(parameters) != len(self.parameters):
             raise ValueError(f"parameters has length {len(parameters)}; the network has {len(self.parameters)}")
-        return replace(self, parameters=as_scalars(parameters))
+        found = self.like(parameters=as_scalars(parameters))
+        _check_finite(found)
+        return found
+
+    def like(self, **parts: Any) -> Network:
+        """Return the same graph with other parts, unchecked; what follows from its edges is not computed again.
+
+        >>> network = Network.layered([[[1.0]], [[2.0]]], "relu")
+        >>> network.like(outputs=(1, 2)).depth is network.depth
+        True
+        """
+        found = copy(self)
+        found.__dict__.update(parts)
+        if "activations" in parts:
+            found.__dict__.pop("units_by_activation", None)
+        return found
 
 
 def forward(network: Network, x: Array) -> Trace:
@@ -483,8 +499,9 @@ def _levels(end: Array, depth: Array) -> tuple[Level, ...]:
 
 
 def _level(edges: Array, end: Array) -> Level:
-    units, starts = np.unique(end[edges], return_index=True)
-    return Level(edges, starts, units)
+    ends = end[edges]  # sorted
+    starts = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
+    return Level(edges, starts, ends[starts])
 
 
 def _columns(values: Array, rows: int, name: str, what: str) -> Array:

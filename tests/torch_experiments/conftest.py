@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import distributed
 
-from torch_experiments.lab.campaign import engines
 from torch_experiments.support.processes import leave
+from torch_experiments.support.torch_private import COMPILER
+
+PRELOADED = ["torch_experiments.lab.campaign.engines", "sklearn.datasets", COMPILER]  # as by `engines.Local`
 
 
 def in_group(rank, store, work, arguments):
@@ -23,10 +25,9 @@ def in_group(rank, store, work, arguments):
 
 @pytest.fixture(scope="session")
 def forks():
-    """Return a context of processes that have imported what a run needs, as those of `engines.Local`, with which
-    they share the process that they are forked from."""
+    """Return a context of processes that have imported what a run needs."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([engines.__name__, *engines.SLOW])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
