@@ -54,6 +54,13 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
         "decay": ("F2d_decay", "F2b_multiplies"),
     },
     "F3": {"": ("F2a_persists",)},
+    "F4": {
+        "mass": ("F4_mass",),
+        "score": ("F4_score", "F4_other"),
+        "loss": ("F4_cotangent",),
+        "entropy": ("F4_entropy",),
+        "escape": ("F4_rate",),
+    },
     "R1": {
         "entries": ("R1", "R1_entry", "R1_equality", "R1_correlations"),
         "strictness": ("R1_strict", "R1_gain", "R1_equality"),

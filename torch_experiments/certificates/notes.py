@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from torch_experiments.certificates.frozen.analysis import Frozen
+from torch_experiments.certificates.frozen.softmaxes import sentences
 from torch_experiments.certificates.mode import DECIDES
 from torch_experiments.certificates.oracle import Reach
 from torch_experiments.certificates.seen import Seen
@@ -48,6 +49,7 @@ def notes_on(
     if frozen is not None:
         found += _grouped("frozen", {missing.layer: missing.why for missing in frozen.missing})
         found += _unexplained(silent, seen.reach)
+        found += sentences(frozen.softmaxes)
     found += _grouped("copies", seen.blocks.unjudged)
     found += [
         f"copies: {said}: not looked for among the units that it reads" for said in unknown_operations(known.graph)

@@ -32,6 +32,7 @@ from torch_experiments.certificates.frozen.lasting import lasting
 from torch_experiments.certificates.frozen.observe import Seen, UnlikeError, observe, steepest
 from torch_experiments.certificates.frozen.replay import Replay
 from torch_experiments.certificates.frozen.signs import SignDomain, Signs
+from torch_experiments.certificates.frozen.softmaxes import Softmax, Softmaxes
 from torch_experiments.certificates.mode import DECIDES, Mode, mode_of
 from torch_experiments.certificates.oracle import DRAWS, Reach, reach
 from torch_experiments.units.graph import Graph
@@ -106,6 +107,7 @@ class Frozen:
             firmer one; bool, in the parameter's shape.
         missing: what could not be judged.
         random: whether the forward pass draws random numbers, so that `observed` is about a few draws.
+        softmaxes: how far those of the network are saturated on the batches (F4).
     """
 
     units: tuple[FrozenUnit, ...]
@@ -113,6 +115,7 @@ class Frozen:
     masks: Mapping[Firmness, Mapping[str, Tensor]]
     missing: tuple[Missing, ...]
     random: bool = False
+    softmaxes: tuple[Softmax, ...] = ()
 
     @property
     def entries(self) -> Mapping[str, Tensor]:
@@ -143,6 +146,7 @@ class Frozen:
             "whole": list(self.whole()),
             "entries": {str(r): {n: int(m.sum()) for n, m in found.items()} for r, found in self.masks.items()},
             "missing": [asdict(m) for m in self.missing],
+            "softmaxes": [asdict(s) for s in self.softmaxes],
         }
 
 
@@ -223,7 +227,7 @@ def frozen_units(
     why = chain(missing.items(), _mode_reasons(mode, box is not None), unseen, refused)
     sizes = {site.layer: site.units for site in found}
     left_out = tuple(Missing(layer, reason) for layer, reason in why)
-    return Frozen(ordered, sizes, masks, left_out, bool(mode.random))
+    return Frozen(ordered, sizes, masks, left_out, bool(mode.random), judged.softmaxes.found())
 
 
 Key = tuple[int, int]
@@ -240,11 +244,12 @@ class _Judged:
         self.without_rule: dict[str, set[str]] = {}
         self.unseen: list[Site] = []
         self.overflowed: dict[str, int] = {}
+        self.softmaxes = Softmaxes(graph)
 
     def observed(self, data: Sequence[Inputs], tolerance: float, random: bool) -> Units:
         """Return the units whose derivative is zero on the data."""
         units: Units = {}
-        found = observe(self.model, self.graph, self.sites, data, DRAWS if random else 1)
+        found = observe(self.model, self.graph, self.sites, data, self.softmaxes, DRAWS if random else 1)
         self.unseen = [site for site in self.sites if site not in found]
         for k, site in enumerate(self.sites):
             if site not in found:

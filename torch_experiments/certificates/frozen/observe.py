@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torch_experiments.certificates.frozen.activation_sites import Site
 from torch_experiments.certificates.frozen.replay import as_tensors, changes
+from torch_experiments.certificates.frozen.softmaxes import Softmaxes
 from torch_experiments.certificates.oracle import left_alone
 from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.graph import Graph, Step
@@ -60,8 +61,9 @@ class Capture(TorchDispatchMode):
     kinds have to run in the order of the trace (``aligned``); products with what dropout draws are passed over.
     """
 
-    def __init__(self, graph: Graph, sites: Iterable[Site]) -> None:
+    def __init__(self, graph: Graph, sites: Iterable[Site], softmaxes: Softmaxes) -> None:
         super().__init__()
+        self.softmaxes = softmaxes
         self.wanted = {site.step.number: site for site in sites if site.composite is None}
         self.spelled = [site for site in sites if site.composite is not None]
         parts = {step.number for site in self.spelled if site.composite for step in site.composite.steps}
@@ -78,6 +80,7 @@ class Capture(TorchDispatchMode):
         step = Step(0, "", 0, func, args, kwargs or {}, None)
         if step.activation is not None:
             self._keep(step)
+        self.softmaxes.note(step)
         result = func(*args, **(kwargs or {}))
         if self.kinds:
             self._follow(step._replace(result=result))
@@ -104,9 +107,16 @@ class Capture(TorchDispatchMode):
 
 
 def observe(
-    model: nn.Module, graph: Graph, sites: Sequence[Site], batches: Iterable[Inputs], passes: int = 1
+    model: nn.Module,
+    graph: Graph,
+    sites: Sequence[Site],
+    batches: Iterable[Inputs],
+    softmaxes: Softmaxes,
+    passes: int = 1,
 ) -> dict[Site, Seen]:
     """Return what every activation saw over all batches, in the network's mode, in so many passes of each.
+
+    What softmaxes did is noted in ``softmaxes``.
 
     Composites are left out where the network's mode, or a batch, runs other operations than the trace.
     """
@@ -115,7 +125,7 @@ def observe(
     with left_alone(model):
         for inputs in batches:
             for _ in range(passes):
-                capture = _captured(model, graph, sites, inputs)
+                capture = _captured(model, graph, sites, inputs, softmaxes)
                 aligned = capture.aligned and not capture.following
                 lost |= set() if aligned else set(capture.spelled)
                 seen = {site: _seen(site, *_of_one(step)) for site, step in capture.found.items()}
@@ -126,8 +136,11 @@ def observe(
     return {site: found[site] for site in sites if site in found and site not in lost}
 
 
-def _captured(model: nn.Module, graph: Graph, sites: Sequence[Site], inputs: Inputs) -> Capture:
-    capture = Capture(graph, sites)
+def _captured(
+    model: nn.Module, graph: Graph, sites: Sequence[Site], inputs: Inputs, softmaxes: Softmaxes
+) -> Capture:
+    capture = Capture(graph, sites, softmaxes)
+    softmaxes.begin()
     with ExitStack() as stack:
         for context in (reference_kernels(), settled(model), torch.no_grad(), capture):
             stack.enter_context(context)
