@@ -9,7 +9,8 @@ of the passes. What no pass reaches has to be explained: by a certificate, or by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from torch_experiments.units.inputs import Inputs, call, finite, flatten, normal
 
 Loss = Callable[[Any], Tensor]
 COTANGENTS = 2  # a gradient that vanishes for one random cotangent by chance does not for another
+KEPT = 2**28  # bytes of gradients that are kept; those of a larger network are computed again where they are needed
 DRAWS = 3  # forward passes of a network that draws random numbers (dropout): a unit is dropped in one, not in all
 
 CHECKPOINTS = ("CheckpointFunction",)
@@ -34,12 +36,13 @@ class Reach:
     Attributes:
         masks: by trained parameter, whether some pass gave the entry a gradient, bool.
         stopped: the trained parameters to which no backward pass leads at all (detached, or not read).
-        gradients: of the first pass, by parameter; those without one are left out.
+        gradients: of the first pass, by parameter, with a loss; those without one are left out.
         passes: what was run, in words.
         custom: why the backward pass is not that of the operations (hooks, custom functions), empty if it is.
         refused: why no backward pass could be run; empty if one was.
         overflow: the parameters whose gradient holds NaN or infinity in some pass.
         of_loss: whether the gradients are those of a loss, and not of random cotangents.
+        again: runs the first pass again, for some of the parameters.
     """
 
     masks: Mapping[str, Tensor]
@@ -50,6 +53,14 @@ class Reach:
     refused: str = ""
     overflow: tuple[str, ...] = ()
     of_loss: bool = False
+    again: Callable[[Collection[str]], Mapping[str, Tensor]] | None = None
+
+    def gradients_of(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Return the gradients of the first pass, which runs again if they were not kept."""
+        found = self.gradients
+        if names and not found and self.again is not None:
+            found = self.again(names)
+        return {name: found[name] for name in names if name in found}
 
 
 def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
@@ -74,33 +85,56 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
         return Reach({}, frozenset(), {}, "none", refused="no parameter is trained")
     met: set[str] = set()
     beyond: set[str] = set()
-    first: dict[str, Tensor] = {}
+    kept: dict[str, Tensor] = {}
+    keep = loss is not None or sum(p.numel() * p.element_size() for p in trained.values()) <= KEPT
     with torch.inference_mode(False), torch.enable_grad(), left_alone(model):
         masks = {name: _everywhere(p, False) for name, p in trained.items()}
         left = dict(trained)
-        seeds = range(DRAWS if draws(model) else 1)
+
+        def note(name: str, gradient: Tensor) -> None:
+            met.add(name)
+            masks[name] = masks[name] | gradient.bool()  # other than zero; `!=` takes nearly twice as long
+            beyond.update(() if finite(gradient) else (name,))
+            if first and keep:
+                kept[name] = gradient
+            if bool(masks[name].all()):
+                masks[name] = _everywhere(trained[name], True)
+                left.pop(name, None)
+
+        seeds, first = range(DRAWS if draws(model) else 1), True
         for seed in seeds:
-            output = call(model, normal(inputs))
-            scalars = [loss(output)] if loss is not None else _cotangents(output, seed)
-            scalars = [value for value in scalars if value.requires_grad]
+            scalars = _scalars(model, inputs, loss, seed)
             if not scalars:
                 return Reach(masks, frozenset(trained), {}, "none", refused="its output carries no gradient")
             custom = _custom(model, scalars)
-            del output
             while scalars and left:
-                found = _gradients(scalars.pop(0), left, again=bool(scalars))
-                first = first or found
-                met |= found.keys()
-                for name, gradient in found.items():
-                    masks[name] = masks[name] | gradient.bool()  # other than zero; `!=` takes nearly twice as long
-                    beyond |= set() if finite(gradient) else {name}
-                    if bool(masks[name].all()):
-                        masks[name] = _everywhere(left.pop(name), True)
+                _sweep(scalars.pop(0), dict(left), note, every=trained.values(), again=bool(scalars))
+                first = first and not met
     what = "the loss" if loss is not None else f"{COTANGENTS} random cotangents"
     words = f"{len(seeds)} forward passes, {what}" if len(seeds) > 1 else f"one forward pass, {what}"
     overflow = tuple(name for name in trained if name in beyond)
     stopped = frozenset(trained.keys() - met)
-    return Reach(masks, stopped, first, words, custom, overflow=overflow, of_loss=loss is not None)
+    again = None if keep else functools.partial(_first_pass, model, inputs)
+    return Reach(masks, stopped, kept, words, custom, "", overflow, loss is not None, again)
+
+
+def _first_pass(model: nn.Module, inputs: Inputs, names: Collection[str]) -> dict[str, Tensor]:
+    """Return the gradients of some parameters for the first random cotangent."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    wanted = {name: p for name, p in trained.items() if name in names}
+    found: dict[str, Tensor] = {}
+    with torch.inference_mode(False), torch.enable_grad(), left_alone(model):
+        scalars = _scalars(model, inputs, None, 0)
+        if scalars and wanted:
+            _sweep(scalars[0], wanted, found.__setitem__, every=trained.values(), again=False)
+    return found
+
+
+def _scalars(model: nn.Module, inputs: Inputs, loss: Loss | None, seed: int) -> list[Tensor]:
+    """Return what is differentiated: the loss, or random cotangents of the outputs; none without a graph."""
+    output = call(model, normal(inputs))
+    scalars = [loss(output)] if loss is not None else _cotangents(output, seed)
+    return [value for value in scalars if value.requires_grad]
 
 
 def _everywhere(p: Tensor, answer: bool) -> Tensor:
@@ -179,18 +213,46 @@ def _cotangents(output: Any, seed: int) -> list[Tensor]:
     return found
 
 
-def _gradients(value: Tensor, trained: Mapping[str, Tensor], *, again: bool) -> dict[str, Tensor]:
-    """Return the gradients that autograd gives, without writing ``.grad``; the graph stays for one ``again``."""
+def _sweep(
+    value: Tensor,
+    trained: Mapping[str, Tensor],
+    note: Callable[[str, Tensor], None],
+    *,
+    every: Collection[Tensor],
+    again: bool,
+) -> None:
+    """Hand every gradient to ``note`` as soon as autograd has it, without writing ``.grad``.
+
+    Hooks give zeros in the memory of one number in its place, so that never all gradients are there at once, unless
+    they are kept. ``every`` are the parameters that a backward pass writes to. The graph stays for one ``again``.
+    """
+    noted: set[str] = set()
+
+    def hook(name: str) -> Callable[[Tensor], Tensor | None]:
+        def take(gradient: Tensor) -> Tensor | None:
+            if type(gradient) is not Tensor or gradient.layout is not torch.strided:
+                return None
+            noted.add(name)
+            note(name, gradient)
+            return gradient.new_zeros(()).expand(gradient.shape)
+
+        return take
+
     parameters = list(trained.values())
+    handles = [p.register_hook(hook(name)) for name, p in trained.items()]
     found: tuple[Tensor | None, ...]
     try:
         found = torch.autograd.grad(value, parameters, retain_graph=again, allow_unused=True)
     except RuntimeError as error:
         if not of_checkpoint(error):
             raise
-        found = _by_backward(value, parameters)
-    dense = (None if g is None else g.to_dense() if g.is_sparse else g for g in found)
-    return {name: g for name, g in zip(trained, dense, strict=True) if g is not None}
+        found = _by_backward(value, parameters, every)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, gradient in zip(trained, found, strict=True):
+        if gradient is not None and name not in noted:
+            note(name, gradient.to_dense() if gradient.is_sparse else gradient)
 
 
 def of_checkpoint(error: RuntimeError) -> bool:
@@ -202,16 +264,18 @@ def of_checkpoint(error: RuntimeError) -> bool:
     return "checkpoint" in str(error).lower()
 
 
-def _by_backward(value: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+def _by_backward(
+    value: Tensor, parameters: Sequence[Tensor], every: Collection[Tensor]
+) -> tuple[Tensor | None, ...]:
     """Return the gradients of ``value.backward()``; ``.grad`` is as before."""
-    kept = [p.grad for p in parameters]
-    for p in parameters:
+    kept = [p.grad for p in every]
+    for p in every:
         p.grad = None
     try:
         value.backward(retain_graph=True)
         return tuple(p.grad for p in parameters)
     finally:
-        for p, grad in zip(parameters, kept, strict=True):
+        for p, grad in zip(every, kept, strict=True):
             p.grad = grad
 
 

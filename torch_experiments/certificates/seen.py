@@ -94,7 +94,7 @@ class Seen:
             entries(frozen),
             sign_frozen=signed,
             lasting=lasts,
-            gradients=self.reach.gradients,
+            gradients=self.reach.gradients_of(_copied(self.layout)),
             custom=self.reach.custom,
             decided=in_words(self.known.graph.decided),
             tolerance=self.slack,
@@ -214,6 +214,12 @@ def _rest(inputs: Inputs, few: Inputs) -> list[Inputs]:
     """Return the samples that ``few``, the first of ``inputs``, leaves out."""
     first, every = sample_count(few), sample_count(inputs)
     return [samples_between(inputs, first, every)] if first < every else []
+
+
+def _copied(layout: Layout | None) -> list[str]:
+    """Return the parameters with copies."""
+    placements = {} if layout is None else layout.placements
+    return [name for name, placed in placements.items() if any(profile.copied for profile in placed.profiles)]
 
 
 def entries(frozen: Frozen | None) -> Mapping[str, Tensor]:

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from torch_experiments import certify
+from torch_experiments import certify, clone
+from torch_experiments.certificates import oracle
 from torch_experiments.certificates.certificate import copies
 from torch_experiments.certificates.oracle import draws, left_alone, reach, unread_outputs
 
@@ -94,9 +95,52 @@ def test_checkpointed_networks_are_followed(reentrant):
         def forward(self, x):
             return checkpoint(self.rest, self.first(x), use_reentrant=reentrant)
 
-    found = reach(Checkpointed().double(), batch())
+    model = Checkpointed().double()
+    found = reach(model, batch())
     assert all(bool(mask.all()) for mask in found.masks.values())
     assert not found.custom
+    with torch.no_grad():
+        model.first.weight[1] = model.first.bias[1] = 0  # so that columns of `rest` are left for the second pass
+    marks = [torch.ones_like(p) for p in model.parameters()]
+    for p, mark in zip(model.parameters(), marks, strict=True):
+        p.grad = mark
+    found = reach(model, batch())
+    assert not found.masks["rest.weight"][:, 1].any()
+    assert all(
+        p.grad is mark and bool((mark == 1).all()) for p, mark in zip(model.parameters(), marks, strict=True)
+    )
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_that_are_not_kept_are_computed_again(monkeypatch, frozen):
+    def model():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 2)).double()
+        with torch.no_grad():
+            net[0].bias[1] = -50 if frozen else 0
+        return net
+
+    kept = reach(model(), batch())
+    monkeypatch.setattr(oracle, "KEPT", 0)
+    net = model()
+    found = reach(net, batch())
+    assert not found.gradients
+    again = found.gradients_of(["3.weight", "0.bias"])
+    assert list(again) == ["3.weight", "0.bias"]
+    assert all(torch.equal(again[name], kept.gradients[name]) for name in again)
+    assert found.masks.keys() == kept.masks.keys()
+    assert all(torch.equal(found.masks[name], kept.masks[name]) for name in found.masks)
+    assert all(p.grad is None for p in net.parameters())
+    assert found.gradients_of([]) == {}
+
+
+def test_certificates_are_the_same_where_gradients_are_not_kept(monkeypatch):
+    wide, x = clone(mlp(), 2), batch()
+    optimizer = torch.optim.Adam(wide.parameters())
+    before = certify(wide, x, optimizer).to_dict()
+    monkeypatch.setattr(oracle, "KEPT", 0)
+    after = certify(wide, x, optimizer).to_dict()
+    assert before | {"seconds": 0} == after | {"seconds": 0}
 
 
 def test_low_precision_and_inference_tensors_are_taken():

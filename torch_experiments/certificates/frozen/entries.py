@@ -230,7 +230,8 @@ def contradicted(reach: Reach, claimed: Mapping[str, Tensor]) -> list[str]:
 
     None does, unless some backward pass is not that of its operations, as of a straight-through estimate.
     """
-    known = {n: g.abs() for n, g in reach.gradients.items() if n in claimed and bool(claimed[n].any())}
+    wanted = [name for name, entries in claimed.items() if bool(entries.any())]
+    known = {name: gradient.abs() for name, gradient in reach.gradients_of(wanted).items()}
     noise = max((float(g.max()) * torch.finfo(g.dtype).eps for g in known.values()), default=0.0)
     return [n for n, g in known.items() if float(g[claimed[n]].max()) > noise]
 
