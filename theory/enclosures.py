@@ -566,13 +566,17 @@ def _laguerre(n: int, square: arb) -> arb:
 
 
 def _trapezoid(phi: Activation, n: int, step: arb, count: int) -> tuple[list[arb], arb]:
-    """Return the sums of `f h_k γ` for `k ≤ n`, and of `f² γ`, over `j · step`, `|j| ≤ count`."""
-    x = np.array([j * step for j in range(-count, count + 1)], dtype=object)
-    f = phi.value(x)
-    weighted = f * np.array([step * normal_pdf(point) for point in x], dtype=object)
-    sums, current, previous = [], x * 0 + 1, x * 0
-    for k in range(n + 1):
-        sums.append(weighted @ current)
-        scale = 1 / arb(k + 1).sqrt()
-        current, previous = x * current * scale - previous * (arb(k).sqrt() * scale), current
-    return sums, weighted @ f
+    """Return the sums of `f h_k γ` for `k ≤ n`, and of `f² γ`, over `j · step`, `|j| ≤ count`.
+
+    `h_k` is even or odd as `k` is, so that it is met with the even or the odd part of `f`, on the right half alone.
+    """
+    x = np.array([j * step for j in range(count + 1)], dtype=object)
+    weight = np.array([step * normal_pdf(point) for point in x], dtype=object)
+    right, left = phi.value(x), phi.value(-x)
+    left[0] = arb(0)  # the point 0 is one
+    even, odd = (right + left) * weight, (right - left) * weight
+    sums, current, previous, factorial = [], x * 0 + 1, x * 0, arb(1)
+    for k in range(n + 1):  # He_k = √k! h_k, by He_{k+1} = x He_k − k He_{k−1}
+        sums.append(((odd if k % 2 else even) @ current) / factorial.sqrt())
+        current, previous, factorial = x * current - previous * k, current, factorial * (k + 1)
+    return sums, (right * right + left * left) @ weight

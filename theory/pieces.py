@@ -22,8 +22,8 @@ import sympy
 
 from theory.scalars import Array, is_ball, like, pi_like, power, root, transcendental
 
-ONE, ZERO = Fraction(1), Fraction(0)
-_exp = transcendental("exp")
+ZERO, ONE, TWO = Fraction(0), Fraction(1), Fraction(2)
+_exp, _erfc = transcendental("exp"), transcendental("erfc")
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def normal_cdf(z: Any) -> Any:
     >>> normal_cdf(sympy.Integer(0))
     1/2
     """
-    return transcendental("erfc")(-z / root(like(Fraction(2), z))) / 2
+    return _erfc(-z / root(like(TWO, z))) / 2
 
 
 def normal_pdf(z: Any) -> Any:
@@ -291,12 +291,23 @@ def _smoothed_term(term: Term, lower: Fraction | None, upper: Fraction | None, m
     alpha = None if lower is None else (like(lower, s) - mean) / s
     beta = None if upper is None else (like(upper, s) - mean) / s
     moments = truncated_moments(alpha, beta, len(term.polynomial), mean)
+    if len(term.polynomial) == 1:
+        return front * like(term.polynomial[0], s) * moments[0]
+    return front * _of_moments(term.polynomial, moments, mean, s)
+
+
+def _of_moments(polynomial: Sequence[Fraction], moments: Sequence[Any], mean: Any, s: Any) -> Any:
+    """Return `E p(mean + s Z)` from the moments of a truncated `Z`."""
+    means, scaled = [mean * 0 + 1], list(moments)
+    for j in range(1, len(polynomial)):
+        means.append(means[-1] * mean)
+        scaled[j] = power(s, j) * moments[j]
     value = mean * 0
-    for j, coefficient in enumerate(term.polynomial):
+    for j, coefficient in enumerate(polynomial):
         if coefficient:
-            terms = (comb(j, i) * power(mean, j - i) * power(s, i) * moments[i] for i in range(j + 1))
+            terms = (comb(j, i) * means[j - i] * scaled[i] for i in range(j + 1))
             value = value + like(coefficient, s) * sum(terms, mean * 0)
-    return front * value
+    return value
 
 
 def truncated_moments(alpha: Any, beta: Any, count: int, scalar: Any) -> list[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import sympy
 
 Array = np.ndarray[Any, Any]
+BALLS = (flint.arb, flint.acb)
 
 
 def elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
@@ -57,7 +58,7 @@ def transcendental(name: str) -> Callable[[Any], Any]:
     """
 
     def function(z: Any) -> Any:
-        if is_ball(z):
+        if isinstance(z, BALLS):
             return getattr(z, name)()
         if isinstance(z, sympy.Basic):
             return getattr(sympy, name)(z)
@@ -74,7 +75,7 @@ def is_ball(z: Any) -> bool:
     >>> is_ball(flint.arb(1)), is_ball(1.0)
     (True, False)
     """
-    return isinstance(z, (flint.arb, flint.acb))
+    return isinstance(z, BALLS)
 
 
 def like(constant: Any, z: Any) -> Any:
@@ -85,7 +86,7 @@ def like(constant: Any, z: Any) -> Any:
     """
     if isinstance(constant, flint.arb):
         return constant
-    if is_ball(z):
+    if isinstance(z, BALLS):
         return flint.arb(flint.fmpq(constant.numerator, constant.denominator))
     return sympy.Rational(constant.numerator, constant.denominator) if isinstance(z, sympy.Basic) else constant
 
@@ -96,7 +97,7 @@ def pi_like(z: Any) -> Any:
     >>> pi_like(sympy.Symbol("z")), pi_like(flint.arb(0)).contains(3)
     (pi, False)
     """
-    return flint.arb.pi() if is_ball(z) else sympy.pi
+    return flint.arb.pi() if isinstance(z, BALLS) else sympy.pi
 
 
 def root(z: Any) -> Any:
@@ -105,7 +106,7 @@ def root(z: Any) -> Any:
     >>> root(sympy.Integer(4)), root(flint.arb(4)) == 2
     (2, True)
     """
-    return z.sqrt() if is_ball(z) else sympy.sqrt(z)
+    return z.sqrt() if isinstance(z, BALLS) else sympy.sqrt(z)
 
 
 def root_of_product(a: Any, b: Any) -> Any:
