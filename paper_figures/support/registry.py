@@ -56,6 +56,7 @@ FIGURES = (
     "generalisation",
     "after_escape",
     "streams",
+    "language",
     "tiny_symptoms",
     "tiny_normalisation",
     "tiny_bars",

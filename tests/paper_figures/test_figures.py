@@ -25,6 +25,7 @@ from paper_figures import (
     frozen,
     generalisation,
     kernels,
+    language,
     modulation,
     noise_grid,
     normalisation,
@@ -430,6 +431,26 @@ def small_streams(results):
     return tasks_table(cells)
 
 
+def small_language(results):
+    """Return straight lines from one value to another, eleven tasks long, and fresh networks on three of them."""
+    ends = {
+        language.PLAIN: {"test_loss": (2.8, 3.2), "roy_vetterli_rank_raw": (17, 6)},
+        language.BARE: {"test_loss": (2.8, 2.6), "roy_vetterli_rank_raw": (17, 30)},
+        language.LABELS: {},
+        language.DOMAINS: {"test_loss": (2.8, 2.5)},
+        **{name: {"test_loss": (2.8, 2.9)} for name in language.REMEDIES},
+        "shrink-perturb": {"test_loss": (2.8, 2.7)},
+    }
+    usual = {"test_loss": (2.8, 2.8), "roy_vetterli_rank_raw": (17, 17)}
+    usual |= {"dead_fraction": (0.1, 0.1), "attention_entropy": (0.2, 0.2)}
+    cells = {}
+    for case, changed in ends.items():
+        for cell, tasks_, given in ((case, 11, usual | changed), (language.fresh_of(case), 3, usual)):
+            lines = {metric: np.linspace(*both, tasks_) for metric, both in given.items()}
+            cells[cell] = {metric: line + np.array([[0], [0.01]]) for metric, line in lines.items()}
+    return tasks_table(cells)
+
+
 CASES = {
     "cloning": Case(
         cloning,
@@ -813,6 +834,19 @@ CASES = {
             "the warm start costs": moved("warm start: plain", "test_accuracy", -0.1),
         },
         ["accuracy while learning", *[""] * 3],
+    ),
+    "language": Case(
+        language,
+        small_language,
+        {
+            "layer norm loses nothing": moved("fresh, layer norm", "test_loss", 1.0),
+            "no norm is worse than fresh": moved("fresh, no norm", "test_loss", -1.0),
+            "domains are lost": moved("fresh, domains", "test_loss", -1.0),
+            "labels alone are lost": moved("fresh, labels alone", "test_loss", -1.0),
+            "the rank is kept": moved("fresh, layer norm", "roy_vetterli_rank_raw", -20.0),
+            "another remedy is better": moved("shrink-perturb", "test_loss", 1.0),
+        },
+        [""] * 5,
     ),
     "kernels": Case(
         kernels,

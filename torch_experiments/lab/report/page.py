@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from scipy.stats import gmean
 
 from simulate.files import replacing
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import findings, prose, published, series, tables
+from torch_experiments.lab.report import findings, language, prose, published, series, tables
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
@@ -49,6 +49,11 @@ more than the rank: where the rank is a cause, learning follows. Means over the 
     "streams": """\
 How far a network lags a fresh one, and one with layer norm a fresh one with layer norm.""",
 }
+LANGUAGE = """\
+Character models on streams of text (`lop run e08 --profile full`, [docs/language.md](docs/language.md)), each
+beside fresh networks on the same tasks: differences are those at the end of these tasks but the first, in nats a
+character where they are of losses. They are paired by seed; intervals are not corrected for their number.
+"""
 PICTURES: Mapping[str, tuple[str, str]] = {
     "mlp": (
         "tiny_normalisation",
@@ -56,6 +61,7 @@ PICTURES: Mapping[str, tuple[str, str]] = {
     ),
     "mlp-medium": ("tiny_symptoms", "Without norm on Tiny ImageNet: accuracy, dead units, rank, duplicates"),
     "remedies": ("remedy_ranking", "Remedies in order of accuracy, with intervals, and their ranks"),
+    "language": ("language", "Character models on new alphabets: loss, rank, dead units, attention, all cases"),
     "cloning": ("cifar_cloning", "Score of cloning by epoch and loss of clone over base, four networks"),
 }  # copies of `lop figures NAME` in docs/
 BODIES: Mapping[str, Callable[[Runs], str]] = {
@@ -78,25 +84,35 @@ def text(folder: Path = items.RESULTS) -> str:
         f"## Which defects of the public code change which conclusion\n\n{prose.defects()}\n\n"
         f"{tables.defects(list(runs.values()))}\n",
         *(_of_item(r) for name, r in runs.items() if name in items.ITEMS or r.environments),
+        _language(folder),
         f"## What was not run\n\n{prose.not_run(runs)}",
     ]
     return "\n".join(parts)
 
 
 def _statements(folder: Path) -> str:
-    rows = [
-        (f"[{f.claim}](claims/CLAIMS.md#{f.claim.lower()})", f.about, _said(f), f.words)
-        for f in (findings.of(claim, folder) for claim in findings.FINDINGS)
-    ]
-    lines = [("claim", "statement of JL25", "shown here", "what the records say"), ("---",) * 4, *rows]
-    made = "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    made = _rows((findings.of(claim, folder) for claim in findings.FINDINGS), "statement of JL25")
     return f"## The paper's statements\n\n{prose.statements()}\n\n{made}\n"
+
+
+def _rows(found: Iterable[findings.Finding], about: str = "statement") -> str:
+    """Return a row a statement: whether the records show it, and what they say."""
+    rows = [(f"[{f.claim}](claims/CLAIMS.md#{f.claim.lower()})", f.about, _said(f), f.words) for f in found]
+    lines = [("claim", about, "shown here", "what the records say"), ("---",) * 4, *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
 def _said(found: findings.Finding) -> str:
     if found.shown is None:
         return "open"
     return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "not shown")
+
+
+def _language(folder: Path) -> str:
+    rows = _rows(language.of(claim, folder) for claim in language.FINDINGS)
+    runs = series.runs(language.NAME, folder)
+    picture = _picture(language.NAME) if runs.environments else ""
+    return f"## Language\n\n{LANGUAGE}\n{rows}\n" + (f"\n{picture}\n" if picture else "")
 
 
 # ---------------------------------------------------------------------------------------- items

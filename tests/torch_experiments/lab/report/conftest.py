@@ -5,7 +5,6 @@ import pytest
 from tests.torch_experiments.lab.report.curves import straight
 from torch_experiments.lab import records
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import run_identity
 
 
@@ -15,11 +14,10 @@ def made(tmp_path):
 
     def write(name, curves, seeds=None):
         item = items.item(name)
-        fingerprint = items.TINY_IMAGENET if item.real else pixels.load("digits").fingerprint
         for cell, config in item.configs("").items():
             for seed in (seeds or item.seeds) if cell in curves else ():
                 table = straight(config, curves[cell])
-                about = run_identity(config, seed, fingerprint)
+                about = run_identity(config, seed, item.fingerprint)
                 records.save(tmp_path / name, records.Record(about, table, {"seconds": 3600.0, "threads": 1}))
         return tmp_path
 

@@ -7,7 +7,7 @@ import pytest
 from paper_figures.support import registry
 from tests.torch_experiments.lab.report.curves import KEPT, LOST
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import findings, page
+from torch_experiments.lab.report import findings, language, page
 from torch_experiments.lab.report.series import UNMASKED
 
 
@@ -51,7 +51,7 @@ def test_without_records_every_item_is_said_to_be_missing(tmp_path):
         section = text.split(f"## Item `{name}`")[1].split("\n## ")[0]
         assert "**Not run yet**" in section
         assert f"`lop campaign {name}" in section
-    assert text.count("| open |") == len(findings.FINDINGS)
+    assert text.count("| open |") == len(findings.FINDINGS) + len(language.FINDINGS)
     assert "→ 0.389 | not run |" in text
 
 
