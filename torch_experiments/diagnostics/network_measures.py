@@ -84,3 +84,13 @@ def hessian_shannon_rank(p: Probe) -> float | None:
     size, nodes = p.hessian_spectrum
     theta, tau = (torch.cat(parts) for parts in zip(*nodes, strict=True))
     return spectra.quadrature_rank(theta, tau, size / len(nodes))
+
+
+@network_metric("Own definition, by the gap of the logits (F4)")
+def saturated_softmax_fraction(p: Probe) -> float | None:
+    """Return the share of rows of softmaxes (policies, attention) whose largest entry is 1 to rounding.
+
+    Rows with one choice that is not masked do not count; None without a softmax. Cost: one forward pass.
+    """
+    saturated, rows = p.softmaxes
+    return saturated / rows if rows else None

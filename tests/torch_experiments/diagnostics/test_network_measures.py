@@ -105,3 +105,24 @@ def test_kernel_of_copied_samples_has_the_rank_of_one_of_them():
     found = diagnose(model, x[:1].expand(12, -1), y * 0, metrics=["ntk_rank", "gradient_diversity"])
     assert found[""]["ntk_rank"] == 3
     assert found[""]["gradient_diversity"] == pytest.approx(1 / 12)
+
+
+class Policy(nn.Module):
+    """Four actions; logits are larger for larger inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return torch.distributions.Categorical(logits=self.body(x)).probs
+
+
+def test_the_share_of_saturated_softmaxes_is_that_of_their_gaps():
+    torch.manual_seed(0)
+    model, x = Policy(), torch.randn(40, 3)
+    x[:30] *= 1e4
+    found = diagnose(model, x, metrics=["saturated_softmax_fraction"])
+    assert 0.7 <= found[""]["saturated_softmax_fraction"] <= 0.75
+    plain = diagnose(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), x, metrics=["saturated_softmax_fraction"])
+    assert "saturated_softmax_fraction" not in plain.get("", {})

@@ -7,18 +7,14 @@ logit against the second largest: ``1 − π_m ≤ (n − 1) e^{−g}``, for two
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from torch_experiments.certificates.frozen.replay import plain_name
 from torch_experiments.units.graph import Graph, Step
-
-SOFTMAXES = ("_softmax", "_safe_softmax", "_log_softmax", "logsumexp")
-MASKED = -1e8  # logits below it were masked: a row with one choice left is one-hot by design
+from torch_experiments.units.softmaxes import gaps, logits_of, saturating
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Softmaxes:
     """The softmaxes of a trace, and the gaps of their logits in later passes, which run them in the same order."""
 
     def __init__(self, graph: Graph) -> None:
-        self.steps = [step for step in graph.steps if _logits(step) is not None]
+        self.steps = [step for step in graph.steps if logits_of(step) is not None]
         self.coming: list[Step] = []
         self.gaps: dict[int, list[Tensor]] = {}
         self.least: dict[int, float] = {}
@@ -58,17 +54,15 @@ class Softmaxes:
 
     def note(self, step: Step) -> None:
         """Note the gaps of an operation, if it is a softmax and none but those of the trace ran before it."""
-        logits = _logits(step)
+        logits = logits_of(step)
         if logits is None:
             return
         expected = self.coming.pop(0) if self.coming else None
         if expected is None or expected.func is not step.func:
             self.coming = []
             return
-        top = logits.detach().topk(2, dim=-1).values.double()
-        gap = (top[..., 0] - top[..., 1])[top[..., 1] > MASKED]
-        self.gaps.setdefault(expected.number, []).append(gap.flatten().cpu())
-        self.least[expected.number] = -math.log(torch.finfo(logits.dtype).eps / 2)
+        self.gaps.setdefault(expected.number, []).append(gaps(logits))
+        self.least[expected.number] = saturating(logits.dtype)
 
     def found(self) -> tuple[Softmax, ...]:
         """Return what was noted, in the order of the trace."""
@@ -93,14 +87,3 @@ def sentences(softmaxes: Sequence[Softmax]) -> list[str]:
 def _of(layer: str, gaps: Tensor, least: float) -> Softmax:
     median = float(gaps.median()) if len(gaps) else 0.0
     return Softmax(layer, len(gaps), int((gaps >= least).sum()), median)
-
-
-def _logits(step: Step) -> Tensor | None:
-    """Return what an operation takes the softmax of, that dimension last; None if it is no softmax of several."""
-    if plain_name(step) not in SOFTMAXES:
-        return None
-    x, dim = step.args[0], step.arguments.get("dim", -1)
-    dims = dim if isinstance(dim, list | tuple) else [dim]
-    if not x.is_floating_point() or x.ndim == 0 or len(dims) != 1 or x.shape[dims[0]] < 2 or not x.numel():
-        return None
-    return x.movedim(dims[0], -1)
