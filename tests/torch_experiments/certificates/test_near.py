@@ -148,11 +148,12 @@ def test_leaders_are_those_of_a_plain_search_over_all_pairs(mean: float, thresho
     a[:, 100:104] = mean
     square, spread = a.square().sum(dim=0), (a - a.mean(dim=0)).square().sum(dim=0)
     s, d = compared(a, carried)
+    varies, distance = (spread > 1e-9 * square).tolist(), d.tolist()
     leader = list(range(300))
     for u in range(300):
         for v in range(u + 1, 300):
-            varies = bool((spread[[u, v]] > 1e-9 * square[[u, v]]).all())
-            if leader[u] == u and leader[v] == v and varies and float(d[u, v]) <= threshold:
+            free = leader[u] == u and leader[v] == v and varies[u] and varies[v]
+            if free and distance[u][v] <= threshold:
                 leader[v] = u
     found = led_by(a, carried, threshold)
     assert found.leader.tolist() == leader
