@@ -4,6 +4,7 @@ import ast
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -132,34 +133,44 @@ def test_an_operation_is_seen_below_autograd():
 # --------------------------------------------------------------------------- nobody else does
 
 
+class Underscored(NamedTuple):
+    """The names with an underscore that a file defines, and those that it uses, whosever they are."""
+
+    defined: set[str]
+    used: set[str]
+
+
 @cache
-def nodes_of(text):
-    return list(ast.walk(ast.parse(text)))
+def names_of(text):
+    """Return what a file defines, and what it imports, looks up or writes as the name of a module."""
+    defined, used, modules = set(), set(), set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute):
+            used.add(node.attr)
+            if isinstance(node.ctx, ast.Store):
+                defined.add(node.attr)
+        elif isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                defined.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Import):
+            used |= {part for alias in node.names for part in alias.name.split(".")}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            used |= {*node.module.split("."), *(alias.name for alias in node.names)}
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("torch._"):
+            modules.add(node.value)
+    return Underscored({*filter(hidden, defined)}, {*filter(hidden, used)} | modules)
 
 
 def own(texts):
-    """Return the names with an underscore that files of ours define: functions, classes, fields and variables."""
-    nodes = [node for text in texts for node in nodes_of(text)]
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    defined = {node.name for node in nodes if isinstance(node, kinds)}
-    stored = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
-    return defined | stored | {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    """Return the names with an underscore that files of ours define."""
+    return set().union(*(names_of(text).defined for text in texts))
 
 
 def private(text, ours):
     """Return the private names of others that a text uses: imported, as attributes, or in the name of a module."""
-    found = set()
-    for node in nodes_of(text):
-        if isinstance(node, ast.Attribute) and hidden(node.attr):
-            found.add(node.attr)
-        elif isinstance(node, ast.Import):
-            found |= {part for alias in node.names for part in alias.name.split(".") if hidden(part)}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names = [*node.module.split("."), *(alias.name for alias in node.names)]
-            found |= {name for name in names if hidden(name)}
-        elif isinstance(node, ast.Constant) and str(node.value).startswith("torch._"):
-            found.add(node.value)
-    return found - ours - NAMED_TUPLES - OTHERS - HOOKS - {ASSERTION}
+    return names_of(text).used - ours - NAMED_TUPLES - OTHERS - HOOKS - {ASSERTION}
 
 
 def hidden(name):
