@@ -1,21 +1,45 @@
-"""Gradients of the objective of `ppo` in closed form: a third of the time that autograd takes at these sizes.
+"""Gradients of the objective of `ppo` in closed form, in NumPy: a fifth of the time of autograd at these sizes.
 
 For a sample with action ``a``, probabilities ``p``, ratio ``r`` and advantage ``A`` the clipped surrogate has the
 gradient ``r A (e_a − p)`` in the logits where it is not clipped, and none where it is; the entropy ``H`` has
-``−p (log p + H)``. What follows is the chain rule through Linear layers, ReLU and tanh.
+``−p (log p + H)``. What follows is the chain rule through Linear layers, ReLU and tanh. Arrays share the memory of
+the parameters and of their gradients.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from torch_experiments.lab.rl.environments import Array
 
 if TYPE_CHECKING:
-    from torch_experiments.lab.rl.ppo import ActorCritic, Rollout, Settings
+    from torch_experiments.lab.rl.ppo import ActorCritic, Settings
 
 KNOWN = (nn.Linear, nn.ReLU, nn.Tanh)
+
+
+class Batch(NamedTuple):
+    """A minibatch of a `ppo.Rollout` as arrays."""
+
+    observations: Array
+    actions: Array
+    log_probabilities: Array
+    advantages: Array
+    returns: Array
+
+
+class Layer(NamedTuple):
+    """A Linear layer and the nonlinearity after it, as arrays, and where its gradients go."""
+
+    weight: Array
+    bias: Array
+    weight_gradient: Array
+    bias_gradient: Array
+    activation: type[nn.Module] | None
 
 
 def known(policy: ActorCritic) -> bool:
@@ -23,47 +47,96 @@ def known(policy: ActorCritic) -> bool:
     return all(isinstance(module, KNOWN) for chain in (policy.actor, policy.critic) for module in chain)
 
 
-@torch.no_grad()
-def set_gradients(policy: ActorCritic, batch: Rollout, settings: Settings) -> None:
-    """Set the gradient of `ppo.objective` in all parameters, up to rounding as autograd would."""
-    logits, values = (_values(chain, batch.observations) for chain in (policy.actor, policy.critic))
-    _backward(policy.actor, logits, of_logits(logits[-1], batch, settings))
-    error = values[-1].squeeze(-1) - batch.returns
-    _backward(policy.critic, values, (error * (2 * settings.value / len(error)))[:, None])
+class Gradients:
+    """The gradients of a policy, one array of which those of its parameters are parts.
+
+    Attributes:
+        flat: all of them.
+    """
+
+    def __init__(self, policy: ActorCritic) -> None:
+        parameters = list(policy.parameters())
+        self.flat: Array = np.zeros(sum(p.numel() for p in parameters), _array(parameters[0]).dtype)
+        start = 0
+        for p in parameters:
+            p.grad = torch.from_numpy(self.flat[start : start + p.numel()]).view_as(p)
+            start += p.numel()
+        self.actor, self.critic = _layers(policy.actor), _layers(policy.critic)
+
+    def find(self, batch: Batch, settings: Settings) -> None:
+        """Set the gradients of `ppo.objective`, up to rounding as autograd would."""
+        logits, values = (_values(chain, batch.observations) for chain in (self.actor, self.critic))
+        _backward(self.actor, logits, of_logits(logits[-1], batch, settings))
+        error = values[-1][:, 0] - batch.returns
+        error *= 2 * settings.value / len(error)
+        _backward(self.critic, values, error[:, None])
+
+    def clip(self, most: float) -> float:
+        """Scale all gradients so that their common norm is at most ``most``; return what it was."""
+        norm = float(np.sqrt(self.flat.dot(self.flat)))
+        if norm > most:
+            self.flat *= most / (norm + 1e-6)
+        return norm
 
 
-def of_logits(logits: Tensor, batch: Rollout, settings: Settings) -> Tensor:
+def of_logits(logits: Array, batch: Batch, settings: Settings) -> Array:
     """Return the gradient of the objective in the logits, ``[n, actions]``."""
-    n, actions = len(logits), batch.actions[:, None]
-    log_p = logits.log_softmax(1)
-    p = log_p.exp()
-    ratio = (log_p.gather(1, actions).squeeze(1) - batch.log_probabilities).exp()
-    rising = batch.advantages > 0
-    free = torch.where(rising, ratio <= 1 + settings.clip, ratio >= 1 - settings.clip)
-    weight = (ratio * batch.advantages * free) / -n
-    found = p * -weight[:, None]
-    found.scatter_add_(1, actions, weight[:, None])
+    n = len(logits)
+    rows = np.arange(n)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    p = np.exp(shifted)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    log_p = shifted - np.log(total)
+    ratio = np.exp(log_p[rows, batch.actions] - batch.log_probabilities)
+    free = np.where(batch.advantages > 0, ratio <= 1 + settings.clip, ratio >= 1 - settings.clip)
+    weight = ratio * batch.advantages * free
+    weight /= n
+    found = p * weight[:, None]
+    found[rows, batch.actions] -= weight
     if settings.entropy:
-        entropy = -(p * log_p).sum(1, keepdim=True)
+        entropy = -(p * log_p).sum(axis=1, keepdims=True)
         found += p * (log_p + entropy) * (settings.entropy / n)
     return found
 
 
-def _values(chain: nn.Sequential, x: Tensor) -> list[Tensor]:
-    """Return the input and the outputs of all modules, which are called, so that their hooks see them."""
-    found = [x]
-    for module in chain:
-        found.append(module(found[-1]))
+def _layers(chain: nn.Sequential) -> list[Layer]:
+    modules, found = list(chain), []
+    for k, module in enumerate(modules):
+        if isinstance(module, nn.Linear):
+            arrays = (_array(p) for p in (module.weight, module.bias, module.weight.grad, module.bias.grad))
+            found.append(Layer(*arrays, type(modules[k + 1]) if k + 1 < len(modules) else None))
     return found
 
 
-def _backward(chain: nn.Sequential, values: list[Tensor], error: Tensor) -> None:
+def _array(p: Any) -> Array:
+    """Return an array that shares the memory of a tensor."""
+    found: Array = p.detach().numpy()
+    return found
+
+
+def _values(chain: list[Layer], x: Array) -> list[Array]:
+    """Return what goes in and what comes out of each layer."""
+    found = [x]
+    for layer in chain:
+        x = x @ layer.weight.T
+        x += layer.bias
+        if layer.activation is nn.ReLU:
+            np.maximum(x, 0, out=x)
+        elif layer.activation is nn.Tanh:
+            np.tanh(x, out=x)
+        found.append(x)
+    return found
+
+
+def _backward(chain: list[Layer], values: list[Array], error: Array) -> None:
     for k in reversed(range(len(chain))):
-        module = chain[k]
-        if isinstance(module, nn.Linear):
-            module.weight.grad, module.bias.grad = error.T @ values[k], error.sum(0)
-            error = error @ module.weight if k else error
-        elif isinstance(module, nn.ReLU):
-            error = error * (values[k + 1] > 0)
-        else:
-            error = error * (1 - values[k + 1].square())
+        layer = chain[k]
+        if layer.activation is nn.ReLU:
+            error *= values[k + 1] > 0
+        elif layer.activation is nn.Tanh:
+            error *= 1 - values[k + 1] * values[k + 1]
+        np.matmul(error.T, values[k], out=layer.weight_gradient)
+        error.sum(axis=0, out=layer.bias_gradient)
+        if k:
+            error = error @ layer.weight

@@ -203,25 +203,48 @@ def learn(
     rollout: Rollout,
     settings: Settings,
     source: np.random.Generator,
+    *,
+    watched: bool = False,
 ) -> float:
-    """Take the steps of ``epochs`` passes over a rollout in minibatches; return the largest norm of a gradient."""
+    """Take the steps of ``epochs`` passes over a rollout in minibatches; return the largest norm of a gradient.
+
+    The gradients are those of `objective`, in closed form where `gradients` has it and nobody watches the modules'
+    passes (``watched``), else by autograd.
+    """
     policy.train()
-    parameters, closed = list(policy.parameters()), gradients.known(policy)
-    norms: list[Tensor] = []
+    descend = _by_autograd if watched or not gradients.known(policy) else _in_closed_form
+    norms = []
     for _ in range(settings.epochs):
         order = torch.from_numpy(source.permutation(len(rollout.actions)))
         shuffled = Rollout(*(x[order] for x in rollout))
         shuffled = shuffled._replace(advantages=_normal(shuffled.advantages, settings.batch))
-        for parts in zip(*(x.split(settings.batch) for x in shuffled), strict=True):
-            batch = Rollout(*parts)
-            if closed:
-                gradients.set_gradients(policy, batch, settings)
-            else:
-                optimizer.zero_grad()
-                logits, values = policy(batch.observations)
-                objective(logits, values, batch, settings).backward()
-            norms.append(nn.utils.clip_grad_norm_(parameters, settings.max_norm))
-            optimizer.step()
+        norms.append(descend(policy, optimizer, shuffled, settings))
+    return float(np.max(norms))  # nan if one is
+
+
+def _in_closed_form(
+    policy: ActorCritic, optimizer: torch.optim.Optimizer, shuffled: Rollout, settings: Settings
+) -> float:
+    found, norms = gradients.Gradients(policy), []
+    arrays = [x.numpy() for x in shuffled]
+    for start in range(0, len(shuffled.actions), settings.batch):
+        found.find(gradients.Batch(*(x[start : start + settings.batch] for x in arrays)), settings)
+        norms.append(found.clip(settings.max_norm))
+        optimizer.step()
+    return float(np.max(norms))  # nan if one is
+
+
+def _by_autograd(
+    policy: ActorCritic, optimizer: torch.optim.Optimizer, shuffled: Rollout, settings: Settings
+) -> float:
+    norms = []
+    for parts in zip(*(x.split(settings.batch) for x in shuffled), strict=True):
+        batch = Rollout(*parts)
+        optimizer.zero_grad()
+        logits, values = policy(batch.observations)
+        objective(logits, values, batch, settings).backward()
+        norms.append(nn.utils.clip_grad_norm_(policy.parameters(), settings.max_norm))
+        optimizer.step()
     return float(torch.stack(norms).max())
 
 

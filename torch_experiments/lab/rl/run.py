@@ -119,7 +119,8 @@ class Run:
             rollout = ppo.collect(self.policy, self.seen, self.config, self.source)
             self._note_returns(rollout, k, position)
         with self.clock.on("model"):
-            norm = ppo.learn(self.policy, self.optimizer, rollout, self.config, self.source)
+            watched = self.remedy.remedy.watches
+            norm = ppo.learn(self.policy, self.optimizer, rollout, self.config, self.source, watched=watched)
         if not math.isfinite(norm):
             raise Diverged(f"gradient: {norm} at {self._place(k, position)}; {self._advice}")
         self.step += 1

@@ -61,7 +61,7 @@ def test_gradients_in_closed_form_are_those_of_autograd(activation, entropy):
     logits, values = policy(batch.observations)
     ppo.objective(logits, values, batch, settings).backward()
     expected = [p.grad.clone() for p in policy.parameters()]
-    gradients.set_gradients(policy, batch, settings)
+    gradients.Gradients(policy).find(gradients.Batch(*(x.numpy() for x in batch)), settings)
     assert gradients.known(policy)
     ratio = (logits.log_softmax(1).gather(1, batch.actions[:, None])[:, 0] - batch.log_probabilities).exp()
     assert bool((ratio > 1.2).any() & (ratio < 0.8).any())  # else nothing is clipped
@@ -82,15 +82,26 @@ def rng(seed=0):
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def test_both_ways_to_learn_take_the_same_steps(monkeypatch):
+def test_both_ways_to_learn_take_the_same_steps():
     weights = []
-    for closed in (True, False):
+    for watched in (True, False):
         policy = ActorCritic(4, 2, width=8, seed=1)
-        monkeypatch.setattr(gradients, "known", lambda policy, closed=closed: closed)
         found = ppo.collect(policy, seen(), SMALL, rng())
-        ppo.learn(policy, ppo.adam(policy, SMALL), found, SMALL, rng())
+        ppo.learn(policy, ppo.adam(policy, SMALL), found, SMALL, rng(), watched=watched)
         weights.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
     assert torch.allclose(*weights, atol=1e-5)
+
+
+def test_the_norm_of_all_gradients_is_clipped_as_torch_does():
+    policy = ActorCritic(4, 2, width=8)
+    found = gradients.Gradients(policy)
+    for most in (0.5, 100.0):
+        drawn = torch.randn(len(found.flat), generator=torch.Generator().manual_seed(0))
+        found.flat[:] = drawn.numpy()
+        norm = found.clip(most)
+        assert norm == pytest.approx(float(drawn.norm()), rel=1e-5)
+        grads = torch.cat([p.grad.flatten() for p in policy.parameters()])
+        assert torch.allclose(grads, drawn * min(1.0, most / norm), rtol=1e-4)
 
 
 def test_a_rollout_is_what_was_seen_and_done():
