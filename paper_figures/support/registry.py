@@ -57,6 +57,7 @@ FIGURES = (
     "after_escape",
     "streams",
     "language",
+    "agents",
     "tiny_symptoms",
     "tiny_normalisation",
     "tiny_bars",

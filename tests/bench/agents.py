@@ -1,8 +1,8 @@
 """Environment steps a CPU-second of our PPO and of stable-baselines3's, on CartPole, one thread.
 
-Networks, epochs, minibatches, rollouts, discounts and optimizer are the same: the defaults of stable-baselines3 (for
-actor and critic each two hidden layers of 64 tanh units, 2,048 steps a rollout, 10 epochs of batches of 64), and
-larger minibatches. It steps one environment, as its defaults have it, or as many as ours; ours has 32 as arrays.
+Networks, epochs, minibatches, rollouts, discounts and optimizer are alike: the defaults of stable-baselines3 (two
+hidden layers of 64 tanh units each for actor and critic, 2,048 steps a rollout, 10 epochs of batches of 64), or its
+defaults with larger minibatches. It has one environment, by default, or as many as ours, which has 32 as arrays.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def main() -> None:
         print("stable-baselines3 is not installed: pip install 'lop-companion[rl]'")
         return
     torch.set_num_threads(1)
-    print(
-        f"{'batch':>6}  {'ours':>8}  {'theirs, 1 env':>13}  {'ratio':>6}  {f'theirs, {COPIES} envs':>15}  {'ratio':>6}"
-    )
+    many_envs = f"theirs, {COPIES} envs"
+    print(f"{'batch':>6}  {'ours':>8}  {'theirs, 1 env':>13}  {'ratio':>6}  {many_envs:>15}  {'ratio':>6}")
     for batch in (64, 256):
         settings = Settings(copies=COPIES, horizon=ROLLOUT // COPIES, batch=batch)
         makers = (lambda s=settings: ours(s), lambda b=batch: theirs(1, b), lambda b=batch: theirs(COPIES, b))

@@ -13,6 +13,7 @@ import pytest
 
 from paper_figures import (
     after_escape,
+    agents,
     architectures,
     bitflip,
     certificate,
@@ -451,6 +452,19 @@ def small_language(results):
     return tasks_table(cells)
 
 
+def small_agents(results):
+    """Return an agent that loses what a fresh one and one that is shrunk keep; metrics are returned with noise."""
+    ends = {"plain": (200, 0.6, 0.3), "shrink-perturb": (280, 0.4, 0.5), "fresh": (300, 0.3, 0.5)}
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(0.95, 1.05, (5, 6))
+    return tasks_table(
+        {
+            cell: {"return": value * noise, "dead_fraction": dead * noise, "policy_entropy": entropy * noise}
+            for cell, (value, dead, entropy) in ends.items()
+        }
+    )
+
+
 CASES = {
     "cloning": Case(
         cloning,
@@ -847,6 +861,15 @@ CASES = {
             "another remedy is better": moved("shrink-perturb", "test_loss", 1.0),
         },
         [""] * 5,
+    ),
+    "agents": Case(
+        agents,
+        small_agents,
+        {
+            "the plain agent keeps all": moved("plain", "return", 150),
+            "its units live": moved("plain", "dead_fraction", -0.4),
+        },
+        [""] * 3,
     ),
     "kernels": Case(
         kernels,

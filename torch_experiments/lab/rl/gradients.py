@@ -104,8 +104,9 @@ def _layers(chain: nn.Sequential) -> list[Layer]:
     modules, found = list(chain), []
     for k, module in enumerate(modules):
         if isinstance(module, nn.Linear):
-            arrays = (_array(p) for p in (module.weight, module.bias, module.weight.grad, module.bias.grad))
-            found.append(Layer(*arrays, type(modules[k + 1]) if k + 1 < len(modules) else None))
+            values = _array(module.weight), _array(module.bias)
+            gradients = _array(module.weight.grad), _array(module.bias.grad)
+            found.append(Layer(*values, *gradients, type(modules[k + 1]) if k + 1 < len(modules) else None))
     return found
 
 

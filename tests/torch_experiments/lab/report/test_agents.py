@@ -1,0 +1,191 @@
+"""Agents of experiment 9 on the committed records (claims Q11 to Q19).
+
+Where records are missing, or do not show it, a claim is left open with the reason, and never passes.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from claims import ledger
+from claims.evidence import witness
+from torch_experiments.lab import records
+from torch_experiments.lab.experiments import e09_reinforcement as e09
+from torch_experiments.lab.report import agents
+from torch_experiments.lab.report.series import DEAD, FREE, RANK
+from torch_experiments.lab.rl.measures import ENTROPY, GAP, RETURN
+
+GOOD = {RETURN: 300.0, ENTROPY: 0.5, GAP: 1.0, DEAD: 0.2, RANK: 5.0, FREE: 0.6}
+BAD = {RETURN: 50.0, ENTROPY: 0.1, GAP: 9.0, DEAD: 0.7, RANK: 1.5, FREE: 0.2}
+TANH = GOOD | {DEAD: 0.0, FREE: 1.0}
+
+
+def settled(claim):
+    """Say that the records show a claim, or leave it open."""
+    found = agents.of(claim)
+    if found.shown is None:
+        pytest.skip(found.words)
+    if not found.shown:
+        pytest.xfail(f"the records do not show it: {found.words}")
+    witness(instances=found.seeds)
+
+
+@pytest.mark.claim("Q11", "training")
+def test_a_plain_agent_loses_plasticity():
+    settled("Q11")
+
+
+@pytest.mark.claim("Q12", "training")
+def test_units_die_and_the_rank_falls():
+    settled("Q12")
+
+
+@pytest.mark.claim("Q13", "training")
+def test_the_free_share_falls():
+    settled("Q13")
+
+
+@pytest.mark.claim("Q14", "training")
+def test_the_softmax_is_saturated_where_a_task_is_lost():
+    settled("Q14")
+
+
+@pytest.mark.claim("Q15", "training")
+def test_tanh_loses_without_a_dead_unit():
+    settled("Q15")
+
+
+@pytest.mark.claim("Q16", "training")
+def test_shrink_and_perturb_carries_over():
+    settled("Q16")
+
+
+@pytest.mark.claim("Q17", "training")
+def test_redo_carries_over():
+    settled("Q17")
+
+
+@pytest.mark.claim("Q18", "training")
+def test_a_world_that_stays_loses_nothing():
+    settled("Q18")
+
+
+@pytest.mark.claim("Q19", "training")
+def test_equal_betas_lose_less():
+    settled("Q19")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Return a function that writes records of cells whose metrics have these values in all tasks, with noise."""
+
+    def write(cells, seeds=range(5), lost=()):
+        source = np.random.default_rng(0)
+        for cell, values in cells.items():
+            config = e09.configs("full")[cell]
+            for seed in seeds:
+                rows = []
+                for k in range(config.tasks):
+                    now = values | (BAD | {RETURN: 9.4} if k in lost and cell == "plain" else {})
+                    for metric, value in now.items():
+                        noisy = value * (1 + 0.02 * source.random())
+                        rows.append({"task": k, "step": config.steps, "layer": 0, "metric": metric, "value": noisy})
+                record = records.Record(config.identity(seed), pa.Table.from_pylist(rows), {})
+                records.save(tmp_path / agents.FOLDER, record)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.control("Q11")
+@pytest.mark.control("Q12")
+@pytest.mark.control("Q13")
+def test_an_agent_that_is_as_good_as_a_fresh_one_has_lost_nothing(made):
+    for claim in ("Q11", "Q12", "Q13"):
+        assert agents.of(claim, made({"plain": BAD, "fresh": GOOD})).shown
+        assert agents.of(claim, made({"plain": GOOD, "fresh": GOOD})).shown is False
+        turned = agents.of(claim, made({"plain": GOOD, "fresh": BAD}))
+        assert (turned.shown, turned.contrary) == (False, True)
+
+
+@pytest.mark.control("Q12")
+@pytest.mark.parametrize("metric", [DEAD, RANK])
+def test_one_symptom_without_the_other_is_not_both(made, metric):
+    assert agents.of("Q12", made({"plain": BAD | {metric: GOOD[metric]}, "fresh": GOOD})).shown is False
+
+
+@pytest.mark.control("Q14")
+def test_lost_tasks_with_a_policy_that_is_not_decided_are_seen(made, monkeypatch):
+    found = agents.of("Q14", made({"plain": GOOD}, lost=(2, 7)))
+    assert found.shown
+    assert "10 of 50 tasks return less than 15" in found.words
+    monkeypatch.setitem(BAD, ENTROPY, 0.69)
+    monkeypatch.setitem(BAD, GAP, 0.1)
+    turned = agents.of("Q14", made({"plain": GOOD}, lost=(2, 7)))
+    assert (turned.shown, turned.contrary) == (False, True)
+
+
+def test_agents_that_lose_no_task_or_all_say_nothing_of_lost_tasks(made):
+    for lost in ((), range(10)):
+        found = agents.of("Q14", made({"plain": GOOD}, lost=lost))
+        assert found.shown is None
+        assert "0 seeds with tasks of both kinds" in found.words
+
+
+@pytest.mark.control("Q15")
+def test_a_dead_unit_or_no_loss_is_not_what_is_said_of_tanh(made):
+    lost = TANH | {RETURN: 50.0}
+    assert agents.of("Q15", made({"tanh": lost, "fresh, tanh": TANH})).shown
+    assert agents.of("Q15", made({"tanh": TANH, "fresh, tanh": TANH})).shown is False
+    assert agents.of("Q15", made({"tanh": lost | {DEAD: 0.01}, "fresh, tanh": TANH})).shown is False
+
+
+@pytest.mark.parametrize(
+    ("claim", "cell", "other"),
+    [
+        pytest.param("Q16", "shrink-perturb", "plain", marks=pytest.mark.control("Q16")),
+        pytest.param("Q17", "redo", "plain", marks=pytest.mark.control("Q17")),
+        pytest.param("Q18", "stationary", "fresh, stationary", marks=pytest.mark.control("Q18")),
+        pytest.param("Q19", "equal betas", "plain", marks=pytest.mark.control("Q19")),
+    ],
+)
+def test_what_is_no_better_does_not_help(made, claim, cell, other):
+    assert agents.of(claim, made({cell: GOOD, other: BAD})).shown
+    for values in (BAD, GOOD):
+        assert agents.of(claim, made({cell: BAD, other: values})).shown is False
+    assert agents.of(claim, made({cell: BAD, other: GOOD})).contrary
+
+
+def test_seeds_are_compared_with_themselves(made):
+    made({"plain": BAD}, seeds=range(5))
+    found = agents.of("Q11", made({"fresh": GOOD}, seeds=range(5, 10)))
+    assert found.shown is None
+    assert "0 seeds of plain; fresh; 5 are needed" in found.words
+
+
+def test_missing_records_and_few_seeds_are_never_a_finding(made, tmp_path):
+    for claim in agents.FINDINGS:
+        found = agents.of(claim, tmp_path / "nowhere")
+        assert found.shown is None
+        assert "no record of experiment 9" in found.words
+    found = agents.of("Q11", made({"plain": BAD, "fresh": GOOD}, seeds=range(4)))
+    assert found.shown is None
+    assert "4 seeds of plain; fresh; 5 are needed" in found.words
+
+
+def test_what_is_no_number_is_never_a_finding(made):
+    found = agents.of("Q11", made({"plain": BAD | {RETURN: np.nan}, "fresh": GOOD}))
+    assert found.shown is None
+    assert "measurements that are no number: plain" in found.words
+
+
+def test_only_the_second_half_of_the_tasks_counts(made):
+    folder = made({"plain": BAD, "fresh": GOOD})
+    assert agents.agents(folder).difference("plain", "fresh", RETURN).mean() == pytest.approx(-250, abs=10)
+    assert agents.agents(made({"plain": GOOD, "fresh": GOOD}, lost=(0, 1, 2))).difference(
+        "plain", "fresh", RETURN
+    ).mean() == pytest.approx(0, abs=10)
+
+
+def test_every_finding_has_its_claim():
+    assert set(agents.FINDINGS) == {name for name in ledger.load() if name.startswith("Q") and int(name[1:]) > 10}
