@@ -327,6 +327,27 @@ MUTATIONS = {
         failing="P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 P13",
         standing="test_every_finding_has_its_claim",
     ),
+    "what is lost in language is read the other way round, and the entropy of attention is no share": Mutation(
+        [
+            Broken("torch_experiments/lab/report/language.py", "(own - fresh).mean", "(fresh - own).mean"),
+            Broken(
+                "torch_experiments/metrics/attention.py",
+                "entropy[..., counted] / most",
+                "entropy[..., counted] * most",
+            ),
+        ],
+        {
+            "torch_experiments/lab/report/test_language": """
+                test_records_the_other_way_round_show_the_contrary
+                test_missing_records_and_too_few_seeds_are_never_a_finding
+            """,
+            "torch_experiments/metrics/test_attention": """
+                test_it_is_the_mean_over_queries_of_the_share_of_the_largest_entropy
+            """,
+        },
+        failing="Q1 Q2 Q3 Q4 Q5 Q7 Q8 Q9 test_it_is_the_mean_over_queries_of_the_share_of_the_largest_entropy",
+        standing="test_missing_records_and_too_few_seeds_are_never_a_finding",
+    ),
 }
 
 

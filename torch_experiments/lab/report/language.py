@@ -16,9 +16,12 @@ from torch_experiments.lab.experiments.e08_language import (
     BARE,
     DOMAINS,
     EVERY,
+    GPT2,
+    GRADUAL,
     LABELS,
     PLAIN,
     REMEDIES,
+    SLOW,
     fresh_of,
 )
 from torch_experiments.lab.language.run import ENTROPY
@@ -63,15 +66,43 @@ def limits(values: Array) -> tuple[float, float]:
 
 
 def lost(folder: Path) -> Finding:
-    """Q1: with layer norm at a high rate plasticity is lost on new alphabets."""
-    about = "with layer norm at a high rate plasticity is lost on new alphabets"
-    return _sided("Q1", about, PLAIN, lambda low, high: low > 0, lambda low, high: high < 0, folder)
+    """Q1: with layer norm at a high rate plasticity is lost on new alphabets, in our GPT and in GPT-2's class."""
+    about = "with layer norm at a rate of 0.01 plasticity is lost on new alphabets, in our GPT and in GPT-2's class"
+    if missing := _missing(folder, (PLAIN, GPT2), (LOSS,)):
+        return Finding("Q1", about, missing)
+    runs = series.runs(NAME, folder)
+    found = {cell: behind(runs, cell) for cell in (PLAIN, GPT2)}
+    ends = [limits(values) for values in found.values()]
+    shown, contrary = all(low > 0 for low, _ in ends), all(high < 0 for _, high in ends)
+    gradual = ""
+    if not _missing(folder, (GRADUAL,), (LOSS,)):
+        gradual = f"; where four pairs of characters change places {with_interval(behind(runs, GRADUAL), 2)}"
+    words = f"{_losses(runs, PLAIN)}; {_losses(runs, GPT2)}{gradual} ({_fewest(found)})"
+    return Finding("Q1", about, words, shown, contrary, len(found[PLAIN]))
 
 
 def bare(folder: Path) -> Finding:
-    """Q2: without norm, at a lower rate, a network learns new alphabets better than a fresh one."""
-    about = "without norm, at a lower rate, new alphabets are learnt better than by a fresh network"
-    return _sided("Q2", about, BARE, lambda low, high: high < 0, lambda low, high: low > 0, folder)
+    """Q2: at one rate no norm ends better than a fresh network, and layer norm worse than both."""
+    about = (
+        "at a rate of 0.003 no norm ends better than a fresh network, layer norm worse than a fresh one and no norm"
+    )
+    if missing := _missing(folder, (BARE, SLOW), (LOSS,)):
+        return Finding("Q2", about, missing)
+    runs = series.runs(NAME, folder)
+    found = {cell: behind(runs, cell) for cell in (BARE, SLOW)}
+    apart = _apart(runs, SLOW, BARE)
+    better, worse, ahead = (limits(values) for values in (found[BARE], found[SLOW], apart))
+    words = f"{_losses(runs, BARE)}; {_losses(runs, SLOW)}; with layer norm minus without {with_interval(apart, 2)}"
+    shown = better[1] < 0 and worse[0] > 0 and ahead[0] > 0
+    contrary = better[0] > 0 and worse[1] < 0
+    return Finding("Q2", about, f"{words} ({_fewest(found)})", shown, contrary, len(found[BARE]))
+
+
+def _apart(runs: Runs, one: str, other: str) -> Array:
+    """Return the loss of a case minus that of another, on the tasks of `behind`, ``[seeds]``."""
+    common = runs.seeds(one, other)
+    first, second = (runs.over(cell, LOSS, common)[:, EVERY::EVERY] for cell in (one, other))
+    return np.asarray((first - second).mean(axis=1))
 
 
 def labels(folder: Path) -> Finding:
@@ -158,11 +189,20 @@ Sided = Callable[[float, float], bool]
 def _sided(claim: str, about: str, cell: str, holds: Sided, fails: Sided, folder: Path) -> Finding:
     if missing := _missing(folder, (cell,), (LOSS,)):
         return Finding(claim, about, missing)
-    values = behind(series.runs(NAME, folder), cell)
-    own, fresh = (side.mean() for side in pair(series.runs(NAME, folder), cell))
-    words = f"held-out loss {own:.2f} against {fresh:.2f} of fresh networks, difference {with_interval(values, 3)}"
-    words += f" ({series.counted(len(values))})"
+    runs = series.runs(NAME, folder)
+    values = behind(runs, cell)
+    words = f"{_losses(runs, cell)} ({series.counted(len(values))})"
     return Finding(claim, about, words, holds(*limits(values)), fails(*limits(values)), len(values))
+
+
+def _losses(runs: Runs, cell: str) -> str:
+    """Return the losses of a case and of the fresh networks beside it, and their difference."""
+    own, fresh = (side.mean() for side in pair(runs, cell))
+    return f"{cell}: held-out loss {own:.2f}, fresh {fresh:.2f}, difference {with_interval(behind(runs, cell), 3)}"
+
+
+def _fewest(found: Mapping[str, Array]) -> str:
+    return series.counted(min(map(len, found.values())))
 
 
 def _missing(folder: Path, cells: Sequence[str], metrics: Sequence[str]) -> str:
@@ -180,8 +220,7 @@ def _missing(folder: Path, cells: Sequence[str], metrics: Sequence[str]) -> str:
 
 def _told(found: Mapping[str, Array], digits: int) -> str:
     parts = (f"{cell} {with_interval(values, digits)}" for cell, values in found.items())
-    seeds = series.counted(min(map(len, found.values())))
-    return f"difference from fresh networks: {'; '.join(parts)} ({seeds})"
+    return f"difference from fresh networks: {'; '.join(parts)} ({_fewest(found)})"
 
 
 FINDINGS: Mapping[str, Callable[[Path], Finding]] = {

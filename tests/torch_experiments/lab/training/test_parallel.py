@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from torch_experiments.lab import experiments
+from torch_experiments.lab import experiments, language
 from torch_experiments.lab.images.pixels import load
 from torch_experiments.lab.models import TokenBatchNorm
 from torch_experiments.lab.training import Config, Run, checkpoints, keeping, parallel, run
@@ -49,6 +49,26 @@ CONFIGS = {
 }
 CONFIGS["rank"] = dataclasses.replace(SHORT, remedy="rank", remedy_settings=(("strength", 0.3), ("images", 30)))
 DIVERGING = dataclasses.replace(SHORT, optimizer="sgd", lr=1e20, norm="none", remedy="none", remedy_settings=())
+
+TEXT = language.Config(
+    tasks=2,
+    steps=6,
+    batch=4,
+    context=8,
+    measure_every=6,
+    probe_train=4,
+    probe_test=4,
+    arch_settings=(("depth", 1), ("heads", 2), ("width", 8)),
+    dropout=0.1,
+    remedy="redo",
+    remedy_settings=(("every", 4), ("threshold", 0.5)),
+    precision="float64",
+)
+
+
+def of_text():
+    (record,) = language.run(TEXT, [3])
+    return record.table.to_pydict(), record.environment
 
 
 def numbers(config, out=None, **options):
@@ -103,6 +123,7 @@ def together(rank, out):
     distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
     folder = out / "records"
     found = {name: numbers(config) for name, config in CONFIGS.items()}
+    found["text"] = of_text()
     found["control"] = without_sharing()
     found["weights"] = bare()
     found["interrupted"] = interrupted(folder)
@@ -135,6 +156,13 @@ def test_two_processes_are_one_up_to_rounding(name, found):
     table, environment = found[0][name]
     assert environment["processes"] == 2
     assert_close(table, numbers(CONFIGS[name])[0])
+
+
+def test_two_processes_that_share_text_are_one_up_to_rounding(found):
+    table, environment = found[0]["text"]
+    assert environment["processes"] == 2
+    assert_close(table, of_text()[0])
+    assert found[1]["text"] == found[0]["text"]
 
 
 def test_without_the_bonus_on_the_rank_the_run_is_another(found):
