@@ -216,7 +216,7 @@ def test_submitit_runs_a_grid_and_resumes_a_killed_job(tmp_path, monkeypatch):
 def test_a_run_whose_ray_worker_is_killed_is_finished_by_another(tmp_path):
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     handler = signal.getsignal(signal.SIGTERM)
-    engine = make("ray", 2, tmp_path, {})
+    engine = make("ray", 1, tmp_path, {})  # every process imports torch anew, and two are enough
     assert signal.getsignal(signal.SIGTERM) is handler
     try:
         todo = jobs_of(tmp_path, run=LONG) + jobs_of(tmp_path, bad=DIVERGING)
