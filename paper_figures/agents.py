@@ -31,6 +31,7 @@ CELLS: Mapping[str, str] = {
     e09.FRESH: style.GREY,
 }
 METRICS: Mapping[str, str] = {RETURN: "return", DEAD: "dead units", ENTROPY: "entropy of the policy (nats)"}
+COMMAND = "lop run e09 --profile full --out results/reinforcement"
 CONSTANT = 9.4  # what a constant action returns
 
 
@@ -39,7 +40,7 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
     found = agents.agents(items.RESULTS)
     if lacking := [cell for cell in CELLS if len(found.seeds(cell)) < agents.FEWEST]:
         few = f"fewer than {agents.FEWEST} seeds"
-        raise Missing(f"there is no finished run, or {few}, of {', '.join(lacking)}: lop run e09 --profile full")
+        raise Missing(f"there is no finished run, or {few}, of {', '.join(lacking)}: {COMMAND}")
     return found.table
 
 
@@ -90,6 +91,8 @@ def draw(data: pa.Table) -> Figure:
     """Return a panel a metric."""
     figure = Figure(figsize=(style.PAGE, 1.9))
     axes = figure.subplots(1, len(METRICS))
+    for axis, level in ((axes[0], CONSTANT), (axes[2], np.log(2))):
+        axis.axhline(level, color=style.BLACK, linestyle=":", linewidth=0.7, zorder=0)
     for axis, (metric, title) in zip(axes, METRICS.items(), strict=True):
         for cell, colour in CELLS.items():
             _line(axis, over_tasks(data, cell, metric), color=colour, label=cell)
@@ -98,8 +101,6 @@ def draw(data: pa.Table) -> Figure:
         axis.set_ylim(bottom=0)
         axis.margins(x=0.02)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    for axis, level in ((axes[0], CONSTANT), (axes[2], np.log(2))):
-        axis.axhline(level, color=style.BLACK, linestyle=":", linewidth=0.7, zorder=0)
     drawing.legend_below(figure, axes[0], len(CELLS))
     return figure
 

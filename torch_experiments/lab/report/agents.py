@@ -26,7 +26,7 @@ from torch_experiments.lab.report.series import DEAD, FREE, RANK, Array
 from torch_experiments.lab.report.tables import number, with_interval
 from torch_experiments.lab.rl.measures import ENTROPY, GAP, RETURN
 
-FOLDER = "e09"  # below the results
+FOLDER = "reinforcement"  # below the results
 FEWEST = 5  # seeds
 PLAIN = "plain"
 LOST = 15.0  # a return below which a task of CartPole is lost: a constant action returns 9.4, chance 22

@@ -1,0 +1,43 @@
+"""What the page on agents says is what their records show."""
+
+from tests.docs.pages import read
+from torch_experiments.lab.experiments import e09_reinforcement as e09
+from torch_experiments.lab.report import agents, series
+from torch_experiments.lab.rl.environments import ENVIRONMENTS
+from torch_experiments.lab.rl.measures import RETURN
+
+PAGE = "docs/reinforcement-learning.md"
+
+
+def told(text):
+    assert text in " ".join(read(PAGE).split())
+
+
+def test_the_table_is_that_of_the_records():
+    rows = agents.rows()
+    assert len(rows) > 5
+    assert "\n".join(rows) in read(PAGE)
+
+
+def test_the_setting_is_that_of_the_experiment():
+    plain = e09.PLAIN
+    assert dict(plain.arch_settings) == {"width": 16}
+    assert plain.copies * plain.horizon * plain.steps == 51_200
+    assert (plain.tasks, plain.lr, plain.episodes) == (10, 0.01, 64)
+    told("two layers of 16 ReLU units, Adam at 0.01, ten tasks of 51,200 steps")
+    assert len(ENVIRONMENTS) == 3
+
+
+def test_lost_tasks_are_counted():
+    found = agents.agents()
+    lost = found.over("plain", RETURN) < agents.LOST
+    told(f"In {int(lost.sum())} of its {lost.size} tasks")
+    told(f"{series.counted(len(found.seeds('plain')))}")
+
+
+def test_verdicts_named_on_the_page_are_those_of_the_records():
+    """What the page calls shown is shown, and what it calls contradicted is."""
+    page = read(PAGE)
+    for claim in agents.FINDINGS:
+        assert f"[{claim}](../claims/CLAIMS.md#{claim.lower()})" in page
+    assert {claim for claim in agents.FINDINGS if agents.of(claim).contrary} == {"Q19"}
