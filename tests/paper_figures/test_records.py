@@ -11,6 +11,7 @@ from paper_figures import (
     cifar_cloning,
     free_fraction,
     generalisation,
+    language,
     layers_over_time,
     remedy_ranking,
     streams,
@@ -40,7 +41,7 @@ def no_records(monkeypatch, tmp_path):
     monkeypatch.setattr(items, "RESULTS", tmp_path)
 
 
-@pytest.mark.parametrize("figure", [*OF_RECORDS, *OF_COMPLETE_RECORDS], ids=lambda figure: figure.NAME)
+@pytest.mark.parametrize("figure", [*OF_RECORDS, *OF_COMPLETE_RECORDS, language], ids=lambda figure: figure.NAME)
 def test_without_records_a_figure_says_what_is_missing(figure, no_records, tmp_path):
     with pytest.raises(Missing, match="no finished run"):
         figure.compute("quick", tmp_path)

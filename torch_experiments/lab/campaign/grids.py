@@ -135,13 +135,13 @@ def jobs(
     Paths are made absolute, since a job may run in another folder. With ``stack`` the seeds of a configuration are
     one job, where they can be trained at once (`stackable`).
     """
-    data = {config.data: runs.kind(config).load(config.data) for config in configs.values()}
+    data = {(type(c), c.data): runs.kind(c).load(c.data) for c in configs.values()}
     found = []
     for seed, (label, config) in itertools.product(seeds, configs.items()):
         together = stack and stackable(config)
         if not together or seed == seeds[0]:
             group = tuple(seeds) if together else (seed,)
-            found.append(_job(label, config, group, out.resolve(), data[config.data], options))
+            found.append(_job(label, config, group, out.resolve(), data[type(config), config.data], options))
     return found
 
 
