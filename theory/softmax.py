@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+LARGEST = 709  # of which exp is a float64
 
 
 def softmax(logits: ArrayLike) -> Array:
@@ -73,4 +74,6 @@ def escape_time(gap: float, to: float, n: int, spread: float) -> float:
         raise ValueError(f"to: got {to}; it has to lie between 0 and the gap {gap}")
     if n < 2 or not spread > 0:
         raise ValueError(f"n, spread: got {n} and {spread}; give two actions or more, and a spread above zero")
-    return (math.exp(gap) - math.exp(to)) / (n * spread)
+    if to > LARGEST:
+        raise ValueError(f"to: got {to}; e^{to} is no float64, give at most {LARGEST}")
+    return (math.exp(gap) if gap <= LARGEST else math.inf) / (n * spread) - math.exp(to) / (n * spread)

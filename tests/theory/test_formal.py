@@ -55,11 +55,12 @@ SETTLED = {  # claim: step: theorems; a step is named where the theorems say all
     },
     "F3": {"": ("F2a_persists",)},
     "F4": {
-        "mass": ("F4_mass",),
+        "mass": ("F4_below", "F4_mass"),
         "score": ("F4_score", "F4_other"),
         "loss": ("F4_cotangent",),
         "entropy": ("F4_entropy",),
-        "escape": ("F4_rate",),
+        "ratio": ("F4_ratio", "F4_below", "F4_mass"),
+        "": ("F4_rate",),
     },
     "R1": {
         "entries": ("R1", "R1_entry", "R1_equality", "R1_correlations"),

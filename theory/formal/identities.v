@@ -58,4 +58,6 @@ Lemma classes_identity (t z p q : R) : 1 + t * p - t * z * q + t * (p + t - t * 
 Proof. rewrite mulr2n; polynomials. Qed.
 Lemma swing_identity (r h m : R) : r * (r - (h - (1 - m) ^+ 2)) - ((1 + m ^+ 2 - h) * r - m ^+ 2) = (r - m) ^+ 2.
 Proof. polynomials. Qed.
+Lemma ratio_identity (p k a d : R) : p * k * a * ((1 + 1) * d) = (1 + 1) * a * (p * d) * k.
+Proof. polynomials. Qed.
 End Identities.

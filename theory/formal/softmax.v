@@ -1,6 +1,7 @@
 (* A saturated softmax passes hardly any gradient on (F4). *)
 Set Warnings "-notation-overridden,-ambiguous-paths".
 From mathcomp Require Import all_ssreflect all_algebra.
+From Lop Require Import identities.
 Set Implicit Arguments.
 Unset Strict Implicit.
 Unset Printing Implicit Defensive.
@@ -27,7 +28,7 @@ Proof. by rewrite -pi_sum [in RHS](bigD1 a) //= addrAC subrr add0r. Qed.
 Lemma pi_le1 a : pi a <= 1.
 Proof. by rewrite -subr_ge0 -pi_rest sumr_ge0 // => i _; exact: ltW (pi_gt0 i). Qed.
 
-Lemma pi_le i : pi i <= u i.
+Theorem F4_below i : pi i <= u i.
 Proof. by rewrite /pi ler_pdivr_mulr ?total_gt0 // ler_pmulr ?positive // total_ge1. Qed.
 
 (* the mass beside the largest, with q = exp(-gap) *)
@@ -36,7 +37,7 @@ Proof.
 move=> le_q; rewrite -pi_rest; have E : (#|I|%:R - 1) * q = \sum_(i | i != m) q.
   have n0 : (0 < #|I|)%N by apply/card_gt0P; exists m.
   by rewrite sumr_const cardC1 -[RHS]mulr_natl -{1}(prednK n0) mulrS addrAC subrr add0r.
-rewrite E; apply: ler_sum => i /le_q; apply: le_trans; exact: pi_le.
+rewrite E; apply: ler_sum => i /le_q; apply: le_trans; exact: F4_below.
 Qed.
 
 (* the gradient of log pi_a is e_a - pi *)
@@ -57,6 +58,15 @@ have le : pi a + pi m <= 1.
 have am' : pi a <= pi m by rewrite /pi top ler_wpmul2r // invr_ge0 ltW ?total_gt0.
 have -> : 2%:R - 1 = 1 :> R by rewrite mulr2n addrK.
 by apply: le_trans le; rewrite mulr_natl mulr2n ler_add2l.
+Qed.
+
+(* PPO's surrogate: the ratio to an old probability q scales the score *)
+Theorem F4_ratio (q A : R) a : 0 < q ->
+  \sum_i `|pi a / q * A * ((i == a)%:R - pi i)| = 2%:R * `|A| * (pi a * (1 - pi a)) / q.
+Proof.
+move=> q0; under eq_bigr do rewrite normrM; rewrite -mulr_sumr F4_score normrM ger0_norm.
+  by rewrite mulr2n; exact: ratio_identity.
+by rewrite divr_ge0 // ltW ?pi_gt0.
 Qed.
 
 (* any loss of pi: with c = d l / d pi, the gradient of logit i is pi_i (c_i - mean) *)
@@ -100,7 +110,7 @@ Proof.
 move=> second; have R0 : 0 <= hi - lo by exact: le_trans (normr_ge0 _) (far m m).
 have -> : #|I|%:R * u j * (hi - lo) = (#|I|%:R - 1) * u j * (hi - lo) + u j * (hi - lo).
   by rewrite -mulrDl mulrBl mul1r subrK.
-apply: ler_add; last by apply: ler_pmul; rewrite ?normr_ge0 ?off_le ?pi_le // ltW ?pi_gt0.
+apply: ler_add; last by apply: ler_pmul; rewrite ?normr_ge0 ?off_le ?F4_below // ltW ?pi_gt0.
 apply: le_trans (_ : 1 * `|c m - mean| <= _); first by rewrite ler_wpmul2r ?normr_ge0 ?pi_le1.
 rewrite mul1r; apply: le_trans off_top _; rewrite ler_wpmul2r //; exact: F4_mass.
 Qed.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_experiments.support.torch_private import DropoutNd, TorchDispatchMode, backward_hooks
+from torch_experiments.support.torch_private import DropoutNd, TorchDispatchMode, accumulate_hooks, backward_hooks
 from torch_experiments.units.inputs import Inputs, call, finite, flatten, normal
 
 Loss = Callable[[Any], Tensor]
@@ -27,6 +27,7 @@ KEPT = 2**28  # bytes of gradients that are kept; those of a larger network are 
 DRAWS = 3  # forward passes of a network that draws random numbers (dropout): a unit is dropped in one, not in all
 
 CHECKPOINTS = ("CheckpointFunction",)
+ACTING = "a backward pass through its reentrant checkpoint would run the hooks (an optimizer, say) of"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,7 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trained:
         return Reach({}, frozenset(), {}, "none", refused="no parameter is trained")
+    acting = [name for name, p in trained.items() if accumulate_hooks(p)]
     met: set[str] = set()
     beyond: set[str] = set()
     kept: dict[str, Tensor] = {}
@@ -107,6 +109,8 @@ def reach(model: nn.Module, inputs: Inputs, loss: Loss | None = None) -> Reach:
             if not scalars:
                 return Reach(masks, frozenset(trained), {}, "none", refused="its output carries no gradient")
             custom = _custom(model, scalars)
+            if acting and checkpointed(scalars[0]):
+                return Reach(masks, frozenset(), {}, "none", refused=f"{ACTING} {', '.join(acting)}")
             while scalars and left:
                 _sweep(scalars.pop(0), dict(left), note, every=trained.values(), again=bool(scalars))
                 first = first and not met
@@ -239,29 +243,28 @@ def _sweep(
         return take
 
     parameters = list(trained.values())
-    handles = [p.register_hook(hook(name)) for name, p in trained.items()]
     found: tuple[Tensor | None, ...]
-    try:
-        found = torch.autograd.grad(value, parameters, retain_graph=again, allow_unused=True)
-    except RuntimeError as error:
-        if not of_checkpoint(error):
-            raise
+    if checkpointed(value):  # hooks would see the gradients of each region by themselves
         found = _by_backward(value, parameters, every)
-    finally:
-        for handle in handles:
-            handle.remove()
+    else:
+        handles = [p.register_hook(hook(name)) for name, p in trained.items()]
+        try:
+            found = torch.autograd.grad(value, parameters, retain_graph=again, allow_unused=True)
+        finally:
+            for handle in handles:
+                handle.remove()
     for name, gradient in zip(trained, found, strict=True):
         if gradient is not None and name not in noted:
             note(name, gradient.to_dense() if gradient.is_sparse else gradient)
 
 
-def of_checkpoint(error: RuntimeError) -> bool:
-    """Return whether a reentrant checkpoint refused gradients of chosen tensors: ``backward()`` of all is left.
+def checkpointed(value: Tensor) -> bool:
+    """Return whether a reentrant checkpoint lies on the way back, which takes ``backward()`` of all alone.
 
-    >>> of_checkpoint(RuntimeError("shapes differ"))
+    >>> checkpointed(torch.ones(2, requires_grad=True).sum())
     False
     """
-    return "checkpoint" in str(error).lower()
+    return any(_kind(node) in CHECKPOINTS for node in _nodes([value]))
 
 
 def _by_backward(
@@ -284,15 +287,24 @@ def _custom(model: nn.Module, scalars: Sequence[Tensor]) -> str:
     hooked = [name for name, m in model.named_modules() if backward_hooks(m)]
     if hooked:
         return f"a backward hook on {', '.join(name or 'the network' for name in hooked)}"
+    for node in _nodes(scalars):
+        if isinstance(node, torch.autograd.function.BackwardCFunction) and _kind(node) not in CHECKPOINTS:
+            return f"the backward pass of {_kind(node)}, a torch.autograd.Function, is its own"
+    return ""
+
+
+def _nodes(values: Sequence[Tensor]) -> Iterator[Any]:
+    """Yield the nodes of the graph of autograd behind some tensors."""
     seen: set[Any] = set()
-    todo = [value.grad_fn for value in scalars]
+    todo = [value.grad_fn for value in values]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        kind = type(node).__name__.removesuffix("Backward")
-        if isinstance(node, torch.autograd.function.BackwardCFunction) and kind not in CHECKPOINTS:
-            return f"the backward pass of {kind}, a torch.autograd.Function, is its own"
+        yield node
         todo += [following for following, _ in node.next_functions]
-    return ""
+
+
+def _kind(node: Any) -> str:
+    return type(node).__name__.removesuffix("Backward")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.certificates.oracle import left_alone, of_checkpoint
+from torch_experiments.certificates.oracle import checkpointed, left_alone
 from torch_experiments.diagnostics.losses import default_loss
 from torch_experiments.support.duplicates import computed
 from torch_experiments.support.torch_private import MODULE_HOOKS, STEP_HOOKS
@@ -118,12 +118,7 @@ class TrainingCopy:
     def _backward(self, value: Tensor) -> None:
         """Add the gradients of the copy's parameters alone: a loss may read the weights of the original as well."""
         own = [p for p in self.model.parameters() if p.requires_grad]
-        try:
-            value.backward(inputs=own)
-        except RuntimeError as error:
-            if not of_checkpoint(error):
-                raise
-            value.backward()
+        value.backward(inputs=None if checkpointed(value) else own)
 
 
 def copied(

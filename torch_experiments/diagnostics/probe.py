@@ -15,7 +15,7 @@ from torch_experiments.diagnostics.losses import Loss, logits_of
 from torch_experiments.support.hessian import hessian
 from torch_experiments.support.lanczos import quadrature
 from torch_experiments.units.inputs import call, reference_kernels
-from torch_experiments.units.softmaxes import Rows
+from torch_experiments.units.softmaxes import Counted
 
 ROOM = 200_000_000  # entries of the Jacobians that are held at once: 0.8 GB in float32
 BLOCK = 65_536  # parameters whose products are summed in their own precision; the sums of blocks are in float64
@@ -75,7 +75,7 @@ class Probe:
     @cached_property
     def softmaxes(self) -> tuple[int, int]:
         """Return how many rows of softmaxes (policies, attention) are saturated, and how many there are."""
-        with torch.no_grad(), reference_kernels(), Rows() as seen:
+        with torch.no_grad(), reference_kernels(), Counted() as seen:
             call(self.model, self.batch.inputs)
         return seen.saturated, seen.rows
 

@@ -71,6 +71,15 @@ def backward_hooks(module: nn.Module) -> list[Any]:
     return [hook for hooks in (module._backward_hooks, module._backward_pre_hooks) for hook in hooks.values()]
 
 
+def accumulate_hooks(parameter: nn.Parameter) -> list[Any]:
+    """Return the hooks that run once a backward pass has added to ``.grad``.
+
+    >>> accumulate_hooks(nn.Parameter(torch.ones(1)))
+    []
+    """
+    return list((parameter._post_accumulate_grad_hooks or {}).values())
+
+
 def gradient_hooks(parameter: nn.Parameter) -> list[Any]:
     """Return the hooks that run on the gradient of a parameter.
 

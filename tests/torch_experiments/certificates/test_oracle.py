@@ -244,3 +244,54 @@ def test_units_that_are_returned_beside_what_the_loss_reads_may_be_copies():
         optimizer.step()
     assert torch.equal(net.first.weight[1], net.first.weight[3])
     assert not torch.equal(net.first.weight[[1, 3]], before)
+
+
+class Region(nn.Module):
+    """Regions that are recomputed on the way back, beside layers that keep tensors; ``b`` may be ``a``."""
+
+    def __init__(self, shared, sign=1):
+        super().__init__()
+        self.i, self.a, self.h, self.sign = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 3), sign
+        self.b = self.a if shared else nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = torch.tanh(self.i(x))
+        if self.sign < 0:
+            x = checkpoint(self.a, x, use_reentrant=True) - checkpoint(self.b, x, use_reentrant=True)
+        else:
+            x = checkpoint(lambda t: torch.tanh(self.a(t)), x, use_reentrant=True)
+            x = checkpoint(lambda t: torch.tanh(self.b(t)), x, use_reentrant=True) + self.a(x)
+        return torch.tanh(self.h(x))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of passes without gradients
+@pytest.mark.parametrize("with_loss", [False, True])
+@pytest.mark.parametrize(("shared", "sign"), [(False, 1), (True, 1), (True, -1)])
+def test_regions_that_share_weights_have_the_gradients_of_backward(shared, sign, with_loss):
+    torch.manual_seed(0)
+    model, x = Region(shared, sign).double(), batch()
+
+    def loss(output):
+        return output.square().sum()
+
+    found = reach(model, x, loss if with_loss else None)
+    loss(model(x)).backward()
+    for name, p in model.named_parameters():
+        assert torch.equal(found.masks[name], p.grad != 0)
+        if with_loss:
+            torch.testing.assert_close(found.gradients[name], p.grad)
+    certify(model, x, torch.optim.SGD(model.parameters(), 0.1), targets=torch.zeros(8, 3).double())
+
+
+def test_an_optimizer_in_the_backward_pass_is_not_run():
+    model, x = Region(False).double(), batch()
+    before = [p.detach().clone() for p in model.parameters()]
+    rules = {p: torch.optim.SGD([p], 0.1) for p in model.parameters()}
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(lambda q: rules[q].step())
+    assert "would run the hooks (an optimizer, say) of i.weight" in reach(model, x).refused
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    plain = mlp()
+    for p in plain.parameters():
+        p.register_post_accumulate_grad_hook(lambda q: pytest.fail("ran"))
+    assert not reach(plain, x).refused

@@ -80,8 +80,8 @@ class Capture(TorchDispatchMode):
         step = Step(0, "", 0, func, args, kwargs or {}, None)
         if step.activation is not None:
             self._keep(step)
-        self.softmaxes.note(step)
         result = func(*args, **(kwargs or {}))
+        self.softmaxes.note(step._replace(result=result))
         if self.kinds:
             self._follow(step._replace(result=result))
         return result

@@ -1,8 +1,6 @@
-"""Softmaxes that are saturated on a batch: one entry is 1 to rounding, and hardly any gradient passes (claim F4).
+"""Softmaxes of a network that are saturated on a batch, so that hardly any gradient passes (claim F4).
 
-Policies and attention lose plasticity by it while no unit is dead. What counts is the gap ``g`` of the largest
-logit against the second largest: ``1 − π_m ≤ (n − 1) e^{−g}``, for two choices below half an ulp of 1 from
-``g = −ln(ε/2)`` on.
+Policies and attention lose plasticity by it while no unit is dead.
 """
 
 from __future__ import annotations
@@ -11,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from torch_experiments.units.graph import Graph, Step
-from torch_experiments.units.softmaxes import gaps, logits_of, saturating
+from torch_experiments.units.softmaxes import Found, Rows, rows_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Softmax:
     Attributes:
         layer: that was running.
         rows: distributions over two or more choices that are not masked.
-        saturated: those whose largest entry is 1 to rounding.
+        saturated: those whose largest entry is 1 to rounding, see `units.softmaxes`.
         gap: the median over rows of the largest logit less the second largest.
     """
 
@@ -40,50 +37,53 @@ class Softmax:
 
 
 class Softmaxes:
-    """The softmaxes of a trace, and the gaps of their logits in later passes, which run them in the same order."""
+    """The softmaxes of a trace, and what they do in later passes, which run them in the same order.
+
+    Where weights decide what runs, passes may differ in their order, so that there nothing is noted.
+    """
 
     def __init__(self, graph: Graph) -> None:
-        self.steps = [step for step in graph.steps if logits_of(step) is not None]
+        found = Found()
+        steps = [step for step in graph.steps if found.logits(step) is not None]
+        self.steps: list[Step] = [] if graph.decided else steps
         self.coming: list[Step] = []
-        self.gaps: dict[int, list[Tensor]] = {}
-        self.least: dict[int, float] = {}
+        self.rows: dict[int, list[Rows]] = {}
+        self._found = Found()
 
     def begin(self) -> None:
         """Expect the first one again."""
-        self.coming = list(self.steps)
+        self.coming, self._found = list(self.steps), Found()
 
     def note(self, step: Step) -> None:
-        """Note the gaps of an operation, if it is a softmax and none but those of the trace ran before it."""
-        logits = logits_of(step)
+        """Note the rows of an operation that has run, if it is a softmax and only those of the trace ran before."""
+        logits = self._found.logits(step)
         if logits is None:
             return
         expected = self.coming.pop(0) if self.coming else None
         if expected is None or expected.func is not step.func:
             self.coming = []
             return
-        self.gaps.setdefault(expected.number, []).append(gaps(logits))
-        self.least[expected.number] = saturating(logits.dtype)
+        self.rows.setdefault(expected.number, []).append(rows_of(logits))
 
     def found(self) -> tuple[Softmax, ...]:
         """Return what was noted, in the order of the trace."""
-        layers = {step.number: step.layer for step in self.steps}
-        return tuple(_of(layers[n], torch.cat(self.gaps[n]), self.least[n]) for n in layers if n in self.gaps)
+        return tuple(_of(step.layer, self.rows[step.number]) for step in self.steps if step.number in self.rows)
 
 
 def sentences(softmaxes: Sequence[Softmax]) -> list[str]:
     """Return one sentence for each softmax that is saturated on more than half of its rows.
 
     >>> sentences([Softmax("head", 100, 99, 21.5), Softmax("other", 100, 3, 2.0)])
-    ['softmax: head: 99% of 100 rows are saturated (median gap 21.5): what chose gets next to no gradient (F4)']
+    ['softmax: head: 99% of 100 rows are saturated (median gap 21.5): what they choose gets hardly a gradient (F4)']
     """
     return [
         f"softmax: {s.layer or 'the network'}: {s.share:.0%} of {s.rows:,} rows are saturated (median gap "
-        f"{s.gap:.1f}): what chose gets next to no gradient (F4)"
+        f"{s.gap:.1f}): what they choose gets hardly a gradient (F4)"
         for s in softmaxes
         if s.share > 0.5
     ]
 
 
-def _of(layer: str, gaps: Tensor, least: float) -> Softmax:
-    median = float(gaps.median()) if len(gaps) else 0.0
-    return Softmax(layer, len(gaps), int((gaps >= least).sum()), median)
+def _of(layer: str, parts: Sequence[Rows]) -> Softmax:
+    saturated, gap = (torch.cat(several) for several in zip(*parts, strict=True))
+    return Softmax(layer, len(gap), int(saturated.sum()), float(gap.median()) if len(gap) else 0.0)
