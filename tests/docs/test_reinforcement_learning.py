@@ -3,6 +3,7 @@
 from tests.docs.pages import read
 from torch_experiments.lab.experiments import e09_reinforcement as e09
 from torch_experiments.lab.report import agents, series
+from torch_experiments.lab.report.tables import with_interval
 from torch_experiments.lab.rl.environments import ENVIRONMENTS
 from torch_experiments.lab.rl.measures import RETURN
 
@@ -33,6 +34,14 @@ def test_lost_tasks_are_counted():
     lost = found.over("plain", RETURN) < agents.LOST
     told(f"In {int(lost.sum())} of its {lost.size} tasks")
     told(f"{series.counted(len(found.seeds('plain')))}")
+
+
+def test_differences_in_the_text_are_those_of_the_records():
+    found = agents.agents()
+    pairs = [("plain", "fresh"), ("tanh", "fresh, tanh"), ("redo", "plain"), ("shrink-perturb", "plain")]
+    pairs += [("optimizer-reset", "plain"), ("equal betas", "plain"), ("permuted", "fresh, permuted")]
+    for cell, other in pairs:
+        told(with_interval(found.difference(cell, other, RETURN), 0).removeprefix("+"))
 
 
 def test_verdicts_named_on_the_page_are_those_of_the_records():
