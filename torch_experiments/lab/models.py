@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from torch_experiments.metrics.layers import ACTIVATIONS
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 
 NORMS: Mapping[str, type[nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 STAGES = (2, 2, 2, 2)  # blocks of two convolutions: with stem and head 18 layers
@@ -78,7 +78,7 @@ def mlp(
     >>> [type(module).__name__ for module in mlp(12, 3, width=4, depth=1, norm="layer")]
     ['Flatten', 'Linear', 'LayerNorm', 'ReLU', 'Dropout', 'Linear']
     """
-    _positive(inputs=inputs, classes=classes, width=width, depth=depth)
+    at_least_one(inputs=inputs, classes=classes, width=width, depth=depth)
     normalise = _norm(norm, width, affine, dtype)
     activate = choose("activation", activation, ACTIVATIONS)
     generator = torch.Generator().manual_seed(seed)
@@ -135,7 +135,7 @@ def cnn(
     >>> cnn(8, 10, channels=1, width=4, depth=2, hidden=6)(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 10])
     """
-    _positive(size=size, classes=classes, channels=channels, width=width, depth=depth, hidden=hidden)
+    at_least_one(size=size, classes=classes, channels=channels, width=width, depth=depth, hidden=hidden)
     _divides("size", size, 2**depth)
     activate = choose("activation", activation, ACTIVATIONS)
     generator = torch.Generator().manual_seed(seed)
@@ -226,7 +226,7 @@ def resnet18(
     >>> resnet18(10, channels=1, width=4, stages=(1, 1))(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 10])
     """
-    _positive(classes=classes, channels=channels, width=width, stages=min(stages, default=0))
+    at_least_one(classes=classes, channels=channels, width=width, stages=min(stages, default=0))
     activate = choose("activation", activation, ACTIVATIONS)
 
     def normalise(features: int) -> nn.Module:
@@ -368,7 +368,7 @@ def vit(
     >>> vit(8, 10, channels=1, patch=4, width=6, depth=1, heads=2)(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 10])
     """
-    _positive(size=size, classes=classes, channels=channels, patch=patch, width=width, depth=depth, heads=heads)
+    at_least_one(size=size, classes=classes, channels=channels, patch=patch, width=width, depth=depth, heads=heads)
     _divides("size", size, patch)
     if head_dim is None:
         _divides("width", width, heads)
@@ -476,12 +476,6 @@ def _truncated(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.zeros_(parameter)
         else:
             nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04, generator=generator)
-
-
-def _positive(**sizes: int) -> None:
-    for argument, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{argument}: got {size}; it has to be at least 1")
 
 
 def _divides(argument: str, size: int, divisor: int) -> None:

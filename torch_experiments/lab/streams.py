@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from torch_experiments.lab.images.pixels import Pixels
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 from torch_experiments.support.generators import generator
 
 Transform = Callable[[Tensor], Tensor]
@@ -193,7 +193,7 @@ class RandomLabels(OneOutputAClass):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_least("images", self.images)
+        at_least_one(images=self.images)
 
     def task(self, k: int) -> Task:
         """Return the images with the labels of task ``k``."""
@@ -281,7 +281,7 @@ class BlurredStart(OneOutputAClass):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_least("factor", self.factor)
+        at_least_one(factor=self.factor)
 
     def task(self, k: int) -> Task:
         """Return all images, blurred in the first ``blurred`` tasks."""
@@ -352,11 +352,6 @@ def _check(stream: Stream, k: int) -> None:
 def _check_share(name: str, share: float) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"{name}: got {share}; it has to be in [0, 1]")
-
-
-def _check_least(name: str, number: int) -> None:
-    if number < 1:
-        raise ValueError(f"{name}: got {number}; it has to be at least 1")
 
 
 def _noisy(task: Task, share: float, source: torch.Generator) -> Task:

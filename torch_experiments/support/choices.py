@@ -24,6 +24,18 @@ def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
     return table[name]
 
 
+def at_least_one(**numbers: int) -> None:
+    """Raise a ValueError that names the first argument below one.
+
+    >>> at_least_one(batch=8, tasks=0)
+    Traceback (most recent call last):
+    ValueError: tasks: got 0; it has to be at least 1
+    """
+    for argument, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{argument}: got {number}; it has to be at least 1")
+
+
 def json_object(argument: str, text: str) -> dict[str, Any]:
     """Return what a JSON object says.
 

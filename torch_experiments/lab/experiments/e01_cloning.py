@@ -35,7 +35,7 @@ from torch_experiments.lab.training import Settings
 from torch_experiments.lab.training.measures import WHOLE, in_turn
 from torch_experiments.metrics import layers, spectra
 from torch_experiments.metrics.activity import dead, share
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 from torch_experiments.support.noise import GradientNoise
 from torch_experiments.support.threads import one_thread
 from torch_experiments.units.inputs import evaluating
@@ -101,9 +101,7 @@ class Config:
         for name in ("seeds", "regimes"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: is empty; give at least one")
-        for name in ("epochs", "log_every", "batch", "probe"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+        at_least_one(**{name: getattr(self, name) for name in ("epochs", "log_every", "batch", "probe")})
 
 
 PROFILES: Mapping[str, Config] = {

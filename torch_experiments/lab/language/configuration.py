@@ -11,7 +11,7 @@ import torch
 from torch_experiments import remedies
 from torch_experiments.lab.language import networks, streams
 from torch_experiments.lab.training.configuration import Precision, Settings
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,21 @@ class Config:
             raise ValueError(f"lr: got {self.lr}; it has to be a finite number, at least 0")
         if self.free_every < 0:
             raise ValueError(f"free_every: got {self.free_every}; it has to be at least 0")
-        for name in ("tasks", "every", "steps", "context", "batch", "measure_every", "probe_train", "probe_test"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+        at_least_one(
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "tasks",
+                    "every",
+                    "steps",
+                    "context",
+                    "batch",
+                    "measure_every",
+                    "probe_train",
+                    "probe_test",
+                )
+            }
+        )
 
     @property
     def dtype(self) -> torch.dtype:

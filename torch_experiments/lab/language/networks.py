@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torch_experiments.lab.models import TransformerBlock
 from torch_experiments.metrics.layers import ACTIVATIONS
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 
 NORMS: Mapping[str, type[nn.Module] | None] = {"none": None, "layer": nn.LayerNorm}
 STD = 0.02  # of all weights at the start, as in GPT-2
@@ -75,7 +75,7 @@ def gpt(
     >>> gpt(60, 8, width=8, depth=1, heads=2)(torch.zeros(5, 8, dtype=torch.int64)).shape
     torch.Size([5, 8, 60])
     """
-    _check(alphabet=alphabet, context=context, width=width, depth=depth, heads=heads)
+    at_least_one(alphabet=alphabet, context=context, width=width, depth=depth, heads=heads)
     _divides(width, heads)
     activate, kind = choose("activation", activation, ACTIVATIONS), choose("norm", norm, NORMS)
     normalise: Callable[[], nn.Module] = (lambda: kind(width)) if kind else nn.Identity
@@ -130,7 +130,7 @@ def gpt2(
         ModuleNotFoundError: without transformers; the message has the line that installs it.
         ValueError: as `gpt`.
     """
-    _check(alphabet=alphabet, context=context, width=width, depth=depth, heads=heads)
+    at_least_one(alphabet=alphabet, context=context, width=width, depth=depth, heads=heads)
     _divides(width, heads)
     choose("activation", activation, ACTIVATIONS), choose("norm", norm, NORMS)
     try:
@@ -174,12 +174,6 @@ def _without_norms(model: nn.Module) -> None:
         if isinstance(module, nn.LayerNorm):
             parent, _, own = name.rpartition(".")
             setattr(model.get_submodule(parent), own, nn.Identity())
-
-
-def _check(**sizes: int) -> None:
-    for argument, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{argument}: got {size}; it has to be at least 1")
 
 
 def _divides(width: int, heads: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch_experiments import remedies
 from torch_experiments.lab.rl import ppo, tasks
 from torch_experiments.metrics.layers import ACTIVATIONS
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 
 Pairs = tuple[tuple[str, Any], ...]
 SIZES = ("width", "depth")  # what ``arch_settings`` may hold
@@ -67,9 +67,9 @@ class Config(ppo.Settings):
         for name in dict(self.arch_settings):
             choose("settings", name, dict.fromkeys(SIZES))
         remedies.make(self.remedy, **dict(self.remedy_settings))
-        for name in ("tasks", "steps", "measure_every", "episodes", "probe"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+        at_least_one(
+            **{name: getattr(self, name) for name in ("tasks", "steps", "measure_every", "episodes", "probe")}
+        )
 
     @property
     def data(self) -> str:

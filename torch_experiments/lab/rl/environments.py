@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 
 Array = np.ndarray[Any, Any]
 
@@ -236,8 +236,7 @@ class Copies:
     """
 
     def __init__(self, physics: Physics, copies: int, seed: int | np.random.SeedSequence = 0) -> None:
-        if copies < 1:
-            raise ValueError(f"copies: got {copies}; it has to be at least 1")
+        at_least_one(copies=copies)
         self.physics, self.source = physics, np.random.Generator(np.random.PCG64(seed))
         self.states = physics.begin(copies, self.source)
         self.lengths, self.totals = np.zeros(copies, np.int64), np.zeros(copies)

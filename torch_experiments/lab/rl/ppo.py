@@ -25,7 +25,7 @@ from torch_experiments.lab.rl import gradients
 from torch_experiments.lab.rl.environments import Array
 from torch_experiments.lab.rl.tasks import Seen
 from torch_experiments.metrics.layers import ACTIVATIONS
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class Settings:
     max_norm: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("copies", "horizon", "epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+        at_least_one(**{name: getattr(self, name) for name in ("copies", "horizon", "epochs", "batch")})
         for name, most in (("lr", math.inf), ("entropy", math.inf), ("value", math.inf), ("gamma", 1), ("lam", 1)):
             if not 0 <= getattr(self, name) <= most or math.isinf(getattr(self, name)):
                 raise ValueError(f"{name}: got {getattr(self, name)}; it has to be in [0, {most}]")
@@ -95,9 +93,7 @@ class ActorCritic(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, number in (("width", width), ("depth", depth)):
-            if number < 1:
-                raise ValueError(f"{name}: got {number}; it has to be at least 1")
+        at_least_one(width=width, depth=depth)
         activate, source = choose("activation", activation, ACTIVATIONS), torch.Generator().manual_seed(seed)
 
         def chain(outputs: int, gain: float) -> nn.Sequential:

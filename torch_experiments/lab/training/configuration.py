@@ -13,7 +13,7 @@ from torch_experiments import remedies
 from torch_experiments.lab import streams
 from torch_experiments.lab.images.augment import Augmentation
 from torch_experiments.lab.models import ARCHITECTURES
-from torch_experiments.support.choices import choose
+from torch_experiments.support.choices import at_least_one, choose
 
 Settings = tuple[tuple[str, Any], ...]
 Protocol = Literal["corrected", "published"]
@@ -107,9 +107,12 @@ class Config:
         Augmentation(self.padding, self.flip, self.jitter)
         if not 0 <= self.lr < math.inf:
             raise ValueError(f"lr: got {self.lr}; it has to be a finite number, at least 0")
-        for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 1")
+        at_least_one(
+            **{
+                name: getattr(self, name)
+                for name in ("tasks", "steps", "batch", "measure_every", "probe_train", "probe_test")
+            }
+        )
 
     @property
     def dtype(self) -> torch.dtype:

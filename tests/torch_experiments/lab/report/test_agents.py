@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from claims import ledger
-from claims.evidence import witness
+from tests.torch_experiments.lab.report.verdicts import contradicted, settled
 from torch_experiments.lab import records
 from torch_experiments.lab.experiments import e09_reinforcement as e09
 from torch_experiments.lab.report import agents
@@ -20,67 +20,49 @@ BAD = {RETURN: 50.0, ENTROPY: 0.1, GAP: 9.0, DEAD: 0.7, RANK: 1.5, FREE: 0.2}
 TANH = GOOD | {DEAD: 0.0, FREE: 1.0}
 
 
-def settled(claim):
-    """Say that the records show a claim, or leave it open."""
-    found = agents.of(claim)
-    if found.shown is None:
-        pytest.skip(found.words)
-    if not found.shown:
-        pytest.xfail(f"the records do not show it: {found.words}")
-    witness(instances=found.seeds)
-
-
-def contradicted(claim):
-    """Say that the records show the opposite of a claim, or leave it open."""
-    found = agents.of(claim)
-    if not found.contrary:
-        pytest.skip(f"the records show no counterexample: {found.words}")
-    witness(instances=found.seeds)
-
-
 @pytest.mark.claim("Q11", "training")
 def test_a_plain_agent_loses_plasticity():
-    settled("Q11")
+    settled(agents.of("Q11"))
 
 
 @pytest.mark.claim("Q12", "training")
 def test_units_die_and_the_rank_falls():
-    settled("Q12")
+    settled(agents.of("Q12"))
 
 
 @pytest.mark.claim("Q13", "training")
 def test_the_free_share_falls():
-    settled("Q13")
+    settled(agents.of("Q13"))
 
 
 @pytest.mark.claim("Q14", "training")
 def test_the_softmax_is_saturated_where_a_task_is_lost():
-    settled("Q14")
+    settled(agents.of("Q14"))
 
 
 @pytest.mark.claim("Q15", "training")
 def test_tanh_loses_without_a_dead_unit():
-    settled("Q15")
+    settled(agents.of("Q15"))
 
 
 @pytest.mark.claim("Q16", "training")
 def test_shrink_and_perturb_carries_over():
-    settled("Q16")
+    settled(agents.of("Q16"))
 
 
 @pytest.mark.claim("Q17", "training")
 def test_redo_carries_over():
-    settled("Q17")
+    settled(agents.of("Q17"))
 
 
 @pytest.mark.claim("Q18", "training")
 def test_a_world_that_stays_loses_nothing():
-    settled("Q18")
+    settled(agents.of("Q18"))
 
 
 @pytest.mark.claim("Q19", "counterexample")
 def test_equal_betas_do_not_lose_less():
-    contradicted("Q19")
+    contradicted(agents.of("Q19"))
 
 
 @pytest.fixture

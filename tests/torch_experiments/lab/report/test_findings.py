@@ -9,80 +9,62 @@ import re
 import numpy as np
 import pytest
 
-from claims.evidence import witness
 from tests.torch_experiments.lab.report.curves import KEPT, LOST
+from tests.torch_experiments.lab.report.verdicts import contradicted, settled
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.report import findings
 from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, FREE, RANK, SATURATED
 from torch_experiments.lab.training import WHOLE
 
 
-def settled(claim):
-    """Say that the records show a claim, or leave it open."""
-    found = findings.of(claim)
-    if found.shown is None:
-        pytest.skip(found.words)
-    if not found.shown:
-        pytest.xfail(f"the records do not show it: {found.words}")
-    witness(instances=found.seeds)
-
-
-def contradicted(claim):
-    """Say that the records show the opposite of a claim, or leave it open."""
-    found = findings.of(claim)
-    if not found.contrary:
-        pytest.skip(f"the records show no counterexample: {found.words}")
-    witness(instances=found.seeds)
-
-
 @pytest.mark.claim("P1", "counterexample")
 def test_the_mlp_with_the_steps_of_the_text_does_not_collapse():
-    contradicted("P1")
+    contradicted(findings.of("P1"))
 
 
 @pytest.mark.claim("P2", "training")
 def test_the_mlp_loses_accuracy_with_longer_tasks():
-    settled("P2")
+    settled(findings.of("P2"))
 
 
 @pytest.mark.claim("P3", "training")
 def test_the_cnn_loses_units_and_rank_and_no_accuracy():
-    settled("P3")
+    settled(findings.of("P3"))
 
 
 @pytest.mark.claim("P4", "training")
 def test_the_vit_without_norm_collapses():
-    settled("P4")
+    settled(findings.of("P4"))
 
 
 @pytest.mark.claim("P5", "training")
 def test_units_die_where_accuracy_is_lost():
-    settled("P5")
+    settled(findings.of("P5"))
 
 
 @pytest.mark.claim("P6", "training")
 def test_the_rank_falls_where_accuracy_is_lost():
-    settled("P6")
+    settled(findings.of("P6"))
 
 
 @pytest.mark.claim("P7", "training")
 def test_norms_hold_the_rank_of_the_mlp():
-    settled("P7")
+    settled(findings.of("P7"))
 
 
 @pytest.mark.claim("P8", "training")
 def test_norms_hold_the_rank_of_cnn_and_vit():
-    settled("P8")
+    settled(findings.of("P8"))
 
 
 @pytest.mark.claim("P9", "training")
 def test_norms_reduce_dead_saturated_and_duplicate_units():
-    settled("P9")
+    settled(findings.of("P9"))
 
 
 @pytest.mark.claim("P13", "training")
 def test_continual_backprop_keeps_the_rank():
-    settled("P13")
+    settled(findings.of("P13"))
 
 
 @pytest.mark.control("P1")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from claims.evidence import witness
+from tests.torch_experiments.lab.report.verdicts import settled
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments.e08_language import (
     BARE,
@@ -51,59 +51,49 @@ OTHERWISE = {  # by claim: one case that must not show it, and what it must say 
 }
 
 
-def settled(claim):
-    """Say that the records show a claim, or leave it open."""
-    found = language.of(claim)
-    if found.shown is None:
-        pytest.skip(found.words)
-    if not found.shown:
-        pytest.xfail(f"the records do not show it: {found.words}")
-    witness(instances=found.seeds)
-
-
 @pytest.mark.claim("Q1", "training")
 def test_layer_norm_at_a_high_rate_loses_plasticity_on_new_alphabets():
-    settled("Q1")
+    settled(language.of("Q1"))
 
 
 @pytest.mark.claim("Q2", "training")
 def test_at_one_rate_no_norm_keeps_what_layer_norm_loses():
-    settled("Q2")
+    settled(language.of("Q2"))
 
 
 @pytest.mark.claim("Q3", "training")
 def test_new_labels_alone_lose_nothing():
-    settled("Q3")
+    settled(language.of("Q3"))
 
 
 @pytest.mark.claim("Q4", "training")
 def test_domains_of_natural_text_lose_nothing():
-    settled("Q4")
+    settled(language.of("Q4"))
 
 
 @pytest.mark.claim("Q5", "training")
 def test_the_rank_goes_with_plasticity():
-    settled("Q5")
+    settled(language.of("Q5"))
 
 
 @pytest.mark.claim("Q6", "training")
 def test_dead_units_do_not_tell_what_is_lost():
-    settled("Q6")
+    settled(language.of("Q6"))
 
 
 @pytest.mark.claim("Q7", "training")
 def test_attention_saturates_where_nothing_is_lost():
-    settled("Q7")
+    settled(language.of("Q7"))
 
 
 @pytest.mark.claim("Q8", "training")
 def test_the_free_share_falls_where_nothing_is_lost():
-    settled("Q8")
+    settled(language.of("Q8"))
 
 
 @pytest.mark.claim("Q9", "training")
 def test_shrink_and_perturb_leaves_nothing_lost():
-    settled("Q9")
+    settled(language.of("Q9"))
 
 
 @pytest.mark.control("Q1")
