@@ -14,18 +14,6 @@ Array = NDArray[np.float64]
 LARGEST = 709  # of which exp is a float64
 
 
-def softmax(logits: ArrayLike) -> Array:
-    """Return `π_i = e^{z_i} / Σ_k e^{z_k}` over the last axis, float64, of the shape of `logits`.
-
-    >>> softmax([0.0, math.log(3)]).round(2).tolist()
-    [0.25, 0.75]
-    """
-    z = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(z - z.max(axis=-1, keepdims=True))
-    found: Array = powers / powers.sum(axis=-1, keepdims=True)
-    return found
-
-
 def gap(logits: ArrayLike) -> Array:
     """Return `g`, how far the largest logit lies above the second largest, over the last axis.
 

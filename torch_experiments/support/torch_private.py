@@ -86,8 +86,7 @@ def gradient_hooks(parameter: nn.Parameter) -> list[Any]:
     >>> gradient_hooks(nn.Parameter(torch.ones(1)))
     []
     """
-    registered = (parameter._backward_hooks, parameter._post_accumulate_grad_hooks)
-    return [hook for hooks in registered for hook in (hooks or {}).values()]
+    return [*(parameter._backward_hooks or {}).values(), *accumulate_hooks(parameter)]
 
 
 def step_hooks(optimizer: Optimizer) -> Iterator[Any]:
