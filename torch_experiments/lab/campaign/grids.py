@@ -226,15 +226,20 @@ def troubles(results: Sequence[Result]) -> Table:
 
 
 def configs_of(
-    names: Sequence[str], archs: Sequence[str], profile: str, data: str | None, axes: Mapping[str, Sequence[Any]]
+    names: Sequence[str],
+    archs: Sequence[str],
+    profile: str,
+    data: str | None,
+    axes: Mapping[str, Sequence[Any]],
+    cells: Sequence[str] = (),
 ) -> dict[str, Config]:
     """Return the grid over experiments, architectures and ``axes``; arguments as `main`."""
     if experiments.CLONING in names:
         raise ValueError(f"experiment: {experiments.CLONING} has no grid; use `lop run {experiments.CLONING}`")
-    found = {}
+    found: dict[str, Config] = {}
     for name, arch in itertools.product(names, archs):
-        for label, config in experiments.load(name).configs(profile, arch, data).items():
-            found[f"{name} {arch} {label}"] = config
+        own = experiments.chosen(experiments.load(name).configs(profile, arch, data), cells)
+        found |= {f"{name} {arch} {label}": config for label, config in own.items()}
     return product(found, axes)
 
 
@@ -248,6 +253,7 @@ def main(
     over: Sequence[str],
     changes: Mapping[str, Any],
     *,
+    cells: Sequence[str] = (),
     engine: str,
     workers: int | None,
     options: Sequence[str],
@@ -262,7 +268,7 @@ def main(
     """
     if threads < 1 or retries < 0:
         raise ValueError(f"threads, retries: got {threads}, {retries}; allowed are threads ≥ 1 and retries ≥ 0")
-    configs = experiments.changed(configs_of(names, archs, profile, data, axes_of(over)), **changes)
+    configs = experiments.changed(configs_of(names, archs, profile, data, axes_of(over), cells), **changes)
     todo = jobs(configs, _seeds(names, profile, seeds), out, stack=stack, threads=threads)
     count = max(1, (os.cpu_count() or 1) // threads) if workers is None else workers
     with _stoppable(), closing(engines.make(engine, count, out.resolve() / "logs", _options(options))) as where:

@@ -5,6 +5,7 @@ from torch_experiments.lab.experiments.runner import (
     EXPERIMENTS,
     SEEDS,
     changed,
+    chosen,
     computed,
     labelled,
     listing,
@@ -17,5 +18,5 @@ from torch_experiments.lab.experiments.runner import (
     summary,
 )
 
-__all__ = ["CLONING", "EXPERIMENTS", "SEEDS", "changed", "computed", "labelled", "listing"]
+__all__ = ["CLONING", "EXPERIMENTS", "SEEDS", "changed", "chosen", "computed", "labelled", "listing"]
 __all__ += ["load", "main", "over_tasks", "progress_bar", "run", "seeds_of", "summary"]

@@ -123,6 +123,20 @@ def run(
     return pa.concat_tables(tables)
 
 
+def chosen(configs: Mapping[str, C], cells: Sequence[str]) -> dict[str, C]:
+    """Return the configurations with these labels in their order, all of them if there is no label.
+
+    Raises:
+        ValueError: for a label that there is not; the message lists those there are.
+
+    >>> list(chosen(load("e06").configs("quick"), ("noise", "narrow")))
+    ['narrow', 'noise']
+    """
+    for cell in cells:
+        choose("cells", cell, configs)
+    return {label: config for label, config in configs.items() if label in cells or not cells}
+
+
 def computed(configs: Mapping[str, Config], seeds: Sequence[int], out: Path, **options: Any) -> pa.Table:
     """Return `run` with a progress bar and one thread, which is the fastest at the size of the quick profiles.
 
@@ -208,6 +222,7 @@ def main(
     out: Path,
     changes: Mapping[str, Any],
     *,
+    cells: Sequence[str] = (),
     threads: int = 1,
     ddp: bool = False,
     **options: Any,
@@ -222,7 +237,7 @@ def main(
         for name in names:
             experiment = load(name)
             which = seeds_of(seeds) if seeds is not None else experiment.SEEDS.get(profile, SEEDS)
-            configs = experiment.configs(profile, arch, data)
+            configs = chosen(experiment.configs(profile, arch, data), cells)
             if name == CLONING:
                 view = _clones(configs, which, out, changes)
             else:

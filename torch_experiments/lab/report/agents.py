@@ -1,4 +1,4 @@
-"""What the records of experiment 9 show: whether agents lose plasticity, by what, and what helps (Q11 to Q19).
+"""What the records of experiment 9 show: whether agents lose plasticity, by what, and what helps (Q11 to Q33).
 
 Every comparison is of two cells seed by seed over the second half of the tasks, where both have learnt the same
 tasks with the same settings; it counts if the 95 % t-interval over seeds leaves zero out. Ids are those of
@@ -29,19 +29,22 @@ from torch_experiments.lab.rl.measures import ENTROPY, GAP, RETURN
 FOLDER = "reinforcement"  # below the results
 FEWEST = 5  # seeds
 PLAIN = "plain"
+KEPT = 25.0  # of a return: a twentieth of the largest of CartPole; less is nothing that is lost
+UNSEEN = (5, 6, 7, 8, 9)  # seeds that had no record yet of a cell when a claim on it was written
 LOST = 15.0  # a return below which a task of CartPole is lost: a constant action returns 9.4, chance 22
 METRICS = (RETURN, ENTROPY, GAP, DEAD, RANK, FREE)
 
 
 @dataclass(frozen=True)
 class Agents:
-    """The finished runs of experiment 9 below a folder.
+    """The finished runs of experiment 9 below a folder, of some seeds.
 
     >>> Agents(Path("nowhere")).seeds("plain")
     ()
     """
 
     folder: Path = items.RESULTS
+    among: tuple[int, ...] = e09.SEEDS["full"]
 
     @cached_property
     def records(self) -> Mapping[tuple[str, int], records.Record]:
@@ -50,7 +53,7 @@ class Agents:
         pairs = [
             ((label, seed), records.find(self.folder / FOLDER, config.identity(seed)))
             for label, config in cells
-            for seed in e09.SEEDS["full"]
+            for seed in self.among
         ]
         return {place: record for place, record in pairs if record is not None}
 
@@ -70,7 +73,7 @@ class Agents:
 
     def seeds(self, *cells: str) -> tuple[int, ...]:
         """Return the seeds that are finished in all of these cells."""
-        return tuple(s for s in e09.SEEDS["full"] if all((cell, s) in self.records for cell in cells))
+        return tuple(s for s in self.among if all((cell, s) in self.records for cell in cells))
 
     def over(self, cell: str, metric: str, seeds: Sequence[int] | None = None) -> Array:
         """Return a metric of the whole agent at the end of every task, ``[seeds, tasks]``."""
@@ -83,15 +86,15 @@ class Agents:
         return own - theirs
 
 
-def agents(folder: Path = items.RESULTS) -> Agents:
+def agents(folder: Path = items.RESULTS, among: tuple[int, ...] = e09.SEEDS["full"]) -> Agents:
     """Return the finished runs below ``folder``, read once as long as their files stay as they are."""
     stamp = tuple((f.name, f.stat().st_mtime_ns) for f in sorted((folder / FOLDER).glob("*.parquet")))
-    return _read(folder, stamp)
+    return _read(folder, among, stamp)
 
 
 @lru_cache(maxsize=8)
-def _read(folder: Path, stamp: tuple[tuple[str, int], ...]) -> Agents:
-    return Agents(folder)
+def _read(folder: Path, among: tuple[int, ...], stamp: tuple[tuple[str, int], ...]) -> Agents:
+    return Agents(folder, among)
 
 
 def sign(values: Array) -> int:
@@ -115,10 +118,14 @@ def _missing(found: Agents, cells: Sequence[str]) -> str:
 
 
 def _compared(
-    claim: str, about: str, pairs: Sequence[tuple[str, str, str, int]], folder: Path, digits: int = 0
+    claim: str,
+    about: str,
+    pairs: Sequence[tuple[str, str, str, int]],
+    folder: Path,
+    among: tuple[int, ...] = e09.SEEDS["full"],
 ) -> Finding:
-    """Judge that every pair of cells differs in a metric in the direction given, 1 or −1."""
-    found = agents(folder)
+    """Judge that every pair of cells differs in a metric in the direction given, 1 or −1, over some seeds."""
+    found = agents(folder, among)
     if missing := _missing(found, list(dict.fromkeys(cell for a, b, *_ in pairs for cell in (a, b)))):
         return Finding(claim, about, missing)
     texts, signs = [], []
@@ -126,7 +133,7 @@ def _compared(
         values = found.difference(cell, other, metric)
         common = found.seeds(cell, other)
         own, theirs = (float(series.second_half(found.over(c, metric, common)).mean()) for c in (cell, other))
-        places = digits if metric == RETURN else 2
+        places = 0 if metric == RETURN else 2
         texts.append(
             f"{metric.replace('_', ' ')}: {cell} {own:.{places}f}, {other} {theirs:.{places}f}, "
             f"difference {with_interval(values, places)}"
@@ -214,6 +221,37 @@ def _better(claim: str, name: str, cell: str, folder: Path) -> Finding:
     return _compared(claim, f"{name} learns later tasks better than plain", [(cell, PLAIN, RETURN, 1)], folder)
 
 
+def permuted(folder: Path) -> Finding:
+    """Q30: signed permutations of what is seen lose plasticity too; on seeds that were run after it was written."""
+    pairs = [("permuted", fresh_of("permuted"), RETURN, -1)]
+    return _compared("Q30", "signed permutations of what is seen lose plasticity too", pairs, folder, UNSEEN)
+
+
+def bonus(folder: Path) -> Finding:
+    """Q31: an entropy bonus keeps the policy less decided, and the agent learns more of later tasks."""
+    pairs = [("entropy bonus", PLAIN, ENTROPY, 1), ("entropy bonus", PLAIN, RETURN, 1)]
+    return _compared("Q31", "an entropy bonus keeps the policy open and the return up", pairs, folder)
+
+
+def rewards(folder: Path) -> Finding:
+    """Q32: where rewards alone are of another size nothing is lost."""
+    return _kept("Q32", "where rewards alone are of another size nothing is lost", "rewards", folder)
+
+
+def physics(folder: Path) -> Finding:
+    """Q33: where the constants of the physics alone change nothing is lost."""
+    return _kept("Q33", "where the constants of the physics change nothing is lost", "dynamics", folder)
+
+
+def _kept(claim: str, about: str, cell: str, folder: Path) -> Finding:
+    """Judge that a cell returns as much as its fresh agents, or less by fewer than `KEPT`: the whole interval."""
+    told = _compared(claim, about, [(cell, fresh_of(cell), RETURN, 1)], folder)
+    if told.shown is None:
+        return told
+    low, high = series.interval(agents(folder).difference(cell, fresh_of(cell), RETURN)) or (-np.inf, np.inf)
+    return Finding(claim, about, told.words, low > -KEPT, high < -KEPT, told.seeds)
+
+
 FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
     "Q11": loses,
     "Q12": units,
@@ -224,6 +262,10 @@ FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
     "Q17": recycles,
     "Q18": stationary,
     "Q19": betas,
+    "Q30": permuted,
+    "Q31": bonus,
+    "Q32": rewards,
+    "Q33": physics,
 }
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from scipy.stats import gmean
 
 from simulate.files import replacing
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import findings, language, prose, published, series, tables
+from torch_experiments.lab.report import agents, findings, language, prose, published, series, tables
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
@@ -54,6 +54,21 @@ Character models on streams of text (`lop run e08 --profile full`, [docs/languag
 beside fresh networks on the same tasks: differences are those at the end of these tasks but the first, in nats a
 character where they are of losses. They are paired by seed; intervals are not corrected for their number.
 """
+AGENT_TEXT = """\
+Agents on streams of tasks (`lop run e09 --profile full`,
+[docs/reinforcement-learning.md](docs/reinforcement-learning.md)), each beside a fresh agent with the same settings.
+Numbers are means over the second half of the tasks, where the return at the end of one is that of 64 whole
+episodes. Differences are paired by seed; intervals are not corrected for their number.
+"""
+
+
+class Reported(Protocol):
+    """What the page reads of a module of findings."""
+
+    FINDINGS: Mapping[str, Callable[[Path], findings.Finding]]
+
+
+AGENTS: tuple[Reported, ...] = (agents,)  # whose findings stand in the section on agents, in the order of their ids
 PICTURES: Mapping[str, tuple[str, str]] = {
     "mlp": (
         "tiny_normalisation",
@@ -62,6 +77,7 @@ PICTURES: Mapping[str, tuple[str, str]] = {
     "mlp-medium": ("tiny_symptoms", "Without norm on Tiny ImageNet: accuracy, dead units, rank, duplicates"),
     "remedies": ("remedy_ranking", "Remedies in order of accuracy, with intervals, and their ranks"),
     "language": ("language", "Character models on new alphabets: loss, rank, dead units, attention, all cases"),
+    "agents": ("agents", "Agents on shifted observations: returns, dead units and entropy by task"),
     "cloning": ("cifar_cloning", "Score of cloning by epoch and loss of clone over base, four networks"),
 }  # copies of `lop figures NAME` in docs/
 BODIES: Mapping[str, Callable[[Runs], str]] = {
@@ -85,6 +101,7 @@ def text(folder: Path = items.RESULTS) -> str:
         f"{tables.defects(list(runs.values()))}\n",
         *(_of_item(r) for name, r in runs.items() if name in items.ITEMS or r.environments),
         _language(folder),
+        _agents(folder),
         f"## What was not run\n\n{prose.not_run(runs)}",
     ]
     return "\n".join(parts)
@@ -113,6 +130,16 @@ def _language(folder: Path) -> str:
     runs = series.runs(language.NAME, folder)
     picture = _picture(language.NAME) if runs.environments else ""
     return f"## Language\n\n{LANGUAGE}\n{rows}\n" + (f"\n{picture}\n" if picture else "")
+
+
+def _agents(folder: Path) -> str:
+    every = {claim: judge for module in AGENTS for claim, judge in module.FINDINGS.items()}
+    rows = _rows(every[claim](folder) for claim in sorted(every, key=lambda claim: int(claim[1:])))
+    done = agents.agents(folder).records
+    cells = "\n".join(agents.rows(folder)) if done else "No record."
+    about = _environment({place: record.environment for place, record in done.items()})
+    parts = (AGENT_TEXT, rows, cells, about, _picture("agents") if done else "")
+    return "## Agents\n\n" + "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 # ---------------------------------------------------------------------------------------- items

@@ -60,6 +60,9 @@ def test_the_command_runs_resumes_and_prints(tmp_path, command, monkeypatch):
     found = [records.load(path).config for path in tmp_path.glob("e09_reinforcement-*.parquet")]
     assert sorted(config["seed"] for config in found) == [0, 0, 1, 1]
     assert all(config["arch_settings"] == {"width": 4} for config in found)
+    some = command("run", "e09", "--cells", "fresh", "--seeds", "0", "--out", tmp_path / "some")
+    assert some[0] == 0
+    assert [records.load(path).config["remedy"] for path in (tmp_path / "some").glob("*.parquet")] == ["fresh"]
     monkeypatch.setattr(Run, "advance", lambda self: pytest.fail("trained again"))
     again = command("run", "e09", "--seeds", "0..1", "--settings", '{"width": 4}', "--resume", "--out", tmp_path)
     assert again[0] == 0

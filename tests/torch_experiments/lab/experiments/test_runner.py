@@ -134,6 +134,11 @@ def test_experiments_and_data_are_listed(command):
         (("run", "e09", "--settings", '{"heads": 2}'), "settings: got 'heads'; allowed are 'width', 'depth'"),
         (("grid", "e09", "--over", "norm=layer"), "norm: e09_reinforcement does not have it"),
         (("grid", "e09", "--over", "environment=pong"), "environment: got 'pong'; allowed are 'cartpole'"),
+        (
+            ("run", "e09", "--cells", "plain", "plane"),
+            "cells: got 'plane'; allowed are 'plain', 'fresh', 'shrink-perturb'",
+        ),
+        (("grid", "e08", "--cells", "normal"), "cells: got 'normal'; allowed are 'layer norm'"),
         (("run", "e02", "--profile", "full"), "profile: got 'full'; allowed are 'quick', 'text'"),
         (("run", "e02", "--profile", "text"), "needs Tiny ImageNet: --data FOLDER, see `lop data info`"),
         (("run", "e02", "--seeds", "3..1"), "seeds: got '3..1'; allowed are a range 0..4"),

@@ -1,4 +1,4 @@
-"""Agents of experiment 9 on the committed records (claims Q11 to Q19).
+"""Agents of experiment 9 on the committed records (claims Q11 to Q19 and Q30 to Q33).
 
 Where records are missing, or do not show it, a claim is left open with the reason, and never passes.
 """
@@ -11,7 +11,7 @@ from claims import ledger
 from tests.torch_experiments.lab.report.verdicts import contradicted, settled
 from torch_experiments.lab import records
 from torch_experiments.lab.experiments import e09_reinforcement as e09
-from torch_experiments.lab.report import agents
+from torch_experiments.lab.report import agents, page
 from torch_experiments.lab.report.series import DEAD, FREE, RANK
 from torch_experiments.lab.rl.measures import ENTROPY, GAP, RETURN
 
@@ -63,6 +63,26 @@ def test_a_world_that_stays_loses_nothing():
 @pytest.mark.claim("Q19", "counterexample")
 def test_equal_betas_do_not_lose_less():
     contradicted(agents.of("Q19"))
+
+
+@pytest.mark.claim("Q30", "training")
+def test_signed_permutations_lose_plasticity_too():
+    settled(agents.of("Q30"))
+
+
+@pytest.mark.claim("Q31", "training")
+def test_an_entropy_bonus_keeps_policy_and_return():
+    settled(agents.of("Q31"))
+
+
+@pytest.mark.claim("Q32", "training")
+def test_rewards_of_another_size_lose_nothing():
+    settled(agents.of("Q32"))
+
+
+@pytest.mark.claim("Q33", "training")
+def test_other_constants_of_the_physics_lose_nothing():
+    settled(agents.of("Q33"))
 
 
 @pytest.fixture
@@ -146,6 +166,44 @@ def test_what_is_no_better_does_not_help(made, claim, cell, other):
     assert agents.of(claim, made({cell: BAD, other: GOOD})).contrary
 
 
+@pytest.mark.control("Q30")
+def test_seeds_that_were_seen_before_say_nothing_of_permutations(made):
+    cells = {"permuted": BAD, "fresh, permuted": GOOD}
+    found = agents.of("Q30", made(cells, seeds=range(5)))
+    assert found.shown is None
+    assert "no record" in found.words
+    found = agents.of("Q30", made(cells, seeds=range(5, 10)))
+    assert (found.shown, found.seeds) == (True, 5)
+    turned = agents.of("Q30", made({"permuted": GOOD, "fresh, permuted": BAD}, seeds=range(5, 10)))
+    assert (turned.shown, turned.contrary) == (False, True)
+    assert agents.of("Q30", made({"fresh, permuted": GOOD}, seeds=range(5, 10))).shown is False
+
+
+@pytest.mark.control("Q31")
+def test_a_bonus_has_to_keep_both_policy_and_return(made):
+    cell = "entropy bonus"
+    assert agents.of("Q31", made({cell: GOOD, "plain": BAD})).shown
+    for metric in (RETURN, ENTROPY):
+        assert agents.of("Q31", made({cell: GOOD | {metric: BAD[metric]}})).shown is False
+    assert agents.of("Q31", made({cell: BAD, "plain": GOOD})).contrary
+
+
+@pytest.mark.parametrize(
+    ("claim", "cell"),
+    [
+        pytest.param("Q32", "rewards", marks=pytest.mark.control("Q32")),
+        pytest.param("Q33", "dynamics", marks=pytest.mark.control("Q33")),
+    ],
+)
+def test_less_than_a_twentieth_is_nothing_that_is_lost(made, claim, cell):
+    fresh = f"fresh, {cell}"
+    assert agents.of(claim, made({cell: GOOD | {RETURN: 290.0}, fresh: GOOD})).shown
+    lost = agents.of(claim, made({cell: GOOD | {RETURN: 260.0}}))
+    assert (lost.shown, lost.contrary) == (False, True)
+    few = agents.of(claim, made({cell: GOOD | {RETURN: 275.0}}))
+    assert (few.shown, few.contrary) == (False, False)
+
+
 def test_seeds_are_compared_with_themselves(made):
     made({"plain": BAD}, seeds=range(5))
     found = agents.of("Q11", made({"fresh": GOOD}, seeds=range(5, 10)))
@@ -178,4 +236,7 @@ def test_only_the_second_half_of_the_tasks_counts(made):
 
 
 def test_every_finding_has_its_claim():
-    assert set(agents.FINDINGS) == {name for name in ledger.load() if name.startswith("Q") and int(name[1:]) > 10}
+    named = {name for name in ledger.load() if name.startswith("Q") and int(name[1:]) > 10}
+    found = [claim for module in page.AGENTS for claim in module.FINDINGS]
+    assert len(found) == len(set(found))
+    assert set(found) == named

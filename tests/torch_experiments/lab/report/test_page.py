@@ -54,7 +54,10 @@ def test_without_records_every_item_is_said_to_be_missing(tmp_path):
         section = text.split(f"## Item `{name}`")[1].split("\n## ")[0]
         assert "**Not run yet**" in section
         assert f"`lop campaign {name}" in section
-    assert text.count("| open |") == len(findings.FINDINGS) + len(language.FINDINGS)
+    every = (findings, language, *page.AGENTS)
+    assert text.count("| open |") == sum(len(module.FINDINGS) for module in every)
+    assert "## Agents" in text
+    assert "No record." in text
     assert "→ 0.389 | not run |" in text
 
 
