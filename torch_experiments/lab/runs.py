@@ -48,8 +48,9 @@ KINDS: Mapping[type, Kind] = {
         lambda config, seed, data: training.run_identity(config, seed, data.fingerprint),
         lambda config: language.SIZES,
     ),
-    rl.Config: Kind(
-        rl.run, lambda name: None, lambda config, seed, data: config.identity(seed), lambda config: rl.SIZES
+    **dict.fromkeys(
+        (rl.Config, rl.ValueConfig),
+        Kind(rl.run, lambda name: None, lambda config, seed, data: config.identity(seed), lambda config: rl.SIZES),
     ),
 }
 

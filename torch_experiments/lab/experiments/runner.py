@@ -44,10 +44,14 @@ EXPERIMENTS: Mapping[str, str] = {
     "e06": "e06_escape",
     "e07": "e07_streams",
 }
-BEYOND: Mapping[str, str] = {"e08": "e08_language", "e09": "e09_reinforcement"}  # text and agents, no images
+BEYOND: Mapping[str, str] = {  # text and agents, no images
+    "e08": "e08_language",
+    "e09": "e09_reinforcement",
+    "e09-dqn": "e09_values",
+}
 CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of tasks
 WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
-C = TypeVar("C", Config, e01_cloning.Config, language.Config, rl.Config)
+C = TypeVar("C", Config, e01_cloning.Config, language.Config, rl.Config, rl.ValueConfig)
 SEEDS = (0, 1, 2, 3, 4)  # as many as JL25 has
 WAIT = 1.0  # seconds
 

@@ -6,18 +6,19 @@ import math
 from collections.abc import Iterator
 
 from scipy.stats import t as student
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_experiments.certificates.certificate import certify
 from torch_experiments.lab.rl.environments import Array
 from torch_experiments.lab.rl.ppo import ActorCritic
 from torch_experiments.lab.training.measures import FROZEN, WHOLE, Measured, unit_rows
-from torch_experiments.metrics import layers
+from torch_experiments.metrics import activity, layers, spectra
 from torch_experiments.metrics.parameters import norm
 
 RETURN, LOW, HIGH = "return", "return_low", "return_high"
 ENTROPY, GAP, WIDEST, SATURATED = "policy_entropy", "logit_gap", "largest_logit_gap", "saturated_policy_fraction"
 FREE = "free_fraction"
+DORMANT, FEATURES, VALUE, DEAD = "dormant_fraction_0.1", "feature_srank", "mean_value", "dead_fraction"
 BEYOND = 17.0  # a gap from which 1 − p is zero in float32, so that the larger logit gets no gradient
 
 
@@ -63,3 +64,45 @@ def network_rows(policy: ActorCritic, x: Tensor) -> Iterator[Measured]:
     yield from unit_rows(gathered)
     yield WHOLE, "weight_norm", norm(policy.parameters())
     yield WHOLE, FREE, certify(policy, x, parts=FROZEN).unheld_fraction
+
+
+def value_rows(network: nn.Module, x: Tensor) -> Iterator[Measured]:
+    """Yield the metrics of units of a network of values on observations, layer by layer, and what is free of it.
+
+    Of the whole network besides: the mean of the largest values, and `unit_scores`.
+    """
+    gathered, outputs = layers.gather(network, [x])
+    yield WHOLE, VALUE, float(outputs[0].double().max(dim=1).values.mean())
+    yield from unit_rows(gathered)
+    scores = unit_scores(network, x)
+    yield from ((WHOLE, name, scores[name]) for name in scores if name != DEAD)  # which stands there already
+    yield WHOLE, "weight_norm", norm(network.parameters())
+    yield WHOLE, FREE, certify(network, x, parts=FROZEN).unheld_fraction
+
+
+def twin_rows(network: nn.Module, name: str, x: Tensor) -> Iterator[Measured]:
+    """Yield `unit_scores` of another network on the same observations, with its name before theirs."""
+    yield from ((WHOLE, f"{name}_{metric}", value) for metric, value in unit_scores(network, x).items())
+
+
+def unit_scores(network: nn.Module, x: Tensor) -> dict[str, float]:
+    """Return the dormant share at two thresholds and the dead share, means over layers, and the rank of features.
+
+    Dormant (Sokar et al. 2023): ``E|h_u| ≤ τ · mean_v E|h_v|``, τ = 0.025 and 0.1. The rank is ``srank`` at 1 %
+    (Kumar et al. 2021) of what the last hidden layer says.
+
+    >>> import torch
+    >>> network = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = network[0].weight.data.copy_(torch.tensor([[1.0], [0.05]])), network[0].bias.data.zero_()
+    >>> unit_scores(network, torch.ones(3, 1))[DORMANT]
+    0.5
+    """
+    found = layers.activations(network, x)
+    sizes = [h.detach().double().abs().mean(dim=0) for h in found]
+    shares = {
+        "dormant_fraction": [activity.share(activity.dormant(size)) for size in sizes],
+        DORMANT: [activity.share(activity.dormant(size, 0.1)) for size in sizes],
+        DEAD: [activity.share(activity.dead(size)) for size in sizes],
+    }
+    means = {name: math.fsum(values) / len(values) for name, values in shares.items()}
+    return means | {FEATURES: spectra.srank(spectra.spectrum(found[-1], centred=False))}

@@ -247,18 +247,9 @@ def _by_autograd(
 
 @torch.no_grad()
 def evaluate(policy: ActorCritic, seen: Seen, source: np.random.Generator) -> Array:
-    """Return what the first whole episode of each copy returns, ``[copies]``; actions are sampled.
-
-    Copies have to be at the start of an episode. Rewards are those of the environment, not as a task scales them.
-    """
+    """Return what the first whole episode of each copy returns, as `Seen.play`; actions are sampled."""
     policy.eval()
-    found, waiting = np.zeros(len(seen.observation)), np.ones(len(seen.observation), bool)
-    while waiting.any():
-        logits = policy.actor(torch.from_numpy(seen.observation.astype(np.float32))).numpy()
-        step = seen.copies.step(sampled(logits, source))
-        found[waiting] += step.reward[waiting]
-        waiting &= ~(step.ended | step.cut)
-    return found
+    return seen.play(lambda x: sampled(policy.actor(torch.from_numpy(x)).numpy(), source))
 
 
 def adam(policy: nn.Module, settings: Settings) -> torch.optim.Adam:

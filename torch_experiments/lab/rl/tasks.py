@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from torch_experiments.lab.rl import environments
@@ -78,6 +79,19 @@ class Seen:
         seen = self.task.seen(found.observation)
         last = seen if found.last is found.observation else self.task.seen(found.last)
         return found._replace(observation=seen, last=last, reward=self.task.scale * found.reward)
+
+    def play(self, act: Callable[[Array], Array]) -> Array:
+        """Return what the first whole episode of each copy returns, ``[copies]``, under ``act`` of observations.
+
+        Copies have to be at the start of an episode; observations are float32. Rewards are those of the
+        environment, not as the task scales them.
+        """
+        found, waiting = np.zeros(len(self.observation)), np.ones(len(self.observation), bool)
+        while waiting.any():
+            step = self.copies.step(act(self.observation.astype(np.float32)))
+            found[waiting] += step.reward[waiting]
+            waiting &= ~(step.ended | step.cut)
+        return found
 
 
 class Stream(Protocol):

@@ -99,7 +99,7 @@ def test_lists_in_settings_become_tuples():
 
 def test_experiments_and_data_are_listed(command):
     printed = command("run", "--list")[1]
-    assert all(name in printed for name in ("e01", *EXPERIMENTS, "e08", "e09"))
+    assert all(name in printed for name in ("e01", *EXPERIMENTS, "e08", "e09", "e09-dqn"))
     assert "tiny-imagenet-200" in command("data", "info")[1]
     assert DATA.fingerprint in command("data", "info", "digits")[1]
 

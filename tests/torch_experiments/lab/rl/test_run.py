@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_experiments.lab.rl import Config, Run, measures, run
+from torch_experiments.lab.rl import Config, Run, ValueConfig, ValueRun, begin, measures, run
 from torch_experiments.lab.rl.environments import CartPole, Moved
 from torch_experiments.lab.training import Diverged, Keep, Stopped, keeping
 
@@ -22,6 +22,24 @@ SMALL = Config(
     horizon=16,
     batch=32,
     epochs=2,
+    lr=1e-2,
+    arch_settings=(("width", 8),),
+    episodes=4,
+    probe=32,
+    measure_every=2,
+)
+VALUES = ValueConfig(
+    experiment="values",
+    tasks=2,
+    steps=4,
+    copies=4,
+    horizon=16,
+    batch=16,
+    capacity=256,
+    starts=32,
+    updates=1,
+    target_every=10,
+    explore=100,
     lr=1e-2,
     arch_settings=(("width", 8),),
     episodes=4,
@@ -60,7 +78,7 @@ def assert_same(one, other):
 
 
 def resumed(config, folder, seed=3):
-    found = Run(config, seed)
+    found = begin(config, seed)
     keeping.restore(found, keeping.checkpoints.latest(folder, keeping.about(found)))
     return found
 
@@ -74,6 +92,75 @@ def test_an_interrupted_run_goes_on_bit_for_bit(remedy, at, tmp_path):
     again = resumed(config, tmp_path)
     assert (again.step, again.resumed) == (at, at)
     assert_same(values(to_the_end(again)), values(to_the_end(Run(config, 3))))
+
+
+@pytest.mark.parametrize(("remedy", "at"), [*((remedy, 6) for remedy in REMEDIES), ("none", 4), ("none", 3)])
+def test_an_interrupted_run_of_values_goes_on_bit_for_bit(remedy, at, tmp_path):
+    """With a replay that is overwritten, a heavy start, and layers that are drawn anew."""
+    given = (("every", 3), ("threshold", 0.5)) if remedy == "redo" else ()
+    changes = {"capacity": 100, "heavy": 5, "reset_every": 3}
+    config = dataclasses.replace(VALUES, remedy=remedy, remedy_settings=given, **changes)
+    started = to_the_end(begin(config, 3), at)
+    keeping.save(started, tmp_path)
+    again = resumed(config, tmp_path)
+    assert (again.step, again.resumed) == (at, at)
+    assert_same(values(to_the_end(again)), values(to_the_end(begin(config, 3))))
+
+
+@pytest.mark.parametrize("remedy", ["none", "fresh"])
+def test_a_run_with_fixed_targets_goes_on_bit_for_bit_and_changes_nothing_else(remedy, tmp_path):
+    config = dataclasses.replace(VALUES, remedy=remedy, fixed_targets=True)
+    keeping.save(to_the_end(begin(config, 3), 6), tmp_path)
+    whole = to_the_end(begin(config, 3))
+    assert_same(values(to_the_end(resumed(config, tmp_path))), values(whole))
+    more = {r["metric"] for r in whole.rows[0] if r["metric"].startswith(("start_", "fixed_"))}
+    assert {"start_dormant_fraction_0.1", "fixed_dormant_fraction_0.1", "fixed_feature_srank"} <= more
+    plain = to_the_end(begin(dataclasses.replace(config, fixed_targets=False), 3))
+    assert [r for r in whole.rows[0] if r["metric"] not in more] == plain.rows[0]
+
+
+@pytest.mark.parametrize("lost", ["source", "copies", "optimizer", "agent", "drawn"])
+def test_a_state_of_values_without_a_part_goes_on_otherwise(lost, tmp_path):
+    keeping.save(to_the_end(begin(VALUES, 3), 6), tmp_path)
+    again, other = resumed(VALUES, tmp_path), begin(VALUES, 3)
+    again.restore(again.weights(), again.state() | {lost: other.state()[lost]})
+    again.go_to(6)
+    with pytest.raises(AssertionError):
+        assert_same(values(to_the_end(again)), values(to_the_end(begin(VALUES, 3))))
+
+
+def test_a_record_of_values_has_what_became_of_the_network():
+    (record,) = run(VALUES, [0])
+    rows = [r for r in record.table.to_pylist() if r["layer"] == 0]
+    wanted = {
+        "return",
+        "return_low",
+        "return_high",
+        "mean_value",
+        "dead_fraction",
+        "free_fraction",
+        "online_return",
+    }
+    wanted |= {"dormant_fraction", "dormant_fraction_0.1", "feature_srank", "roy_vetterli_rank_raw", "weight_norm"}
+    for k in range(VALUES.tasks):
+        found = [r["metric"] for r in rows if (r["task"], r["step"]) == (k, VALUES.steps)]
+        assert wanted <= set(found)
+        assert len(found) == len(set(found))
+    assert {r["layer"] for r in record.table.to_pylist()} == {0, 1, 2}
+    assert (record.config["algorithm"], record.config["target_every"]) == ("dqn", 10)
+
+
+def test_a_fresh_agent_of_values_begins_every_task_anew():
+    plain, fresh = (begin(dataclasses.replace(VALUES, remedy=remedy), 3) for remedy in ("none", "fresh"))
+    for found in (plain, fresh):
+        to_the_end(found, VALUES.steps)
+    assert_same(values(plain), values(fresh))
+    for found in (plain, fresh):
+        found.advance()
+        assert found.agent.replay.size == 64
+    taken = 16 - 7  # of the 16 steps of the copies the first 7 have fewer than 32 transitions
+    assert fresh.optimizer.state_dict()["state"][0]["step"] == taken
+    assert plain.optimizer.state_dict()["state"][0]["step"] == 64 - 7 + taken
 
 
 @pytest.mark.parametrize(
@@ -193,6 +280,34 @@ def test_gradients_that_are_no_numbers_are_named_and_saved(tmp_path):
 def test_wrong_settings_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"environment": "pong"}, "environment: got 'pong'; allowed are 'cartpole'"),
+        ({"epsilon": 2.0}, r"epsilon: got 2.0; it has to be in \[0, 1\]"),
+        ({"episodes": 0}, "episodes: got 0; it has to be at least 1"),
+        (
+            {"fixed_targets": True, "capacity": 100},
+            "capacity: got 100; fixed_targets needs a task's transitions, 256",
+        ),
+        ({"fixed_targets": True, "remedy": "redo"}, "fixed_targets: got True with reset_every 0 and remedy 'redo'"),
+    ],
+)
+def test_wrong_settings_of_values_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(VALUES, **changes)
+
+
+def test_gradients_of_values_that_are_no_numbers_are_named():
+    with pytest.raises(Diverged, match=r"gradient: .* at rollout \d of task 0 .*; try a smaller lr than 1e\+38"):
+        to_the_end(begin(dataclasses.replace(VALUES, lr=1e38, max_norm=1e38), 3))
+
+
+def test_configurations_begin_their_own_runs():
+    assert type(begin(SMALL, 0)) is Run
+    assert type(begin(VALUES, 0)) is ValueRun
 
 
 def test_agents_have_no_stacks():

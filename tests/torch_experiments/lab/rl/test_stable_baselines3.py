@@ -1,4 +1,4 @@
-"""Our PPO against that of stable-baselines3: the same returns on CartPole and Acrobot within seeds."""
+"""Our PPO and DQN against those of stable-baselines3: the same returns on CartPole and Acrobot within seeds."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from scipy.stats import ttest_ind
 
 from torch_experiments.diagnostics.monitor import PlasticityMonitor
-from torch_experiments.lab.rl import ppo
+from torch_experiments.lab.rl import dqn, ppo
 from torch_experiments.lab.rl.environments import Copies, make
 from torch_experiments.lab.rl.ppo import ActorCritic, Settings
 from torch_experiments.lab.rl.tasks import Seen, Task
@@ -16,6 +16,10 @@ SEEDS = range(5)
 THEIRS = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1"}
 ROLLOUTS = {"cartpole": (2, 6, 12), "acrobot": (20,)}  # after so many the returns are compared
 LAST = 50  # episodes
+VALUES = dqn.Settings(
+    copies=8, batch=64, capacity=50_000, starts=256, updates=4, target_every=200, explore=8_000, epsilon=0.05
+)
+STEPS = (8_000, 16_000, 24_000)  # of all environments, after which the returns of values are compared
 
 
 def ours(environment, seed, rollouts):
@@ -66,6 +70,68 @@ def test_returns_are_those_of_stable_baselines3(environment):
     low = {"cartpole": 80, "acrobot": -400}[environment]
     assert mine[:, -1].mean() > low
     assert other[:, -1].mean() > low
+
+
+def our_values(seed):
+    """Return the mean return of the last episodes of a DQN of ours after each number of steps."""
+    physics, source = make("cartpole"), np.random.default_rng(seed)
+    network = dqn.QNetwork(physics.observations, physics.actions, seed=seed)
+    agent = dqn.Agent(dqn.Learner(network, dqn.adam(network, VALUES), VALUES), dqn.QNetwork(4, 2))
+    seen, found = Seen(Task(physics), Copies(physics, VALUES.copies, seed)), []
+    for k in range(1, max(STEPS) // VALUES.copies + 1):
+        agent.step(seen, source, source)
+        if k * VALUES.copies in STEPS:
+            found.append(np.mean(seen.copies.returns[-LAST:]))
+    return found
+
+
+def their_values(seed):
+    """Return the same of theirs, with equal network, rates, replay, gradient steps, and clock of the target."""
+    package = pytest.importorskip("stable_baselines3", reason="pip install 'lop-companion[rl]'")
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    class Noted(BaseCallback):
+        def __init__(self):
+            super().__init__()
+            self.found = []
+
+        def _on_step(self):
+            if self.num_timesteps in STEPS:
+                self.found.append(np.mean([episode["r"] for episode in list(self.model.ep_info_buffer)[-LAST:]]))
+            return True
+
+    agent = package.DQN(
+        "MlpPolicy",
+        make_vec_env("CartPole-v1", VALUES.copies, seed=seed),
+        learning_rate=VALUES.lr,
+        buffer_size=VALUES.capacity,
+        learning_starts=VALUES.starts,
+        batch_size=VALUES.batch,
+        gamma=VALUES.gamma,
+        train_freq=1,
+        gradient_steps=VALUES.updates,
+        target_update_interval=VALUES.target_every // VALUES.updates * VALUES.copies,
+        exploration_fraction=VALUES.explore / max(STEPS),
+        exploration_final_eps=VALUES.epsilon,
+        max_grad_norm=VALUES.max_norm,
+        device="cpu",
+        seed=seed,
+    )
+    noted = Noted()
+    agent.learn(max(STEPS), callback=noted)
+    return noted.found
+
+
+@pytest.mark.slow
+def test_returns_of_values_are_those_of_stable_baselines3():
+    """No difference of means over seeds that a t-test at 1 % tells, at any of the times, and both have learnt."""
+    torch.set_num_threads(1)
+    mine, other = (np.array([act(seed) for seed in SEEDS]) for act in (our_values, their_values))
+    for k in range(len(STEPS)):
+        assert ttest_ind(mine[:, k], other[:, k], equal_var=False).pvalue > 0.01, (mine[:, k], other[:, k])
+    assert mine[:, -1].mean() > 100
+    assert other[:, -1].mean() > 100
 
 
 @pytest.mark.filterwarnings("ignore")
