@@ -1,5 +1,7 @@
 """`diagnose`: one forward pass over some samples, a backward pass over fewer, and the metrics.
 
+Networks with attention run once more, on up to 64 samples without fused kernels, for the metrics of their heads.
+
 Cost, in training steps of batch 128 on one thread of a CPU: ``"fast"`` is one forward pass over ``samples`` and one
 backward pass over ``gradient_samples``, at most 3 steps for an MLP or a small CNN and 1 for networks above 10⁹
 operations a sample, of which by default fewer samples are taken. ``"full"`` adds `network_measures`, whose costs
@@ -7,11 +9,12 @@ are in its docstrings: some 30 (CNN) to 70 (MLP) steps together. The first call 
 the network with two samples.
 
 In processes of ``torch.distributed`` every one has to call it with its own samples, and all return the metrics of
-all of them; those of the level ``"network"`` are means over the processes.
+all of them; those of the levels ``"attention"`` and ``"network"`` are means over the processes.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.cloning.layouts import Profile
-from torch_experiments.diagnostics import network_measures, parameter_measures, unit_measures  # noqa: F401
+from torch_experiments.diagnostics import (  # noqa: F401
+    attention_measures,
+    network_measures,
+    parameter_measures,
+    unit_measures,
+)
+from torch_experiments.diagnostics.attending import attention_of
 from torch_experiments.diagnostics.batches import Batch, check_arguments, opened, precision, spread
 from torch_experiments.diagnostics.losses import Loss, averaged, default_loss, gradients_of
 from torch_experiments.diagnostics.nonlinearities import Applied, watching
@@ -43,6 +52,7 @@ SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""
 DIFFERENTIATED = 64  # samples of the backward pass: half a batch of 128, so half of a training step
 WORK = 800_000  # C² × positions of a sample that enter products of units: 20 positions of 200 channels, 3 of 512
+ROOM = 2**24  # weights of one attention that are looked at at once: 128 MiB in float64
 FEWEST = 2  # positions of a sample, so that wide convolutions are seen at more than one place
 
 
@@ -104,7 +114,7 @@ def diagnose(
         first, stream = _first(opened(batch, targets, model), model)
         check_arguments(model, first.inputs)
         known, divides = _anatomy(model, first, layers)
-        watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed)
+        watch = Measurement(model, known, loss or default_loss, layers, profiles or {}, positions, seed, divides)
         most, chunk = next(sizes for flops, sizes in SIZES if known.flops < flops)
         whole = isinstance(batch, Tensor | Mapping | tuple)
         limit = most if samples is None and whole and divides else samples
@@ -152,6 +162,7 @@ class Measurement:
     profiles: Mapping[str, Profile]
     positions: int | None
     seed: int
+    divides: bool = True
     found: dict[str, Statistics] = field(default_factory=dict)
     values: dict[str, Tensor] = field(default_factory=dict)
     errors: dict[str, Tensor] = field(default_factory=dict)
@@ -249,11 +260,13 @@ class Measurement:
         found = {name: _measured(wanted, "units", s) for name, s in statistics.items()}
         for module, parameters in by_module(self.model, self._gradients(share)).items():
             found.setdefault(module, {}).update(_measured(wanted, "parameters", parameters))
+        for layer, values in self._attention(wanted).items():
+            found.setdefault(layer, {}).update(values)
         found[""] |= ({"loss": lost / differentiated} if differentiated else {}) | self._network(wanted)
         self.notes |= dict.fromkeys(_within_kernels(self.model, self.layers))
-        kept, values = ({n: int(s.sums[key]) for n, s in statistics.items()} for key in ("n", "values"))
+        kept, whole = ({n: int(s.sums[key]) for n, s in statistics.items()} for key in ("n", "values"))
         about = About(
-            int(samples), int(differentiated), kept, values, tuple(self.notes), time.perf_counter() - start
+            int(samples), int(differentiated), kept, whole, tuple(self.notes), time.perf_counter() - start
         )
         return Diagnosis({name: values for name, values in found.items() if values}, about)
 
@@ -280,6 +293,24 @@ class Measurement:
 
     def _gradients(self, share: float) -> dict[str, Tensor] | None:
         return None if self.gradients is None else averaged(self.gradients, share)
+
+    def _attention(self, wanted: Mapping[str, Metric]) -> dict[str, dict[str, float]]:
+        """Return the metrics of heads by layer, of the first samples, as many as there is room for."""
+        assert self.first is not None
+        if not self.anatomy.weights or not any(metric.level == "attention" for metric in wanted.values()):
+            return {}
+        most = max(FEWEST, int(ROOM / self.anatomy.weights))
+        few = self.first.take(spread(len(self.first), most)) if self.divides else self.first
+        heads = attention_of(self.model, few.inputs)
+        found = {
+            (layer, name): v for layer, h in heads.items() for name, v in _measured(wanted, "attention", h).items()
+        }
+        means = [value / processes() for value in total(found.values())]
+        layers: dict[str, dict[str, float]] = {}
+        for (layer, name), mean in zip(found, means, strict=True):
+            if math.isfinite(mean):  # a head whose queries all see one key has no entropy
+                layers.setdefault(layer, {})[name] = mean
+        return layers
 
     def _network(self, wanted: Mapping[str, Metric]) -> dict[str, float]:
         assert self.first is not None

@@ -44,7 +44,8 @@ class PlasticityMonitor:
     Args:
         model: any module.
         batch: as for `diagnose`; fixed, and better balanced over the classes. A stream has to be one that can be
-            read again, such as a list or a DataLoader.
+            read again, such as a list or a DataLoader. A function without arguments is asked for the batch of every
+            measurement: what an agent has seen last, say.
         targets: as for `diagnose`.
         validation: data that the network is not trained on: ``(inputs, targets)``, a mapping whose output carries a
             loss, or a stream of these that can be read again. Its mean loss is measured too, as
@@ -183,7 +184,8 @@ class PlasticityMonitor:
         """
         start = time.perf_counter()
         try:
-            found = diagnose(self.model, self.batch, self.targets, **self.options)
+            batch = self.batch() if callable(self.batch) else self.batch
+            found = diagnose(self.model, batch, self.targets, **self.options)
             if self.validation is not None:
                 unseen = mean_loss(self.model, self.validation, self.options.get("loss"), self.options.get("call"))
                 found.setdefault("", {})["validation_loss"] = unseen

@@ -1,7 +1,8 @@
 """The metrics by name: what each one reads, what it costs, and where it comes from.
 
 A metric is one function. `unit_metric` takes a layer's `metrics.Statistics`, `parameter_metric` a
-`parameter_measures.Parameters`, `network_metric` a `probe.Probe`; each returns a number, or None where it is not
+`parameter_measures.Parameters`, `attention_metric` the `metrics.attention.Heads` of a layer, `network_metric` a
+`probe.Probe`; each returns a number, or None where it is not
 defined:
 
     @unit_metric("Own definition.")
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Level = Literal["units", "parameters", "network"]
+Level = Literal["units", "parameters", "attention", "network"]
 Function = Callable[[Any], float | None]
 
 
@@ -28,7 +29,8 @@ class Metric:
     Attributes:
         name: under which it is reported.
         function: of the statistics of its level; None where the metric is not defined.
-        level: ``"units"`` of a layer, ``"parameters"`` of a module, or the whole ``"network"``.
+        level: ``"units"`` of a layer, ``"parameters"`` of a module, heads of an ``"attention"``, or the whole
+            ``"network"``.
         source: the paper that defines it.
 
     >>> Metric("zero", lambda s: 0.0, "units", "Own definition.").fast
@@ -42,7 +44,7 @@ class Metric:
 
     @property
     def fast(self) -> bool:
-        """Return whether one forward and one backward pass are enough."""
+        """Return whether a forward and a backward pass are enough, and one more of some samples for attention."""
         return self.level != "network"
 
 
@@ -67,6 +69,16 @@ def parameter_metric(source: str, name: str = "") -> Callable[[Function], Functi
     True
     """
     return _registering("parameters", source, name)
+
+
+def attention_metric(source: str, name: str = "") -> Callable[[Function], Function]:
+    """Register a metric of the heads of an attention.
+
+    >>> _ = attention_metric("Own definition.", "heads")(lambda heads: float(len(heads.entropy)))
+    >>> METRICS.pop("heads").fast
+    True
+    """
+    return _registering("attention", source, name)
 
 
 def network_metric(source: str, name: str = "") -> Callable[[Function], Function]:

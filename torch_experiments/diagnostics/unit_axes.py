@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
+from torch_experiments.diagnostics.attending import weights_of
 from torch_experiments.diagnostics.nonlinearities import Applied, watching
 from torch_experiments.support.torch_private import TorchDispatchMode
 from torch_experiments.units.axes import Axis, atoms, factors, find, is_fixed
@@ -38,11 +39,13 @@ class Anatomy:
     Attributes:
         dimensions: of every activation that the trace could follow, by name.
         flops: floating-point operations of a forward pass, a sample.
+        weights: of the largest attention, a sample; 0 where there is none.
         trouble: why the trace failed, empty if it did not.
     """
 
     dimensions: dict[str, Dimensions] = field(default_factory=dict)
     flops: float = 0.0
+    weights: float = 0.0
     trouble: str = ""
 
 
@@ -79,7 +82,8 @@ def guessed(shape: Sequence[int]) -> Dimensions:
 
 
 def _examined(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Anatomy:
-    found = Anatomy(flops=_flops(model, inputs))
+    samples = next((len(x) for x in flatten(inputs) if x.ndim), 1)
+    found = Anatomy(flops=_flops(model, inputs) / samples, weights=weights_of(model, inputs) / samples)
     calls: list[Applied] = []
     try:
         with watching(model, layers, calls.append):
@@ -125,7 +129,6 @@ class _Counter(TorchDispatchMode):
 
 
 def _flops(model: nn.Module, inputs: Inputs) -> float:
-    samples = next((len(x) for x in flatten(inputs) if x.ndim), 1)
     with evaluating(model), torch.no_grad(), _Counter() as counter:
         call(model, inputs)
-    return counter.flops / samples
+    return counter.flops

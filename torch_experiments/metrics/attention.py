@@ -1,24 +1,74 @@
-"""What attention does: how far its heads look about, and how many directions their values have."""
+"""What attention does: how far its heads look about, what they return, how many directions their values have."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from theory.tolerances import CANCELLED, EPS
+from torch_experiments.metrics.activity import dormant
+from torch_experiments.metrics.moments import ALIKE, Moments, moments
+from torch_experiments.units.softmaxes import MASKED
+
+
+class Heads(NamedTuple):
+    """The heads of one attention on a batch.
+
+    Attributes:
+        entropy: of every head, as `head_entropy`, ``[heads]``.
+        size: mean over queries of the length of what every head returns, ``[heads]``.
+        alike: correlation of what two heads return, all queries and features together, ``[heads, heads]``.
+        values: of the value features of all heads, over the keys.
+    """
+
+    entropy: Tensor
+    size: Tensor
+    alike: Tensor
+    values: Moments
+
+    @property
+    def idle(self) -> Tensor:
+        """Whether what a head returns is at most 0.025 times as long as that of the mean head, ``[heads]``."""
+        return dormant(self.size)
+
+    @property
+    def duplicate(self) -> Tensor:
+        """Whether what a head returns correlates with another's by 0.95 or more in absolute value, ``[heads]``."""
+        others = self.alike.abs().clone().fill_diagonal_(0)
+        return (others >= ALIKE).any(dim=1)
+
+
+def heads_of(logits: Tensor, values: Tensor, returned: Tensor) -> Heads:
+    """Return what the heads of an attention do.
+
+    Args:
+        logits: before the softmax, masked ones as they are, ``[batch, heads, queries, keys]``.
+        values: ``[batch, heads, keys, d]``.
+        returned: the sums of values that the softmax weighs, ``[batch, heads, queries, d]``.
+
+    >>> found = heads_of(torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 1), torch.tensor([2.0, 0.0]).view(1, 2, 1, 1))
+    >>> found.entropy.tolist(), found.idle.tolist()
+    ([1.0, 1.0], [False, True])
+    """
+    o = returned.detach().double()
+    features = values.detach().transpose(1, 2).flatten(2).flatten(0, 1)
+    return Heads(
+        head_entropy(logits, logits.isfinite() & (logits > logits.amax(dim=-1, keepdim=True) - MASKED)),
+        o.norm(dim=-1).mean(dim=(0, 2)).cpu(),
+        _correlations(o).cpu(),
+        moments(features),
+    )
+
 
 def attention_entropy(q: Tensor, k: Tensor, *, causal: bool) -> Tensor:
-    """Return for every head the mean of ``H(softmax(q kᵀ/√d)) / ln(visible keys)`` over queries, ``[heads]``.
-
-    1 is attention to all visible keys alike, 0 to one key alone, where the softmax is saturated and passes no
-    gradient. Queries that see one key only are left out.
+    """Return `head_entropy` of ``softmax(q kᵀ/√d)``, ``[heads]``.
 
     Args:
         q, k: queries and keys ``[batch, heads, tokens, d]``.
         causal: whether a query sees itself and the tokens before it, or all.
-
-    Source: Zhai et al. (2023), arXiv 2303.06296 (entropy collapse), here as a share of its maximum.
 
     >>> q = torch.zeros(1, 1, 3, 2)
     >>> round(attention_entropy(q, q, causal=True).item(), 12)
@@ -27,13 +77,36 @@ def attention_entropy(q: Tensor, k: Tensor, *, causal: bool) -> Tensor:
     True
     """
     scores = q.detach().double() @ k.detach().double().transpose(-1, -2) / math.sqrt(q.shape[-1])
-    tokens = scores.shape[-1]
     seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
-    seen = seen.tril() if causal else seen
-    logs = scores.masked_fill(~seen, -torch.inf).log_softmax(dim=-1)
+    return head_entropy(scores, (seen.tril() if causal else seen).expand_as(scores))
+
+
+def head_entropy(logits: Tensor, seen: Tensor) -> Tensor:
+    """Return for every head the mean of ``H(softmax(z)) / ln(visible keys)`` over queries, ``[heads]``.
+
+    1 is attention to all visible keys alike, 0 to one key alone, where the softmax is saturated and passes no
+    gradient. Queries that see one key only are left out; nan where there is no other.
+
+    Args:
+        logits: ``z``, ``[batch, heads, queries, keys]``.
+        seen: which keys a query sees, of the same shape.
+
+    Source: Zhai et al. (2023), arXiv 2303.06296 (entropy collapse), here as a share of its maximum.
+
+    >>> head_entropy(torch.zeros(1, 1, 1, 4), torch.tensor([True, True, False, False]).expand(1, 1, 1, 4)).item()
+    1.0
+    """
+    logs = logits.detach().double().masked_fill(~seen, -torch.inf).log_softmax(dim=-1)
     entropy = -(logs.exp() * logs.masked_fill(~seen, 0)).sum(dim=-1)
     most = seen.sum(dim=-1).double().log()
     counted = most > 0
-    if tokens < 2 or not bool(counted.any()):
-        return torch.full((q.shape[1],), torch.nan, dtype=torch.float64)
-    return (entropy[..., counted] / most[counted]).mean(dim=(0, 2)).cpu()
+    shares = torch.where(counted, entropy / most, 0.0)
+    return (shares.sum(dim=(0, 2)) / counted.sum(dim=(0, 2))).cpu()
+
+
+def _correlations(o: Tensor) -> Tensor:
+    """Return the correlations of heads ``[batch, heads, queries, d]``, 0 with one that is constant to rounding."""
+    rows = (o - o.mean(dim=(0, 2), keepdim=True)).transpose(0, 1).flatten(1)
+    square, rounding = rows.square().sum(dim=1), o.square().sum(dim=(0, 2, 3)) * CANCELLED * EPS
+    norm = torch.where(square > rounding, square, torch.inf).sqrt()
+    return rows @ rows.T / torch.outer(norm, norm)
