@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from torch_experiments.cloning.exact import clone
     from torch_experiments.cloning.verification import verify
     from torch_experiments.diagnostics import PlasticityMonitor, diagnose
+    from torch_experiments.remedies.agents import SB3Plasticity
     from torch_experiments.remedies.recovery import Recovery
 
 __all__ = [
     "PlasticityMonitor",
     "Recovery",
+    "SB3Plasticity",
     "audit",
     "certify",
     "clone",

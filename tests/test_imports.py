@@ -26,7 +26,16 @@ BANNED = {
     "simulate": {"torch", "matplotlib"},
     "torch_experiments": {"matplotlib"},
 }
-HEAVY = {"lightning", "matplotlib", "pyarrow", "ray", "sklearn", "submitit", "transformers"}  # optional, and slow
+HEAVY = {
+    "lightning",
+    "matplotlib",
+    "pyarrow",
+    "ray",
+    "sklearn",
+    "stable_baselines3",
+    "submitit",
+    "transformers",
+}  # optional, and slow
 
 
 def texts():

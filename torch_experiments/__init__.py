@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch_experiments.diagnostics import PlasticityMonitor, diagnose
     from torch_experiments.lab import records
     from torch_experiments.lab.training import checkpoints
+    from torch_experiments.remedies.agents import SB3Plasticity
     from torch_experiments.remedies.recovery import Recovery
     from torch_experiments.support import loading
     from torch_experiments.units import TraceError, trace
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 HOMES = {
     "PlasticityMonitor": "diagnostics",
     "Recovery": "remedies.recovery",
+    "SB3Plasticity": "remedies.agents",
     "TraceError": "units",
     "audit": "certificates.audit",
     "certify": "certificates.certificate",
@@ -48,6 +50,7 @@ MODULES = {
 __all__ = [
     "PlasticityMonitor",
     "Recovery",
+    "SB3Plasticity",
     "TraceError",
     "audit",
     "certify",

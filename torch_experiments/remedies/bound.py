@@ -18,7 +18,7 @@ from torch_experiments.remedies.attachment import LOOKOUT
 from torch_experiments.remedies.moments import JointMemory, Trainers
 from torch_experiments.remedies.network import Network, alone
 from torch_experiments.remedies.surgery import Attribute, commit, transaction
-from torch_experiments.support.duplicates import duplicate, normalising
+from torch_experiments.support.duplicates import for_weights, normalising
 from torch_experiments.support.steps import Steps, inner
 from torch_experiments.units.entry import Callee, calling, inside, prepared, unwrapped
 from torch_experiments.units.inputs import Inputs, has_samples
@@ -294,7 +294,7 @@ def redrawn(model: nn.Module, seed: int) -> nn.Module:
     True
     """
     _check_drawable(model)
-    other = duplicate(model).cpu()
+    other = for_weights(model).cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         initialise = getattr(other, "_init_weights", None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch_experiments.support.torch_private import MODULE_HOOKS
 
 Model = TypeVar("Model", bound=nn.Module)
+OF_TORCH = frozenset(vars(nn.Module()))  # attributes that every module has: parameters, buffers, modules, hooks
+NOTHING_NOTED = (nn.Module, type, FunctionType, ModuleType, str, bytes, int, float, complex, type(None))
 
 
 def duplicate(model: Model) -> Model:
@@ -23,6 +27,41 @@ def duplicate(model: Model) -> Model:
     torch.Size([1, 1])
     """
     return copy.deepcopy(model, dict(computed(model)))
+
+
+def for_weights(model: Model) -> Model:
+    """Return a copy of a network of which the parameters alone are wanted, whatever its modules noted of a pass.
+
+    `copy.deepcopy` refuses tensors with a history, which a module keeps that notes its last output, also in
+    containers and other objects, as policies of stable-baselines3 do with their distribution. In the copy they have
+    none.
+
+    >>> import torch
+    >>> model = nn.Linear(2, 1)
+    >>> model.last = [model(torch.ones(1, 2))]
+    >>> for_weights(model).last[0].requires_grad
+    False
+    """
+    noted: dict[int, Tensor] = {}
+    left = [value for module in model.modules() for name, value in vars(module).items() if name not in OF_TORCH]
+    seen: set[int] = set()
+    while left:
+        value = left.pop()
+        if isinstance(value, Tensor):
+            if value.grad_fn is not None:
+                noted[id(value)] = value.detach().clone()
+        elif id(value) not in seen and not isinstance(value, NOTHING_NOTED):
+            seen.add(id(value))
+            left += _parts(value)
+    return copy.deepcopy(model, noted)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    return list(getattr(value, "__dict__", {}).values())
 
 
 def normalising(module: nn.Module) -> list[Any]:

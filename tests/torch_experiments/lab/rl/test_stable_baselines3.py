@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import ttest_ind
 
-from torch_experiments.diagnostics.monitor import PlasticityMonitor
+import lop
+from tests.docs.pages import blocks, read
 from torch_experiments.lab.rl import dqn, ppo
 from torch_experiments.lab.rl.environments import Copies, make
 from torch_experiments.lab.rl.ppo import ActorCritic, Settings
@@ -135,12 +136,16 @@ def test_returns_of_values_are_those_of_stable_baselines3():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_three_lines_of_the_page_watch_a_policy():
+@pytest.mark.parametrize("page", ["reinforcement-learning", "trainers"])
+def test_the_lines_of_the_pages_watch_a_policy_and_treat_it(page):
     package = pytest.importorskip("stable_baselines3", reason="pip install 'lop-companion[rl]'")
     agent = package.PPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=8, n_epochs=2, device="cpu", seed=0)
-    monitor = PlasticityMonitor(agent.policy, torch.randn(16, 4), every=4, budget=None)
-    with monitor.follow(agent.policy.optimizer):
-        agent.learn(32)
-    assert monitor.steps == 2 * 2 * 2  # rollouts, epochs, minibatches
-    layers = {row["layer"] for row in monitor.rows}
-    assert {"mlp_extractor.policy_net.1", "mlp_extractor.value_net.3"} & layers or len(layers) > 2
+    (block,) = (block for block in blocks(read(f"docs/{page}.md"), "py") if "SB3Plasticity" in block)
+    lines = block.replace("100_000", "32").replace('"every": 500', '"every": 4, "budget": None')
+    names = {"agent": agent, "SB3Plasticity": lop.SB3Plasticity}
+    exec(lines, names)
+    callback, calls = names["callback"], block.count("agent.learn(")
+    assert callback.monitor.steps == calls * 2 * 2 * 2  # rollouts, epochs, minibatches
+    assert {bound.tasks for bound in callback.bound} == {1}
+    layers = {row["layer"] for row in callback.monitor.rows}
+    assert {"mlp_extractor.policy_net.1", "mlp_extractor.value_net.3"} < layers
