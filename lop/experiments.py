@@ -175,7 +175,8 @@ def campaign(
     """Make the runs behind the results page; finished ones are read, unfinished ones go on.
 
     Args:
-        names: Items of --list; all but cloning if none is named. cloning takes a folder of CIFAR-10, on its own.
+        names: Items of --list; those on images but cloning if none is named. cloning takes a folder of CIFAR-10, on
+            its own; language, of text, and reinforcement, of agents, take none.
         list_: List the items instead: what they are, runs done of planned, and roughly what they cost.
         data: Folder or zip of Tiny ImageNet (of CIFAR-10 for cloning), in one of the layouts of `lop data info`.
         seeds: 0..4, 3, or 0,2,5; the items' own if not given.

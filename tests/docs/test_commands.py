@@ -58,7 +58,7 @@ def test_the_figures_exist():
 
 
 def test_the_items_exist():
-    assert named(CAMPAIGN) <= {*items.every(), "cloning"}
+    assert named(CAMPAIGN) <= {*items.every(), *items.BEYOND, "cloning"}
 
 
 def test_the_targets_of_make_exist():

@@ -109,10 +109,10 @@ def main(
 
 
 def _names(names: Sequence[str], gpu: bool) -> tuple[str, ...]:
-    """Return the items to run, all but cloning if none is named."""
+    """Return the items to run, those on images but cloning if none is named."""
     if CLONING not in names:
         default = items.GPU_ITEMS if gpu else items.ITEMS
-        known = {**items.every(), CLONING: items.CLONING}
+        known = {**items.every(), **items.BEYOND, CLONING: items.CLONING}
         return tuple(name for name in names or default if choose("item", name, known))
     if len(names) > 1:
         raise ValueError("names: cloning takes a folder of CIFAR-10, the others do not; run it on its own")
@@ -125,10 +125,13 @@ def _act(names: Sequence[str], order: Order, gpu: bool, workers: int) -> Callabl
         return _cloning(order)
     configs = {name: order.configs(name) for name in names}
     devices = {config.device for cells in configs.values() for config in cells.values()}
+    beyond = [name for name in names if name in items.BEYOND]
+    if beyond and (gpu or (len(beyond) < len(names) and devices != {"cpu"})):
+        raise ValueError(f"names: {beyond[0]} has no images, of which a GPU's speed is told; run it on its own")
     if devices - {"cpu"} and not torch.cuda.is_available():
         raise ValueError("device: torch sees no CUDA device; use --device cpu")
     _check_data(configs, order)
-    if devices == {"cpu"} and not gpu:
+    if not gpu and (beyond or devices == {"cpu"}):
         return lambda: in_processes(configs, order, workers)
     return lambda: in_turn(configs, order)
 
@@ -285,7 +288,7 @@ def listing(names: Sequence[str], out: Path, gpu: bool = False) -> Table:
     The hours are runs left × the mean seconds of finished runs of the same cell, one run at a time.
     """
     table = Table("item", "what", "seeds", "runs done", "PFLOP", "hours left")
-    for name in dict.fromkeys(names) or (items.GPU_ITEMS if gpu else (*items.ITEMS, CLONING)):
+    for name in dict.fromkeys(names) or (items.GPU_ITEMS if gpu else (*items.ITEMS, CLONING, *items.BEYOND)):
         table.add_row(*(_cloning_row(out) if name == CLONING else _row(name, out)))
     return table
 
@@ -295,10 +298,11 @@ def _row(name: str, out: Path) -> tuple[str, ...]:
     cells = item.configs("")
     found = items.found(name, out)
     environments = found.environments if found else {}
-    work = len(item.seeds) * sum(map(throughput.arithmetic, cells.values())) / 1e15
+    work = 0.0 if name in items.BEYOND else sum(map(throughput.arithmetic, cells.values())) / 1e15
     seeds = ",".join(map(str, item.seeds)) if len(item.seeds) < 6 else f"0..{item.seeds[-1]}"
     done = f"{len(environments)} of {len(cells) * len(item.seeds)}"
-    return name, item.about, seeds, done, f"{work:,.3g}", _hours(item, cells, environments)
+    counted = f"{work * len(item.seeds):,.3g}" if work else ""
+    return name, item.about, seeds, done, counted, _hours(item, cells, environments)
 
 
 def _hours(item: Item, cells: Mapping[str, Config], done: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:

