@@ -1,6 +1,6 @@
 """`diagnose`: one forward pass over some samples, a backward pass over fewer, and the metrics.
 
-Networks with attention run once more, on up to 64 samples without fused kernels, for the metrics of their heads.
+Networks with attention run once more, on up to 16 samples without fused kernels, for the metrics of their heads.
 
 Cost, in training steps of batch 128 on one thread of a CPU: ``"fast"`` is one forward pass over ``samples`` and one
 backward pass over ``gradient_samples``, at most 3 steps for an MLP or a small CNN and 1 for networks above 10⁹
@@ -52,6 +52,7 @@ SIZES = ((1e7, (512, 512)), (1e9, (512, 32)), (float("inf"), (192, 32)))
 """Floating-point operations a sample, below which so many samples are taken, so many at once."""
 DIFFERENTIATED = 64  # samples of the backward pass: half a batch of 128, so half of a training step
 WORK = 800_000  # C² × positions of a sample that enter products of units: 20 positions of 200 channels, 3 of 512
+ATTENDED = 16  # samples whose attention is looked at: heads are averages over their positions
 ROOM = 2**24  # weights of one attention that are looked at at once: 128 MiB in float64
 FEWEST = 2  # positions of a sample, so that wide convolutions are seen at more than one place
 
@@ -299,7 +300,7 @@ class Measurement:
         assert self.first is not None
         if not self.anatomy.weights or not any(metric.level == "attention" for metric in wanted.values()):
             return {}
-        most = max(FEWEST, int(ROOM / self.anatomy.weights))
+        most = max(FEWEST, min(ATTENDED, int(ROOM / self.anatomy.weights)))
         few = self.first.take(spread(len(self.first), most)) if self.divides else self.first
         heads = attention_of(self.model, few.inputs)
         found = {

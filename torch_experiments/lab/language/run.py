@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from torch_experiments.certificates.certificate import certify
-from torch_experiments.lab import models, records
+from torch_experiments.diagnostics import METRICS, attention_of
+from torch_experiments.lab import records
 from torch_experiments.lab.language import networks, texts
 from torch_experiments.lab.language.configuration import Config
 from torch_experiments.lab.language.feed import Feed
@@ -22,15 +23,11 @@ from torch_experiments.lab.training.keeping import finish_all
 from torch_experiments.lab.training.measures import FROZEN, WHOLE, Measured, measured
 from torch_experiments.lab.training.networks import INITIAL
 from torch_experiments.lab.training.networks import Networks as ImageNetworks
-from torch_experiments.metrics.attention import attention_entropy
-from torch_experiments.metrics.moments import moments
-from torch_experiments.metrics.spectra import RANKS
 from torch_experiments.support.generators import generator
-from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import evaluating
 
 CERTIFIED = 8  # pieces of text on which units are frozen, or not
-ENTROPY, LOWEST, VALUES = "attention_entropy", "lowest_attention_entropy", "value_rank"
+ENTROPY, LOWEST, VALUES = "attention_entropy", "lowest_attention_entropy", "value_rank"  # of `diagnose`
 
 
 def run(
@@ -122,31 +119,9 @@ class Run(loop.Run):
 
 def attention_rows(model: nn.Module, x: Tensor) -> Iterator[Measured]:
     """Yield entropy of the heads (mean and lowest) and rank of the values of every attention, and their means."""
-    columns: dict[str, list[float]] = {}
-    for heads, qkv in projections(model, x):
-        q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-        entropies = attention_entropy(q, k, causal=True)
-        values = moments(v.transpose(1, 2).flatten(2)).spectrum(centred=False)
-        found = {ENTROPY: float(entropies.mean()), LOWEST: float(entropies.min())}
-        found[VALUES] = float(RANKS["roy_vetterli_rank"](values))
-        for metric, value in found.items():
-            columns.setdefault(metric, []).append(value)
-    for metric, column in columns.items():
+    with evaluating(model):
+        every = attention_of(model, x).values()
+    for metric in (ENTROPY, LOWEST, VALUES):
+        column = [float(METRICS[metric].function(heads) or 0.0) for heads in every]
         yield from ((k, metric, value) for k, value in enumerate(column, start=1))
         yield WHOLE, metric, sum(column) / len(column)
-
-
-def projections(model: nn.Module, x: Tensor) -> list[tuple[int, Tensor]]:
-    """Return number of heads, and queries, keys and values ``[batch, tokens, 3 width]``, of every attention."""
-    heads: dict[str, int] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, models.Attention):
-            heads[f"{name}.qkv"] = module.proj.in_features // module.head_dim
-        elif hasattr(module, "c_attn"):  # Hugging Face's GPT2Attention
-            heads[f"{name}.c_attn"] = int(module.num_heads)
-    found: list[tuple[int, Tensor]] = []
-    watched = {name: model.get_submodule(name) for name in heads}
-    collect = outputs_of(watched, lambda name, output: found.append((heads[name], output)))
-    with evaluating(model), torch.no_grad(), hooked(collect):
-        model(x)
-    return found

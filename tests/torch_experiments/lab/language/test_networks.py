@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from torch_experiments.diagnostics import attention_of
+from torch_experiments.diagnostics.attending import attend
 from torch_experiments.lab import models
 from torch_experiments.lab.language import networks
-from torch_experiments.lab.language.run import attention_rows, projections
+from torch_experiments.lab.language.run import attention_rows
 from torch_experiments.metrics import layers
 
 SIZES = {"width": 8, "depth": 2, "heads": 2}
@@ -48,20 +50,22 @@ def test_weights_are_those_of_the_seed_and_the_global_generator_is_left(arch):
 def test_activations_of_the_blocks_and_their_attention_are_measured(arch):
     model, x = made(arch), torch.arange(6)[None]
     assert len(layers.observed(model)) == 2
-    assert [(heads, qkv.shape) for heads, qkv in projections(model, x)] == [(2, (1, 6, 24))] * 2
+    assert [tuple(heads.entropy.shape) for heads in attention_of(model, x).values()] == [(2,), (2,)]
     found = {(k, metric): value for k, metric, value in attention_rows(model, x)}
     assert found[0, "attention_entropy"] == pytest.approx(1, abs=0.01)  # nothing is learnt yet
     assert {k for k, _ in found} == {0, 1, 2}
 
 
-def test_the_queries_keys_and_values_that_are_measured_are_those_of_the_attention():
+def test_the_logits_and_values_that_are_measured_are_those_of_the_attention():
     """The attention made of what is measured gives the output of the module."""
     model = nn.Sequential(models.Attention(8, 2, 4, causal=True, dtype=torch.float64))
     x = torch.randn(3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    ((heads, qkv),) = projections(model, x)
-    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    scores = (q @ k.transpose(-1, -2) / 2).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
-    attended = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    found = []
+    attend(model, x, found.append)
+    ((name, logits, values, returned),) = found
+    assert (name, logits.shape, values.shape) == ("0", (3, 2, 5, 5), (3, 2, 5, 4))
+    assert torch.allclose(logits.softmax(-1) @ values, returned, rtol=1e-12, atol=1e-14)
+    attended = returned.transpose(1, 2).flatten(2)
     assert torch.allclose(model[0].proj(attended), model(x), rtol=1e-12, atol=1e-14)
 
 
