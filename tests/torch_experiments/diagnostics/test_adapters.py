@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.torch_experiments.diagnostics.samples import FAST, network, task
-from torch_experiments import PlasticityMonitor
+from torch_experiments import PlasticityMonitor, remedies
 from torch_experiments.diagnostics import (
     as_lightning_callback,
     as_trainer_callback,
@@ -42,6 +42,40 @@ def test_the_trainer_of_hugging_face_drives_the_monitor():
     assert monitor.steps == 4
     assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
     assert monitor.started is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_itself_drives_monitor_and_remedy_of_gpt2(tmp_path):
+    """Accelerate wraps the optimizer, the Trainer turns the cache off, and a step is two batches."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    sizes = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    ids = torch.randint(11, (16, 8), generator=torch.Generator().manual_seed(0))
+    data = [{"input_ids": row, "labels": row} for row in ids]
+    monitor = PlasticityMonitor(model, {"input_ids": ids, "labels": ids}, every=2, budget=None, alarms=())
+    args = transformers.TrainingArguments(
+        output_dir=tmp_path,
+        use_cpu=True,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        num_train_epochs=1,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = transformers.Trainer(model, args, train_dataset=data, callbacks=[as_trainer_callback(monitor)])
+    bound = remedies.make("redo", every=2).on(
+        model, trainer.create_optimizer(), example_inputs={"input_ids": ids[:2]}
+    )
+    bound.attach()
+    trainer.train()
+    assert model.config.use_cache is False
+    assert monitor.steps == bound.steps == trainer.state.global_step == 4
+    assert sorted({row["step"] for row in monitor.rows}) == [0, 2, 4]
+    assert "transformer.h.0.attn" in {row["layer"] for row in monitor.rows}
+    late = remedies.make("redo", every=2).on(model, trainer.optimizer, example_inputs={"input_ids": ids[:2]})
+    assert late.network.layers  # traced with the cache off, too
 
 
 class Trainer:
