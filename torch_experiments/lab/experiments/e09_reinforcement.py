@@ -1,9 +1,10 @@
 """Experiment 9: does an agent lose its plasticity, and by what? Proximal policy optimisation on streams of tasks.
 
 CartPole with another offset of what is seen in every task, for a plain agent, for remedies, for other betas of Adam
-and for tanh, with a fresh agent for every task beside each; then other streams, and Acrobot. Deep reinforcement
-learning is where plasticity was seen to be lost: Dohare et al. (2024), Nature 632; Lyle et al. (2023), arXiv
-2303.01486; Sokar et al. (2023), arXiv 2302.12902.
+and for tanh, with a fresh agent for every task beside each; then other streams, and Acrobot. The profiles ``ant``
+and ``paper`` have MuJoCo's Ant, whose friction changes with every task or stays, scaled down and as published. Deep
+reinforcement learning is where plasticity was seen to be lost: Dohare et al. (2024), Nature 632; Lyle et al.
+(2023), arXiv 2303.01486; Sokar et al. (2023), arXiv 2302.12902.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from torch_experiments.lab.rl.configuration import Pairs
 
 NAME = "e09"
 TITLE = "agents (PPO) whose observations, rewards or physics change: plain, remedies, betas, tanh, fresh"
-SEEDS: Mapping[str, tuple[int, ...]] = {"quick": (0, 1), "full": tuple(range(10))}
+SEEDS: Mapping[str, tuple[int, ...]] = {
+    "quick": (0, 1),
+    "full": tuple(range(10)),
+    "ant": tuple(range(5)),
+    "paper": tuple(range(100)),  # as many as its figure has
+}
 PLAIN = Config(
     experiment="e09_reinforcement",
     environment="cartpole",
@@ -51,10 +57,42 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {  # other streams, each with a fresh 
     "dynamics": {"stream": "dynamics"},
     "acrobot": {"environment": "acrobot"},
 }
+ANT = Config(  # needs MuJoCo
+    experiment="e09_reinforcement",
+    environment="ant",
+    stream="friction",
+    tasks=4,
+    steps=16,
+    copies=8,
+    horizon=128,
+    batch=256,
+    epochs=10,
+    lr=1e-2,
+    episodes=4,
+)  # a task has 16,384 steps, where the paper's has two million
+# Slippery Ant of Dohare et al. (2024), by the files sant/std.yml and ant/std.yml of their code; where ours differs
+# is on the page
+PAPER = dataclasses.replace(
+    ANT,
+    tasks=10,
+    steps=977,  # of 2,048 steps: the first number of them with two million
+    copies=1,
+    horizon=2048,
+    batch=128,
+    lr=1e-4,
+    value=1.0,
+    max_norm=1e9,
+    arch_settings=(("width", 256),),
+    measure_every=100,
+    episodes=64,
+)
+ANTS: Mapping[str, Mapping[str, Any]] = {"ant": {}, "ant, stationary": {"stream": "stationary"}}
+LONGER = 5  # times as long is the stationary training of the paper, 100 million steps
 SHOWN: Mapping[str, str] = {
     "return": "return",
     "policy_entropy": "entropy",
     "largest_logit_gap": "largest logit gap",
+    "action_deviation": "deviation of actions",
     "dead_fraction": "dead fraction",
     "free_fraction": "free fraction",
     "roy_vetterli_rank_raw": "effective rank",
@@ -64,17 +102,20 @@ SHOWN: Mapping[str, str] = {
 def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, Config]:
     """Return the configurations of the experiment by label; `fresh_of` says which fresh agent belongs to a cell.
 
-    ``quick`` has a few cells of four tasks and takes a minute, ``full`` all cells of ten.
+    ``quick`` has a few cells of four tasks and takes a minute, ``full`` all cells of ten. ``ant`` has the cells of
+    MuJoCo's Ant and takes about an hour, ``paper`` has them as published and takes days.
 
     Raises:
         ValueError: for another profile, network or data.
     """
     if profile not in SEEDS:
-        raise ValueError(f"profile: got {profile!r}; {NAME} has {' and '.join(map(repr, SEEDS))}")
+        raise ValueError(f"profile: got {profile!r}; {NAME} has {', '.join(map(repr, SEEDS))}")
     if arch != "mlp":
         raise ValueError(f"arch: got {arch!r}; agents have 'mlp'")
     if data is not None:
         raise ValueError(f"data: {NAME} does not have it; leave out --data")
+    if profile in ("ant", "paper"):
+        return _ants(profile)
     found = {"plain": PLAIN} | {name: _with(PLAIN, name) for name in REMEDIES}
     for name, changes in {**ARMS, **OTHERS}.items():
         found[name] = dataclasses.replace(PLAIN, **changes)
@@ -91,7 +132,17 @@ def fresh_of(label: str) -> str:
     >>> fresh_of("redo"), fresh_of("tanh")
     ('fresh', 'fresh, tanh')
     """
-    return f"{FRESH}, {label}" if label in (*ARMS, *OTHERS) else FRESH
+    return f"{FRESH}, {label}" if label in (*ARMS, *OTHERS, *ANTS) else FRESH
+
+
+def _ants(profile: str) -> dict[str, Config]:
+    found: dict[str, Config] = {}
+    for name, changes in ANTS.items():
+        found[name] = dataclasses.replace(PAPER if profile == "paper" else ANT, **changes)
+        if profile == "paper" and name == "ant, stationary":
+            found[name] = dataclasses.replace(found[name], tasks=LONGER * PAPER.tasks)
+        found[fresh_of(name)] = _with(found[name], FRESH)
+    return found
 
 
 def _with(config: Config, remedy: str) -> Config:

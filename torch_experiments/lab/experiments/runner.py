@@ -290,8 +290,10 @@ SHOWN: Mapping[str, str] = {
 def summary(table: pa.Table, shown: Mapping[str, str] = SHOWN) -> Table:
     """Return the values at the end of the first and of the last task, means over seeds, a row a cell.
 
-    ``shown`` has the metrics with their headings.
+    ``shown`` has the metrics with their headings; what was not measured is left out.
     """
+    measured = pc.unique(table["metric"]).to_pylist()
+    shown = {metric: heading for metric, heading in shown.items() if metric in measured}
     view = Table("cell", *shown.values(), title="first task → last task, means over seeds")
     for cell in pc.unique(table["cell"]).to_pylist():
         pairs = [over_tasks(table, cell, metric).mean(axis=0)[[0, -1]] for metric in shown]

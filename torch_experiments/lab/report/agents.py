@@ -37,7 +37,7 @@ METRICS = (RETURN, ENTROPY, GAP, DEAD, RANK, FREE)
 
 @dataclass(frozen=True)
 class Agents:
-    """The finished runs of experiment 9 below a folder, of some seeds.
+    """The finished runs of a profile of experiment 9 below a folder, of some seeds; ``metrics`` are read.
 
     >>> Agents(Path("nowhere")).seeds("plain")
     ()
@@ -45,11 +45,13 @@ class Agents:
 
     folder: Path = items.RESULTS
     among: tuple[int, ...] = e09.SEEDS["full"]
+    profile: str = "full"
+    metrics: tuple[str, ...] = METRICS
 
     @cached_property
     def records(self) -> Mapping[tuple[str, int], records.Record]:
         """The records that there are, by cell and seed."""
-        cells = e09.configs("full").items()
+        cells = e09.configs(self.profile).items()
         pairs = [
             ((label, seed), records.find(self.folder / FOLDER, config.identity(seed)))
             for label, config in cells
@@ -68,7 +70,7 @@ class Agents:
         found: dict[tuple[str, int, str], Array] = {}
         for (label, seed), record in self.records.items():
             own = experiments.labelled(record, label)
-            found |= {(label, seed, metric): over_tasks(own, label, metric)[0] for metric in METRICS}
+            found |= {(label, seed, metric): over_tasks(own, label, metric)[0] for metric in self.metrics}
         return found
 
     def seeds(self, *cells: str) -> tuple[int, ...]:
@@ -86,15 +88,20 @@ class Agents:
         return own - theirs
 
 
-def agents(folder: Path = items.RESULTS, among: tuple[int, ...] = e09.SEEDS["full"]) -> Agents:
+def agents(
+    folder: Path = items.RESULTS,
+    among: tuple[int, ...] = e09.SEEDS["full"],
+    profile: str = "full",
+    metrics: tuple[str, ...] = METRICS,
+) -> Agents:
     """Return the finished runs below ``folder``, read once as long as their files stay as they are."""
     stamp = tuple((f.name, f.stat().st_mtime_ns) for f in sorted((folder / FOLDER).glob("*.parquet")))
-    return _read(folder, among, stamp)
+    return _read(Agents(folder, among, profile, metrics), stamp)
 
 
 @lru_cache(maxsize=8)
-def _read(folder: Path, among: tuple[int, ...], stamp: tuple[tuple[str, int], ...]) -> Agents:
-    return Agents(folder, among)
+def _read(found: Agents, stamp: tuple[tuple[str, int], ...]) -> Agents:
+    return found
 
 
 def sign(values: Array) -> int:
@@ -107,13 +114,13 @@ def sign(values: Array) -> int:
     return 0 if found is None else int(found[0] > 0) - int(found[1] < 0)
 
 
-def _missing(found: Agents, cells: Sequence[str]) -> str:
+def missing(found: Agents, cells: Sequence[str]) -> str:
     """Return why these cells say nothing; empty if they do."""
     if lost := [cell for cell in cells if not found.seeds(cell)]:
         return f"no record of experiment 9: {'; '.join(lost)}"
     if (n := len(found.seeds(*cells))) < FEWEST:
         return f"{series.counted(n)} of {'; '.join(cells)}; {FEWEST} are needed"
-    lost = [cell for cell in cells for metric in METRICS if not np.isfinite(found.over(cell, metric)).all()]
+    lost = [cell for cell in cells for metric in found.metrics if not np.isfinite(found.over(cell, metric)).all()]
     return f"measurements that are no number: {'; '.join(dict.fromkeys(lost))}" if lost else ""
 
 
@@ -124,10 +131,13 @@ def _compared(
     folder: Path,
     among: tuple[int, ...] = e09.SEEDS["full"],
 ) -> Finding:
-    """Judge that every pair of cells differs in a metric in the direction given, 1 or −1, over some seeds."""
-    found = agents(folder, among)
-    if missing := _missing(found, list(dict.fromkeys(cell for a, b, *_ in pairs for cell in (a, b)))):
-        return Finding(claim, about, missing)
+    return compared(claim, about, pairs, agents(folder, among))
+
+
+def compared(claim: str, about: str, pairs: Sequence[tuple[str, str, str, int]], found: Agents) -> Finding:
+    """Judge that every pair of cells differs in a metric in the direction given, 1 or −1."""
+    if lacking := missing(found, list(dict.fromkeys(cell for a, b, *_ in pairs for cell in (a, b)))):
+        return Finding(claim, about, lacking)
     texts, signs = [], []
     for cell, other, metric, way in pairs:
         values = found.difference(cell, other, metric)
@@ -163,8 +173,8 @@ def free(folder: Path) -> Finding:
 def saturated(folder: Path) -> Finding:
     """Q14: in tasks that a plain agent loses its softmax is saturated, in the others it is not."""
     about, found = "the softmax is saturated where a task is lost", agents(folder)
-    if missing := _missing(found, [PLAIN]):
-        return Finding("Q14", about, missing)
+    if lacking := missing(found, [PLAIN]):
+        return Finding("Q14", about, lacking)
     gaps, texts = [], []
     lost = found.over(PLAIN, RETURN) < LOST
     for metric in (ENTROPY, GAP, DEAD):
@@ -280,12 +290,16 @@ def of(claim: str, folder: Path = items.RESULTS) -> Finding:
 
 def rows(folder: Path = items.RESULTS) -> list[str]:
     """Return the lines of a Markdown table of cells beside their fresh agents, in the second half of the tasks."""
-    found = agents(folder)
+    return table(agents(folder))
+
+
+def table(found: Agents) -> list[str]:
+    """Return `rows` of these runs."""
     lines = [
         "| agent | seeds | return | fresh | difference | dead units | entropy |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for cell in e09.configs("full"):
+    for cell in e09.configs(found.profile):
         fresh = fresh_of(cell)
         common = found.seeds(cell, fresh)
         if not cell.startswith(e09.FRESH) and len(common) >= FEWEST:

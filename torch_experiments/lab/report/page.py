@@ -10,7 +10,7 @@ from scipy.stats import gmean
 
 from simulate.files import replacing
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import agents, findings, language, prose, published, series, tables
+from torch_experiments.lab.report import agents, ant, findings, language, prose, published, series, tables
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
@@ -68,7 +68,10 @@ class Reported(Protocol):
     FINDINGS: Mapping[str, Callable[[Path], findings.Finding]]
 
 
-AGENTS: tuple[Reported, ...] = (agents,)  # whose findings stand in the section on agents, in the order of their ids
+AGENTS: tuple[Reported, ...] = (
+    agents,
+    ant,
+)  # whose findings stand in the section on agents, in the order of their ids
 PICTURES: Mapping[str, tuple[str, str]] = {
     "mlp": (
         "tiny_normalisation",

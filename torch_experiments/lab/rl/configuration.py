@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch_experiments import remedies
-from torch_experiments.lab.rl import dqn, ppo, tasks
+from torch_experiments.lab.rl import dqn, environments, ppo, tasks
 from torch_experiments.metrics.layers import ACTIVATIONS
 from torch_experiments.support.choices import at_least_one, choose
 
@@ -92,7 +92,7 @@ class Config(Common, ppo.Settings):
     32
     >>> Config(environment="cartpool")
     Traceback (most recent call last):
-    ValueError: environment: got 'cartpool'; allowed are 'cartpole', 'acrobot', 'mountaincar'
+    ValueError: environment: got 'cartpool'; allowed are 'cartpole', 'acrobot', 'mountaincar', 'ant'
     """
 
     def __post_init__(self) -> None:
@@ -113,6 +113,11 @@ class ValueConfig(Common, dqn.Settings):
     def __post_init__(self) -> None:
         dqn.Settings.__post_init__(self)
         self.check()
+        if environments.make(self.environment).continuous:
+            raise ValueError(
+                f"environment: got {self.environment!r}, whose actions are continuous; DQN needs some that can be "
+                "counted, so choose another environment, or PPO (e09)"
+            )
         length = self.steps * self.horizon * self.copies
         if self.fixed_targets and self.capacity < length:
             raise ValueError(f"capacity: got {self.capacity}; fixed_targets needs a task's transitions, {length}")

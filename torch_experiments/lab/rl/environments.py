@@ -1,10 +1,10 @@
-"""CartPole, Acrobot and MountainCar with many copies stepped as arrays; their physics is that of gymnasium.
+"""CartPole, Acrobot, MountainCar and Ant with many copies stepped as arrays; their physics is that of gymnasium.
 
 The physics of an environment is a frozen dataclass of its constants, without a state: it moves arrays of states
 ``[copies, …]``. `Copies` holds the states, starts episodes anew as they end, and counts what they return.
 
 Sources: Barto, Sutton & Anderson (1983); Sutton (1996); Moore (1990); their constants as in gymnasium 1.4
-(CartPole-v1, Acrobot-v1, MountainCar-v0).
+(CartPole-v1, Acrobot-v1, MountainCar-v0). Ant is simulated by MuJoCo, copy by copy; see `ant`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from torch_experiments.lab.rl import ant
 from torch_experiments.support.choices import at_least_one, choose
 
 Array = np.ndarray[Any, Any]
@@ -33,18 +34,20 @@ class Physics(Protocol):
     """What an environment does to states of any number of copies.
 
     Attributes:
-        observations: numbers that are seen.  actions: how many there are.  limit: steps of the longest episode.
+        observations: numbers that are seen.  limit: steps of the longest episode.
+        actions: how many there are; if ``continuous`` how many numbers an action is.
     """
 
     observations: ClassVar[int]
     actions: ClassVar[int]
+    continuous: ClassVar[bool]
     limit: ClassVar[int]
 
     def begin(self, copies: int, source: np.random.Generator) -> Array:
         """Return states at the start of an episode, ``[copies, …]``."""
 
     def move(self, state: Array, action: Array) -> Moved:
-        """Return what becomes of states under actions ``[copies]``, int."""
+        """Return what becomes of states under actions ``[copies]``, int; ``[copies, actions]``, if continuous."""
 
     def seen(self, state: Array) -> Array:
         """Return the observations ``[copies, observations]``, float64."""
@@ -60,6 +63,7 @@ class CartPole:
 
     observations: ClassVar[int] = 4
     actions: ClassVar[int] = 2
+    continuous: ClassVar[bool] = False
     limit: ClassVar[int] = 500
     gravity: float = 9.8
     cart: float = 1.0
@@ -101,6 +105,7 @@ class Acrobot:
 
     observations: ClassVar[int] = 6
     actions: ClassVar[int] = 3
+    continuous: ClassVar[bool] = False
     limit: ClassVar[int] = 500
     gravity: float = 9.8
     length: float = 1.0
@@ -162,6 +167,7 @@ class MountainCar:
 
     observations: ClassVar[int] = 2
     actions: ClassVar[int] = 3
+    continuous: ClassVar[bool] = False
     limit: ClassVar[int] = 200
     force: float = 0.001
     gravity: float = 0.0025
@@ -183,7 +189,44 @@ class MountainCar:
         return state
 
 
-ENVIRONMENTS: Mapping[str, type[Physics]] = {"cartpole": CartPole, "acrobot": Acrobot, "mountaincar": MountainCar}
+@dataclass(frozen=True)
+class Ant:
+    """A robot on four legs that is to walk along x, MuJoCo's; an action is the eight torques of its joints.
+
+    ``friction`` is that of all its geoms and of the floor. Without MuJoCo it can be made, and not moved.
+
+    >>> Ant().observations, Ant().actions
+    (105, 8)
+    """
+
+    observations: ClassVar[int] = ant.OBSERVATIONS
+    actions: ClassVar[int] = ant.ACTIONS
+    continuous: ClassVar[bool] = True
+    limit: ClassVar[int] = ant.LIMIT
+    friction: float = 1.0
+
+    def __post_init__(self) -> None:
+        ant.check_friction(self.friction)
+
+    def begin(self, copies: int, source: np.random.Generator) -> Array:
+        """Return robots about their usual pose; see `ant.Simulation.begin`."""
+        return ant.simulation(self.friction).begin(copies, source)
+
+    def move(self, state: Array, action: Array) -> Moved:
+        """Return the states after a step; see `ant.Simulation.move`."""
+        return Moved(*ant.simulation(self.friction).move(state, action))
+
+    def seen(self, state: Array) -> Array:
+        """Return positions but for x and y, velocities, and contact forces."""
+        return ant.seen(state)
+
+
+ENVIRONMENTS: Mapping[str, type[Physics]] = {
+    "cartpole": CartPole,
+    "acrobot": Acrobot,
+    "mountaincar": MountainCar,
+    "ant": Ant,
+}
 
 
 def make(name: str) -> Physics:
@@ -248,7 +291,7 @@ class Copies:
         return self.physics.seen(self.states)
 
     def step(self, action: Array) -> Step:
-        """Move all copies by their actions ``[copies]``, and begin anew those whose episode ended."""
+        """Move all copies by their actions ``[copies, …]``, and begin anew those whose episode ended."""
         self.states, reward, ended = self.physics.move(self.states, action)
         self.lengths += 1
         self.totals += reward

@@ -2,8 +2,9 @@
 
 For a sample with action ``a``, probabilities ``p``, ratio ``r`` and advantage ``A`` the clipped surrogate has the
 gradient ``r A (e_a − p)`` in the logits where it is not clipped, and none where it is; the entropy ``H`` has
-``−p (log p + H)``. What follows is the chain rule through Linear layers, ReLU and tanh. Arrays share the memory of
-the parameters and of their gradients.
+``−p (log p + H)``. For Gaussians and ``z = (a − μ) / σ`` the surrogate has ``r A z / σ`` in the means and
+``r A (z² − 1)`` in ``log σ``, the entropy 1 in the latter. What follows is the chain rule through Linear layers,
+ReLU and tanh. Arrays share the memory of the parameters and of their gradients.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.lab.rl.distributions import LOG_ROOT
 from torch_experiments.lab.rl.environments import Array
 
 if TYPE_CHECKING:
@@ -76,11 +78,17 @@ class Gradients(Flat):
     def __init__(self, policy: ActorCritic) -> None:
         super().__init__(policy)
         self.actor, self.critic = layers(policy.actor), layers(policy.critic)
+        self.log_sd = None if policy.log_sd is None else (_array(policy.log_sd), _array(policy.log_sd.grad))
 
     def find(self, batch: Batch, settings: Settings) -> None:
         """Set the gradients of `ppo.objective`, up to rounding as autograd would."""
-        logits, values = (forward(chain, batch.observations) for chain in (self.actor, self.critic))
-        backward(self.actor, logits, of_logits(logits[-1], batch, settings))
+        outputs, values = (forward(chain, batch.observations) for chain in (self.actor, self.critic))
+        if self.log_sd is None:
+            error = of_logits(outputs[-1], batch, settings)
+        else:
+            log_sd, gradient = self.log_sd
+            error, gradient[:] = of_means(outputs[-1], log_sd, batch, settings)
+        backward(self.actor, outputs, error)
         error = values[-1][:, 0] - batch.returns
         error *= 2 * settings.value / len(error)
         backward(self.critic, values, error[:, None])
@@ -95,16 +103,31 @@ def of_logits(logits: Array, batch: Batch, settings: Settings) -> Array:
     total = p.sum(axis=1, keepdims=True)
     p /= total
     log_p = shifted - np.log(total)
-    ratio = np.exp(log_p[rows, batch.actions] - batch.log_probabilities)
-    free = np.where(batch.advantages > 0, ratio <= 1 + settings.clip, ratio >= 1 - settings.clip)
-    weight = ratio * batch.advantages * free
-    weight /= n
+    weight = _weight(log_p[rows, batch.actions], batch, settings)
     found = p * weight[:, None]
     found[rows, batch.actions] -= weight
     if settings.entropy:
         entropy = -(p * log_p).sum(axis=1, keepdims=True)
         found += p * (log_p + entropy) * (settings.entropy / n)
     return found
+
+
+def of_means(mean: Array, log_sd: Array, batch: Batch, settings: Settings) -> tuple[Array, Array]:
+    """Return the gradients of the objective in the means, ``[n, actions]``, and in ``log_sd [actions]``."""
+    sd = np.exp(log_sd)
+    z = (batch.actions - mean) / sd
+    square = z * z
+    weight = _weight((-0.5 * square - log_sd - LOG_ROOT).sum(axis=1), batch, settings)
+    return z * (-weight[:, None] / sd), weight @ (1 - square) - settings.entropy
+
+
+def _weight(log_probability: Array, batch: Batch, settings: Settings) -> Array:
+    """Return ``r A / n`` where the surrogate is not clipped, else 0, ``[n]``."""
+    ratio = np.exp(log_probability - batch.log_probabilities)
+    free = np.where(batch.advantages > 0, ratio <= 1 + settings.clip, ratio >= 1 - settings.clip)
+    weight: Array = ratio * batch.advantages * free
+    weight /= len(weight)
+    return weight
 
 
 def layers(chain: nn.Sequential) -> list[Layer]:

@@ -9,6 +9,7 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from torch_experiments.certificates.certificate import certify
+from torch_experiments.lab.rl.distributions import Gaussian
 from torch_experiments.lab.rl.environments import Array
 from torch_experiments.lab.rl.ppo import ActorCritic
 from torch_experiments.lab.training.measures import FROZEN, WHOLE, Measured, unit_rows
@@ -17,8 +18,10 @@ from torch_experiments.metrics.parameters import norm
 
 RETURN, LOW, HIGH = "return", "return_low", "return_high"
 ENTROPY, GAP, WIDEST, SATURATED = "policy_entropy", "logit_gap", "largest_logit_gap", "saturated_policy_fraction"
+SPREAD, LARGEST_MEAN = "action_deviation", "largest_mean"
 FREE = "free_fraction"
 DORMANT, FEATURES, VALUE, DEAD = "dormant_fraction_0.1", "feature_srank", "mean_value", "dead_fraction"
+BOUND, SURE = 1.0, 2.0  # where continuous actions are cut; deviations beyond it at which 98 % of them are
 BEYOND = 17.0  # a gap from which 1 − p is zero in float32, so that the larger logit gets no gradient
 
 
@@ -54,13 +57,31 @@ def policy_rows(logits: Tensor) -> Iterator[Measured]:
     yield WHOLE, SATURATED, float((gap >= BEYOND).double().mean())
 
 
+def gaussian_rows(mean: Tensor, log_sd: Tensor) -> Iterator[Measured]:
+    """Yield how decided a Gaussian policy is with ``mean [n, actions]`` and deviations ``exp(log_sd) [actions]``.
+
+    Entropy in nats, which may be negative, mean deviation, largest size of a mean, and the share of means that are
+    beyond the bound of actions by two deviations: nearly all that is drawn there is cut to the same action.
+
+    >>> import torch
+    >>> [round(value, 3) for _, _, value in gaussian_rows(torch.tensor([[0.0, 4.0]]), torch.zeros(2))]
+    [2.838, 1.0, 4.0, 0.5]
+    """
+    found, sd = Gaussian(mean.double(), log_sd.double()), log_sd.double().exp()
+    yield WHOLE, ENTROPY, float(found.entropy().mean())
+    yield WHOLE, SPREAD, float(sd.mean())
+    yield WHOLE, LARGEST_MEAN, float(found.mean.abs().max())
+    yield WHOLE, SATURATED, float((found.mean.abs() >= BOUND + SURE * sd).double().mean())
+
+
 def network_rows(policy: ActorCritic, x: Tensor) -> Iterator[Measured]:
     """Yield the metrics of units on observations, layer by layer, the actor's first, and what is free of both nets.
 
     The last is `Certificate.unheld_fraction`, which takes units that are frozen on ``x`` and exact copies away.
     """
     gathered, outputs = layers.gather(policy, [x])
-    yield from policy_rows(outputs[0][0])
+    actions = outputs[0][0]
+    yield from policy_rows(actions) if policy.log_sd is None else gaussian_rows(actions, policy.log_sd.detach())
     yield from unit_rows(gathered)
     yield WHOLE, "weight_norm", norm(policy.parameters())
     yield WHOLE, FREE, certify(policy, x, parts=FROZEN).unheld_fraction

@@ -6,9 +6,10 @@ how much better their actions were than expected; then a few epochs of minibatch
     ``E min(r A, clip(r, 1 − ε, 1 + ε) A) + c_H H − c_v (v − R)²``
 
 with the ratio ``r`` of new to old probability of the action, advantages ``A`` of mean 0 and variance 1 in every
-minibatch, the entropy ``H`` of the policy, and the values ``v`` drawn to the returns ``R = A + v_old``. Details
-that matter are as in stable-baselines3: an episode that is cut by its limit goes on in expectation, weights are
-orthogonal at the start, and the norm of the gradients is clipped.
+minibatch, the entropy ``H`` of the policy, and the values ``v`` drawn to the returns ``R = A + v_old``. The policy
+is a softmax or, where actions are continuous, Gaussian (`distributions`). Details that matter are as in
+stable-baselines3: an episode that is cut by its limit goes on in expectation, weights are orthogonal at the start,
+and the norm of the gradients is clipped.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.lab.rl import gradients
+from torch_experiments.lab.rl.distributions import Categorical, Distribution, Gaussian, sampled, scattered
 from torch_experiments.lab.rl.environments import Array
 from torch_experiments.lab.rl.tasks import Seen
 from torch_experiments.metrics.layers import ACTIVATIONS
@@ -75,7 +77,9 @@ class Settings:
 class ActorCritic(nn.Module):
     """A network for the logits of the actions and one for the value, of hidden layers of one width.
 
-    Weights are orthogonal with gain √2, 0.01 for the logits and 1 for the value, drawn from ``seed``; biases zero.
+    If actions are continuous the first gives their means, and ``log_sd [actions]`` are the logarithms of their
+    deviations. Weights are orthogonal with gain √2, 0.01 for logits and means and 1 for the value, drawn from
+    ``seed``; biases and ``log_sd`` zero.
 
     >>> logits, values = ActorCritic(4, 2, width=8, depth=1)(torch.zeros(5, 4))
     >>> logits.shape, values.shape
@@ -90,6 +94,7 @@ class ActorCritic(nn.Module):
         width: int = 64,
         depth: int = 2,
         activation: str = "relu",
+        continuous: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -103,10 +108,22 @@ class ActorCritic(nn.Module):
             return nn.Sequential(*parts, _orthogonal(width, outputs, gain, source))
 
         self.actor, self.critic = chain(actions, 0.01), chain(1, 1.0)
+        self.log_sd = nn.Parameter(torch.zeros(actions)) if continuous else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits ``[n, actions]`` and values ``[n]`` of observations ``[n, observations]``."""
+        """Return logits, or means, ``[n, actions]`` and values ``[n]`` of observations ``[n, observations]``."""
         return self.actor(x), self.critic(x).squeeze(-1)
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        """Return what actions are drawn from, for logits or means ``[n, actions]``."""
+        return Categorical(outputs) if self.log_sd is None else Gaussian(outputs, self.log_sd)
+
+    def act(self, observations: Array, source: np.random.Generator) -> Array:
+        """Return actions, ``[n]`` or, if continuous, ``[n, actions]``, for observations of float32."""
+        outputs = self.actor(torch.from_numpy(observations)).detach().numpy()
+        if self.log_sd is None:
+            return sampled(outputs, source)
+        return scattered(outputs, self.log_sd.detach().numpy(), source)
 
 
 class Rollout(NamedTuple):
@@ -117,16 +134,6 @@ class Rollout(NamedTuple):
     log_probabilities: Tensor
     advantages: Tensor
     returns: Tensor
-
-
-def sampled(logits: Array, source: np.random.Generator) -> Array:
-    """Return an action a row, drawn from the softmax of ``logits [n, actions]``, by adding Gumbel noise.
-
-    >>> sampled(np.array([[0.0, 50.0], [50.0, 0.0]]), np.random.default_rng(0))
-    array([1, 0])
-    """
-    found: Array = (logits + source.gumbel(size=logits.shape)).argmax(axis=1)
-    return found
 
 
 def advantages(rewards: Array, values: Array, after: Array, over: Array, gamma: float, lam: float) -> Array:
@@ -152,43 +159,40 @@ def collect(policy: ActorCritic, seen: Seen, settings: Settings, source: np.rand
     """Let all copies act for ``horizon`` steps and return what came of it."""
     T, n = settings.horizon, settings.copies
     observations = np.empty((T + 1, n, seen.task.observations), np.float32)
-    actions = np.empty((T, n), np.int64)
+    actions: list[Array] = []
     rewards, ended, cut = np.empty((T, n)), np.empty((T, n), bool), np.empty((T, n), bool)
     goes_on: list[tuple[Array, Array]] = []  # what was last seen of episodes that were cut, and where
     policy.eval()
     observations[0] = seen.observation
     for t in range(T):
-        logits = policy.actor(torch.from_numpy(observations[t])).numpy()
-        actions[t] = sampled(logits, source)
+        actions.append(policy.act(observations[t], source))
         step = seen.step(actions[t])
         observations[t + 1], rewards[t], ended[t], cut[t] = step.observation, step.reward, step.ended, step.cut
         if step.cut.any():
             goes_on.append((t * n + step.cut.nonzero()[0], step.last[step.cut]))
-    logits, values = policy(torch.from_numpy(observations).flatten(0, 1))
+    outputs, values = policy(torch.from_numpy(observations).flatten(0, 1))
     every = values.double().numpy().reshape(T + 1, n)
     after = np.where(ended, 0.0, every[1:])
     if goes_on:
         places, last = (np.concatenate(parts) for parts in zip(*goes_on, strict=True))
         after.ravel()[places] = policy.critic(torch.from_numpy(last.astype(np.float32))).numpy()[:, 0]
     found = advantages(rewards, every[:-1], after, ended | cut, settings.gamma, settings.lam)
-    done = torch.from_numpy(actions).flatten()
-    chosen = logits[: T * n].log_softmax(1).gather(1, done[:, None]).squeeze(1)
+    done = torch.from_numpy(np.concatenate(actions))
     return Rollout(
         torch.from_numpy(observations[:-1]).flatten(0, 1),
         done,
-        chosen,
+        policy.distribution(outputs[: T * n]).log_probability(done),
         torch.from_numpy(found).flatten(),
         torch.from_numpy(found + every[:-1]).flatten().float(),
     )
 
 
-def objective(logits: Tensor, values: Tensor, batch: Rollout, settings: Settings) -> Tensor:
+def objective(policy: Distribution, values: Tensor, batch: Rollout, settings: Settings) -> Tensor:
     """Return the loss of a minibatch: minus clipped surrogate, minus entropy, plus the error of the values."""
-    log_p = logits.log_softmax(1)
-    ratio = (log_p.gather(1, batch.actions[:, None]).squeeze(1) - batch.log_probabilities).exp()
+    ratio = (policy.log_probability(batch.actions) - batch.log_probabilities).exp()
     clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
     surrogate = torch.minimum(ratio * batch.advantages, clipped * batch.advantages).mean()
-    entropy = -(log_p.exp() * log_p).sum(1).mean()
+    entropy = policy.entropy().mean()
     error = (values - batch.returns).square().mean()
     return -surrogate - settings.entropy * entropy + settings.value * error
 
@@ -238,8 +242,8 @@ def _by_autograd(
     for parts in zip(*(x.split(settings.batch) for x in shuffled), strict=True):
         batch = Rollout(*parts)
         optimizer.zero_grad()
-        logits, values = policy(batch.observations)
-        objective(logits, values, batch, settings).backward()
+        outputs, values = policy(batch.observations)
+        objective(policy.distribution(outputs), values, batch, settings).backward()
         norms.append(nn.utils.clip_grad_norm_(policy.parameters(), settings.max_norm))
         optimizer.step()
     return float(torch.stack(norms).max())
@@ -249,7 +253,7 @@ def _by_autograd(
 def evaluate(policy: ActorCritic, seen: Seen, source: np.random.Generator) -> Array:
     """Return what the first whole episode of each copy returns, as `Seen.play`; actions are sampled."""
     policy.eval()
-    return seen.play(lambda x: sampled(policy.actor(torch.from_numpy(x)).numpy(), source))
+    return seen.play(lambda x: policy.act(x, source))
 
 
 def adam(policy: nn.Module, settings: Settings) -> torch.optim.Adam:

@@ -237,8 +237,8 @@ class Run(AgentRun):
         """Return actor and critic as they start from ``seed``."""
         first = self.stream.task(0)
         sizes: dict[str, Any] = dict(self.config.arch_settings)
-        activation = self.config.activation
-        return ppo.ActorCritic(first.observations, first.actions, activation=activation, seed=seed, **sizes)
+        sizes |= {"activation": self.config.activation, "continuous": first.continuous}
+        return ppo.ActorCritic(first.observations, first.actions, seed=seed, **sizes)
 
     def _adam(self) -> torch.optim.Optimizer:
         return ppo.adam(self.policy, self.config)

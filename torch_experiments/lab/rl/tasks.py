@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from torch_experiments.lab.rl import environments
+from torch_experiments.lab.rl import ant, environments
 from torch_experiments.lab.rl.environments import Array, Copies, Physics, Step
 from torch_experiments.support.choices import choose
 from torch_experiments.support.generators import generator
@@ -49,6 +49,11 @@ class Task:
     def actions(self) -> int:
         """Return how many actions there are."""
         return self.physics.actions
+
+    @property
+    def continuous(self) -> bool:
+        """Return whether an action is that many numbers."""
+        return self.physics.continuous
 
     def seen(self, x: Array) -> Array:
         """Return observations ``[copies, observations]`` as the agent sees them."""
@@ -201,6 +206,36 @@ class Dynamics(Stationary):
 
 
 @dataclass(frozen=True)
+class Friction(Stationary):
+    """A friction in every task, whose logarithm is uniform between those of ``low`` and ``high``.
+
+    Source: the Slippery Ant of Dohare et al. (2024), Nature 632; the range is that of their code.
+
+    >>> 0.02 <= Friction("ant").task(3).physics.friction <= 2.0
+    True
+    """
+
+    low: float = 0.02
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            ant.check_friction(getattr(self, name), name)
+        if self.low > self.high:
+            raise ValueError(f"low: got {self.low}; it has to be at most high, which is {self.high}")
+        if not hasattr(environments.make(self.environment), "friction"):
+            said = f"'friction' needs an environment that has one, 'ant'; got {self.environment!r}"
+            raise ValueError(f"stream: {said}")
+
+    def task(self, k: int) -> Task:
+        """Return the environment with the friction of task ``k``."""
+        drawn = torch.rand((), generator=generator(self.seed, k), dtype=torch.float64)
+        friction = self.low * (self.high / self.low) ** drawn.item()
+        physics: Any = environments.make(self.environment)
+        return Task(dataclasses.replace(physics, friction=friction), name=f"friction {friction:.3g}")
+
+
+@dataclass(frozen=True)
 class Turns:
     """Environments in turn, as they are; an agent needs the same numbers of observations and actions in all.
 
@@ -216,11 +251,10 @@ class Turns:
         first = environments.make(self.environment)
         for name in self.others:
             other = environments.make(name)
-            if (other.observations, other.actions) != (first.observations, first.actions):
+            if _spaces(other) != _spaces(first):
                 raise ValueError(
-                    f"others: {name} has {other.observations} observations and {other.actions} actions, "
-                    f"{self.environment} {first.observations} and {first.actions}; an agent needs the same in all "
-                    "tasks"
+                    f"others: {name} has {_told(other, ' observations', ' actions')}, {self.environment} "
+                    f"{_told(first)}; an agent needs the same in all tasks"
                 )
 
     def task(self, k: int) -> Task:
@@ -230,11 +264,21 @@ class Turns:
         return Task(environments.make(name), name=name)
 
 
+def _spaces(physics: Physics) -> tuple[int, int, bool]:
+    return physics.observations, physics.actions, physics.continuous
+
+
+def _told(physics: Physics, seen: str = "", done: str = "") -> str:
+    kind = " continuous" if physics.continuous else ""
+    return f"{physics.observations}{seen} and {physics.actions}{kind}{done}"
+
+
 STREAMS: Mapping[str, type[Stream]] = {
     "offset": Offset,
     "permuted": Permuted,
     "rewards": Rewards,
     "dynamics": Dynamics,
+    "friction": Friction,
     "stationary": Stationary,
     "turns": Turns,
 }

@@ -34,6 +34,50 @@ def test_the_fresh_agent_of_a_cell_has_its_settings_and_its_tasks(label):
     assert dataclasses.replace(fresh, remedy=cell.remedy, remedy_settings=cell.remedy_settings) == cell
 
 
+@pytest.mark.parametrize("profile", ["ant", "paper"])
+def test_robots_have_fresh_agents_with_their_settings_and_tasks(profile):
+    cells = e09.configs(profile)
+    assert list(cells) == ["ant", "fresh, ant", "ant, stationary", "fresh, ant, stationary"]
+    for label in ("ant", "ant, stationary"):
+        cell, fresh = cells[label], cells[fresh_of(label)]
+        assert dataclasses.replace(fresh, remedy="none") == cell
+        assert (cell.environment, cell.remedy, fresh.remedy) == ("ant", "none", "fresh")
+    assert [cells[label].stream for label in ("ant", "ant, stationary")] == ["friction", "stationary"]
+
+
+@pytest.mark.parametrize("label", e09.configs("ant"))
+def test_every_robot_takes_a_step(label):
+    pytest.importorskip("mujoco", reason="pip install 'lop-companion[rl]'")
+    pytest.importorskip("gymnasium", reason="pip install 'lop-companion[rl]'")
+    (config,) = short({label: e09.configs("ant")[label]}).values()
+    found = Run(config, 0)
+    found.advance()
+    assert found.step == 1
+
+
+def test_the_published_protocol_has_two_million_steps_a_task():
+    cells = e09.configs("paper")
+    slippery, stationary = cells["ant"], cells["ant, stationary"]
+    steps = slippery.copies * slippery.horizon * slippery.steps
+    assert 2_000_000 <= steps < 2_000_000 + slippery.horizon
+    assert slippery.tasks * steps == pytest.approx(2e7, rel=1e-3)
+    assert stationary.tasks * steps == pytest.approx(1e8, rel=1e-3)
+    assert slippery.horizon / slippery.batch == 16
+    assert dict(slippery.arch_settings) == {"width": 256}
+    assert (slippery.lr, slippery.clip, slippery.gamma, slippery.lam, slippery.epochs) == (
+        1e-4,
+        0.2,
+        0.99,
+        0.95,
+        10,
+    )
+
+
+def test_no_other_profile_needs_mujoco():
+    for profile in ("quick", "full"):
+        assert all(config.environment != "ant" for config in e09.configs(profile).values())
+
+
 def test_cells_differ_in_what_their_labels_say():
     assert len(set(FULL.values())) == len(FULL)
     assert FULL["plain"].betas == (0.9, 0.999)

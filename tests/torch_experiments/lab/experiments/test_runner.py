@@ -123,7 +123,7 @@ def test_experiments_and_data_are_listed(command):
         (("run", "e01", "--settings", '{"clones": 2}'), "settings: got 'clones'; allowed are 'width'"),
         (("grid", "e02", "e01"), "experiment: e01 has no grid; use `lop run e01`"),
         (("grid",), "names: is missing; name experiments"),
-        (("run", "e09", "--profile", "text"), "profile: got 'text'; e09 has 'quick' and 'full'"),
+        (("run", "e09", "--profile", "text"), "profile: got 'text'; e09 has 'quick', 'full', 'ant', 'paper'"),
         (("run", "e09", "--arch", "cnn"), "arch: got 'cnn'; agents have 'mlp'"),
         (("run", "e09", "--data", "folder"), "data: e09 does not have it; leave out --data"),
         (

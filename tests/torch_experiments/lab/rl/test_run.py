@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from torch_experiments import remedies
 from torch_experiments.lab.rl import Config, Run, ValueConfig, ValueRun, begin, measures, run
 from torch_experiments.lab.rl.environments import CartPole, Moved
+from torch_experiments.lab.rl.ppo import ActorCritic
 from torch_experiments.lab.training import Diverged, Keep, Stopped, keeping
 
 SMALL = Config(
@@ -173,6 +175,33 @@ def test_every_environment_and_stream_resumes(environment, stream, tmp_path):
     assert_same(values(to_the_end(resumed(config, tmp_path, 0))), values(to_the_end(Run(config, 0))))
 
 
+@pytest.mark.parametrize("remedy", ["none", "fresh"])
+def test_a_robot_resumes_bit_for_bit_in_the_middle_of_its_episodes(remedy, tmp_path):
+    """Physics of MuJoCo, Gaussian policy; at the first rollout of a task and at the second."""
+    pytest.importorskip("mujoco", reason="pip install 'lop-companion[rl]'")
+    pytest.importorskip("gymnasium", reason="pip install 'lop-companion[rl]'")
+    config = dataclasses.replace(SMALL, environment="ant", stream="friction", steps=2, episodes=2, remedy=remedy)
+    unbroken = values(to_the_end(Run(config, 0)))
+    assert {row["metric"] for row in unbroken[1][0]} >= {"policy_entropy", "action_deviation", "free_fraction"}
+    for at in (1, 2, 3):
+        keeping.save(to_the_end(Run(config, 0), at), tmp_path / str(at))
+        again = resumed(config, tmp_path / str(at), 0)
+        assert again.seen.copies.lengths.any()
+        assert_same(values(to_the_end(again)), unbroken)
+
+
+def test_a_fresh_agent_has_the_deviations_of_a_new_one():
+    policy = Run(dataclasses.replace(SMALL, environment="cartpole"), 0).policy
+    assert policy.log_sd is None
+    found = ActorCritic(4, 3, continuous=True)
+    assert found.log_sd.tolist() == [0.0] * 3
+    optimizer = torch.optim.Adam(found.parameters())
+    bound = remedies.make("fresh").on(found, optimizer, fresh=lambda seed: ActorCritic(4, 3, continuous=True))
+    torch.nn.init.constant_(found.log_sd, 3.0)
+    bound.apply()
+    assert found.log_sd.tolist() == [0.0] * 3
+
+
 def test_a_killed_run_goes_on_and_leaves_the_record_of_an_unbroken_one(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=os.getcwd(), check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -243,6 +272,16 @@ def test_a_decided_policy_is_seen():
     p = torch.tensor([measures.BEYOND, 0.0]).softmax(0)
     assert float(1 - p[0]) == 0.0
     assert float(1 - torch.tensor([measures.BEYOND - 1, 0.0]).softmax(0)[0]) > 0.0
+
+
+def test_a_gaussian_policy_that_the_bounds_cut_is_seen():
+    mean = torch.tensor([[0.0, 3.0], [-3.5, 2.9]])
+    found = {metric: value for _, metric, value in measures.gaussian_rows(mean, torch.zeros(2))}
+    assert found["saturated_policy_fraction"] == 0.5
+    assert found["largest_mean"] == 3.5
+    narrow = {metric: value for _, metric, value in measures.gaussian_rows(mean, torch.full((2,), -3.0))}
+    assert narrow["policy_entropy"] == pytest.approx(found["policy_entropy"] - 6.0)
+    assert narrow["saturated_policy_fraction"] == 0.75
 
 
 def test_rewards_that_are_no_numbers_are_named(monkeypatch):
