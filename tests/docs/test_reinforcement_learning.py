@@ -26,7 +26,17 @@ def test_the_setting_is_that_of_the_experiment():
     assert plain.copies * plain.horizon * plain.steps == 51_200
     assert (plain.tasks, plain.lr, plain.episodes) == (10, 0.01, 64)
     told("two layers of 16 ReLU units, Adam at 0.01, ten tasks of 51,200 steps")
-    assert len(ENVIRONMENTS) == 3
+    assert list(ENVIRONMENTS) == ["cartpole", "acrobot", "mountaincar", "ant"]
+
+
+def test_the_setting_of_the_robot_is_that_of_the_experiment():
+    robot, published = e09.ANT, e09.PAPER
+    assert robot.copies * robot.horizon * robot.steps == 16_384
+    assert (robot.tasks, robot.lr, published.tasks) == (4, 0.01, 10)
+    assert published.copies * published.horizon * published.steps == 2_000_896
+    assert len(e09.SEEDS["paper"]) == 100
+    told("16,384 steps, a hundred and twentieth of that, and a run four tasks")
+    told("ten tasks of 2,000,896 steps")
 
 
 def test_lost_tasks_are_counted():
