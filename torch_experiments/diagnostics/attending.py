@@ -31,7 +31,7 @@ class Attended(NamedTuple):
 
     Attributes:
         name: of the module that was running; from its second use in a pass on with the number, ``"attn#2"``.
-        logits: ``[batch, heads, queries, keys]``.
+        logits: ``[batch, heads, queries, keys]``, with one for a sink that has no value, where there is one.
         values: ``[batch, heads, keys, d]``.
         returned: ``[batch, heads, queries, d]``.
     """
@@ -108,7 +108,8 @@ class _Watch(TorchDispatchMode):
             self.weights[_storage(result)] = result, known[1]
         elif name == PRODUCT and (known := self.weights.get(_storage(args[0]))) is not None:
             weights, logits = known
-            if args[0].shape[-2:] == weights.shape[-2:]:
+            queries, keys = args[0].shape[-2:]
+            if queries == weights.shape[-2] and keys <= weights.shape[-1]:  # a sink is left out, of GPT-OSS say
                 self._report(logits, args[1], result)
                 del self.weights[_storage(args[0])]
         return result
@@ -120,7 +121,7 @@ class _Watch(TorchDispatchMode):
         heads = heads if len(values) % heads == 0 else 1
         self.uses[name] += 1
         own = name if self.uses[name] == 1 else f"{name}#{self.uses[name]}"
-        parts = ((logits, queries, keys), (values, keys, values.shape[-1]), (returned, queries, values.shape[-1]))
+        parts = ((logits, queries, keys), (values, *values.shape[-2:]), (returned, *returned.shape[-2:]))
         self.see(Attended(own, *(x.reshape(-1, heads, *sizes) for x, *sizes in parts)))
 
 

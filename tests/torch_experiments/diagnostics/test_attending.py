@@ -78,6 +78,19 @@ def test_masked_keys_are_none_to_look_at_and_a_query_with_one_key_is_left_out(fu
     assert found["idle_head_fraction"] == 0
 
 
+def test_a_sink_is_a_key_to_look_at_that_has_no_value():
+    """Three logits of zero, one of them a sink's: as much entropy as three keys have."""
+
+    def sinking(q, k, v):
+        scores = torch.cat([q @ k.transpose(-1, -2), torch.zeros(*q.shape[:-1], 1)], dim=-1)
+        return scores.softmax(dim=-1)[..., :-1] @ v
+
+    zero = torch.zeros(2, 2, 2)
+    heads = attention_of(Given(sinking, zero, zero, zero + 1), X)[""]
+    assert heads.entropy.tolist() == pytest.approx([1.0, 1.0])
+    assert heads.values.n == 6
+
+
 def test_a_causal_mask_is_seen():
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 5, 4)
