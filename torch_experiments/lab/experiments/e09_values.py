@@ -23,8 +23,11 @@ PLAIN = ValueConfig(
     experiment="e09_dqn",
     environment="cartpole",
     stream="offset",
-    tasks=10,
-    arch_settings=(("width", 64),),
+    stream_settings=(("sd", 1.0),),
+    tasks=8,
+    arch_settings=(("width", 32),),
+    lr=3e-3,
+    target_every=50,
 )  # a task has 51,200 steps
 QUICK = ("plain", "heavy start")
 TASKS = 3  # of the quick profile
@@ -35,14 +38,14 @@ REMEDIES: Mapping[str, Pairs] = {
     "optimizer-reset": (),
     "shrink-perturb": (("shrink", 0.3), ("perturb", 0.7)),
 }
-STATIONARY: Mapping[str, Any] = {"stream": "stationary"}
-HEAVY: Mapping[str, Any] = {"remedy": FRESH, "heavy": 10_000}  # every task is a start
+STATIONARY: Mapping[str, Any] = {"stream": "stationary", "stream_settings": ()}
+HEAVY: Mapping[str, Any] = {"remedy": FRESH, "heavy": 3_000}  # every task is a start
 CELLS: Mapping[str, Mapping[str, Any]] = {  # what differs from the plain agent
     "stationary": STATIONARY,
     "fresh, stationary": {**STATIONARY, "remedy": FRESH},
     "heavy start": HEAVY,
-    "heavy start, last layer anew": {**HEAVY, "reset_every": 8},
-    "heavy start, all layers anew": {**HEAVY, "reset_every": 8, "reset_layers": 3},
+    "heavy start, last layer anew": {**HEAVY, "reset_every": 13},  # once, in the middle of a task
+    "heavy start, all layers anew": {**HEAVY, "reset_every": 13, "reset_layers": 3},
     "fixed targets": {**STATIONARY, "remedy": FRESH, "fixed_targets": True},
 }
 SHOWN: Mapping[str, str] = {
@@ -57,7 +60,7 @@ SHOWN: Mapping[str, str] = {
 def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[str, ValueConfig]:
     """Return the configurations of the experiment by label; `fresh_of` says which fresh agent belongs to a cell.
 
-    ``quick`` has a few cells of three tasks and takes a minute, ``full`` all cells of ten.
+    ``quick`` has a few cells of three tasks and takes a minute, ``full`` all cells of eight.
 
     Raises:
         ValueError: for another profile, network or data.

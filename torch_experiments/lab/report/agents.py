@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from torch_experiments.lab import experiments, records
 from torch_experiments.lab.campaign import items
@@ -37,7 +38,13 @@ METRICS = (RETURN, ENTROPY, GAP, DEAD, RANK, FREE)
 
 @dataclass(frozen=True)
 class Agents:
-    """The finished runs of a profile of experiment 9 below a folder, of some seeds; ``metrics`` are read.
+    """The finished runs of a profile of experiment 9, or another, below a folder, of some seeds.
+
+    Attributes:
+        folder: of the results.
+        among: seeds.
+        profile, experiment: by whose cells runs are found.
+        metrics: what is read of them, where they have it.
 
     >>> Agents(Path("nowhere")).seeds("plain")
     ()
@@ -47,11 +54,12 @@ class Agents:
     among: tuple[int, ...] = e09.SEEDS["full"]
     profile: str = "full"
     metrics: tuple[str, ...] = METRICS
+    experiment: str = e09.NAME
 
     @cached_property
     def records(self) -> Mapping[tuple[str, int], records.Record]:
         """The records that there are, by cell and seed."""
-        cells = e09.configs(self.profile).items()
+        cells = experiments.load(self.experiment).configs(self.profile).items()
         pairs = [
             ((label, seed), records.find(self.folder / FOLDER, config.identity(seed)))
             for label, config in cells
@@ -70,12 +78,17 @@ class Agents:
         found: dict[tuple[str, int, str], Array] = {}
         for (label, seed), record in self.records.items():
             own = experiments.labelled(record, label)
-            found |= {(label, seed, metric): over_tasks(own, label, metric)[0] for metric in self.metrics}
+            known = set(pc.unique(own["metric"]).to_pylist()).intersection(self.metrics)
+            found |= {(label, seed, metric): over_tasks(own, label, metric)[0] for metric in known}
         return found
 
     def seeds(self, *cells: str) -> tuple[int, ...]:
         """Return the seeds that are finished in all of these cells."""
         return tuple(s for s in self.among if all((cell, s) in self.records for cell in cells))
+
+    def has(self, cell: str, metric: str) -> bool:
+        """Return whether this is measured in all records of a cell."""
+        return all((cell, seed, metric) in self._values for seed in self.seeds(cell))
 
     def over(self, cell: str, metric: str, seeds: Sequence[int] | None = None) -> Array:
         """Return a metric of the whole agent at the end of every task, ``[seeds, tasks]``."""
@@ -93,10 +106,11 @@ def agents(
     among: tuple[int, ...] = e09.SEEDS["full"],
     profile: str = "full",
     metrics: tuple[str, ...] = METRICS,
+    experiment: str = e09.NAME,
 ) -> Agents:
     """Return the finished runs below ``folder``, read once as long as their files stay as they are."""
     stamp = tuple((f.name, f.stat().st_mtime_ns) for f in sorted((folder / FOLDER).glob("*.parquet")))
-    return _read(Agents(folder, among, profile, metrics), stamp)
+    return _read(Agents(folder, among, profile, metrics, experiment), stamp)
 
 
 @lru_cache(maxsize=8)
@@ -120,7 +134,8 @@ def missing(found: Agents, cells: Sequence[str]) -> str:
         return f"no record of experiment 9: {'; '.join(lost)}"
     if (n := len(found.seeds(*cells))) < FEWEST:
         return f"{series.counted(n)} of {'; '.join(cells)}; {FEWEST} are needed"
-    lost = [cell for cell in cells for metric in found.metrics if not np.isfinite(found.over(cell, metric)).all()]
+    pairs = [(cell, metric) for cell in cells for metric in found.metrics if found.has(cell, metric)]
+    lost = [cell for cell, metric in pairs if not np.isfinite(found.over(cell, metric)).all()]
     return f"measurements that are no number: {'; '.join(dict.fromkeys(lost))}" if lost else ""
 
 
@@ -303,8 +318,8 @@ def table(found: Agents) -> list[str]:
         fresh = fresh_of(cell)
         common = found.seeds(cell, fresh)
         if not cell.startswith(e09.FRESH) and len(common) >= FEWEST:
-            own, theirs = (_mean(found, name, RETURN, common) for name in (cell, fresh))
-            symptoms = (_mean(found, cell, metric, common) for metric in (DEAD, ENTROPY))
+            own, theirs = (mean(found, name, RETURN, common) for name in (cell, fresh))
+            symptoms = (mean(found, cell, metric, common) for metric in (DEAD, ENTROPY))
             numbers = " | ".join(number(value, 2) for value in symptoms)
             differs = with_interval(found.difference(cell, fresh, RETURN), 0)
             lines.append(
@@ -313,5 +328,6 @@ def table(found: Agents) -> list[str]:
     return lines
 
 
-def _mean(found: Agents, cell: str, metric: str, seeds: Sequence[int]) -> float:
+def mean(found: Agents, cell: str, metric: str, seeds: Sequence[int]) -> float:
+    """Return the mean over seeds of a metric in the second half of the tasks."""
     return float(series.second_half(found.over(cell, metric, seeds)).mean())

@@ -10,7 +10,7 @@ from scipy.stats import gmean
 
 from simulate.files import replacing
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import agents, ant, findings, language, prose, published, series, tables
+from torch_experiments.lab.report import agents, ant, findings, language, prose, published, series, tables, values
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
@@ -62,6 +62,9 @@ episodes. Differences are paired by seed; intervals are not corrected for their 
 """
 
 
+VALUE_TEXT = "Agents of deep Q-learning (`lop run e09-dqn --profile full`), whose replay begins anew in every task:"
+
+
 class Reported(Protocol):
     """What the page reads of a module of findings."""
 
@@ -71,6 +74,7 @@ class Reported(Protocol):
 AGENTS: tuple[Reported, ...] = (
     agents,
     ant,
+    values,
 )  # whose findings stand in the section on agents, in the order of their ids
 PICTURES: Mapping[str, tuple[str, str]] = {
     "mlp": (
@@ -141,7 +145,8 @@ def _agents(folder: Path) -> str:
     done = agents.agents(folder).records
     cells = "\n".join(agents.rows(folder)) if done else "No record."
     about = _environment({place: record.environment for place, record in done.items()})
-    parts = (AGENT_TEXT, rows, cells, about, _picture("agents") if done else "")
+    learnt = "\n".join(values.rows(folder)) if values.values(folder).records else ""
+    parts = (AGENT_TEXT, rows, cells, learnt and VALUE_TEXT, learnt, about, _picture("agents") if done else "")
     return "## Agents\n\n" + "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 

@@ -18,9 +18,9 @@ THEIRS = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1", "ant": "Ant-v5"}
 ROLLOUTS = {"cartpole": (2, 6, 12), "acrobot": (20,), "ant": (4, 12)}  # after so many the returns are compared
 LAST = 50  # episodes
 VALUES = dqn.Settings(
-    copies=8, batch=64, capacity=50_000, starts=256, updates=4, target_every=200, explore=8_000, epsilon=0.05
+    copies=8, batch=64, capacity=50_000, starts=256, updates=2, target_every=100, explore=4_000, lr=2e-3
 )
-STEPS = (8_000, 16_000, 24_000)  # of all environments, after which the returns of values are compared
+STEPS = (4_000, 8_000, 12_000)  # of all environments, after which the returns of values are compared
 
 
 def ours(environment, seed, rollouts):
@@ -134,8 +134,8 @@ def test_returns_of_values_are_those_of_stable_baselines3():
     mine, other = (np.array([act(seed) for seed in SEEDS]) for act in (our_values, their_values))
     for k in range(len(STEPS)):
         assert ttest_ind(mine[:, k], other[:, k], equal_var=False).pvalue > 0.01, (mine[:, k], other[:, k])
-    assert mine[:, -1].mean() > 100
-    assert other[:, -1].mean() > 100
+    assert mine[:, -1].mean() > 60
+    assert other[:, -1].mean() > 60
 
 
 @pytest.mark.filterwarnings("ignore")
