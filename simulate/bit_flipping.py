@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from simulate import learner_kernels, learners
+from simulate import lane_kernels, learner_kernels, learners
 from simulate.checksums import of_array, sealed, unsealed
 from simulate.files import replacing
 from simulate.learners import Learner, Segment, Settings, State
@@ -32,7 +33,7 @@ from simulate.unit_metrics import unit_metrics
 
 Array = np.ndarray[Any, Any]
 Advance = Callable[[State, Segment, Settings], float]
-REVISION = 1  # raise it when the same config would give other numbers
+REVISION = 2  # raise it when the same config would give other numbers
 PROBE = 4  # the random sequence of the fixed inputs on which units are measured
 PROBES = 512
 BETWEEN_SAVES = 5.0  # seconds
@@ -159,7 +160,7 @@ def run(
     Args:
         config: What is run.
         out: Where the result is kept, an `.npz` file.
-        threads: How many seeds move at once.
+        threads: How many groups of seeds move at once.
         progress: Whether a bar is shown.
 
     Raises:
@@ -214,6 +215,39 @@ def advanced(config: Config, seed: int, world: World, state: State, bins: range,
         for segment in segments(config, seed, world, number * config.bin, (number + 1) * config.bin):
             total += advance(state, segment, learners.settings(config.settings))
         rows.append((total / config.bin, list(measure(config, world, state, (number + 1) * config.bin).values())))
+    return rows
+
+
+def advanced_together(
+    config: Config, seeds: Sequence[int], worlds: Sequence[World], states: Sequence[State], bins: range
+) -> list[Any]:
+    """Move some seeds as `advanced` moves one, with the same numbers, and return what it returns for each.
+
+    Small learners are lanes of the same vectors; one alone moves by itself, and so does a wide one, whose units
+    fill vectors.
+
+    >>> small = Config(steps=40, bin=20, seeds=range(3), stream=Stream(bits=5, slow=3, hold=10, units=4))
+    >>> seen, states = [world(small, seed) for seed in small.seeds], begun(small).states
+    >>> [len(rows) for rows in advanced_together(small, small.seeds, seen, states, range(2))]
+    [2, 2, 2]
+    """
+    if not _fit(config, len(seeds)):
+        alone = partial(advanced, config, bins=bins, advance=learner_kernels.advance)
+        return list(map(alone, seeds, worlds, states))
+    lanes, numbers = lane_kernels.together(states), learners.settings(config.settings)
+    rows: list[list[Any]] = [[] for _ in seeds]
+    for number in bins:
+        start, stop = number * config.bin, (number + 1) * config.bin
+        totals = np.zeros(lane_kernels.LANES)
+        parts = [segments(config, seed, seen, start, stop) for seed, seen in zip(seeds, worlds, strict=True)]
+        for part in zip(*parts, strict=True):
+            totals += lane_kernels.advance(lanes, lane_kernels.aligned(part), numbers)
+        now = lane_kernels.apart(lanes, len(seeds))
+        for row, total, seen, state in zip(rows, totals, worlds, now, strict=False):
+            row.append((total / config.bin, list(measure(config, seen, state, stop).values())))
+    for state, moved in zip(states, lane_kernels.apart(lanes, len(seeds)), strict=True):
+        for array, new in zip(state, moved, strict=True):
+            array[...] = new
     return rows
 
 
@@ -352,17 +386,24 @@ def _completed(
     config: Config, current: Progressing, file: Path | None, threads: int | None, progress: bool
 ) -> Progressing:
     """Advance all seeds to the end, saving the state now and then."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: got {threads}; it has to be at least 1")
+    threads = threads or os.cpu_count() or 1
     worlds = [world(config, seed) for seed in config.seeds]
     bins, at_once = config.steps // config.bin, max(1, AT_ONCE // config.bin)
+    groups = _groups(len(worlds), threads)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
-    with Progress(*columns, TimeRemainingColumn(), disable=not progress) as bar, _pool(threads) as pool:
+    with (
+        Progress(*columns, TimeRemainingColumn(), disable=not progress) as bar,
+        ThreadPoolExecutor(threads) as pool,
+    ):
         line = bar.add_task("compiling", total=bins, completed=current.done)
-        _compile(config)
+        _compile(config, len(groups[0]))
         bar.update(line, description="bit flipping")
         saved = time.monotonic()
         while current.done < bins:
             part = range(current.done, min(bins, current.done + at_once))
-            current = _together(config, worlds, current, part, pool)
+            current = _together(config, worlds, current, part, pool, groups)
             bar.update(line, completed=current.done)
             if file is not None and time.monotonic() - saved > BETWEEN_SAVES:
                 _keep(_partial(file), config, current)
@@ -371,28 +412,47 @@ def _completed(
 
 
 def _together(
-    config: Config, worlds: list[World], current: Progressing, bins: range, pool: ThreadPoolExecutor
+    config: Config,
+    worlds: list[World],
+    current: Progressing,
+    bins: range,
+    pool: ThreadPoolExecutor,
+    groups: list[list[int]],
 ) -> Progressing:
-    move = partial(advanced, config, bins=bins, advance=learner_kernels.advance)
-    found = pool.map(move, config.seeds, worlds, current.states)
+    def moved(group: list[int]) -> list[Any]:
+        seeds, seen = [config.seeds[i] for i in group], [worlds[i] for i in group]
+        return advanced_together(config, seeds, seen, [current.states[i] for i in group], bins)
+
+    found = chain.from_iterable(pool.map(moved, groups))
     for loss, metrics, rows in zip(current.loss, current.metrics, found, strict=True):
         for number, (mean, values) in zip(bins, rows, strict=True):
             loss[number], metrics[number] = mean, values
     return current._replace(done=bins.stop)
 
 
-def _compile(config: Config) -> None:
-    """Compile, or load, the kernel by a call without steps."""
+def _groups(seeds: int, threads: int) -> list[list[int]]:
+    """Return the places of the seeds that move together: as few as lanes hold, and one a thread at least.
+
+    >>> _groups(10, 2), _groups(3, 8)
+    ([[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], [[0], [1], [2]])
+    """
+    number = min(seeds, max(-(-seeds // lane_kernels.LANES), threads))
+    return [group.tolist() for group in np.array_split(np.arange(seeds), number)]
+
+
+def _fit(config: Config, seeds: int) -> bool:
+    return seeds > 1 and config.units < learner_kernels.WIDE
+
+
+def _compile(config: Config, seeds: int) -> None:
+    """Compile, or load, the kernel for that many seeds at once by a call without steps."""
     state = learners.initial(config.settings, config.stream.bits, config.units, 0)
     x = np.zeros((1, config.stream.bits))
-    empty = Segment(x, np.zeros(1), np.zeros(0, dtype=np.uint16), x)
-    learner_kernels.advance(state, empty, learners.settings(config.settings))
-
-
-def _pool(threads: int | None) -> ThreadPoolExecutor:
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: got {threads}; it has to be at least 1")
-    return ThreadPoolExecutor(threads or os.cpu_count())
+    empty, numbers = Segment(x, np.zeros(1), np.zeros(0, dtype=np.uint16), x), learners.settings(config.settings)
+    if _fit(config, seeds):
+        lane_kernels.advance(lane_kernels.together([state]), lane_kernels.aligned([empty]), numbers)
+    else:
+        learner_kernels.advance(state, empty, numbers)
 
 
 def _finished(config: Config, current: Progressing) -> Result:

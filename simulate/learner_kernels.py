@@ -17,72 +17,137 @@ from simulate.randomness import normal, uniform
 
 Array = np.ndarray[Any, Any]
 compiled = njit(nogil=True, cache=True, error_model="numpy")
+TINY = 1e-290  # what decays is zero below it: arithmetic with subnormal numbers takes ten times as long
+SWEEP = 32  # steps between two looks for such numbers
 WIDE = 16  # units from which on the loop over units is the inner one, for vectors
 
 
 @compiled
 def advance(state: State, segment: Segment, s: Settings) -> float:
-    """Take one step a sample and return the sum of `(ŷ − y)²`, each taken before its step; inputs are bits."""
+    """Take one step a sample and return the sum of `(ŷ − y)²`, each taken before its step; inputs are bits.
+
+    Plain SGD moves the weights of all bits that are 1 throughout a segment by the same amount, as it does `b`:
+    that is kept in `moved`, and what these bits add to the units in `base`, so that a step leaves them alone.
+    """
     hidden, bits = len(state.mean), segment.inputs.shape[1]
-    w, clock, counts = state.weights, state.clock, state.counts
+    w, clock, counts, targets = state.weights, state.clock, state.counts, segment.targets
     A = w[:-1].reshape(bits + 2, hidden)
-    ones, many = _ones(segment.inputs)
-    plain = not (s.adam or s.momentum or s.l2 or s.decay or s.pull or s.linear)
-    noisy = s.shrink > 0 or s.noise > 0
+    plain = is_plain(s)
+    moving, still = split(segment.inputs, plain)
+    ones, many = _ones(segment.inputs, moving)
+    base, moved = A[bits].copy() if plain else A[bits], np.zeros(hidden)
+    _add_up(A, still, base)
     h, delta, scratch, g = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.zeros(len(w))
+    G = g[:-1].reshape(bits + 2, hidden)
     sent = np.empty(hidden) if s.dropout > 0 else h
     c1, c2 = np.empty(len(w)), np.empty(len(w))
     rates = (s.rate, s.momentum, s.beta2, s.eps, s.l2, s.pull, s.rate * s.decay)
-    total, mature = 0.0, 0
+    random = state.random
+    age, mean, utility, activity, budget = state.age, state.mean, state.utility, state.activity, state.budget
+    standing = np.zeros(bits)
+    standing[still] = 1.0
+    total = 0.0
     for pattern in segment.order:
-        on = ones[pattern, : many[pattern]]
-        error = _forward(A, w[-1], on, h, s.linear) - segment.targets[pattern]
+        error = _forward(A, w[-1], base, ones, pattern, many[pattern], h, s.linear) - targets[pattern]
         total += error * error
         if s.dropout > 0:
-            error = _drop(A, w[-1], h, sent, state.random, s.dropout) - segment.targets[pattern]
+            error = _drop(A, w[-1], h, sent, random, s.dropout) - targets[pattern]
         clock[0] += 1
         for k in range(hidden):
             delta[k] = 2 * error * A[bits + 1, k] / (1 - s.dropout) if s.linear or sent[k] > 0 else 0.0
             counts[k] += 1
         counts[hidden] += 1
         if plain:
-            _descend_plainly(A, w, on, sent, delta, 2 * error, s.rate)
+            _descend_plainly(
+                A, w, ones, pattern, many[pattern], sent, delta, 2 * error, s.rate, base, moved, len(still) + 1
+            )
         else:
-            _gradient(g, A, on, sent, delta, 0.0 if s.linear else 2 * error)
+            _gradient(g, G, ones, pattern, many[pattern], sent, delta, 0.0 if s.linear else 2 * error)
             if s.adam:
                 _look_up(s.correction1, counts, c1)
                 _look_up(s.correction2, counts, c2)
                 _adam(w, g, state.anchor, state.first, state.second, c1, c2, rates)
             else:
                 _momentum(w, g, state.anchor, state.first, s.rate, s.momentum, s.l2, s.pull, s.rate * s.decay)
-        if noisy:
-            _shrink_and_perturb(w, state.random, 1 - s.shrink, s.noise)
-        if clock[0] <= s.start:
+            if clock[0] % SWEEP == 0:
+                sweep(state.first, state.second)
+            if s.shrink > 0 or s.noise > 0:
+                _shrink_and_perturb(w, random, 1 - s.shrink, s.noise)
+        if s.resets == 0 or clock[0] <= s.start:
             continue
+        due = clock[0] % s.period == 0
         if s.resets == 1:
-            mature = _age(state.age, state.mean, h, s.smoothing, s.maturity)
-            _update_utility(
-                A, h, state.mean, state.age, state.utility, s.correction, s.smoothing, s.utility, scratch
-            )
-            state.budget[0] += s.replacement * mature
-            if state.budget[0] >= 1:
-                _replace(state, A, mature, s)
+            mature = _age(age, mean, h, s.smoothing, s.maturity)
+            if s.utility == 2 or s.utility == 4:
+                _sizes(A, standing, moved, scratch)
+            _update_utility(A, h, mean, age, utility, s.correction, s.smoothing, s.utility, scratch)
+            budget[0] += s.replacement * mature
+            due = budget[0] >= 1 and mature > 0
         elif s.resets == 2:
             for k in range(hidden):
-                state.activity[k] += abs(h[k])
-            if clock[0] % s.period == 0:
-                _redo(state, A, s.dormant)
-        elif s.resets == 3 and clock[0] % s.period == 0:
-            _escape(state, A, segment.recent, s.tolerance)
+                activity[k] += abs(h[k])
+        if due:
+            settle(A, still, moved)
+            keep_plastic(state, A, segment.recent, s)
+            if plain:
+                base[:] = A[bits]
+                _add_up(A, still, base)
+    settle(A, still, moved)
     return total
 
 
 @compiled
-def _ones(inputs: Array) -> tuple[Array, Array]:
-    """Return for every pattern which bits are 1 (patterns, bits), and how many (patterns,)."""
+def is_plain(s: Settings) -> bool:
+    """Return whether a step changes nothing but what has a gradient."""
+    return not (s.adam or s.momentum or s.l2 or s.decay or s.pull or s.linear or s.shrink or s.noise)
+
+
+@compiled
+def split(inputs: Array, plain: bool) -> tuple[Array, Array]:
+    """Return the bits that differ between patterns and those that are 1 in all, or all and none if not `plain`."""
+    bits = inputs.shape[1]
+    if not plain:
+        return np.arange(bits), np.arange(0)
+    moving, still = np.zeros(bits, dtype=np.bool_), np.zeros(bits, dtype=np.bool_)
+    for i in range(bits):
+        for p in range(len(inputs)):
+            moving[i] |= inputs[p, i] != inputs[0, i]
+        still[i] = inputs[0, i] != 0 and not moving[i]
+    return np.flatnonzero(moving), np.flatnonzero(still)
+
+
+@compiled
+def _add_up(A: Array, still: Array, base: Array) -> None:
+    for i in still:
+        base += A[i]
+
+
+@compiled
+def settle(A: Array, still: Array, moved: Array) -> None:
+    """Move the weights of the bits that hold still, and `b`, by what is due."""
+    for i in still:
+        A[i] -= moved
+    A[-2] -= moved
+    moved[:] = 0.0
+
+
+@compiled
+def keep_plastic(state: State, A: Array, recent: Array, s: Settings) -> None:
+    """Re-draw the units that have to go; `A` holds the weights as they are."""
+    if s.resets == 1:
+        replace(state, A, s)
+    elif s.resets == 2:
+        redo(state, A, s.dormant)
+    else:
+        escape(state, A, recent, s.tolerance)
+
+
+@compiled
+def _ones(inputs: Array, among: Array) -> tuple[Array, Array]:
+    """Return for every pattern which of some bits are 1 (patterns, bits), and how many (patterns,)."""
     ones, many = np.zeros(inputs.shape, dtype=np.int64), np.zeros(len(inputs), dtype=np.int64)
     for p in range(len(inputs)):
-        for i in range(inputs.shape[1]):
+        for i in among:
             if inputs[p, i] != 0:
                 ones[p, many[p]] = i
                 many[p] += 1
@@ -90,18 +155,21 @@ def _ones(inputs: Array) -> tuple[Array, Array]:
 
 
 @compiled
-def _forward(A: Array, c: float, on: Array, h: Array, linear: bool) -> float:
-    """Write the activations to `h` and return `ŷ`; both orders of the loops add alike."""
+def _forward(
+    A: Array, c: float, base: Array, ones: Array, pattern: int, many: int, h: Array, linear: bool
+) -> float:
+    """Write the activations, from `base` on, to `h` and return `ŷ`; both orders of the loops add alike."""
     hidden, bits = len(h), len(A) - 2
     if hidden < WIDE:
         for k in range(hidden):
-            z = A[bits, k]
-            for i in on:
-                z += A[i, k]
+            z = base[k]
+            for j in range(many):
+                z += A[ones[pattern, j], k]
             h[k] = z
     else:
-        h[:] = A[bits]
-        for i in on:
+        h[:] = base
+        for j in range(many):
+            i = ones[pattern, j]
             for k in range(hidden):
                 h[k] += A[i, k]
     out = c
@@ -122,35 +190,60 @@ def _drop(A: Array, c: float, h: Array, sent: Array, random: Array, dropout: flo
 
 
 @compiled
-def _descend_plainly(A: Array, w: Array, on: Array, h: Array, delta: Array, out: float, rate: float) -> None:
-    """Take a step of plain SGD, leaving out what has no gradient."""
-    hidden, bits = len(h), len(A) - 2
+def _descend_plainly(
+    A: Array,
+    w: Array,
+    ones: Array,
+    pattern: int,
+    many: int,
+    h: Array,
+    delta: Array,
+    out: float,
+    rate: float,
+    base: Array,
+    moved: Array,
+    times: int,
+) -> None:
+    """Take a step of plain SGD, leaving out what has no gradient; `base` moves `times` as far as one weight."""
+    hidden = len(h)
     if hidden < WIDE:
         for k in range(hidden):
             if delta[k] != 0:
-                for i in on:
-                    A[i, k] -= rate * delta[k]
+                for j in range(many):
+                    A[ones[pattern, j], k] -= rate * delta[k]
     else:
-        for i in on:
+        for j in range(many):
+            i = ones[pattern, j]
             for k in range(hidden):
                 A[i, k] -= rate * delta[k]
     for k in range(hidden):
-        A[bits, k] -= rate * delta[k]
-        A[bits + 1, k] -= rate * (out * h[k])
+        moved[k] += rate * delta[k]
+        base[k] -= times * (rate * delta[k])
+        A[-1, k] -= rate * (out * h[k])
     w[-1] -= rate * out
 
 
 @compiled
-def _gradient(g: Array, A: Array, on: Array, h: Array, delta: Array, out: float) -> None:
-    hidden, bits = len(h), len(A) - 2
-    G = g[:-1].reshape(bits + 2, hidden)
-    G[:bits] = 0.0
-    for i in on:
-        G[i] = delta
+def _gradient(g: Array, G: Array, ones: Array, pattern: int, many: int, h: Array, delta: Array, out: float) -> None:
+    """Write the gradient to `g`, of which `G` are the rows."""
+    hidden, bits = len(h), len(G) - 2
+    g[:] = 0.0
+    for j in range(many):
+        i = ones[pattern, j]
+        for k in range(hidden):
+            G[i, k] = delta[k]
     for k in range(hidden):
         G[bits, k] = delta[k]
         G[bits + 1, k] = out * h[k]
     g[-1] = out
+
+
+@compiled
+def sweep(first: Array, second: Array) -> None:
+    """Set what is below `TINY` to zero, as the momentum of a silent unit decays to, or to `TINY` if it divides."""
+    for j in range(len(first)):
+        first[j] = first[j] if abs(first[j]) > TINY else 0.0
+        second[j] = second[j] if second[j] > TINY or second[j] == 0 else TINY
 
 
 @compiled
@@ -166,24 +259,24 @@ def _momentum(
 def _adam(
     w: Array, g: Array, anchor: Array, first: Array, second: Array, c1: Array, c2: Array, rates: tuple[float, ...]
 ) -> None:
-    """Take a step of Adam; `c1, c2` (parameters,) are `1 − βᵗ`."""
+    """Take a step of Adam; `c1, c2` (parameters,) are `1 / (1 − βᵗ)`."""
     rate, beta1, beta2, eps, l2, pull, shrink = rates
     for j in range(len(w)):
         slope = g[j] + l2 * w[j] + pull * (w[j] - anchor[j])
         first[j] = beta1 * first[j] + (1 - beta1) * slope
         second[j] = beta2 * second[j] + (1 - beta2) * slope * slope
-        w[j] = w[j] * (1 - shrink) - rate * (first[j] / c1[j]) / (np.sqrt(second[j] / c2[j]) + eps)
+        w[j] = w[j] * (1 - shrink) - rate * (first[j] * c1[j]) / (np.sqrt(second[j] * c2[j]) + eps)
 
 
 @compiled
 def _look_up(table: Array, counts: Array, found: Array) -> None:
-    """Write to `found` (parameters,) the table's entry for the count of each parameter's unit."""
+    """Write to `found` (parameters,) one over the table's entry for the count of each parameter's unit."""
     hidden, last = len(counts) - 1, len(table) - 1
     for k in range(hidden):
-        found[k] = table[min(counts[k], last)]
+        found[k] = 1 / table[min(counts[k], last)]
     for j in range(hidden, len(found) - 1):
         found[j] = found[j - hidden]
-    found[-1] = table[min(counts[hidden], last)]
+    found[-1] = 1 / table[min(counts[hidden], last)]
 
 
 @compiled
@@ -205,12 +298,13 @@ def _age(age: Array, mean: Array, h: Array, smoothing: float, maturity: int) -> 
 
 
 @compiled
-def _replace(state: State, A: Array, mature: int, s: Settings) -> None:
+def replace(state: State, A: Array, s: Settings) -> None:
     """Re-draw the units of least utility while replacements are due; their mean output passes to `c`."""
+    mature = int(np.sum(state.age > s.maturity))
     while state.budget[0] >= 1 and mature > 0:
         k = _least_useful(state, s)
         state.weights[-1] += A[-1, k] * state.mean[k] / s.correction[min(state.age[k], len(s.correction) - 1)]
-        _renew(state, A, k)
+        renew(state, A, k)
         state.budget[0] -= 1
         mature -= 1
 
@@ -227,10 +321,8 @@ def _update_utility(
     kind: int,
     size: Array,
 ) -> None:
-    """Update the running utilities; `kind` is the place in `UTILITIES`, and `size` is overwritten."""
+    """Update the running utilities; `kind` is the place in `UTILITIES`, and `size` is of `_sizes` if it counts."""
     bits, last = len(A) - 2, len(correction) - 1
-    if kind == 2 or kind == 4:
-        _sizes(A, size)
     for k in range(len(h)):
         v = abs(A[bits + 1, k])
         new = v
@@ -246,20 +338,20 @@ def _update_utility(
 
 
 @compiled
-def _sizes(A: Array, size: Array) -> None:
-    """Write `Σ_i |W_ik|` to `size`."""
-    bits, hidden = len(A) - 2, len(size)
-    if hidden < WIDE:
-        for k in range(hidden):
+def _sizes(A: Array, standing: Array, moved: Array, size: Array) -> None:
+    """Write `Σ_i |W_ik|` to `size`; the weights of `standing` bits have moved."""
+    bits = len(A) - 2
+    if len(size) < WIDE:
+        for k in range(len(size)):
             total = 0.0
             for i in range(bits):
-                total += abs(A[i, k])
+                total += abs(A[i, k] - standing[i] * moved[k])
             size[k] = total
     else:
         size[:] = 0.0
         for i in range(bits):
-            for k in range(hidden):
-                size[k] += abs(A[i, k])
+            for k in range(len(size)):
+                size[k] += abs(A[i, k] - standing[i] * moved[k])
 
 
 @compiled
@@ -275,23 +367,24 @@ def _least_useful(state: State, s: Settings) -> int:
 
 
 @compiled
-def _redo(state: State, A: Array, dormant: float) -> None:
+def redo(state: State, A: Array, dormant: float) -> None:
+    """Re-draw the units whose activations, summed, are at most `dormant` times their mean over units."""
     gone = state.activity <= dormant * state.activity.mean()
     for k in range(len(gone)):
         if gone[k]:
-            _renew(state, A, k)
+            renew(state, A, k)
     state.activity[:] = 0
 
 
 @compiled
-def _escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
+def escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
     """Re-draw dead units, and copies after their outgoing weight has passed to the largest of their kind."""
     hidden, samples = len(state.mean), len(recent)
     H, size, models = np.empty((hidden, samples)), np.zeros(hidden), np.empty(hidden, dtype=np.int64)
-    ones, many = _ones(recent)
+    ones, many = _ones(recent, np.arange(len(A) - 2))
     h = np.empty(hidden)
     for n in range(samples):
-        _forward(A, 0.0, ones[n, : many[n]], h, False)
+        _forward(A, 0.0, A[-2], ones, n, many[n], h, False)
         H[:, n] = h
         size += h * h
     many_models = 0
@@ -300,7 +393,7 @@ def _escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
         if j >= 0:
             A[-1, j] += a * A[-1, k]
         if j >= 0 or size[k] == 0:
-            _renew(state, A, k)
+            renew(state, A, k)
         else:
             models[many_models] = k
             many_models += 1
@@ -322,7 +415,8 @@ def _original(H: Array, size: Array, models: Array, k: int, tolerance: float) ->
 
 
 @compiled
-def _renew(state: State, A: Array, k: int) -> None:
+def renew(state: State, A: Array, k: int) -> None:
+    """Draw unit `k` anew; nothing of the old one stays."""
     bits, hidden = len(A) - 2, len(state.mean)
     limit = sqrt(6 / bits)
     for i in range(bits + 2):

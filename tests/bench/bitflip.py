@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -11,10 +17,22 @@ import torch
 from simulate import learner_kernels, learner_reference, learners
 from simulate.bit_flipping import Config, begun, run, segments, world
 from simulate.learners import Segment, Settings, State
+from tests.bench.older import OLDER, ROOT, exported
 
 WIDTHS = (5, 10, 50, 100)
 LEARNERS = ("sgd", "cbp", "momentum", "adam", "shrink-perturb", "redo", "escape")
 FAST, SLOW, REPETITIONS = 300_000, 3_000, 3
+BESIDE = ("sgd", "cbp", "momentum", "adam", "shrink-perturb")
+SEEDS = 16
+RUN = """
+import json, sys, time
+from simulate.bit_flipping import Config, run
+learner, hidden, seeds, steps = json.loads(sys.argv[1])
+run(Config(learner, hidden, 2000, range(seeds), 1000), threads=1)  # compile
+start = time.process_time()
+run(Config(learner, hidden, steps, range(seeds), steps), threads=1)
+print(json.dumps(seeds * steps / (time.process_time() - start)))
+"""  # in either build
 
 
 def main() -> None:
@@ -30,6 +48,7 @@ def main() -> None:
     print(f"{'seeds':>15} {'threads':>7} {'steps/s':>12}  of cbp with 5 units, metrics included, wall clock")
     for seeds, threads in ((1, 1), (4, 1), (4, 2), (16, 2)):
         print(f"{seeds:>15} {threads:>7} {side_by_side(seeds, threads):>12,.0f}")
+    beside_older()
 
 
 def speed(learner: str, hidden: int, advance: Callable[[State, Segment, Settings], float], steps: int) -> float:
@@ -52,6 +71,28 @@ def side_by_side(seeds: int, threads: int) -> float:
     config, start = Config("cbp", 5, 400_000, range(seeds)), time.perf_counter()
     run(config, threads=threads)
     return seeds * config.steps / (time.perf_counter() - start)
+
+
+def beside_older() -> None:
+    """Print samples per CPU-second of whole runs of many seeds on one thread, in this build and the older one."""
+    with TemporaryDirectory() as folder:
+        older = exported(Path(folder))
+        if older is None:
+            return
+        print(f"{'learner':>15} {'hidden':>7} {'present':>12} {OLDER:>12} {'ratio':>6}  {SEEDS} seeds, one thread")
+        for learner in BESIDE:
+            for hidden in WIDTHS[::3]:
+                new, old = (whole(root, learner, hidden) for root in (ROOT, older))
+                print(f"{learner:>15} {hidden:>7} {new:>12,.0f} {old:>12,.0f} {new / old:>6.2f}", flush=True)
+
+
+def whole(root: Path, learner: str, hidden: int) -> float:
+    """Return samples per CPU-second of a run in a process that imports the build below ``root``."""
+    steps = 10_000 if learner == "shrink-perturb" or hidden > 5 else 100_000
+    command = [sys.executable, "-P", "-c", RUN, json.dumps([learner, hidden, SEEDS, steps])]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def torch_loop(state: State, segment: Segment, s: Settings) -> float:

@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-OLDER = "ee6ce03"
+from tests.bench.older import OLDER, ROOT, exported
+
 PARTS = {"trace and copies": [], "all but stability": ["frozen", "near", "optimizer"]}
 MEASURED = """
 import json, resource, sys, time, warnings
@@ -59,16 +59,6 @@ def main() -> None:
     for layers, width, batch in ((6, 768, 2), (24, 768, 2), (12, 384, 2), (12, 768, 8), (12, 768, 32)):
         words = f"{layers} layers, {width}, batch {batch}"
         show(words, "present", measured(ROOT, PARTS["all but stability"], layers, width, batch))
-
-
-def exported(folder: Path) -> Path | None:
-    """Return the folder with the older build; None where the repository has no history."""
-    archive = subprocess.run(["git", "-C", ROOT, "archive", OLDER], capture_output=True, check=False)
-    if archive.returncode:
-        print(f"{OLDER} is not in this clone, so it is left out")
-        return None
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-    return folder
 
 
 def measured(root: Path, parts: list[str], layers: int, width: int, batch: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claims.evidence import witness
-from simulate import learner_kernels, learner_reference, learners, streams
+from simulate import lane_kernels, learner_kernels, learner_reference, learners, streams
 from simulate.learners import LEARNERS, UTILITIES, Learner, Segment
 
 STREAM = streams.Stream(hold=2500)
@@ -53,6 +53,39 @@ def gap(one, other):
 def test_compiled_and_reference_agree_to_1e_10_over_ten_thousand_steps(name):
     compiled = trained(learner_kernels.advance, CASES[name])
     assert gap(compiled, trained(learner_reference.advance, CASES[name])) <= 1e-10
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("seeds", [range(3), range(5, 13)])
+def test_side_by_side_each_seed_has_the_bits_of_one_by_itself(name, seeds):
+    learner = CASES[name]
+    numbers, hidden = learners.settings(learner), 1 if learner.linear else HIDDEN
+    alone = [learners.initial(learner, BITS, hidden, seed) for seed in seeds]
+    lanes = lane_kernels.together(alone)
+    parts = list(zip(*(list(segments(learner, 5000, seed)) for seed in seeds), strict=True))
+    totals = [lane_kernels.advance(lanes, lane_kernels.aligned(part), numbers)[: len(seeds)] for part in parts]
+    ones = [[learner_kernels.advance(s, p, numbers) for s, p in zip(alone, part, strict=True)] for part in parts]
+    np.testing.assert_array_equal(totals, ones)
+    for state, moved in zip(alone, lane_kernels.apart(lanes, len(seeds)), strict=True):
+        for field in learners.State._fields:
+            if field != "first" or learner.momentum:
+                np.testing.assert_array_equal(getattr(state, field), getattr(moved, field), field)
+
+
+def test_momentum_of_a_silent_unit_ends_at_zero_and_adam_still_divides_by_something():
+    """Both would else decay into subnormal numbers, with which every step takes five to ten times as long."""
+    for learner in (LEARNERS["momentum"], dataclasses.replace(LEARNERS["adam"], beta2=0.9, eps=0.0)):
+        state = learners.initial(learner, BITS, 2, 0)
+        state.weights[BITS * 2] = -100  # b of the first unit
+        state.first[0], state.second[0] = 1.0, 1.0
+        _, targets, order, recent = next(segments(learner))
+        ones = np.ones((32, BITS))
+        learner_kernels.advance(
+            state, Segment(ones, targets, np.tile(order, 4), recent), learners.settings(learner)
+        )
+        assert state.first[0] == 0
+        assert np.isfinite(state.weights[0])
+        assert state.second[0] > 1e-300
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "cbp", "escape, loose"])
@@ -151,7 +184,7 @@ def test_a_new_unit_keeps_nothing_of_the_old_one_and_leaves_the_others_alone(ren
     if renew == "reference":
         learner_reference.renew(state, 1, learners.settings(LEARNERS["cbp-adam"]))
     else:
-        learner_kernels._renew(state, matrix, 1)
+        learner_kernels.renew(state, matrix, 1)
     for name in ("first", "second"):
         new, old = (a[:-1].reshape(-1, 3) for a in (getattr(state, name), before[state._fields.index(name)]))
         assert not new[:, 1].any()
@@ -207,7 +240,7 @@ def test_escape_leaves_the_function_unchanged_and_the_gradients_different(seed, 
     before, old = output(state, EVERY, 8), gradients(state, s)
     if compiled:
         matrix = state.weights[:-1].reshape(8, 8)
-        learner_kernels._escape(state, matrix, EVERY, s.tolerance)
+        learner_kernels.escape(state, matrix, EVERY, s.tolerance)
     else:
         learner_reference.escape(state, np.zeros(8), EVERY, s)
     assert state.clock[1] >= 3
