@@ -351,3 +351,17 @@ def test_continuous_actions_are_followed():
     callback = SB3Plasticity(["redo"], monitor={"every": 4, "budget": None})
     agent.learn(64, callback=callback)
     assert callback.monitor.steps == 8
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_observations_of_several_parts_and_other_algorithms_are_followed():
+    package = pytest.importorskip("stable_baselines3", reason="pip install 'lop-companion[rl]'")
+    from stable_baselines3.common.envs import SimpleMultiObsEnv
+
+    several = SimpleMultiObsEnv(random_start=False)
+    agent = package.A2C("MultiInputPolicy", several, n_steps=8, device="cpu", seed=0)
+    callback = SB3Plasticity(["redo", "shrink-perturb"], monitor={"every": 2, "budget": None}, samples=4)
+    agent.learn(32, callback=callback)
+    callback.task()
+    assert callback.monitor.steps == 4
+    assert {len(part) for part in callback.observations().values()} == {4}
