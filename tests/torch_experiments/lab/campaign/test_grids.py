@@ -273,6 +273,14 @@ def test_a_grid_is_every_combination_once():
     assert grids.product(configs, {}) == {"plain": SMALL}
 
 
+def test_text_and_agents_make_one_grid(tmp_path):
+    configs = grids.configs_of(("e08", "e09"), ("mlp",), "quick", None, grids.axes_of(["lr=1e-3,1e-2"]))
+    todo = grids.jobs(configs, (0,), tmp_path)
+    assert {type(job.config) for job in todo} == {language.Config, rl.Config}
+    assert len({job.log for job in todo}) == len(todo) == len(configs)
+    assert {"e08 mlp no norm, lr 0.01", "e09 mlp tanh, lr 0.001"} <= set(configs)
+
+
 def test_axes_are_read_with_the_types_of_their_fields():
     found = grids.axes_of(
         ["lr=1,1e-4", "norm=none,layer", "affine=True,False", "steps=5", "activation=tanh,None", "size=4,None"]
