@@ -29,6 +29,7 @@ BANNED = {
 HEAVY = {
     "lightning",
     "matplotlib",
+    "mujoco",
     "pyarrow",
     "ray",
     "sklearn",
