@@ -15,7 +15,7 @@ export SOURCE_DATE_EPOCH := 1700000000
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST_RUN = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SEED),--hypothesis-seed=$(SEED))
 
-.PHONY: help figures zoo fuzz test test-all verify prove results notebooks bench lint clean
+.PHONY: help figures zoo fuzz test test-all verify prove results notebooks site release bench lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,6 +54,12 @@ results: $(STAMP)  ## RESULTS.md and the figures that it shows, from the records
 notebooks: $(STAMP)  ## execute the notebooks into notebooks/out (.ipynb and HTML)
 	$(BIN)/python -m notebooks.build
 
+site: $(STAMP)  ## the site, into site/: claims, documentation, notebooks, explorers (figures as last drawn)
+	$(BIN)/python -m lop.site.build --jobs $(JOBS)
+
+release: site  ## wheel, sources and the site as an archive, into dist/
+	$(BIN)/python -m lop.site.release
+
 fuzz: $(STAMP)  ## N networks (1000), each certified and then trained for 60 steps; SEED=n for other ones
 	$(BIN)/python -m tests.fuzz --n $(or $(N),1000) --seed $(or $(SEED),0)
 
@@ -73,4 +79,4 @@ lint: $(STAMP)  ## ruff, mypy, codespell
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/codespell
 
 clean:  ## remove the environment, caches and generated output
-	rm -rf $(VENV) .build build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache paper_figures/out notebooks/out
+	rm -rf $(VENV) .build build dist site *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache paper_figures/out notebooks/out

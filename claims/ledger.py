@@ -84,6 +84,7 @@ class Claim:
         hypotheses, uses: What it supposes, and the ids of the claims that it rests on.
         proof: Its steps, if one is written out.
         repair: The corrected statement of one that is false.
+        breaks: The smallest input known on which it is false.
 
     >>> load()["F1"].kind, load()["F1"].steps
     ('lemma', ('all-dags', 'general'))
@@ -102,6 +103,7 @@ class Claim:
     uses: tuple[str, ...] = ()
     proof: tuple[Step, ...] = ()
     repair: str = ""
+    breaks: str = ""
 
     @property
     def steps(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     pages.claims,
     pages.results,
     pages.figures,
+    pages.site,
     mathematics.kernel,
     mathematics.simulate,
     networks.certify,

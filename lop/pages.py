@@ -1,4 +1,4 @@
-"""`lop claims`, `lop results`, `lop figures`: what is claimed, what the records show, and the pictures of both."""
+"""`lop claims`, `lop results`, `lop figures`, `lop site`: what is claimed, what records show, and how it looks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from claims import evidence as records_of_tests
     from claims import formal, ledger, render
     from lop import printing
+    from lop.site import build, places, serve
     from paper_figures.support import registry
     from torch_experiments.lab.campaign import items
     from torch_experiments.lab.report import page
@@ -23,6 +24,7 @@ else:
     printing, registry = Deferred("lop.printing"), Deferred("paper_figures.support.registry")
     items = Deferred("torch_experiments.lab.campaign.items")
     page = Deferred("torch_experiments.lab.report.page")
+    build, places, serve = map(Deferred, ("lop.site.build", "lop.site.places", "lop.site.serve"))
 
 
 def claims(
@@ -125,3 +127,22 @@ def figures(
         jobs: Figures made at once, each in a process of its own.
     """
     registry.main(names=names, list_=list_, profile=profile, out=out, jobs=jobs)
+
+
+def site(out: Path = Path("site"), serve_: Annotated[bool, arg(name="serve")] = False, port: int = 8000) -> None:
+    """Build the site: claims, documentation, notebooks, code and explorers as pages of HTML.
+
+    Args:
+        out: Folder of the site; what is in it is replaced.
+        serve_: Build it only if it is not there, then show it at http://localhost:PORT until you press Ctrl-C.
+        port: Where it is shown.
+    """
+    if not (places.ROOT / "docs").is_dir():
+        raise ValueError("site: it is built from a clone of the repository; the installed package has no pages")
+    if not 0 < port < 65536:
+        raise ValueError(f"port: got {port}; it has to be between 1 and 65535")
+    if not (serve_ and (out / "index.html").is_file()) and build.build(out):
+        sys.exit(1)
+    print(f"{out}/index.html")
+    if serve_:
+        serve.serve(out, port)

@@ -22,6 +22,8 @@ SHIPPED = (
     "theory/formal/_CoqProject",
     "theory/formal/network.v",
     "theory/formal/statements.txt",
+    "torch_experiments/certificates/viewer.css",
+    "torch_experiments/certificates/viewer.js",
     "torch_experiments/lab/language/sample/tragedy.txt",
     "torch_experiments/lab/language/sample_source.md",
     "torch_experiments/lab/report/published_cloning.csv",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_experiments.certificates.display import copies, html, markdown, rendered, text
+from torch_experiments.certificates.display import copies, html, markdown, rendered, sentences, text
 from torch_experiments.certificates.frozen.analysis import Bound, Frozen
 from torch_experiments.certificates.near import Cluster
 from torch_experiments.certificates.notes import notes_on
@@ -106,12 +106,14 @@ class Certificate:
             "unreached": [asdict(part) for part in self.unreached],
             "passes": self.passes,
             "frozen": None if self.frozen is None else self.frozen.to_dict(),
+            "boxed": self.boxed,
             "copies": copies(self.blocks),
             "near": None if self.near is None else [asdict(cluster) for cluster in self.near],
             "optimizer": None if self.optimizer is None else asdict(self.optimizer),
             "stability": None if self.stability is None else asdict(self.stability),
             "minibatches": None if self.minibatches is None else asdict(self.minibatches),
             "rounding": None if self.rounding is None else asdict(self.rounding),
+            "said": sentences(self),
             "notes": list(self.notes),
             "seconds": self.seconds,
         }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +34,27 @@ NAMES = {
     "coset": "weights stay on this manifold",
     "frozen": "frozen weights stay",
 }
+VIEWER = Path(__file__).with_name("viewer.js")  # and viewer.css: the site's page for certificates has the same
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}</title>
+<style>
+body {{ font-family: system-ui, sans-serif; max-width: 60em; margin: 1em auto; padding: 0 1em; }}
+:root {{ color-scheme: light dark; }}
+{style}</style>
+</head>
+<body>
+<main id="certificate"></main>
+<noscript><pre>{said}</pre></noscript>
+<script type="application/json" id="certificate-data">{numbers}</script>
+<script>
+{script}</script>
+</body>
+</html>
+"""
 VERDICTS = {"kept": "yes", "left": "no", "unknown": "unknown"}
 COLOURS = {"kept": "green", "left": "yellow", "unknown": "magenta"}
 
@@ -42,10 +66,35 @@ def rendered(certificate: Certificate) -> RenderableType:
 
 
 def html(certificate: Certificate) -> str:
-    """Return a page of HTML."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, force_jupyter=False)
-    console.print(certificate)
-    return console.export_html()
+    """Return a page of HTML: a script draws it from its numbers; else it is the plain text."""
+    name = f"Certificate of {certificate.model}"
+    numbers = json.dumps(certificate.to_dict(), allow_nan=False).replace("<", "\\u003c")  # no tag ends in it
+    style, script = (VIEWER.with_suffix(kind).read_text(encoding="utf-8") for kind in (".css", ".js"))
+    return PAGE.format(
+        name=escape(name), style=style, said=escape(text(certificate)), numbers=numbers, script=script
+    )
+
+
+def sentences(certificate: Certificate) -> dict[str, str]:
+    """Return in words what is said of the whole, of stability, small batches and this machine, if anything is.
+
+    >>> import torch
+    >>> from torch_experiments import certify
+    >>> sentences(certify(torch.nn.Linear(2, 1), torch.ones(1, 2)))["headline"][:26]
+    'nothing traps this network'
+    """
+    said = {"headline": _headline(certificate).plain}
+    if certificate.stability is not None:
+        said["stability"] = _stability(certificate)
+    if certificate.minibatches is not None:
+        said["minibatches"] = str(certificate.minibatches)
+    if certificate.rounding is not None and _rounding_counts(certificate):
+        said["rounding"] = str(certificate.rounding)
+    return said
+
+
+def _rounding_counts(c: Certificate) -> bool:
+    return c.rounding is not None and bool(c.trapped or c.rounding.still or not c.rounding.held)
 
 
 def text(certificate: Certificate) -> str:
@@ -112,7 +161,7 @@ def _parts(c: Certificate) -> Iterator[RenderableType]:
         yield Text(f"stability: {_stability(c)}")
     if c.minibatches is not None:
         yield Text(f"small batches: {c.minibatches}")
-    if c.rounding is not None and (c.trapped or c.rounding.still or not c.rounding.held):
+    if _rounding_counts(c):
         yield Text(f"on this machine: {c.rounding}")
     silent = tuple(f"no gradient: {part.parameter}: " for part in c.unreached)  # they have rows in a table already
     for note in _short(tuple(note for note in c.notes if not note.startswith(silent))):
