@@ -1,5 +1,9 @@
 """Our PPO and DQN against those of stable-baselines3: the same returns within seeds."""
 
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -8,14 +12,16 @@ from scipy.stats import ttest_ind
 import lop
 from tests.docs.pages import blocks, read
 from torch_experiments.lab.rl import dqn, ppo
-from torch_experiments.lab.rl.environments import Copies, make
+from torch_experiments.lab.rl.environments import Copies, Moved, make
 from torch_experiments.lab.rl.ppo import ActorCritic, Settings
 from torch_experiments.lab.rl.tasks import Seen, Task
 
 SETTINGS = Settings(copies=16, horizon=128, batch=256)
+CONTINUOUS = dataclasses.replace(SETTINGS, copies=8, batch=64, lr=1e-3, gamma=0.9)
 SEEDS = range(5)
-THEIRS = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1", "ant": "Ant-v5"}
-ROLLOUTS = {"cartpole": (2, 6, 12), "acrobot": (20,), "ant": (4, 12)}  # after so many the returns are compared
+THEIRS = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1", "pendulum": "Pendulum-v1"}
+ROLLOUTS = {"cartpole": (2, 6, 12), "acrobot": (20,), "pendulum": (20, 40)}  # after so many returns are compared
+LOW = {"cartpole": 80, "acrobot": -400, "pendulum": -600}  # what is more has been learnt
 LAST = 50  # episodes
 VALUES = dqn.Settings(
     copies=8, batch=64, capacity=50_000, starts=256, updates=2, target_every=100, explore=4_000, lr=2e-3
@@ -23,15 +29,43 @@ VALUES = dqn.Settings(
 STEPS = (4_000, 8_000, 12_000)  # of all environments, after which the returns of values are compared
 
 
+@dataclass(frozen=True)
+class Pendulum:
+    """Gymnasium's Pendulum-v1: a task for Gaussian policies that is learnt in a minute."""
+
+    observations: ClassVar[int] = 3
+    actions: ClassVar[int] = 1
+    continuous: ClassVar[bool] = True
+    limit: ClassVar[int] = 200
+
+    def begin(self, copies, source):
+        return source.uniform(-1, 1, (copies, 2)) * [np.pi, 1.0]
+
+    def move(self, state, action):
+        (angle, speed), torque = state.T, np.clip(action[:, 0], -2.0, 2.0)
+        cost = ((angle + np.pi) % (2 * np.pi) - np.pi) ** 2 + 0.1 * speed**2 + 0.001 * torque**2
+        speed = np.clip(speed + (15.0 * np.sin(angle) + 3.0 * torque) * 0.05, -8.0, 8.0)
+        return Moved(np.stack([angle + speed * 0.05, speed], axis=1), -cost, np.zeros(len(state), bool))
+
+    def seen(self, state):
+        angle, speed = state.T
+        return np.stack([np.cos(angle), np.sin(angle), speed], axis=1)
+
+
+def settings_of(environment):
+    return CONTINUOUS if environment == "pendulum" else SETTINGS
+
+
 def ours(environment, seed, rollouts):
     """Return the mean return of the last episodes after each number of rollouts."""
-    physics, source = make(environment), np.random.default_rng(seed)
+    physics = Pendulum() if environment == "pendulum" else make(environment)
+    settings, source = settings_of(environment), np.random.default_rng(seed)
     kind = {"continuous": physics.continuous, "activation": "tanh"}
     policy = ActorCritic(physics.observations, physics.actions, seed=seed, **kind)
-    optimizer, seen = ppo.adam(policy, SETTINGS), Seen(Task(physics), Copies(physics, SETTINGS.copies, seed))
+    optimizer, seen = ppo.adam(policy, settings), Seen(Task(physics), Copies(physics, settings.copies, seed))
     found = []
     for k in range(1, max(rollouts) + 1):
-        ppo.learn(policy, optimizer, ppo.collect(policy, seen, SETTINGS, source), SETTINGS, source)
+        ppo.learn(policy, optimizer, ppo.collect(policy, seen, settings, source), settings, source)
         if k in rollouts:
             found.append(np.mean(seen.copies.returns[-LAST:]))
     return found
@@ -41,14 +75,16 @@ def theirs(environment, seed, rollouts):
     package = pytest.importorskip("stable_baselines3", reason="pip install 'lop-companion[rl]'")
     from stable_baselines3.common.env_util import make_vec_env
 
-    size = SETTINGS.copies * SETTINGS.horizon
+    settings = settings_of(environment)
+    size = settings.copies * settings.horizon
     agent = package.PPO(
         "MlpPolicy",
-        make_vec_env(THEIRS[environment], SETTINGS.copies, seed=seed),
-        n_steps=SETTINGS.horizon,
-        batch_size=SETTINGS.batch,
-        n_epochs=SETTINGS.epochs,
-        learning_rate=SETTINGS.lr,
+        make_vec_env(THEIRS[environment], settings.copies, seed=seed),
+        n_steps=settings.horizon,
+        batch_size=settings.batch,
+        n_epochs=settings.epochs,
+        learning_rate=settings.lr,
+        gamma=settings.gamma,
         device="cpu",
         seed=seed,
     )
@@ -65,15 +101,25 @@ def theirs(environment, seed, rollouts):
 def test_returns_are_those_of_stable_baselines3(environment):
     """No difference of means over seeds that a t-test at 1 % tells, at any of the times, and both have learnt."""
     torch.set_num_threads(1)
-    if environment == "ant":
-        pytest.importorskip("mujoco", reason="pip install 'lop-companion[rl]'")
     rollouts = ROLLOUTS[environment]
     mine, other = (np.array([act(environment, seed, rollouts) for seed in SEEDS]) for act in (ours, theirs))
     for k in range(len(rollouts)):
         assert ttest_ind(mine[:, k], other[:, k], equal_var=False).pvalue > 0.01, (mine[:, k], other[:, k])
-    low = {"cartpole": 80, "acrobot": -400}[environment]
-    assert mine[:, -1].mean() > low
-    assert other[:, -1].mean() > low
+    assert mine[:, -1].mean() > LOW[environment]
+    assert other[:, -1].mean() > LOW[environment]
+
+
+def test_the_pendulum_is_that_of_gymnasium():
+    gymnasium = pytest.importorskip("gymnasium", reason="pip install 'lop-companion[rl]'")
+    env, source = gymnasium.make("Pendulum-v1").unwrapped, np.random.default_rng(0)
+    env.reset(seed=0)
+    for state in Pendulum().begin(20, source):
+        env.state, action = state.copy(), source.uniform(-3, 3, 1)
+        seen, reward, *_ = env.step(action)
+        moved = Pendulum().move(state[None], action[None])
+        assert np.allclose(moved.state[0], env.state, atol=1e-12)
+        assert np.allclose(Pendulum().seen(moved.state)[0], seen, atol=1e-6)
+        assert float(moved.reward[0]) == pytest.approx(float(reward), abs=1e-9)
 
 
 def our_values(seed):
