@@ -13,7 +13,9 @@ from lop.site import places
 WHOLE = ("claims", "theory", "simulate")  # every file of these is for use
 LISTED = ("lop", "torch_experiments")  # of these, what the packages list in `__all__`
 LEFT_OUT = ("lop.site", "torch_experiments.lab", "torch_experiments.support", "torch_experiments.units.rules")
-AGAIN = ("lop", "torch_experiments")  # their names have their places in the rooms
+_INNER = ("torch_experiments.certificates.frozen", "torch_experiments.certificates.optimizer")
+AGAIN = ("lop", "torch_experiments", *_INNER)  # pages of names that have their places in other rooms
+ELSEWHERE = {"torch_experiments.diagnostics": "Statistics"}  # a name alone that has
 CODE = re.compile(r"(`[^`]*`)")
 SPECIAL = re.compile(r"([*|_])")
 
@@ -37,7 +39,8 @@ def write(folder: Path) -> list[str]:
     for name in names:
         title = f":orphan:\n\n{name}\n{'=' * len(name)}"
         index = "   :no-index:\n" if name in AGAIN else ""
-        text = f"{title}\n\n.. automodule:: {name}\n   :members:\n   :member-order: bysource\n{index}"
+        left = f"   :exclude-members: {ELSEWHERE[name]}\n" if name in ELSEWHERE else ""
+        text = f"{title}\n\n.. automodule:: {name}\n   :members:\n   :member-order: bysource\n{index}{left}"
         (folder / f"{name}.rst").write_text(text, encoding="utf-8")
     return names
 

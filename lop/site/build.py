@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import filecmp
+import hashlib
 import os
 import shutil
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sphinx.cmd.build import build_main
 
@@ -15,11 +18,8 @@ from lop.site import api_pages, claim_pages, data, front_pages, places, sources
 from torch_experiments.certificates.display import VIEWER
 
 
-def stage(source: Path = places.SOURCE, extra: Path = places.EXTRA) -> None:
-    """Write all that Sphinx reads, below two folders that are made anew."""
-    for folder in (source, extra):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+def stage(source: Path, extra: Path) -> None:
+    """Write all that Sphinx reads below two folders that are empty."""
     ledger = load()
     found = verdicts(ledger)
     sources.copy(source)
@@ -27,19 +27,57 @@ def stage(source: Path = places.SOURCE, extra: Path = places.EXTRA) -> None:
     front_pages.write(source, ledger, found, api_pages.write(source / "api"))
     for name in front_pages.EXPLORERS:
         shutil.copyfile(places.HERE / "pages" / f"{name}.md", source / "explore" / f"{name}.md")
-    (extra / "_static").mkdir()
+    (extra / "_static").mkdir(parents=True)
     for kind in (".css", ".js"):
         shutil.copyfile(VIEWER.with_suffix(kind), extra / f"_static/viewer{kind}")
     data.write(extra / "data")
 
 
 def build(out: Path = places.SITE, jobs: int = 2) -> int:
-    """Stage the pages and let Sphinx make the site; return its exit code. A warning is an error."""
-    stage()
+    """Stage the pages and let Sphinx make the site; return its exit code. A warning is an error.
+
+    Pages that are as they were are not read again; where one is gone, or the code of this package changed, all are.
+    """
+    places.WORK.mkdir(parents=True, exist_ok=True)
     doctrees = places.WORK / "doctrees"
-    shutil.rmtree(out, ignore_errors=True)
+    with TemporaryDirectory(dir=places.WORK) as folder:
+        stage(Path(folder) / "source", Path(folder) / "extra")
+        gone = [renewed(Path(folder) / kept.name, kept) for kept in (places.SOURCE, places.EXTRA)]
+    if any(gone) or _other_code(places.WORK / "code") or not (out / "index.html").is_file():
+        for old in (out, doctrees):
+            shutil.rmtree(old, ignore_errors=True)
     words = ["-q", "-W", "--keep-going", "-j", str(jobs), "-b", "html", "-c", str(places.HERE), "-d", str(doctrees)]
     return build_main([*words, str(places.SOURCE), str(out)])
+
+
+def _other_code(stamp: Path) -> bool:
+    """Note in a file which code makes the site, and tell whether other code did before."""
+    texts = [path.read_bytes() for path in sorted(places.HERE.glob("*.py"))]
+    now = hashlib.sha256(b"\0".join(texts)).hexdigest()
+    before = stamp.read_text() if stamp.is_file() else ""
+    stamp.write_text(now)
+    return now != before
+
+
+def renewed(fresh: Path, kept: Path) -> bool:
+    """Move what differs from one folder into another, delete what the first has not, and tell whether that was any.
+
+    >>> with TemporaryDirectory() as folder:
+    ...     one, two = (Path(folder) / name for name in "ab")
+    ...     for path, text in ((one / "x", "new"), (two / "x", "old"), (two / "y", "gone")):
+    ...         _ = path.parent.mkdir(exist_ok=True), path.write_text(text)
+    ...     renewed(one, two), [path.read_text() for path in two.iterdir()], renewed(one, two)
+    (True, ['new'], False)
+    """
+    names = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
+    gone = {path.relative_to(kept) for path in kept.rglob("*") if path.is_file()} - names
+    for name in gone:
+        (kept / name).unlink()
+    for name in names:
+        if not (kept / name).is_file() or not filecmp.cmp(fresh / name, kept / name, shallow=False):
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fresh / name, kept / name)
+    return bool(gone)
 
 
 def main() -> None:

@@ -50,7 +50,14 @@ def _ours(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) 
     return True if str(getattr(thing, "__module__", "")).startswith("torch.") else None
 
 
+def _focusable(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Let the keyboard reach, and so scroll, what may be wider than the page."""
+    for start in ("<pre", '<div class="table-wrapper'):
+        context["body"] = context.get("body", "").replace(start, f'{start[:4]} tabindex="0"{start[4:]}')
+
+
 def setup(app: Any) -> None:
-    """Let docstrings, which are Markdown, be read as reStructuredText."""
+    """Let docstrings, which are Markdown, be read as reStructuredText, and the keyboard reach all of a page."""
     app.connect("autodoc-process-docstring", api_pages.docstring, priority=400)
     app.connect("autodoc-skip-member", _ours)
+    app.connect("html-page-context", _focusable, priority=900)

@@ -122,7 +122,7 @@ def _series(function: Any, low: float, high: float) -> list[float] | None:
 
 def network() -> dict[str, Any]:
     """Return samples with targets, and weights of a network with three hidden units, and of one with six."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(11)
     x = rng.uniform(-1.5, 1.5, (2, 24))
     y = np.sin(2 * x[0]) + 0.5 * x[1] ** 2 - 0.5
     base = {"inner": rng.normal(0, 0.8, (3, 3)), "outer": rng.normal(0, 0.6, 4)}
