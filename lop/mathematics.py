@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -68,6 +68,8 @@ def simulate(
     stream: Literal["redraw", "flip-one"] = "redraw",
     threshold: Literal["code", "paper"] = "code",
     rate: float | None = None,
+    activation: str | None = None,
+    switch: str | None = None,
     out: Path | None = None,
     threads: int | None = None,
 ) -> None:
@@ -77,21 +79,40 @@ def simulate(
         what: bit-flipping, the slowly changing regression of Dohare et al. (2024) and JL25.
         learner: sgd, momentum, adam, l2, adamw, l2-init, shrink-perturb, redo, cbp, cbp-contribution, cbp-adam,
             escape or linear.
-        hidden: ReLU units.
+        hidden: Hidden units.
         steps: Samples, one a step.
         seeds: One run each, side by side.
         bin_: Steps over which losses are averaged and between two measurements; it has to divide the steps.
         stream: What changes every 10,000 steps: all slow bits are drawn anew (Dohare et al.) or one flips (JL25).
         threshold: Of the target's units, as in the published code or in its paper.
         rate: Learning rate instead of the learner's own.
+        activation: relu, leaky_relu, elu, tanh, sigmoid or swish; ReLU if not given.
+        switch: KIND@STEP adds what keeps a learner plastic (cbp, redo or escape) from that step on: cbp@2500000.
         out: File for the result; a run that was interrupted goes on from beside it. By default below results/local.
         threads: Seeds computed at once; all cores if not given. It changes nothing but the time.
     """
     chosen = learners.named(learner)
-    chosen = chosen if rate is None else replace(chosen, rate=rate)
+    given = {"rate": rate, "activation": activation} | _switched(switch, steps)
+    chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
     seen = streams.Stream(stream, threshold=threshold)
     config = bit_flipping.Config(chosen, hidden, steps, seeds, bin_, seen)
     file = out or Path("results/local") / f"bit_flipping-{bit_flipping.key(config)}.npz"
     result = bit_flipping.run(config, file, threads=threads, progress=True)
     printing.show(bit_flipping.summary(result, f"{learner}, {hidden} units, {steps:,} steps"))
     print(f"result: {file}")
+
+
+def _switched(switch: str | None, steps: int) -> dict[str, Any]:
+    """Return the settings of a learner that is kept plastic from a step on.
+
+    Raises:
+        ValueError: The text is not of the form, or the step is none of the run.
+    """
+    if switch is None:
+        return {}
+    kind, _, step = switch.partition("@")
+    if not step.isdecimal() or not 0 <= int(step) < steps:
+        raise ValueError(
+            f"switch: got {switch!r}; give KIND@STEP with a step below {steps}, such as cbp@{steps // 2}"
+        )
+    return {"resets": learners.choose("switch", kind, learners.RESETS), "start": int(step)}

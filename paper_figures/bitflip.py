@@ -19,7 +19,7 @@ from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile, code_of, remembered
 from paper_figures.support.tables import Array, Curves, curves, where
-from simulate import bit_flipping, learner_kernels, learners, randomness, streams, unit_metrics
+from simulate import bit_flipping, lane_kernels, learner_kernels, learners, randomness, streams, unit_metrics
 from simulate.streams import Stream
 
 NAME = "bitflip"
@@ -64,7 +64,7 @@ class Config:
 
 CONFIGS: Mapping[Profile, Config] = {
     "quick": Config(),
-    "full": Config(flip_steps=JL25_STEPS, widths=JL25_WIDTHS, seeds=tuple(range(10))),
+    "full": Config(flip_steps=JL25_STEPS, widths=JL25_WIDTHS, seeds=tuple(range(30))),
 }
 
 
@@ -78,7 +78,7 @@ def measure(config: Config, results: Path) -> pa.Table:
 
     Rank (Roy & Vetterli, centred) and the share of silent units are measured on the inputs of the task at hand.
     """
-    code = code_of(streams, learners, learner_kernels, randomness, unit_metrics, bit_flipping)
+    code = code_of(streams, learners, learner_kernels, lane_kernels, randomness, unit_metrics, bit_flipping)
     about = {"experiment": "figure_bitflip", "code": code, **asdict(config)}
     return remembered(results, about, lambda: _run(config, results / "bit_flipping" / code))
 

@@ -303,7 +303,7 @@ def measure(config: Config, seen: World, state: State, steps: int) -> dict[str, 
     slow = seen.slow[(steps - 1) // config.stream.hold][None]
     found: dict[str, float] = {}
     for batch, x in zip(BATCHES, (patterns(config.stream, slow), seen.probe), strict=True):
-        a = learners.activations(state.weights, config.units, x, linear=config.settings.linear)
+        a = learners.activations(state.weights, config.units, x, config.settings)
         found |= {f"{batch}_{name}": value for name, value in unit_metrics(a).items()}
     v = learners.unpack(state.weights, config.units)[2]
     norms = {"weight_norm": float(np.linalg.norm(state.weights)), "outgoing_norm": float(np.linalg.norm(v))}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simulate.learner_kernels import SWEEP, compiled, is_plain, keep_plastic, sweep
+from simulate.learner_kernels import SWEEP, activate, compiled, is_plain, keep_plastic, sweep
 from simulate.learners import Segment, Settings, State
 from simulate.randomness import normal, uniform
 
@@ -78,7 +78,7 @@ def advance(state: State, segment: Segment, s: Settings) -> Array:
     base, moved = A[bits].copy() if plain else A[bits], np.zeros(flat)
     _add_up(A, standing, base)
     h, delta, scratch, twice = np.empty(flat), np.empty(flat), np.empty(flat), np.empty(flat)
-    sent = np.empty(flat) if s.dropout > 0 else h
+    sent, slope = np.empty(flat) if s.dropout > 0 else h, np.empty(flat)
     g = np.zeros(len(w))
     G = g[: (bits + 2) * flat].reshape(bits + 2, flat)
     c1, c2 = np.ones(flat + LANES), np.ones(flat + LANES)
@@ -87,17 +87,17 @@ def advance(state: State, segment: Segment, s: Settings) -> Array:
     settled = max(len(s.correction1), len(s.correction2)) - 1  # steps after which corrections are 1
     for t in range(steps):
         _look(X, codes, segment.order, t, moving, code)
-        _forward(A, c, base, X, moving, h, error, s.linear)
+        _forward(A, c, base, X, moving, h, slope, error, s.activation)
         for n in range(LANES):
             error[n] -= segment.targets[segment.order[t, n], n]
             total[n] += error[n] * error[n]
         if s.dropout > 0:
-            _drop(A, c, h, sent, random, s.dropout, error)
+            _drop(A, c, h, sent, slope, random, s.dropout, error)
             for n in range(LANES):
                 error[n] -= segment.targets[segment.order[t, n], n]
         clock[0] += 1
         counts[:] += 1
-        _send_back(A, sent, error, twice, delta, s.linear, s.dropout)
+        _send_back(A, slope, error, twice, delta, s.dropout)
         if plain:
             _descend_plainly(A, c, X, moving, sent, delta, twice, s.rate, base, moved, times)
         else:
@@ -204,16 +204,19 @@ def _look(X: Array, codes: Array, order: Array, t: int, moving: Array, code: Arr
 
 
 @compiled
-def _forward(A: Array, c: Array, base: Array, X: Array, moving: Array, h: Array, out: Array, linear: bool) -> None:
-    """Write the activations to `h` and `ŷ` to `out`; what is multiplied by a bit is itself or zero."""
+def _forward(
+    A: Array, c: Array, base: Array, X: Array, moving: Array, h: Array, slope: Array, out: Array, kind: int
+) -> None:
+    """Write the activations to `h`, their derivatives to `slope`, and `ŷ` to `out`.
+
+    What is multiplied by a bit is itself or zero.
+    """
     for q in range(len(h)):
         h[q] = base[q]
     for i in moving:
         for q in range(len(h)):
             h[q] += A[i, q] * X[i, q]
-    if not linear:
-        for q in range(len(h)):
-            h[q] = h[q] if h[q] > 0 else 0.0
+    activate(kind, h, slope)
     _read_out(A, c, h, out)
 
 
@@ -228,33 +231,32 @@ def _read_out(A: Array, c: Array, h: Array, out: Array) -> None:
 
 
 @compiled
-def _drop(A: Array, c: Array, h: Array, sent: Array, random: Array, dropout: float, out: Array) -> None:
-    """Write to `sent` what dropout leaves of the activations, and to `out` the `ŷ` made of it."""
+def _drop(
+    A: Array, c: Array, h: Array, sent: Array, slope: Array, random: Array, dropout: float, out: Array
+) -> None:
+    """Write to `sent` what dropout leaves of the activations, of `slope` too, and to `out` the `ŷ` made of it."""
     for n in range(LANES):
         draws = random[:, n]
         for q in range(n, len(h), LANES):
-            sent[q] = h[q] / (1 - dropout) if uniform(draws) >= dropout else 0.0
+            stays = uniform(draws) >= dropout
+            sent[q] = h[q] / (1 - dropout) if stays else 0.0
+            slope[q] = slope[q] if stays else 0.0
     _read_out(A, c, sent, out)
 
 
 @compiled
-def _send_back(
-    A: Array, sent: Array, error: Array, twice: Array, delta: Array, linear: bool, dropout: float
-) -> None:
+def _send_back(A: Array, slope: Array, error: Array, twice: Array, delta: Array, dropout: float) -> None:
     """Write to `twice` the derivatives by `ŷ`, for every unit, and to `delta` those by what enters the units."""
     last = len(A) - 1
-    for k in range(len(sent) // LANES):
+    for k in range(len(slope) // LANES):
         for n in range(LANES):
             twice[k * LANES + n] = 2 * error[n]
-    if linear:
-        for q in range(len(sent)):
-            delta[q] = twice[q] * A[last, q]
-    elif dropout > 0:
-        for q in range(len(sent)):
-            delta[q] = twice[q] * A[last, q] / (1 - dropout) if sent[q] > 0 else 0.0
+    if dropout > 0:
+        for q in range(len(slope)):
+            delta[q] = twice[q] * A[last, q] / (1 - dropout) * slope[q]
     else:
-        for q in range(len(sent)):
-            delta[q] = twice[q] * A[last, q] if sent[q] > 0 else 0.0
+        for q in range(len(slope)):
+            delta[q] = twice[q] * A[last, q] * slope[q]
 
 
 @compiled

@@ -6,13 +6,13 @@ reassociated sums: the result depends on nothing but the seed. The functions rel
 
 from __future__ import annotations
 
-from math import sqrt
+from math import exp, expm1, sqrt, tanh
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from simulate.learners import Segment, Settings, State
+from simulate.learners import LEAK, Segment, Settings, State
 from simulate.randomness import normal, uniform
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +38,7 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
     base, moved = A[bits].copy() if plain else A[bits], np.zeros(hidden)
     _add_up(A, still, base)
     h, delta, scratch, g = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.zeros(len(w))
+    slope = np.empty(hidden)
     G = g[:-1].reshape(bits + 2, hidden)
     sent = np.empty(hidden) if s.dropout > 0 else h
     c1, c2 = np.empty(len(w)), np.empty(len(w))
@@ -48,13 +49,13 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
     standing[still] = 1.0
     total = 0.0
     for pattern in segment.order:
-        error = _forward(A, w[-1], base, ones, pattern, many[pattern], h, s.linear) - targets[pattern]
+        error = _forward(A, w[-1], base, ones, pattern, many[pattern], h, slope, s.activation) - targets[pattern]
         total += error * error
         if s.dropout > 0:
-            error = _drop(A, w[-1], h, sent, random, s.dropout) - targets[pattern]
+            error = _drop(A, w[-1], h, sent, slope, random, s.dropout) - targets[pattern]
         clock[0] += 1
         for k in range(hidden):
-            delta[k] = 2 * error * A[bits + 1, k] / (1 - s.dropout) if s.linear or sent[k] > 0 else 0.0
+            delta[k] = 2 * error * A[bits + 1, k] / (1 - s.dropout) * slope[k]
             counts[k] += 1
         counts[hidden] += 1
         if plain:
@@ -137,9 +138,9 @@ def keep_plastic(state: State, A: Array, recent: Array, s: Settings) -> None:
     if s.resets == 1:
         replace(state, A, s)
     elif s.resets == 2:
-        redo(state, A, s.dormant)
+        redo(state, A, s)
     else:
-        escape(state, A, recent, s.tolerance)
+        escape(state, A, recent, s)
 
 
 @compiled
@@ -156,9 +157,12 @@ def _ones(inputs: Array, among: Array) -> tuple[Array, Array]:
 
 @compiled
 def _forward(
-    A: Array, c: float, base: Array, ones: Array, pattern: int, many: int, h: Array, linear: bool
+    A: Array, c: float, base: Array, ones: Array, pattern: int, many: int, h: Array, slope: Array, kind: int
 ) -> float:
-    """Write the activations, from `base` on, to `h` and return `ŷ`; both orders of the loops add alike."""
+    """Write the activations, from `base` on, to `h`, their derivatives to `slope`, and return `ŷ`.
+
+    Both orders of the loops add alike.
+    """
     hidden, bits = len(h), len(A) - 2
     if hidden < WIDE:
         for k in range(hidden):
@@ -172,19 +176,50 @@ def _forward(
             i = ones[pattern, j]
             for k in range(hidden):
                 h[k] += A[i, k]
+    activate(kind, h, slope)
     out = c
     for k in range(hidden):
-        h[k] = h[k] if linear or h[k] > 0 else 0.0
         out += A[bits + 1, k] * h[k]
     return out
 
 
 @compiled
-def _drop(A: Array, c: float, h: Array, sent: Array, random: Array, dropout: float) -> float:
-    """Write to `sent` what dropout leaves of the activations, and return the `ŷ` made of it."""
+def activate(kind: int, h: Array, slope: Array) -> None:
+    """Replace preactivations in `h` by activations, and write the derivatives to `slope`; `kind` is the place."""
+    if kind == 0:
+        for k in range(len(h)):
+            slope[k] = 1.0 if h[k] > 0 else 0.0
+            h[k] = h[k] if h[k] > 0 else 0.0
+    elif kind == 1:
+        for k in range(len(h)):
+            slope[k] = 1.0 if h[k] > 0 else LEAK
+            h[k] *= slope[k]
+    elif kind == 2:
+        for k in range(len(h)):
+            slope[k] = 1.0 if h[k] > 0 else exp(h[k])
+            h[k] = h[k] if h[k] > 0 else expm1(h[k])
+    elif kind == 3:
+        for k in range(len(h)):
+            h[k] = tanh(h[k])
+            slope[k] = 1 - h[k] * h[k]
+    elif kind == 4 or kind == 5:
+        for k in range(len(h)):
+            gate = 1 / (1 + exp(-h[k]))
+            slope[k] = gate * (1 - gate) if kind == 4 else gate * (1 + h[k] * (1 - gate))
+            h[k] = gate if kind == 4 else h[k] * gate
+    else:
+        for k in range(len(h)):
+            slope[k] = 1.0
+
+
+@compiled
+def _drop(A: Array, c: float, h: Array, sent: Array, slope: Array, random: Array, dropout: float) -> float:
+    """Write to `sent` what dropout leaves of the activations, of `slope` too, and return the `ŷ` made of it."""
     out = c
     for k in range(len(h)):
-        sent[k] = h[k] / (1 - dropout) if uniform(random) >= dropout else 0.0
+        stays = uniform(random) >= dropout
+        sent[k] = h[k] / (1 - dropout) if stays else 0.0
+        slope[k] = slope[k] if stays else 0.0
         out += A[-1, k] * sent[k]
     return out
 
@@ -304,7 +339,7 @@ def replace(state: State, A: Array, s: Settings) -> None:
     while state.budget[0] >= 1 and mature > 0:
         k = _least_useful(state, s)
         state.weights[-1] += A[-1, k] * state.mean[k] / s.correction[min(state.age[k], len(s.correction) - 1)]
-        renew(state, A, k)
+        renew(state, A, k, s.squared_gain)
         state.budget[0] -= 1
         mature -= 1
 
@@ -367,33 +402,33 @@ def _least_useful(state: State, s: Settings) -> int:
 
 
 @compiled
-def redo(state: State, A: Array, dormant: float) -> None:
+def redo(state: State, A: Array, s: Settings) -> None:
     """Re-draw the units whose activations, summed, are at most `dormant` times their mean over units."""
-    gone = state.activity <= dormant * state.activity.mean()
+    gone = state.activity <= s.dormant * state.activity.mean()
     for k in range(len(gone)):
         if gone[k]:
-            renew(state, A, k)
+            renew(state, A, k, s.squared_gain)
     state.activity[:] = 0
 
 
 @compiled
-def escape(state: State, A: Array, recent: Array, tolerance: float) -> None:
+def escape(state: State, A: Array, recent: Array, s: Settings) -> None:
     """Re-draw dead units, and copies after their outgoing weight has passed to the largest of their kind."""
     hidden, samples = len(state.mean), len(recent)
     H, size, models = np.empty((hidden, samples)), np.zeros(hidden), np.empty(hidden, dtype=np.int64)
     ones, many = _ones(recent, np.arange(len(A) - 2))
-    h = np.empty(hidden)
+    h, slope = np.empty(hidden), np.empty(hidden)
     for n in range(samples):
-        _forward(A, 0.0, A[-2], ones, n, many[n], h, False)
+        _forward(A, 0.0, A[-2], ones, n, many[n], h, slope, s.activation)
         H[:, n] = h
         size += h * h
     many_models = 0
     for k in np.argsort(-size, kind="mergesort"):
-        j, a = _original(H, size, models[:many_models], k, tolerance)
+        j, a = _original(H, size, models[:many_models], k, s.tolerance)
         if j >= 0:
             A[-1, j] += a * A[-1, k]
         if j >= 0 or size[k] == 0:
-            renew(state, A, k)
+            renew(state, A, k, s.squared_gain)
         else:
             models[many_models] = k
             many_models += 1
@@ -415,10 +450,10 @@ def _original(H: Array, size: Array, models: Array, k: int, tolerance: float) ->
 
 
 @compiled
-def renew(state: State, A: Array, k: int) -> None:
+def renew(state: State, A: Array, k: int, squared_gain: float) -> None:
     """Draw unit `k` anew; nothing of the old one stays."""
     bits, hidden = len(A) - 2, len(state.mean)
-    limit = sqrt(6 / bits)
+    limit = sqrt(3 * squared_gain / bits)
     for i in range(bits + 2):
         j = i * hidden + k
         state.weights[j] = (2 * uniform(state.random) - 1) * limit if i < bits else 0.0

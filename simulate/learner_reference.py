@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simulate import optimizers
-from simulate.learners import RESETS, UTILITIES, Segment, Settings, State, activations, bound, unpack
+from simulate.learners import RESETS, UTILITIES, Segment, Settings, State, activated, bound, unpack
 from simulate.randomness import normal, uniform
 
 Array = np.ndarray[Any, Any]
@@ -64,9 +64,10 @@ def gradient(
     hidden = len(state.mean)
     W, b, v, c = unpack(state.weights, hidden)
     z = x @ W + b
-    h = gate * (z if s.linear else np.maximum(z, 0.0))
+    value, slope = activated(s.activation, z)
+    h = gate * value
     error = float(h @ v + c - y)
-    delta = 2 * error * v * gate * (1.0 if s.linear else z > 0)
+    delta = 2 * error * v * gate * slope
     out = 0.0 if s.linear else 2 * error
     g = np.concatenate([np.outer(x, delta).ravel(), delta, out * h, [out]])
     return error, h, g
@@ -148,7 +149,8 @@ def escape(state: State, h: Array, recent: Array, s: Settings) -> None:
     """
     if state.clock[0] % s.period:
         return
-    H, v = activations(state.weights, len(h), recent), outgoing(state)
+    W, b, v, _ = unpack(state.weights, len(h))
+    H, _ = activated(s.activation, recent @ W + b)
     models: list[int] = []
     for k in map(int, np.argsort(-np.sum(H**2, axis=0), kind="stable")):
         j, a = original(H, models, k, s.tolerance)
@@ -172,7 +174,7 @@ def original(H: Array, models: list[int], k: int, tolerance: float) -> tuple[int
 def renew(state: State, k: int, s: Settings) -> None:
     """Re-draw unit `k`: fresh incoming weights, no bias, nothing outgoing, no memory of the old unit anywhere."""
     bits = len(state.weights[:-1]) // len(state.mean) - 2
-    fresh = [(2 * uniform(state.random) - 1) * bound(bits) for _ in range(bits)]
+    fresh = [(2 * uniform(state.random) - 1) * bound(bits, s.squared_gain) for _ in range(bits)]
     column = np.array([*fresh, 0.0, 0.0])
     for vector in (state.weights, state.anchor):
         vector[:-1].reshape(bits + 2, -1)[:, k] = column

@@ -1,7 +1,7 @@
 """Online learners of slowly changing regression: what they are made of, by name, and the state they carry.
 
-A learner is `ŷ = c + Σ_k v_k max(0, Σ_i W_ik x_i + b_k)`, trained by one step on `(ŷ − y)²` a sample, plus what
-keeps it plastic. `simulate.learner_reference` and `simulate.learner_kernels` both run it: the one to be read, the
+A learner is `ŷ = c + Σ_k v_k φ(Σ_i W_ik x_i + b_k)`, trained by one step on `(ŷ − y)²` a sample, plus what keeps it
+plastic. `simulate.learner_reference` and `simulate.learner_kernels` both run it: the one to be read, the
 other to be used.
 """
 
@@ -25,6 +25,16 @@ Utility = Literal["contribution", "zero-contribution", "adaptable-contribution",
 RULES: tuple[Rule, ...] = get_args(Rule)
 RESETS: tuple[Resets, ...] = get_args(Resets)
 UTILITIES: tuple[Utility, ...] = get_args(Utility)
+LEAK = 0.01  # slope of a leaky ReLU below zero
+SQUARED_GAINS: Mapping[str, float] = {
+    "relu": 2.0,
+    "leaky_relu": 2 / (1 + LEAK**2),
+    "elu": 2.0,
+    "tanh": 25 / 9,
+    "sigmoid": 1.0,
+    "swish": 2.0,
+}  # of the initial weights by activation, as in the code of Dohare et al. (2024)
+ACTIVATIONS = tuple(SQUARED_GAINS)
 INITIAL = 3  # the random sequence of initial weights; streams use the ones before
 
 
@@ -85,6 +95,7 @@ class Learner:
         tolerance: of "escape": largest relative difference between a unit and a multiple of another one, its copy.
         memory: of "escape": the last so many tasks are recent, that at hand among them.
         linear: the baseline `ŷ = w·x + b`, one unit without activation function.
+        activation: `φ`, one of `ACTIVATIONS`; "leaky_relu" has slope 0.01 below zero, "swish" is `z / (1 + e^−z)`.
 
     >>> Learner("adam", rate=1e-3, resets="cbp").utility
     'adaptable-contribution'
@@ -112,9 +123,11 @@ class Learner:
     tolerance: float = COPY
     memory: int = 1
     linear: bool = False
+    activation: str = "relu"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("rule", RULES), ("resets", RESETS), ("utility", UTILITIES)):
+        kinds = (("rule", RULES), ("resets", RESETS), ("utility", UTILITIES), ("activation", ACTIVATIONS))
+        for name, allowed in kinds:
             choose(name, getattr(self, name), allowed)
         for name in (
             "rate",
@@ -162,7 +175,10 @@ LEARNERS: Mapping[str, Learner] = {
 
 
 class Settings(NamedTuple):
-    """A learner in numbers, as compiled code takes it; the corrections are tables of `1 − βᵗ` over `t`."""
+    """A learner in numbers, as compiled code takes it; the corrections are tables of `1 − βᵗ` over `t`.
+
+    The activation is its place in `ACTIVATIONS`, or the one after the last for a linear learner.
+    """
 
     adam: bool
     rate: float
@@ -185,6 +201,8 @@ class Settings(NamedTuple):
     dormant: float
     tolerance: float
     linear: bool
+    activation: int
+    squared_gain: float
     correction1: Array
     correction2: Array
     correction: Array
@@ -250,6 +268,8 @@ def settings(learner: Learner) -> Settings:
             "adam": learner.rule == "adam",
             "resets": RESETS.index(learner.resets),
             "utility": UTILITIES.index(learner.utility),
+            "activation": len(ACTIVATIONS) if learner.linear else ACTIVATIONS.index(learner.activation),
+            "squared_gain": SQUARED_GAINS[learner.activation],
             "correction1": corrections(learner.momentum),
             "correction2": corrections(learner.beta2),
             "correction": corrections(learner.smoothing),
@@ -270,10 +290,11 @@ def corrections(beta: float) -> Array:
 def initial(learner: Learner, bits: int, hidden: int, seed: int) -> State:
     """Return the state of a new learner.
 
-    Kaiming's uniform weights (He et al. 2015): `W ~ U(±√(6/m))`, `v ~ U(±√(3/h))`, no biases; linear: `U(±√(3/m))`.
+    Kaiming's uniform weights (He et al. 2015): `W ~ U(±g √(3/m))` with the gain `g` of the activation, √2 for ReLU,
+    `v ~ U(±√(3/h))`, no biases; linear: `W ~ U(±√(3/m))`.
 
     Args:
-        learner: Whether it is linear.
+        learner: Whether it is linear, and its activation.
         bits: `m`, inputs.
         hidden: `h`, units.
         seed: Of the weights, and of what the learner draws later.
@@ -284,7 +305,9 @@ def initial(learner: Learner, bits: int, hidden: int, seed: int) -> State:
     """
     draws = np.random.default_rng([seed, INITIAL])
     matrix = np.zeros((bits + 2, hidden))
-    matrix[:bits] = draws.uniform(-1, 1, (bits, hidden)) * (sqrt(3 / bits) if learner.linear else bound(bits))
+    matrix[:bits] = draws.uniform(-1, 1, (bits, hidden)) * bound(
+        bits, 1.0 if learner.linear else SQUARED_GAINS[learner.activation]
+    )
     matrix[-1] = 1.0 if learner.linear else draws.uniform(-1, 1, hidden) * sqrt(3 / hidden)
     weights = np.append(matrix.ravel(), 0.0)
     return State(
@@ -303,13 +326,13 @@ def initial(learner: Learner, bits: int, hidden: int, seed: int) -> State:
     )
 
 
-def bound(bits: int) -> float:
-    """Return the largest size of an incoming weight of a new unit, `√(6/m)`.
+def bound(bits: int, squared_gain: float = 2.0) -> float:
+    """Return the largest size of an incoming weight of a new unit, `g √(3/m)`.
 
     >>> bound(6)
     1.0
     """
-    return sqrt(6 / bits)
+    return sqrt(3 * squared_gain / bits)
 
 
 def unpack(weights: Array, hidden: int) -> tuple[Array, Array, Array, Any]:
@@ -323,17 +346,41 @@ def unpack(weights: Array, hidden: int) -> tuple[Array, Array, Array, Any]:
     return matrix[:-2], matrix[-2], matrix[-1], weights[-1]
 
 
-def activations(weights: Array, hidden: int, x: Array, *, linear: bool = False) -> Array:
-    """Return `max(0, x W + b)`, or `x W + b` if linear, of shape (samples, hidden).
+def activations(weights: Array, hidden: int, x: Array, learner: Learner = Learner()) -> Array:
+    """Return `φ(x W + b)`, or `x W + b` if linear, of shape (samples, hidden).
 
     Args:
         weights: As `State` holds them.
         hidden: How many units.
         x: Inputs, shape (samples, bits).
-        linear: Whether units have no activation function.
+        learner: Whose activation it is; ReLU if not given.
 
     >>> activations(np.array([1.0, -1.0, 0.5, 0.0, 1.0, 1.0, 0.0]), 2, np.array([[1.0]])).tolist()
     [[1.5, 0.0]]
     """
     W, b, _, _ = unpack(weights, hidden)
-    return x @ W + b if linear else np.maximum(x @ W + b, 0.0)
+    return x @ W + b if learner.linear else activated(ACTIVATIONS.index(learner.activation), x @ W + b)[0]
+
+
+def activated(place: int, z: Array) -> tuple[Array, Array]:
+    """Return `φ(z)` and `φ'(z)`, elementwise; at 0 as torch has it.
+
+    Args:
+        place: Of the activation in `ACTIVATIONS`, or the one after the last for none.
+        z: Preactivations.
+
+    >>> [side.tolist() for side in activated(ACTIVATIONS.index("leaky_relu"), np.array([-2.0, 3.0]))]
+    [[-0.02, 3.0], [0.01, 1.0]]
+    """
+    low = np.minimum(z, 0.0)
+    gate = 1 / (1 + np.exp(-z))
+    formulas: tuple[tuple[Array, Array], ...] = (
+        (np.maximum(z, 0.0), np.where(z > 0, 1.0, 0.0)),
+        (np.where(z > 0, z, LEAK * z), np.where(z > 0, 1.0, LEAK)),
+        (np.where(z > 0, z, np.expm1(low)), np.exp(low)),
+        (np.tanh(z), 1 - np.tanh(z) ** 2),
+        (gate, gate * (1 - gate)),
+        (z * gate, gate * (1 + z * (1 - gate))),
+        (z, np.ones_like(z)),
+    )
+    return formulas[place]

@@ -5,6 +5,8 @@ from fractions import Fraction
 import pytest
 from flint import arb
 
+from simulate import bit_flipping
+from simulate.learners import Learner
 from theory.activations import modulate
 from theory.enclosures import dual_kernel_enclosure
 from theory.kernels import dual_kernel
@@ -66,9 +68,23 @@ def test_a_run_prints_its_end_and_goes_into_a_file(command, tmp_path):
     assert file.exists()
 
 
+def test_a_switch_and_an_activation_are_those_of_the_learner(command, tmp_path):
+    short = ("--hidden", 3, "--steps", 4_000, "--seeds", 0, 1, "--bin", 2_000)
+    chosen = ("--activation", "tanh", "--switch", "redo@2000", "--rate", 0.003)
+    assert command("simulate", "bit-flipping", *short, *chosen, "--out", tmp_path / "run.npz")[0] == 0
+    learner = Learner(rate=0.003, activation="tanh", resets="redo", start=2000)
+    assert bit_flipping.load(tmp_path / "run.npz", bit_flipping.Config(learner, 3, 4_000, (0, 1), 2_000))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--switch", "cpb@5"], "lop: switch: 'cpb' is unknown; did you mean cbp?"),
+        (
+            ["--switch", "cbp@1000000"],
+            "lop: switch: got 'cbp@1000000'; give KIND@STEP with a step below 1000000, such as cbp@500000",
+        ),
+        (["--activation", "tan"], "lop: activation: 'tan' is unknown; did you mean tanh?"),
         (["--learner", "cpb"], "lop: learner: 'cpb' is unknown; did you mean cbp?"),
         (["--hidden", "-3"], "lop: hidden: got -3; it has to be at least 1"),
         (["--bin", "7"], "lop: bin: 7 does not divide the 1000000 steps; choose one that does"),

@@ -16,6 +16,7 @@ from paper_figures import (
     agents,
     architectures,
     bitflip,
+    bitflip_activations,
     certificate,
     certificate_cost,
     cloning,
@@ -147,6 +148,26 @@ def small_refinement(results):
 
 def small_bitflip(results):
     return bitflip.measure(bitflip.Config(400_000, 200_000, (5,), (0, 1), 20), results)
+
+
+def small_activations(results):
+    """A short run, whose errors are replaced by ones that rise at the end for all but the linear one."""
+    table = bitflip_activations.measure(bitflip_activations.Config(20_000, 10, (0, 1, 2)), results)
+
+    def risen(row):
+        late = row["steps"] > 18_000 and row["activation"] in bitflip_activations.ACTIVATIONS
+        return 0.5 + 0.01 * row["seed"] + 0.1 * late * (1 + 0.1 * row["seed"])
+
+    silent = replaced(table, "silent", lambda row: 0.4 * (row["activation"] == "relu"))
+    return replaced(silent, "loss", risen)
+
+
+def of_activation(column, value, among=bitflip_activations.ACTIVATIONS):
+    def edit(row):
+        late = row["steps"] > 18_000
+        return value if late and row["activation"] in among else row[column]
+
+    return lambda table: replaced(table, column, edit)
 
 
 def of_learner(learner, column, value, stream="redraw"):
@@ -623,6 +644,17 @@ CASES = {
             "a loss is missing": of_learner("sgd", "loss", float("nan"), stream="flip-one"),
         },
         ["squared error", "", "effective rank", ""],
+    ),
+    "bitflip_activations": Case(
+        bitflip_activations,
+        small_activations,
+        {
+            "the error falls": of_activation("loss", -9.0),
+            "no ReLU is silent": of_activation("silent", 0.0),
+            "units of tanh are silent": of_activation("silent", 1.0, ["tanh"]),
+            "a loss is missing": of_activation("loss", float("nan")),
+        },
+        ["squared error", ""],
     ),
     "rank_gain": Case(
         rank_gain,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from claims.evidence import witness
 from simulate import lane_kernels, learner_kernels, learner_reference, learners, streams
-from simulate.learners import LEARNERS, UTILITIES, Learner, Segment
+from simulate.learners import ACTIVATIONS, LEARNERS, UTILITIES, Learner, Segment
+from theory.catalogue import get
 
 STREAM = streams.Stream(hold=2500)
 HIDDEN, BITS, STEPS = 6, STREAM.bits, 10_000
@@ -24,6 +25,9 @@ CASES = {
     ),
     "escape, loose": Learner(resets="escape", tolerance=0.2, period=500),
     "cbp, late": Learner(resets="cbp", replacement=1e-3, start=4000),
+    **{kind: Learner(activation=kind, rate=3e-3) for kind in ACTIVATIONS[1:]},
+    "tanh, cbp, dropout": Learner(activation="tanh", resets="cbp", replacement=1e-3, dropout=0.2),
+    "elu, escape, adam": Learner("adam", rate=1e-3, momentum=0.9, activation="elu", resets="escape", tolerance=0.2),
     "redo, adam, dropout": Learner("adam", rate=3e-3, momentum=0.9, resets="redo", dropout=0.3),
 }
 
@@ -74,7 +78,7 @@ def test_side_by_side_each_seed_has_the_bits_of_one_by_itself(name, seeds):
 
 def test_momentum_of_a_silent_unit_ends_at_zero_and_adam_still_divides_by_something():
     """Both would else decay into subnormal numbers, with which every step takes five to ten times as long."""
-    for learner in (LEARNERS["momentum"], dataclasses.replace(LEARNERS["adam"], beta2=0.9, eps=0.0)):
+    for learner in (LEARNERS["momentum"], dataclasses.replace(LEARNERS["adam"], beta2=0.9, eps=1e-200)):
         state = learners.initial(learner, BITS, 2, 0)
         state.weights[BITS * 2] = -100  # b of the first unit
         state.first[0], state.second[0] = 1.0, 1.0
@@ -112,6 +116,19 @@ def test_they_agree_for_many_units_too(name):
 def test_a_changed_setting_is_seen(name, change):
     compiled = trained(learner_kernels.advance, CASES[name], change=change)
     assert gap(compiled, trained(learner_kernels.advance, CASES[name])) > 1e-9
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_and_their_derivatives_are_those_of_the_theory(name):
+    z = np.linspace(-30, 30, 201)  # without the kinks at 0
+    z = z[z != 0]
+    phi = get(name)
+    h, slope = z.copy(), np.empty_like(z)
+    learner_kernels.activate(ACTIVATIONS.index(name), h, slope)
+    for found, wanted in zip((h, slope), learners.activated(ACTIVATIONS.index(name), z), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(h, phi.value(z), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(slope, phi.slope(z), rtol=1e-12, atol=1e-13)
 
 
 OPTIMIZERS = {
@@ -184,7 +201,7 @@ def test_a_new_unit_keeps_nothing_of_the_old_one_and_leaves_the_others_alone(ren
     if renew == "reference":
         learner_reference.renew(state, 1, learners.settings(LEARNERS["cbp-adam"]))
     else:
-        learner_kernels.renew(state, matrix, 1)
+        learner_kernels.renew(state, matrix, 1, 2.0)
     for name in ("first", "second"):
         new, old = (a[:-1].reshape(-1, 3) for a in (getattr(state, name), before[state._fields.index(name)]))
         assert not new[:, 1].any()
@@ -240,7 +257,7 @@ def test_escape_leaves_the_function_unchanged_and_the_gradients_different(seed, 
     before, old = output(state, EVERY, 8), gradients(state, s)
     if compiled:
         matrix = state.weights[:-1].reshape(8, 8)
-        learner_kernels.escape(state, matrix, EVERY, s.tolerance)
+        learner_kernels.escape(state, matrix, EVERY, s)
     else:
         learner_reference.escape(state, np.zeros(8), EVERY, s)
     assert state.clock[1] >= 3
