@@ -39,6 +39,7 @@ html_title = f"{project} {version}"
 html_static_path = ["static"]
 html_extra_path = [str(places.EXTRA)]
 html_css_files = ["site.css"]
+html_favicon = "static/favicon.svg"
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": False}

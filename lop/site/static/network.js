@@ -205,8 +205,7 @@
       run = fresh(net.start(state.start, data, state.apart));
       quotient = state.start === "cloned" ? fresh(structuredClone(data.base)) : null;
       twin = state.start === "fresh" ? null : fresh(net.start("fresh", data));
-      const H = state.start === "cloned" ? net.eigenvalues(net.normalHessian(net.start("cloned", data), data, state.activation)) : null;
-      seen = { step: 0, x: [], loss: [], quotient: [], twin: [], apart: [], lowest: H && H[0], begin: flat(run.w) };
+      seen = { step: 0, x: [], loss: [], quotient: [], twin: [], apart: [], bound: [], lowest: null, begin: flat(run.w) };
       note(); show();
     }
     function note() {
@@ -215,6 +214,11 @@
       if (quotient) seen.quotient.push(net.loss(quotient.w, data, state.activation).loss);
       if (twin) seen.twin.push(net.loss(twin.w, data, state.activation).loss);
       seen.apart.push(net.apart(run.w));
+      if (state.start !== "cloned") return;
+      // one step of descent multiplies a small distance by 1 - rate * curvature at most, with the lowest curvature across the set
+      const steps = seen.x.length > 1 ? seen.step - seen.x[seen.x.length - 2] : 0, before = seen.bound.length ? seen.bound[seen.bound.length - 1] : seen.apart[0];
+      seen.bound.push(steps ? before * (1 - run.rate * seen.lowest) ** steps : before);
+      seen.lowest = net.eigenvalues(net.normalHessian(run.w, data, state.activation))[0];
     }
     function advance(steps) {
       for (let k = 0; k < steps; k++) {
@@ -239,10 +243,7 @@
       right.hidden = state.start !== "cloned";
       if (state.start === "cloned") {
         const shown = [{ name: "distance from the set of clones (0 is not drawn)", x: seen.x, y: seen.apart, colour: 0 }];
-        if (seen.lowest < 0 && state.apart && state.rule === "SGD") {
-          const growth = 1 - run.rate * seen.lowest;
-          shown.push({ name: "growth that the curvature at the start predicts", x: seen.x, y: seen.x.map((k) => Math.min(seen.apart[0] * growth ** k, 10)), colour: 1, dash: "5 4" });
-        }
+        if (state.apart && state.rule === "SGD" && !state.noise) shown.push({ name: "as it would grow along the lowest curvature", x: seen.x, y: seen.bound.map((d) => Math.min(d, 10)), colour: 1, dash: "5 4" });
         distances(shown);
       }
       diagram(found);
@@ -253,9 +254,9 @@
       const lines = [`Step ${seen.step}, loss ${lop.say(last(seen.loss))}.`,
         `Certificate: ${frozen} frozen unit${frozen === 1 ? "" : "s"} on these samples, ${sets} set${sets === 1 ? "" : "s"} of exact copies; ${found.dimension} of ${found.parameters} directions are free.`];
       if (state.start === "cloned") {
-        lines.push(state.noise ? "Noise is drawn for each weight by itself: it parts copies at once." : `In exact arithmetic ${state.rule} keeps exact copies: it treats equal gradients alike. Here equal weights get equal floats, so they stay equal to the bit.`);
+        lines.push(state.noise ? "Noise is drawn for each weight by itself: it parts copies at once." : state.apart ? "What starts apart by a little is no copy: no rule has to keep it, and the curvature decides." : `In exact arithmetic ${state.rule} keeps exact copies: it treats equal gradients alike. Here equal weights get equal floats, so they stay equal to the bit.`);
         lines.push(`Distance from the set of clones: ${lop.say(last(seen.apart))}.`);
-        lines.push(seen.lowest < 0 ? `Lowest curvature across the set at the start: ${lop.say(seen.lowest)}, so under gradient descent a distance grows ${lop.say(1 - run.rate * seen.lowest, 6)}-fold a step there.` : `No curvature across the set is negative at the start (lowest ${lop.say(seen.lowest)}).`);
+        lines.push(seen.lowest < 0 ? `Lowest curvature across the set: ${lop.say(seen.lowest)}; along it descent makes a distance grow ${lop.say(1 - run.rate * seen.lowest, 6)}-fold a step.` : `No curvature across the set is negative here (lowest ${lop.say(seen.lowest)}).`);
       }
       if (state.start === "frozen") {
         const w = flat(run.w), moved = Math.max(...[3, 4, 5, 12, 13, 14].map((k) => Math.abs(w[k] - seen.begin[k])));

@@ -74,3 +74,28 @@ def test_a_certificate_is_text_and_html_in_a_notebook_too(monkeypatch: pytest.Mo
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     assert (str(found), found.to_html()) == outside
     assert "certificate of Sequential" in str(found)
+
+
+def test_names_that_hold_markup_are_text_in_the_page() -> None:
+    name = "</script><b onclick='x'>"
+    model = nn.Sequential()
+    model.add_module(name, nn.Linear(4, 6))
+    model.add_module("act", nn.ReLU())
+    model.add_module("out", nn.Linear(6, 3))
+    found = certify(model.double(), randn(9, 4), parts=())
+    page = found.to_html()
+    assert name in str(found.to_dict())
+    assert name not in page
+    assert page.count("</script>") == 2
+    numbers = page.partition('id="certificate-data">')[2].partition("</script>")[0]
+    assert json.loads(numbers) == json.loads(json.dumps(found.to_dict()))
+
+
+def test_what_the_terminal_says_in_words_is_in_the_numbers() -> None:
+    x = randn(12, 5)
+    wide = clone(mlp(5, 3, width=4, depth=2, dtype=torch.float64), 2, example_inputs=x)
+    found = certify(wide, x, torch.optim.SGD(wide.parameters(), 0.1), targets=torch.arange(12) % 3)
+    said = " ".join(str(found).replace("│", " ").split())
+    sentences = found.to_dict()["said"]
+    assert set(sentences) == {"headline", "stability", "minibatches", "rounding"}
+    assert all(sentence in said for sentence in sentences.values())
