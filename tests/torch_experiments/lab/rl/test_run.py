@@ -331,6 +331,10 @@ def test_wrong_settings_are_named(changes, message):
             {"fixed_targets": True, "capacity": 100},
             "capacity: got 100; fixed_targets needs a task's transitions, 256",
         ),
+        (
+            {"environment": "ant", "stream": "friction"},
+            "environment: got 'ant', whose actions are continuous; DQN needs some that can be counted",
+        ),
         ({"fixed_targets": True, "remedy": "redo"}, "fixed_targets: got True with reset_every 0 and remedy 'redo'"),
     ],
 )
