@@ -1,11 +1,14 @@
 """What the page on agents says is what their records show."""
 
+import numpy as np
+
 from tests.docs.pages import read
 from torch_experiments.lab.experiments import e09_reinforcement as e09
-from torch_experiments.lab.report import agents, series
+from torch_experiments.lab.report import agents, ant, series
+from torch_experiments.lab.report.series import DEAD, RANK
 from torch_experiments.lab.report.tables import with_interval
 from torch_experiments.lab.rl.environments import ENVIRONMENTS
-from torch_experiments.lab.rl.measures import RETURN
+from torch_experiments.lab.rl.measures import ENTROPY, RETURN, SATURATED
 
 PAGE = "docs/reinforcement-learning.md"
 
@@ -37,6 +40,36 @@ def test_the_setting_of_the_robot_is_that_of_the_experiment():
     assert len(e09.SEEDS["paper"]) == 100
     told("16,384 steps, a hundred and twentieth of that, and a run four tasks")
     told("ten tasks of 2,000,896 steps")
+
+
+def test_what_is_said_of_the_robot_is_what_its_records_show():
+    found, page = ant.robots(), read(PAGE)
+    assert "\n".join(ant.rows()) in page
+    pairs = [(cell, e09.fresh_of(cell)) for cell in (ant.SLIPPERY, ant.STATIONARY)]
+    lost, without = (found.difference(*pair, RETURN) for pair in pairs)
+    for claim, values in (("Q20", lost), ("Q21", without), ("Q22", lost - without)):
+        told(f"({with_interval(values, 0)}, [{claim}]")
+    told(f"less entropy by {with_interval(found.difference(*pairs[0], ENTROPY), 2)}")
+    told(f"means are cut: {with_interval(found.difference(*pairs[0], SATURATED), 2)}")
+    dead, rank = ([series.second_half(found.over(cell, m)).mean() for cell in pairs[0]] for m in (DEAD, RANK))
+    told("{:.2f} of the units are dead against {:.2f}".format(*dead))
+    told("the rank is {:.1f} against {:.1f}".format(*rank))
+    for claim in ant.FINDINGS:
+        assert f"[{claim}](../claims/CLAIMS.md#{claim.lower()})" in page
+    assert {claim for claim in ant.FINDINGS if ant.of(claim).shown} == {"Q23"}
+    assert not any(ant.of(claim).contrary for claim in ant.FINDINGS)
+
+
+def test_robots_whose_means_are_cut_return_less_with_fewer_dead_units():
+    found = ant.robots()
+    ends = (
+        [found.over(cell, m)[:, -1] for cell in (ant.SLIPPERY, ant.STATIONARY)] for m in (RETURN, SATURATED, DEAD)
+    )
+    returns, cut, dead = map(np.concatenate, ends)
+    many = cut > 1 / 3
+    told(f"{many.sum()} of the {many.size} agents have more than a third of their means cut")
+    told(f"return −{-returns[many].mean():.0f} on average with {dead[many].mean():.2f} of their units dead")
+    told(f"the other {(~many).sum()} return {returns[~many].mean():.0f} with {dead[~many].mean():.2f} dead")
 
 
 def test_lost_tasks_are_counted():

@@ -160,7 +160,7 @@ def compared(claim: str, about: str, pairs: Sequence[tuple[str, str, str, int]],
         own, theirs = (float(series.second_half(found.over(c, metric, common)).mean()) for c in (cell, other))
         places = 0 if metric == RETURN else 2
         texts.append(
-            f"{metric.replace('_', ' ')}: {cell} {own:.{places}f}, {other} {theirs:.{places}f}, "
+            f"{metric.replace('_', ' ')}: {cell} {number(own, places)}, {other} {number(theirs, places)}, "
             f"difference {with_interval(values, places)}"
         )
         signs.append(sign(values) * way)

@@ -16,7 +16,7 @@ from torch_experiments.lab.report import agents, series
 from torch_experiments.lab.report.agents import Agents, compared, missing, sign
 from torch_experiments.lab.report.findings import Finding
 from torch_experiments.lab.report.series import DEAD, FREE, RANK
-from torch_experiments.lab.report.tables import with_interval
+from torch_experiments.lab.report.tables import number, with_interval
 from torch_experiments.lab.rl.measures import ENTROPY, RETURN, SATURATED
 
 PROFILE = "ant"
@@ -52,8 +52,9 @@ def change(folder: Path) -> Finding:
     lost, without = (ends[cell] - ends[fresh_of(cell)] for cell in (SLIPPERY, STATIONARY))
     values = lost - without
     words = (
-        f"return minus that of a fresh agent: {lost.mean():.0f} where the friction changes, {without.mean():.0f} "
-        f"where it does not, difference {with_interval(values, 0)} ({series.counted(len(common))})"
+        f"return minus that of a fresh agent: {number(lost.mean(), 0)} where the friction changes, "
+        f"{number(without.mean(), 0)} where it does not, difference {with_interval(values, 0)} "
+        f"({series.counted(len(common))})"
     )
     return Finding("Q22", about, words, sign(values) < 0, sign(values) > 0, len(common))
 

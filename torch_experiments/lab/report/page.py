@@ -55,10 +55,10 @@ beside fresh networks on the same tasks: differences are those at the end of the
 character where they are of losses. They are paired by seed; intervals are not corrected for their number.
 """
 AGENT_TEXT = """\
-Agents on streams of tasks (`lop run e09 --profile full`,
+Agents on streams of tasks (`lop run e09 --profile full`, robots with `--profile ant`,
 [docs/reinforcement-learning.md](docs/reinforcement-learning.md)), each beside a fresh agent with the same settings.
 Numbers are means over the second half of the tasks, where the return at the end of one is that of 64 whole
-episodes. Differences are paired by seed; intervals are not corrected for their number.
+episodes, of robots 4. Differences are paired by seed; intervals are not corrected for their number.
 """
 
 
