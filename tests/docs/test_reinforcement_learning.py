@@ -4,6 +4,7 @@ import numpy as np
 
 from tests.docs.pages import read
 from torch_experiments.lab.experiments import e09_reinforcement as e09
+from torch_experiments.lab.experiments.e09_reinforcement import fresh_of
 from torch_experiments.lab.report import agents, ant, series
 from torch_experiments.lab.report.series import DEAD, RANK
 from torch_experiments.lab.report.tables import with_interval
@@ -83,8 +84,12 @@ def test_differences_in_the_text_are_those_of_the_records():
     found = agents.agents()
     pairs = [("plain", "fresh"), ("tanh", "fresh, tanh"), ("redo", "plain"), ("shrink-perturb", "plain")]
     pairs += [("optimizer-reset", "plain"), ("equal betas", "plain"), ("permuted", "fresh, permuted")]
+    pairs += [(cell, fresh_of(cell)) for cell in ("rewards", "dynamics", "stationary", "acrobot", "rate 0.003")]
+    pairs += [("entropy bonus", "plain")]
     for cell, other in pairs:
         told(with_interval(found.difference(cell, other, RETURN), 0).removeprefix("+"))
+    found = agents.agents(among=agents.UNSEEN)
+    told(with_interval(found.difference("permuted", fresh_of("permuted"), RETURN), 0))
 
 
 def test_verdicts_named_on_the_page_are_those_of_the_records():
