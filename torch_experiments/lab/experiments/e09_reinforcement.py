@@ -103,7 +103,7 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
     """Return the configurations of the experiment by label; `fresh_of` says which fresh agent belongs to a cell.
 
     ``quick`` has a few cells of four tasks and takes a minute, ``full`` all cells of ten. ``ant`` has the cells of
-    MuJoCo's Ant and takes about an hour, ``paper`` has them as published and takes days.
+    MuJoCo's Ant and takes some ten minutes of one core, ``paper`` has them as published and takes days of many.
 
     Raises:
         ValueError: for another profile, network or data.
