@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,27 @@ def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
 
 def measure(config: Config, results: Path) -> pa.Table:
     """Return the table of `config`, from `results` if it is there."""
-    chosen = [rule for rule in update_rules.rules() if rule.name in config.rules or not config.rules]
-    numbers = {"factor": config.factor, "steps": config.steps, "seed": config.seed}
-    about = {
+    compute = partial(optimizer_table.table, _chosen(config), progress=True, **_numbers(config))
+    return remembered(results, identity(config), compute)
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Return what determines a table, the code with it: what its record is found by."""
+    return {
         "experiment": "figure_optimizers",
-        "rules": [rule.name for rule in chosen],
+        "rules": [rule.name for rule in _chosen(config)],
         "torch": version("torch"),
         "code": code_of(optimizer_table, update_rules, chains, models, noise),
-        **numbers,
+        **_numbers(config),
     }
-    return remembered(results, about, lambda: optimizer_table.table(chosen, progress=True, **numbers))
+
+
+def _chosen(config: Config) -> list[update_rules.Rule]:
+    return [rule for rule in update_rules.rules() if rule.name in config.rules or not config.rules]
+
+
+def _numbers(config: Config) -> dict[str, int]:
+    return {"factor": config.factor, "steps": config.steps, "seed": config.seed}
 
 
 def introduction(data: pa.Table) -> str:

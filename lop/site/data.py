@@ -22,7 +22,7 @@ from paper_figures import optimizers as figure
 from simulate.ensembles import unit_gram
 from theory.activations import Activation
 from theory.catalogue import named
-from torch_experiments.lab import optimizer_table
+from torch_experiments.lab import optimizer_table, records
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.report import agents
 from torch_experiments.lab.training import WHOLE
@@ -31,6 +31,7 @@ Array = np.ndarray[Any, Any]
 REACH = 24.0  # of what an activation is given: gain up to 3 times 6.5 standard deviations, and a shift of 4
 DEGREE, DEEPEST, CLOSE = 15, 9, 1e-10
 DIGITS = 8
+COMMITTED = items.RESULTS / "optimizers"
 AGENTS = "Agents on streams of tasks of control, trained by PPO"
 
 
@@ -139,15 +140,19 @@ def network() -> dict[str, Any]:
 
 def optimizers() -> dict[str, Any]:
     """Return what was measured of each rule on each kind of clones, and the signs that follow."""
-    found = optimizer_table.cells(
-        figure.compute("quick", items.RESULTS / "optimizers")
-    )  # committed; measured anew if rules change
+    found = optimizer_table.cells(table_of_optimizers())
     ruled = list(dict.fromkeys(rule for rule, _ in found))
     return {
         "rules": ruled,
         "manifolds": list(optimizer_table.MANIFOLDS),
         "cells": {f"{rule}|{kind}": _cell(rows) for (rule, kind), rows in found.items()},
     }
+
+
+def table_of_optimizers(folder: Path = COMMITTED) -> pa.Table:
+    """Return the committed table of the figure `optimizers`; for other rules or another torch, its own."""
+    record = records.find(folder, figure.identity(figure.CONFIGS["quick"]))
+    return figure.compute("quick") if record is None else record.table
 
 
 def _cell(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

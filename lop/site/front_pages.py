@@ -113,8 +113,9 @@ def every(ledger: Ledger, found: Mapping[str, Verdict]) -> str:
     >>> "(C9.md)" in every(load(), verdicts())
     True
     """
-    lines = ((f"[{one.id}]({one.id}.md)", f"[{one.title}]({one.id}.md)", one) for one in ledger.values())
-    rows = [f"| {name} | {title} | {one.version} | {badge(found[one.id])} |" for name, title, one in lines]
+    titles = {one.id: f"[{one.id}. {one.title}]({one.id}.md)" for one in ledger.values()}
+    whose = {one.id: f"<small>{VERSIONS[one.version]}</small>" for one in ledger.values()}
+    rows = [f"| {titles[name]}<br>{whose[name]} | {badge(found[name])} |" for name in ledger]
     legend = [f"- {badge(Verdict('', name, 'proved'))}: {MEANING[name]}" for name in VERDICTS]
     return "\n".join(
         [
@@ -124,8 +125,8 @@ def every(ledger: Ledger, found: Mapping[str, Verdict]) -> str:
             "",
             *legend,
             "",
-            "| claim | what it says | wording | verdict |",
-            "|---|---|---|---|",
+            "| claim, and whose wording it is about | verdict |",
+            "|---|---|",
             *rows,
             "",
             _toctree([*ledger, "references"]),
