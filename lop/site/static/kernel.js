@@ -93,21 +93,24 @@
     return sum / scale;
   };
 
-  /** Return ρ ↦ K(ρ): a Chebyshev series in (2/π) arcsin ρ, as `theory.kernels` has it. */
-  kernel.of = function (phi, a, b, degree = 32) {
+  /** Return ρ ↦ K(ρ): a Chebyshev series in (2/π) arcsin ρ, as `theory.kernels` has it, doubled until it is resolved. */
+  kernel.of = function (phi, a, b) {
     const f = kernel.modulated(phi, a, b), moments = kernel.moments(f);
     if (!(moments.variance > 1e-12 * Math.max(1, moments.mean ** 2))) return { f, moments, at: () => NaN };
-    const values = [];
-    for (let j = 0; j <= degree; j++) {
-      const theta = (Math.PI * (1 - Math.cos((Math.PI * j) / degree))) / 2;
-      values.push(j === 0 ? 1 : kernel.correlated(f, moments, theta));
+    let values = [1], c = [];
+    for (const degree of [16, 32, 64]) {
+      const before = values, step = degree / (before.length - 1); // the nodes of a degree are those of half of it, and between
+      values = Array.from({ length: degree + 1 }, (_, j) => {
+        const theta = (Math.PI * (1 - Math.cos((Math.PI * j) / degree))) / 2;
+        return j === 0 ? 1 : j % step === 0 ? before[j / step] : kernel.correlated(f, moments, theta);
+      });
+      c = values.map((_, k) => {
+        const sum = values.reduce((s, v, j) => s + (j === 0 || j === degree ? 0.5 : 1) * v * Math.cos((Math.PI * j * k) / degree), 0);
+        return (2 / degree) * sum * (k === 0 || k === degree ? 0.5 : 1);
+      });
+      if (Math.max(...c.slice(-degree / 4).map(Math.abs)) < 1e-8) break;
     }
-    const c = [];
-    for (let k = 0; k <= degree; k++) {
-      let sum = 0;
-      for (let j = 0; j <= degree; j++) sum += (j === 0 || j === degree ? 0.5 : 1) * values[j] * Math.cos((Math.PI * j * k) / degree);
-      c.push((2 / degree) * sum * (k === 0 || k === degree ? 0.5 : 1));
-    }
+    const degree = c.length - 1;
     const of = (rho) => {
       const t = (2 / Math.PI) * Math.asin(Math.min(Math.max(rho, -1), 1));
       let one = 0, two = 0;
