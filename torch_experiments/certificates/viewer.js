@@ -78,7 +78,7 @@ globalThis.lopCertificate = (function () {
         const reasons = (data.optimizer.reasons || []).filter((r) => r.about === about && (r.rests_on || []).length);
         reasons.forEach((r, k) => rows.push([k ? "" : NAMES[about], k ? "" : ANSWERS[data.optimizer[about]] || data.optimizer[about], why(r)]));
       }
-      if (rows.length) parts.push(table(`In exact arithmetic, under ${data.optimizer.optimizer}`, ["does it hold?", "", "why"], rows));
+      if (rows.length) parts.push(table(`In exact arithmetic, under ${data.optimizer.optimizer}`, ["does it hold?", "answer", "why"], rows));
     }
     const said = data.said || {};
     for (const [key, name] of [["stability", "Stability"], ["minibatches", "Small batches"], ["rounding", "On this machine"]]) if (said[key]) parts.push(make("p", {}, make("b", {}, `${name}: `), said[key]));

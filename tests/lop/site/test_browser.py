@@ -197,16 +197,25 @@ def test_a_search_finds_a_word(visit):
     WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "ul.search li"))
 
 
-@pytest.mark.parametrize("page", [*SHOWN[:6], *EXPLORERS])
-def test_pages_pass_the_checks_of_axe(visit, page):
+def violations(browser):
+    """Return what axe-core finds on a page, in light and in dark."""
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: npm install axe-core")
-    browser = visit(page)
     time.sleep(0.3)
     browser.execute_script(AXE.read_text(encoding="utf-8"))
     run = "const done = arguments[0]; axe.run('article').then((found) => done(found.violations));"
-    found = browser.execute_async_script(run)
-    assert [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found] == []
+    found = []
+    for scheme in ("light", "dark"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        found += [(v["id"], v["nodes"][0]["html"][:120], scheme) for v in browser.execute_async_script(run)]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    return found
+
+
+@pytest.mark.parametrize("page", [*SHOWN[:6], *EXPLORERS])
+def test_pages_pass_the_checks_of_axe(visit, page):
+    assert violations(visit(page)) == []
 
 
 # ------------------------------------------------------------------------------------ explorers
@@ -350,6 +359,12 @@ def test_markup_in_a_certificate_is_text(visit):
     time.sleep(0.2)
     assert browser.title == title
     assert not errors(browser)
+
+
+def test_a_certificate_passes_the_checks_of_axe(visit):
+    browser = visit("explore/certificate")
+    paste(browser, json.dumps(CERTIFICATE))
+    assert violations(browser) == []
 
 
 def test_a_file_is_read_and_what_is_no_certificate_is_refused(visit, tmp_path):
