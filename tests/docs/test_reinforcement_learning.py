@@ -4,8 +4,10 @@ import numpy as np
 
 from tests.docs.pages import read
 from torch_experiments.lab.experiments import e09_reinforcement as e09
+from torch_experiments.lab.experiments import e09_values
 from torch_experiments.lab.experiments.e09_reinforcement import fresh_of
 from torch_experiments.lab.report import agents, ant, series
+from torch_experiments.lab.report import values as deep_q_learning
 from torch_experiments.lab.report.series import DEAD, RANK
 from torch_experiments.lab.report.tables import with_interval
 from torch_experiments.lab.rl.environments import ENVIRONMENTS
@@ -98,3 +100,39 @@ def test_verdicts_named_on_the_page_are_those_of_the_records():
     for claim in agents.FINDINGS:
         assert f"[{claim}](../claims/CLAIMS.md#{claim.lower()})" in page
     assert {claim for claim in agents.FINDINGS if agents.of(claim).contrary} == {"Q19"}
+
+
+def test_the_setting_of_deep_q_learning_is_that_of_the_experiment():
+    plain = e09_values.PLAIN
+    assert (dict(plain.arch_settings), dict(plain.stream_settings)) == ({"width": 32}, {"sd": 1.0})
+    steps = plain.steps * plain.horizon
+    assert plain.copies * steps == 51_200
+    assert sum(map(plain.due, range(steps))) == 3_138
+    assert (plain.tasks, plain.lr, plain.target_every, e09_values.HEAVY["heavy"]) == (8, 0.003, 50, 3_000)
+    told("two layers of 32 ReLU units, Adam at 0.003, eight tasks of 51,200 steps with 3,138 gradient steps each")
+    told("takes 3,000 gradient steps on its first 1,024 transitions")
+
+
+def test_the_table_of_deep_q_learning_is_that_of_the_records():
+    rows = deep_q_learning.rows()
+    assert len(rows) > 4
+    assert "\n".join(rows) in read(PAGE)
+
+
+def test_what_the_page_says_of_deep_q_learning_is_what_its_records_show():
+    found, page = deep_q_learning.values(), read(PAGE)
+    beyond = {
+        cell: series.second_half(found.over(cell, deep_q_learning.VALUE) > deep_q_learning.MOST).mean()
+        for cell in ("plain", "fresh")
+    }
+    told(f"In {100 * beyond['plain']:.0f} % of its tasks")
+    assert beyond["fresh"] == 0
+    for metric in (deep_q_learning.DORMANT, deep_q_learning.FEATURES):
+        told(with_interval(found.difference("plain", "fresh", metric), 2).removeprefix("+"))
+    words = deep_q_learning.of("Q28").words
+    told(words[words.index("moving minus fixed +") :].split("fixed +")[1].split(" (")[0])
+    for claim in deep_q_learning.FINDINGS:
+        assert f"[{claim}](../claims/CLAIMS.md#{claim.lower()})" in page
+    shown = {claim for claim in deep_q_learning.FINDINGS if deep_q_learning.of(claim).shown}
+    assert shown == {"Q25", "Q26", "Q27", "Q28"}
+    assert not any(deep_q_learning.of(claim).contrary for claim in deep_q_learning.FINDINGS)

@@ -23,6 +23,7 @@ from torch_experiments.lab.rl.measures import DORMANT, FEATURES, RETURN, VALUE
 
 START, FIXED = (f"{name}_{DORMANT}" for name in ("start", "fixed"))
 METRICS = (RETURN, VALUE, DEAD, DORMANT, FEATURES, START, FIXED)
+MOST = 1.0 / (1.0 - cells.PLAIN.gamma)  # the largest value that there is where a step returns 1
 HEAVY, HEAD, TARGETS = "heavy start", "heavy start, last layer anew", "fixed targets"
 
 
@@ -98,12 +99,13 @@ def of(claim: str, folder: Path = items.RESULTS) -> Finding:
 def rows(folder: Path = items.RESULTS) -> list[str]:
     """Return the lines of a Markdown table of cells beside their fresh agents, in the second half of the tasks.
 
-    The agent of "fixed targets" is the fresh one in a world that stays, and has none.
+    Beside returns it says in how many of those tasks the mean value is larger than any can be. The agent of "fixed
+    targets" is the fresh one in a world that stays, and has no row.
     """
     found = values(folder)
     lines = [
-        "| agent | seeds | return | fresh | difference | dormant units | rank of features |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| agent | seeds | return | fresh | difference | impossible values | dormant units | rank of features |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cell in cells.configs("full"):
         fresh = fresh_of(cell)
@@ -111,9 +113,10 @@ def rows(folder: Path = items.RESULTS) -> list[str]:
         if not cell.startswith(FRESH) and cell != TARGETS and len(common) >= FEWEST:
             own, theirs = (agents.mean(found, name, RETURN, common) for name in (cell, fresh))
             dormancy, features = (agents.mean(found, cell, metric, common) for metric in (DORMANT, FEATURES))
+            beyond = series.second_half(found.over(cell, VALUE, common) > MOST).mean()
             differs = with_interval(found.difference(cell, fresh, RETURN), 0)
             lines.append(
                 f"| {cell} | {len(common)} | {number(own, 0)} | {number(theirs, 0)} | {differs} | "
-                f"{number(dormancy, 2)} | {number(features, 1)} |"
+                f"{number(beyond, 2)} | {number(dormancy, 2)} | {number(features, 1)} |"
             )
     return lines

@@ -9,6 +9,7 @@ import pytest
 
 from tests.torch_experiments.lab.report.verdicts import settled
 from torch_experiments.lab import records
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e09_values as e09
 from torch_experiments.lab.report import agents, values
 from torch_experiments.lab.report.series import DEAD
@@ -116,9 +117,17 @@ def test_policies_and_values_are_told_apart(made):
     assert values.of("Q25", folder).shown
 
 
+def test_every_committed_record_is_found_by_a_cell():
+    """So that no change of a configuration leaves records behind."""
+    folder = items.RESULTS / agents.FOLDER
+    policies = [agents.agents(profile=profile).records for profile in ("full", "ant")]
+    assert sum(map(len, policies)) == len(list(folder.glob("e09_reinforcement-*.parquet")))
+    assert len(values.values().records) == len(list(folder.glob("e09_dqn-*.parquet")))
+
+
 def test_a_row_says_what_a_cell_differs_by(made):
-    cells = {"plain": BAD, "fresh": GOOD, "fixed targets": MOVING, "fresh, stationary": GOOD}
+    cells = {"plain": BAD | {VALUE: 120.0}, "fresh": GOOD, "fixed targets": MOVING, "fresh, stationary": GOOD}
     lines = values.rows(made(cells))
     assert len(lines) == 3
     assert lines[2].startswith("| plain | 5 | 50 | 303 | −25")
-    assert lines[2].endswith(" | 0.71 | 6.1 |")
+    assert lines[2].endswith(" | 1.00 | 0.71 | 6.1 |")

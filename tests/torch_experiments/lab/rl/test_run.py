@@ -109,6 +109,18 @@ def test_an_interrupted_run_of_values_goes_on_bit_for_bit(remedy, at, tmp_path):
     assert_same(values(to_the_end(again)), values(to_the_end(begin(config, 3))))
 
 
+@pytest.mark.parametrize("remedy", ["redo", "cbp"])
+def test_units_of_a_network_of_values_are_replaced(remedy):
+    given = {"redo": (("every", 3), ("threshold", 0.9)), "cbp": (("rate", 0.1), ("maturity", 0))}[remedy]
+    found = begin(dataclasses.replace(VALUES, remedy=remedy, remedy_settings=given), 3)
+    found.advance()
+    weights = {name: w.clone() for name, w in found.weights().items()}
+    found.remedy.remedy.after_step(found.remedy.network, found.remedy.state, 2)
+    silent = [bool((w == 0).all(dim=0).any()) for w in (found.policy.q[2].weight, found.policy.q[4].weight)]
+    assert any(silent)
+    assert any(not torch.equal(w, found.weights()[name]) for name, w in weights.items())
+
+
 @pytest.mark.parametrize("remedy", ["none", "fresh"])
 def test_a_run_with_fixed_targets_goes_on_bit_for_bit_and_changes_nothing_else(remedy, tmp_path):
     config = dataclasses.replace(VALUES, remedy=remedy, fixed_targets=True)
