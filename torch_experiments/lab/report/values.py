@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e09_values as cells
 from torch_experiments.lab.experiments.e09_values import FRESH, fresh_of
@@ -99,12 +101,12 @@ def of(claim: str, folder: Path = items.RESULTS) -> Finding:
 def rows(folder: Path = items.RESULTS) -> list[str]:
     """Return the lines of a Markdown table of cells beside their fresh agents, in the second half of the tasks.
 
-    Beside returns it says in how many of those tasks the mean value is larger than any can be. The agent of "fixed
-    targets" is the fresh one in a world that stays, and has no row.
+    The value is the median over tasks and seeds of the mean over observations. The agent of "fixed targets" is the
+    fresh one in a world that stays, and has no row.
     """
     found = values(folder)
     lines = [
-        "| agent | seeds | return | fresh | difference | impossible values | dormant units | rank of features |",
+        "| agent | seeds | return | fresh | difference | value | dormant units | rank of features |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cell in cells.configs("full"):
@@ -113,10 +115,11 @@ def rows(folder: Path = items.RESULTS) -> list[str]:
         if not cell.startswith(FRESH) and cell != TARGETS and len(common) >= FEWEST:
             own, theirs = (agents.mean(found, name, RETURN, common) for name in (cell, fresh))
             dormancy, features = (agents.mean(found, cell, metric, common) for metric in (DORMANT, FEATURES))
-            beyond = series.second_half(found.over(cell, VALUE, common) > MOST).mean()
+            value = found.over(cell, VALUE, common)
+            middle = float(np.median(value[:, value.shape[1] // 2 :]))
             differs = with_interval(found.difference(cell, fresh, RETURN), 0)
             lines.append(
                 f"| {cell} | {len(common)} | {number(own, 0)} | {number(theirs, 0)} | {differs} | "
-                f"{number(beyond, 2)} | {number(dormancy, 2)} | {number(features, 1)} |"
+                f"{number(middle, 0)} | {number(dormancy, 2)} | {number(features, 1)} |"
             )
     return lines

@@ -130,4 +130,4 @@ def test_a_row_says_what_a_cell_differs_by(made):
     lines = values.rows(made(cells))
     assert len(lines) == 3
     assert lines[2].startswith("| plain | 5 | 50 | 303 | −25")
-    assert lines[2].endswith(" | 1.00 | 0.71 | 6.1 |")
+    assert lines[2].endswith(" | 121 | 0.71 | 6.1 |")
