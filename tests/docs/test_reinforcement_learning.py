@@ -129,6 +129,9 @@ def test_what_the_page_says_of_deep_q_learning_is_what_its_records_show():
     assert beyond["fresh"] == 0
     for metric in (deep_q_learning.DORMANT, deep_q_learning.FEATURES):
         told(with_interval(found.difference("plain", "fresh", metric), 2).removeprefix("+"))
+    pairs = [("shrink-perturb", "plain"), ("optimizer-reset", "plain"), ("stationary", "fresh, stationary")]
+    for cell, other in (*pairs, ("heavy start, all layers anew", "heavy start")):
+        told(with_interval(found.difference(cell, other, RETURN), 0).removeprefix("+"))
     words = deep_q_learning.of("Q28").words
     told(words[words.index("moving minus fixed +") :].split("fixed +")[1].split(" (")[0])
     for claim in deep_q_learning.FINDINGS:
