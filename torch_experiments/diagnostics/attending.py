@@ -23,6 +23,7 @@ from torch_experiments.units.softmaxes import Found
 
 WEIGHTS = ("aten::_softmax", "aten::_safe_softmax")
 COPIES = ("aten::_to_copy", "aten::clone")  # of weights: another dtype, another layout
+DROPOUT = ("aten::mul", "aten::native_dropout")  # of weights, as the CPU writes it and as an accelerator does
 PRODUCT = "aten::bmm"
 
 
@@ -45,7 +46,8 @@ class Attended(NamedTuple):
 def attention_of(model: nn.Module, inputs: Inputs) -> dict[str, Heads]:
     """Return what the heads of every attention of ``model`` do on ``inputs``, by layer, in the order of use.
 
-    The model runs once, in the mode in which it is, without gradients and fused kernels.
+    The model runs once, in the mode in which it is, without gradients and fused kernels. With dropout on weights
+    the entropy is that of the softmax before it, and what heads return is what was left after it.
 
     >>> model = nn.MultiheadAttention(4, 2, batch_first=True)
     >>> x = torch.randn(3, 5, 4)
@@ -104,15 +106,22 @@ class _Watch(TorchDispatchMode):
             logits = self.found.logits(step)
             if logits is not None and logits.ndim > 2 and step.arguments["dim"] in (-1, logits.ndim - 1):
                 self.weights[_storage(result)] = result, logits
-        elif name in COPIES and (known := self.weights.get(_storage(args[0]))) is not None:
+        elif name in COPIES and (known := self._weights_in(args[0])) is not None:
             self.weights[_storage(result)] = result, known[1]
-        elif name == PRODUCT and (known := self.weights.get(_storage(args[0]))) is not None:
+        elif name in DROPOUT and (known := self._weights_in(args[0])) is not None:
+            dropped = result if name == "aten::mul" else result[0]
+            if dropped.shape == args[0].shape:
+                self.weights[_storage(dropped)] = dropped, known[1]
+        elif name == PRODUCT and (known := self._weights_in(args[0])) is not None:
             weights, logits = known
             queries, keys = args[0].shape[-2:]
             if queries == weights.shape[-2] and keys <= weights.shape[-1]:  # a sink is left out, of GPT-OSS say
                 self._report(logits, args[1], result)
                 del self.weights[_storage(args[0])]
         return result
+
+    def _weights_in(self, x: Any) -> tuple[Tensor, Tensor] | None:
+        return self.weights.get(_storage(x)) if isinstance(x, Tensor) else None
 
     def _report(self, logits: Tensor, values: Tensor, returned: Tensor) -> None:
         name, module = self.running[-1] if self.running else ("", None)

@@ -11,7 +11,7 @@ from torch import Tensor
 from theory.tolerances import CANCELLED, EPS
 from torch_experiments.metrics.activity import dormant
 from torch_experiments.metrics.moments import ALIKE, Moments, moments
-from torch_experiments.units.softmaxes import MASKED
+from torch_experiments.units.softmaxes import masked
 
 
 class Heads(NamedTuple):
@@ -44,8 +44,12 @@ class Heads(NamedTuple):
 def heads_of(logits: Tensor, values: Tensor, returned: Tensor) -> Heads:
     """Return what the heads of an attention do.
 
+    Keys that `units.softmaxes.masked` hides from every query of a sample, as padding, are left out of the values.
+    Where there are as many queries as keys, as in self-attention, the queries at their positions are left out of
+    everything else; so they are of attention to another sequence that is as long.
+
     Args:
-        logits: before the softmax, masked ones as they are, ``[batch, heads, queries, keys]``.
+        logits: before the softmax, masked ones as they are, ``[batch, heads, queries, keys]``, sinks last.
         values: ``[batch, heads, keys, d]``.
         returned: the sums of values that the softmax weighs, ``[batch, heads, queries, d]``.
 
@@ -53,13 +57,20 @@ def heads_of(logits: Tensor, values: Tensor, returned: Tensor) -> Heads:
     >>> found.entropy.round(decimals=9).tolist(), found.idle.tolist()
     ([1.0, 1.0], [False, True])
     """
-    o = returned.detach().double()
-    features = values.detach().transpose(1, 2).flatten(2).flatten(0, 1)
+    hidden = masked(logits)
+    seen = ~hidden & (logits < torch.inf).all(dim=-1, keepdim=True)
+    o, features = returned.detach().double(), values.detach().transpose(1, 2).flatten(2)
+    read = ~hidden[..., : features.shape[1]].all(dim=2).all(dim=1)
+    if read.any() and not read.all():
+        features = features[read][None]
+        if read.shape[1] == o.shape[2]:
+            seen = seen & read[:, None, :, None]
+            o = o.transpose(1, 2)[read].transpose(0, 1)[None]
     return Heads(
-        head_entropy(logits, logits.isfinite() & (logits > logits.amax(dim=-1, keepdim=True) - MASKED)),
+        head_entropy(logits, seen),
         o.norm(dim=-1).mean(dim=(0, 2)).cpu(),
         _correlations(o).cpu(),
-        moments(features),
+        moments(features.flatten(0, 1)),
     )
 
 

@@ -106,6 +106,66 @@ def test_a_saturated_head_has_no_entropy():
     assert attention_of(model, X)[""].entropy.tolist() == pytest.approx([0.0, 1.0])
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e5, 1e7])
+def test_attention_that_diverges_has_no_entropy(scale):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 6, 4)
+    found = diagnose(Given(written, scale * q, k, v), X)[""]
+    assert found["attention_entropy"] == pytest.approx(0, abs=0.02)
+
+
+def test_padding_is_left_out_of_values_and_queries():
+    """Whatever stands at padded positions: as of a batch that ends where its tokens do."""
+    torch.manual_seed(0)
+    attention, x = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(4, 6, 8)
+    pad = (torch.arange(6) >= 3).expand(4, 6)
+    x[:, 3:] *= 100
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = attention
+
+        def forward(self, x, pad):
+            return self.attention(x, x, x, key_padding_mask=pad, need_weights=False)[0]
+
+    padded, real = (attention_of(Net(), inputs)["attention"] for inputs in ((x, pad), (x[:, :3], pad[:, :3])))
+    assert padded.values.n == real.values.n == 12
+    for name in ("entropy", "size", "alike"):
+        assert torch.allclose(getattr(padded, name), getattr(real, name), atol=1e-6)
+    assert torch.allclose(padded.values.spectrum(centred=False), real.values.spectrum(centred=False), rtol=1e-5)
+
+
+def test_padding_of_another_sequence_is_left_out_of_values_alone():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    mask = torch.zeros(3, 5).masked_fill(torch.arange(5) > 2, -1e9)
+    padded = attention_of(Given(lambda q, k, v: written(q, k, v, mask), q, k, v), X)[""]
+    real = attention_of(Given(written, q, k[:, :3], v[:, :3]), X)[""]
+    assert padded.values.n == real.values.n == 9
+    assert torch.allclose(padded.entropy, real.entropy, atol=1e-6)
+    assert torch.allclose(padded.size, real.size, atol=1e-6)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_attention_with_dropout_is_seen_and_its_entropy_is_that_before(need_weights):
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True, dropout=0.5)
+
+        def forward(self, x):
+            return self.attention(x, x, x, need_weights=need_weights)[0]
+
+    model, x = Net(), torch.randn(3, 5, 8)
+    dropped = attention_of(model.train(), x)["attention"]
+    whole = attention_of(model.eval(), x)["attention"]
+    assert torch.equal(dropped.entropy, whole.entropy)
+    assert not torch.allclose(dropped.size, whole.size)
+
+
 def test_a_head_without_values_is_idle_and_its_features_are_dead():
     model = two_heads()
     with torch.no_grad():
