@@ -108,8 +108,12 @@ class PlasticityMonitor:
     def __enter__(self) -> Self:
         """Start the clock, and take the first measurement."""
         self.started = time.perf_counter()
-        if not self.rows:
-            self.measure()
+        try:
+            if not self.rows:
+                self.measure()
+        except BaseException:
+            self.started = None
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,16 +13,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from difflib import get_close_matches
+from inspect import signature
+from numbers import Integral
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torch_experiments.diagnostics.measurement import diagnose
 from torch_experiments.diagnostics.monitor import PlasticityMonitor
-from torch_experiments.remedies import make
+from torch_experiments.remedies import REMEDIES, make
 from torch_experiments.remedies.base import Remedy
 from torch_experiments.remedies.bound import Bound
+from torch_experiments.remedies.surgery import transaction
 
 TRACED = 4  # observations with which a policy is traced
 MISSING = "SB3Plasticity needs stable_baselines3, which is not installed: pip install 'lop-companion[rl]'"
@@ -39,7 +45,8 @@ def SB3Plasticity(  # a class of stable-baselines3's that is made when it is ask
     """Return a callback of stable-baselines3 that applies remedies and watches the policy.
 
     For PPO and A2C, whose policy is one network, and for DQN, of which the network of values is meant and not its
-    target. It is bound to an agent at its first ``learn`` and stays with it. `Agent` says what it does and has.
+    target. It is bound to an agent at its first ``learn`` and stays on it, in a ``learn`` without it too, until
+    ``detach()``. `Agent` says what it does and has.
 
     Args:
         remedies: by name, as in `remedies.make`, or as objects.
@@ -50,8 +57,9 @@ def SB3Plasticity(  # a class of stable-baselines3's that is made when it is ask
 
     Raises:
         ModuleNotFoundError: without stable-baselines3; the message has the line that installs it.
-        ValueError: for an unknown remedy, or for fewer than two samples.
-        TypeError: for what is no remedy.
+        ValueError: for an unknown remedy, what is no list of them, an option that the monitor does not have, or
+            fewer than two samples.
+        TypeError: for a part of a list that is no remedy.
 
     >>> agent.learn(100_000, callback=SB3Plasticity(["redo"], monitor={"every": 500}))  # doctest: +SKIP
     """
@@ -68,11 +76,11 @@ class Agent:
 
     A remedy that acts at a new task, as shrink-and-perturb does, changes the policy at once where nobody is
     learning, and else as soon as the present rollout has been learnt from, since the probabilities of its actions
-    are those of the policy before.
+    are those of the policy before. Where the agent has seen nothing yet, that is its first rollout.
 
     Attributes:
-        bound: the remedies at work, in their order; empty before the first ``learn``.
-        monitor: that watches, None without one or before the first ``learn``.
+        bound: the remedies at work, in their order; empty before the first ``learn`` and after `detach`.
+        monitor: that watches, None without one or before the first ``learn``; it can be read after `detach`.
     """
 
     model: Any
@@ -84,10 +92,10 @@ class Agent:
         samples: int = 512,
         seed: int = 0,
     ) -> None:
-        if samples < 2:
-            raise ValueError(f"samples: got {samples}; at least 2 are needed")
+        _check_samples(samples)
+        _check_monitor(monitor)
         super().__init__()
-        self.remedies = [_remedy(one) for one in ([remedies] if isinstance(remedies, str) else remedies)]
+        self.remedies = _remedies(remedies)
         self.monitor = monitor if isinstance(monitor, PlasticityMonitor) else None
         self.options = None if isinstance(monitor, PlasticityMonitor) else monitor
         self.samples, self.seed = samples, seed
@@ -99,8 +107,11 @@ class Agent:
         self._running = ExitStack()
 
     def task(self) -> None:
-        """Tell the remedies that a new task begins; the first task needs no call."""
-        if self.learning or self.agent is None:
+        """Tell the remedies that a new task begins; the first task needs no call.
+
+        All of them act or, if there is an error, none.
+        """
+        if self.learning or not self._has_seen():
             self.waiting += 1
         else:
             self._begin_task()
@@ -113,27 +124,42 @@ class Agent:
         """
         return self._drawn() if self._seen is None else self._seen
 
+    def detach(self) -> None:
+        """Take remedies and monitor off the agent, which is then trained as if there had been none.
+
+        The next ``learn`` with this callback, of the same agent or of one loaded from its file, binds it again, and
+        it goes on where it was.
+        """
+        if self.agent is not None:
+            self._running.close()
+            self.saved = self.state_dict()
+            self._let_go()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what has to be kept beside the agent, of remedies and monitor."""
-        monitor = None if self.monitor is None else self.monitor.state_dict()
-        return {"remedies": [b.state_dict() for b in self.bound], "monitor": monitor, "waiting": self.waiting}
+        """Return what has to be kept beside the agent; before it is bound, what was loaded, if anything was."""
+        state = {"names": self._names(), "watched": self._watched(), "remedies": None, "monitor": None}
+        if self.agent is not None:
+            state["remedies"] = [bound.state_dict() for bound in self.bound]
+            state["monitor"] = None if self.monitor is None else self.monitor.state_dict()
+        return {**(state if self.saved is None else self.saved), "waiting": self.waiting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was: at once, or with the next ``learn`` if there was none.
 
         Raises:
-            ValueError: for a state of other remedies, or of a callback with a monitor where this one has none.
+            ValueError: for a state of other remedies (by name; settings may differ); of a callback with a monitor
+                where this one has none, or the reverse; or from before the first ``learn``, after it.
         """
-        has = self.monitor is not None or self.options is not None
-        if len(state["remedies"]) != len(self.remedies) or (state["monitor"] is not None) != has:
-            raise ValueError(
-                f"state: is of {len(state['remedies'])} remedies and {_monitors(state['monitor'] is not None)}; "
-                f"this callback has {len(self.remedies)} and {_monitors(has)}"
-            )
+        given, own = (state["names"], state["watched"]), (self._names(), self._watched())
+        if given != own:
+            raise ValueError(f"state: is of {_listed(*given)}; this callback has {_listed(*own)}")
+        if self.agent is None:
+            self.saved = state
+        elif state["remedies"] is None:
+            raise ValueError("state: is from before the first learn; load it into a new SB3Plasticity")
+        else:
+            self._restore(state, self.monitor)
         self.waiting = int(state["waiting"])
-        self.saved = state
-        if self.agent is not None:
-            self._restore()
 
     # ---------------------------------------------------------------- what stable-baselines3 calls
 
@@ -141,7 +167,7 @@ class Agent:
         if self.agent is None:
             self._bind(self.model)
         elif self.agent is not self.model:
-            raise ValueError("callback: it is bound to another agent; make an SB3Plasticity for each")
+            raise ValueError("callback: it is bound to another agent; make an SB3Plasticity for each, or detach()")
         elif any(bound.optimizer is not self.model.policy.optimizer for bound in self.bound):
             for bound in self.bound:
                 bound.rebind(self.model.policy.optimizer)
@@ -149,14 +175,14 @@ class Agent:
         self.learning = True
 
     def _on_rollout_start(self) -> None:
-        while self.waiting:  # what was collected has been learnt from
-            self.waiting -= 1
-            self._begin_task()
+        self._begin_waiting()  # what was collected has been learnt from
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
+        if self.agent is None:  # detached while it learns
+            return
         on_policy = hasattr(self.agent, "rollout_buffer")
         self._seen = self._drawn() if on_policy else None  # a replay buffer is read when someone asks
         ready = self.agent.num_timesteps > getattr(self.agent, "learning_starts", 0)
@@ -166,41 +192,81 @@ class Agent:
     def _on_training_end(self) -> None:
         self.learning = False
         self._running.close()
+        self._begin_waiting()
 
     # ---------------------------------------------------------------------------------- what it does
 
     def _bind(self, agent: Any) -> None:
         network = network_of(agent)
-        for remedy in self.remedies:
-            bound = remedy.on(
-                network,
-                agent.policy.optimizer,
-                example_inputs=_samples(agent, self.seed),
-                probe=self.observations,
-                fresh=lambda seed: fresh_of(agent, seed),
-                seed=self.seed,
+        if self.remedies and any(network_of(other.agent) is network for other in list(ATTACHED)):
+            raise ValueError(
+                "callback: the remedies of another SB3Plasticity are at work on this agent; detach() that one "
+                "first, or give one SB3Plasticity all remedies"
             )
-            self.bound.append(bound.attach())
+        monitor = self.monitor
         if self.options is not None:
-            self.monitor = PlasticityMonitor(network, self.observations, **self.options)
-        self.agent = agent
-        if self.saved is not None:
-            self._restore()
+            monitor = PlasticityMonitor(network, self.observations, **self.options)
+        try:
+            for remedy in self.remedies:
+                bound = remedy.on(
+                    network,
+                    agent.policy.optimizer,
+                    example_inputs=_samples(agent, self.seed),
+                    probe=self.observations,
+                    fresh=lambda seed: fresh_of(agent, seed),
+                    seed=self.seed,
+                )
+                self.bound.append(bound)
+                bound.attach()
+            if self.saved is not None:
+                self._restore(self.saved, monitor)
+        except BaseException:
+            self._let_go()
+            raise
+        self.agent, self.monitor, self.saved = agent, monitor, None
+        if self.bound:
+            ATTACHED.add(self)
 
-    def _restore(self) -> None:
-        state, self.saved = self.saved, None
-        assert state is not None
+    def _let_go(self) -> None:
+        for bound in self.bound:
+            bound.remove()
+        ATTACHED.discard(self)
+        self.bound, self.agent, self._seen = [], None, None
+
+    def _restore(self, state: Mapping[str, Any], monitor: PlasticityMonitor | None) -> None:
+        if state["remedies"] is None:  # from before the first learn
+            return
         for bound, one in zip(self.bound, state["remedies"], strict=True):
             bound.load_state_dict(one)
-        if self.monitor is not None:
-            self.monitor.load_state_dict(state["monitor"])
+        if monitor is not None:
+            monitor.load_state_dict(state["monitor"])
+
+    def _begin_waiting(self) -> None:
+        while self.waiting and self._has_seen():
+            self._begin_task()
+            self.waiting -= 1
 
     def _begin_task(self) -> None:
-        for bound in self.bound:
-            bound.task()
+        with transaction():
+            for bound in self.bound:
+                bound.task()
+
+    def _names(self) -> list[str]:
+        known = {kind: name for name, kind in REMEDIES.items()}
+        return [known.get(type(remedy), type(remedy).__name__) for remedy in self.remedies]
+
+    def _watched(self) -> bool:
+        return self.monitor is not None or self.options is not None
+
+    def _has_seen(self) -> bool:
+        buffer = self._buffer()
+        return self._seen is not None or (buffer is not None and buffer.size() > 0)
+
+    def _buffer(self) -> Any:
+        return getattr(self.agent, "rollout_buffer", None) or getattr(self.agent, "replay_buffer", None)
 
     def _drawn(self) -> Observations:
-        buffer = getattr(self.agent, "rollout_buffer", None) or getattr(self.agent, "replay_buffer", None)
+        buffer = self._buffer()
         if buffer is None or not buffer.size():
             raise ValueError("observations: the agent has seen nothing yet; they are there after its first rollout")
         count, copies = buffer.size(), buffer.n_envs
@@ -212,6 +278,9 @@ class Agent:
             found if scaled is None else scaled.normalize_obs(found),
             lambda x: torch.as_tensor(x, device=self.agent.device),
         )
+
+
+ATTACHED: WeakSet[Agent] = WeakSet()  # whose remedies are at work; the hooks of these keep them alive
 
 
 def network_of(agent: Any) -> nn.Module:
@@ -239,6 +308,15 @@ def fresh_of(agent: Any, seed: int) -> nn.Module:
     return found
 
 
+def _remedies(given: Any) -> list[Remedy]:
+    if isinstance(given, Mapping) or not isinstance(given, Iterable | Remedy):
+        raise ValueError(
+            f"remedies: got {type(given).__name__}; give a list of names, and of remedies with settings of their "
+            "own, as remedies.make('redo', every=50)"
+        )
+    return [_remedy(one) for one in ([given] if isinstance(given, str | Remedy) else given)]
+
+
 def _remedy(given: str | Remedy) -> Remedy:
     if isinstance(given, Remedy):
         return given
@@ -247,6 +325,30 @@ def _remedy(given: str | Remedy) -> Remedy:
             f"remedies: got {type(given).__name__}; give names, or remedies that are not bound, as remedies.make(…)"
         )
     return make(given)
+
+
+def _check_samples(given: Any) -> None:
+    if not isinstance(given, Integral) or given < 2:
+        raise ValueError(f"samples: got {given!r}; at least 2 are needed, a whole number")
+
+
+def _check_monitor(given: Any) -> None:
+    """Raise a ValueError for what is no monitor and no options of one, now and not at the first rollout."""
+    if given is None or isinstance(given, PlasticityMonitor):
+        return
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"monitor: got {type(given).__name__}; give a PlasticityMonitor, or its options, as {{'every': 500}}"
+        )
+    own = {"self", "model", "batch", "options"}
+    allowed = [name for name in signature(PlasticityMonitor.__init__).parameters if name not in own]
+    allowed += [name for name in signature(diagnose).parameters if name not in {*allowed, *own}]
+    for name in given:
+        if name not in allowed:
+            near = get_close_matches(str(name), allowed, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(map(repr, allowed))}"
+            raise ValueError(f"monitor: got the option {name!r}; {hint}")
+    PlasticityMonitor(nn.Identity(), None, **given)  # for what its values may be
 
 
 def _samples(agent: Any, seed: int) -> Observations:
@@ -266,5 +368,5 @@ def _each(observations: Any, change: Any) -> Any:
     return change(observations)
 
 
-def _monitors(has: bool) -> str:
-    return "a monitor" if has else "no monitor"
+def _listed(names: Iterable[str], watched: bool) -> str:
+    return f"{', '.join(names) or 'no remedy'} and {'a monitor' if watched else 'no monitor'}"

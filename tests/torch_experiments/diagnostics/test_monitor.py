@@ -315,3 +315,13 @@ def test_misuse_is_named():
 def test_a_network_without_parameters_to_train_is_measured_too():
     with PlasticityMonitor(nn.Sequential(nn.ReLU(), nn.Flatten()), task()[0], every=1, budget=None) as monitor:
         assert monitor.step()["0"]["dead_fraction"] == 0
+
+
+def test_a_monitor_whose_first_measurement_fails_is_not_running():
+    model, batches = network(), iter([torch.ones(1, 20), task()[0]])
+    monitor = PlasticityMonitor(model, lambda: next(batches), budget=None, **FAST)
+    with pytest.raises(ValueError, match="samples"), monitor:
+        pass
+    assert monitor.started is None
+    with monitor:
+        assert monitor.rows

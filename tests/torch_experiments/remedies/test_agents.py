@@ -236,13 +236,129 @@ def test_what_cannot_be_is_said():
     with pytest.raises(TypeError, match=r"agent: Learner trains several networks, each with an optimizer"):
         other.learn(Agent(["redo"]), rollouts=1)
     with pytest.raises(
-        ValueError, match=r"state: is of 1 remedies and no monitor; this callback has 2 and a monitor"
+        ValueError, match=r"state: is of redo and no monitor; this callback has redo, l2 and a monitor"
     ):
         Agent(["redo", "l2"], QUIET).load_state_dict(callback.state_dict())
+    with pytest.raises(ValueError, match=r"state: is of redo and no monitor; this callback has l2-init and no"):
+        Agent(["l2-init"]).load_state_dict(callback.state_dict())
+    with pytest.raises(ValueError, match=r"state: is from before the first learn"):
+        callback.load_state_dict(Agent(["redo"]).state_dict())
     blank = Agent(monitor={"every": 2})
     blank.agent = Learner()
     with pytest.raises(ValueError, match=r"observations: the agent has seen nothing yet"):
         blank.observations()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"remedies": 3}, r"remedies: got int; give a list of names"),
+        (
+            {"remedies": {"redo": {}}},
+            r"remedies: got dict; give a list of names, .* as remedies\.make\('redo', every",
+        ),
+        ({"samples": "a"}, r"samples: got 'a'; at least 2 are needed"),
+        ({"monitor": 3}, r"monitor: got int; give a PlasticityMonitor, or its options"),
+        ({"monitor": {"everi": 3}}, r"monitor: got the option 'everi'; did you mean 'every'\?"),
+        ({"monitor": {"xyz": 3}}, r"monitor: got the option 'xyz'; allowed are .* 'every', .* 'metrics'"),
+        ({"monitor": {"every": 0}}, r"every: got 0; it has to be at least 1"),
+    ],
+)
+def test_arguments_are_checked_before_there_is_an_agent(given, message):
+    with pytest.raises(ValueError, match=message):
+        Agent(**given)
+
+
+def test_options_of_the_monitor_may_be_those_of_diagnose():
+    agent, callback = Learner(), Agent("redo", QUIET | {"metrics": ["dead_fraction"]})
+    agent.learn(callback, rollouts=1)
+    assert {row["metric"] for row in callback.monitor.rows} == {"dead_fraction"}
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_task_waits_until_something_was_seen_for_remedies_that_look_at_it(loaded):
+    agent, callback, seen = Learner(), Agent([ShrinkPerturb(0.5, 0.0), "escape"]), []
+    if loaded:
+        callback.load_state_dict(Agent([ShrinkPerturb(0.5, 0.0), "escape"]).state_dict())
+    callback.task()
+    agent.learn(callback, rollouts=2, meanwhile=lambda: seen.append([bound.tasks for bound in callback.bound]))
+    assert seen == [[0, 0], [1, 1]]
+    assert callback.waiting == 0
+
+
+def test_a_task_in_the_last_rollout_begins_when_that_was_learnt_from():
+    agent, callback = Learner(), Agent([ShrinkPerturb(0.5, 0.0)])
+    agent.learn(callback, rollouts=1, meanwhile=callback.task)
+    assert callback.bound[0].tasks == 1
+    assert callback.waiting == 0
+
+
+def test_of_a_task_that_fails_nothing_is_done_and_it_still_waits():
+    agent, callback = Learner(), Agent([ShrinkPerturb(0.5, 0.0), "escape"])
+    agent.learn(callback, rollouts=1)
+    before, seen = weights(agent), callback._seen
+    callback.waiting, callback._seen = 1, torch.zeros(4, 7)  # no input of this policy
+    for _ in range(2):
+        with pytest.raises((RuntimeError, TypeError, ValueError)):
+            agent.learn(callback, rollouts=1)
+    assert torch.equal(weights(agent), before)
+    assert (callback.waiting, [bound.tasks for bound in callback.bound]) == (1, [0, 0])
+    callback._seen = seen
+    agent.learn(callback, rollouts=1)
+    assert (callback.waiting, [bound.tasks for bound in callback.bound]) == (0, [1, 1])
+
+
+def hooks(agent):
+    optimizer = agent.policy.optimizer
+    return len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks)
+
+
+def test_where_binding_fails_nothing_stays_on_the_agent():
+    agent, callback = Learner(), Agent(["l2-init", "redo"])
+    callback.load_state_dict(callback.state_dict() | {"remedies": [{"steps": 1}, {}]})
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            agent.learn(callback, rollouts=1)
+    assert hooks(agent) == (0, 0)
+    agent.learn(Agent(["l2-init"]), rollouts=1)
+    assert hooks(agent) == (1, 1)
+
+
+def test_remedies_stay_until_they_are_detached_and_go_on_when_they_are_back():
+    agent, callback = Learner(), Agent(["l2-init"], QUIET)
+    agent.learn(callback, rollouts=1)
+    agent.learn(Agent(monitor=QUIET), rollouts=1)  # a second one that only watches
+    assert callback.bound[0].steps == 8
+    with pytest.raises(ValueError, match=r"callback: the remedies of another SB3Plasticity .* detach\(\) that one"):
+        agent.learn(Agent(["l2"]), rollouts=1)
+    assert hooks(agent) == (1, 1)
+    callback.detach()
+    callback.detach()
+    assert hooks(agent) == (0, 0)
+    assert callback.monitor.steps == 4
+    other = Agent(["l2"])
+    agent.learn(other, rollouts=1)
+    other.detach()
+    agent.learn(callback, rollouts=1)
+    assert (callback.bound[0].steps, callback.monitor.steps) == (12, 8)
+    agent.learn(callback, rollouts=2, meanwhile=callback.detach)
+    assert hooks(agent) == (0, 0)
+
+
+def test_states_of_callbacks_that_are_not_bound_can_be_kept_and_loaded():
+    agent, callback = Learner(), Agent(["redo"], QUIET)
+    agent.learn(callback, rollouts=1)
+    passing, last = Agent(["redo"], QUIET), Agent(["redo"], QUIET)
+    passing.load_state_dict(callback.state_dict())
+    passing.task()
+    last.load_state_dict(passing.state_dict())
+    agent = Learner()
+    agent.learn(last, rollouts=1)
+    assert (last.bound[0].steps, last.bound[0].tasks, last.monitor.steps) == (8, 1, 8)
+    new = Agent(["redo"], QUIET)
+    new.load_state_dict(Agent(["redo"], QUIET).state_dict())
+    Learner().learn(new, rollouts=1)
+    assert (new.bound[0].steps, new.monitor.steps) == (4, 4)
 
 
 def test_without_the_extra_its_line_is_said(monkeypatch):
