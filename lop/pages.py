@@ -133,7 +133,7 @@ def site(out: Path = Path("site"), serve_: Annotated[bool, arg(name="serve")] = 
     """Build the site: claims, documentation, notebooks, code and explorers as pages of HTML.
 
     Args:
-        out: Folder of the site; what is in it is replaced.
+        out: Folder of the site: a new one, an empty one, or a site made here, which is replaced.
         serve_: Build it only if it is not there, then show it at http://localhost:PORT until you press Ctrl-C.
         port: Where it is shown.
     """
@@ -141,8 +141,16 @@ def site(out: Path = Path("site"), serve_: Annotated[bool, arg(name="serve")] = 
         raise ValueError("site: it is built from a clone of the repository; the installed package has no pages")
     if not 0 < port < 65536:
         raise ValueError(f"port: got {port}; it has to be between 1 and 65535")
-    if not (serve_ and (out / "index.html").is_file()) and build.build(out):
+    if not serve_:
+        _build(out)
+        return
+    with serve.server(out, port) as running:  # before the build, so that a port that is taken is told at once
+        if not (out / "index.html").is_file():
+            _build(out)
+        serve.serve(running)
+
+
+def _build(out: Path) -> None:
+    if build.build(out):
         sys.exit(1)
     print(f"{out}/index.html")
-    if serve_:
-        serve.serve(out, port)

@@ -18,6 +18,38 @@ from lop.site import api_pages, claim_pages, data, front_pages, places, sources
 from torch_experiments.certificates.display import VIEWER
 
 
+MARK = ".lop-site"  # a file that says of a folder that this module made it, and so may replace it
+
+
+def claim(out: Path) -> None:
+    """Make a folder the site's, unless it holds what this module did not make.
+
+    Raises:
+        ValueError: It holds other files, or cannot be written.
+
+    >>> with TemporaryDirectory() as folder:
+    ...     claim(Path(folder) / "site")
+    ...     [path.name for path in (Path(folder) / "site").iterdir()]
+    ['.lop-site']
+    """
+    try:
+        if out.is_dir() and any(out.iterdir()) and not _ours(out):
+            raise ValueError(
+                f"--out: {out} holds files that are not of a site made here, and would be replaced; "
+                "give a folder that is new or empty"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        (out / MARK).write_text("Made by `lop site`, which replaces all in this folder.\n", encoding="utf-8")
+    except OSError as error:
+        why = error.strerror
+        raise ValueError(f"--out: the site cannot be written to {out} ({why}); give another folder") from None
+
+
+def _ours(out: Path) -> bool:
+    """Tell whether a folder has our mark, or is a site that was made before there was one."""
+    return (out / MARK).is_file() or all((out / name).is_file() for name in (".buildinfo", "_static/viewer.js"))
+
+
 def stage(source: Path, extra: Path) -> None:
     """Write all that Sphinx reads below two folders that are empty."""
     ledger = load()
@@ -37,7 +69,12 @@ def build(out: Path = places.SITE, jobs: int = 2) -> int:
     """Stage the pages and let Sphinx make the site; return its exit code. A warning is an error.
 
     Pages that are as they were are not read again; where one is gone, or the code of this package changed, all are.
+
+    Raises:
+        ValueError: The folder is not the site's to replace; see ``claim``.
     """
+    out = out.resolve()
+    claim(out)
     places.WORK.mkdir(parents=True, exist_ok=True)
     doctrees = places.WORK / "doctrees"
     with TemporaryDirectory(dir=places.WORK) as folder:
@@ -46,6 +83,7 @@ def build(out: Path = places.SITE, jobs: int = 2) -> int:
     if any(gone) or _other_code(places.WORK / "code") or not (out / "index.html").is_file():
         for old in (out, doctrees):
             shutil.rmtree(old, ignore_errors=True)
+        claim(out)
     words = ["-q", "-W", "--keep-going", "-j", str(jobs), "-b", "html", "-c", str(places.HERE), "-d", str(doctrees)]
     return build_main([*words, str(places.SOURCE), str(out)])
 
@@ -83,10 +121,14 @@ def renewed(fresh: Path, kept: Path) -> bool:
 def main() -> None:
     """Build the site and say how long it took."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=places.SITE, help="folder of the site")
+    parser.add_argument("--out", type=Path, default=places.SITE, help="folder of the site: new, empty, or a site made here")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes of Sphinx")
     given = parser.parse_args()
     start = time.perf_counter()
+    try:
+        claim(given.out)
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
     code = build(given.out, given.jobs)
     if not code:
         print(f"{given.out}/index.html  {time.perf_counter() - start:.0f} s")

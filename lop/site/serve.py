@@ -27,9 +27,8 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         raise ValueError(f"port: {port} cannot be used ({error.strerror}); give another --port") from None
 
 
-def serve(folder: Path, port: int) -> None:
-    """Serve a folder until Ctrl-C."""
-    with server(folder, port) as running:
-        print(f"http://localhost:{running.server_address[1]}/  (Ctrl-C ends it)")
-        sys.stdout.flush()
-        running.serve_forever()
+def serve(running: ThreadingHTTPServer) -> None:
+    """Serve until Ctrl-C."""
+    print(f"http://localhost:{running.server_address[1]}/  (Ctrl-C ends it)")
+    sys.stdout.flush()
+    running.serve_forever()
