@@ -109,8 +109,12 @@
     run.w = { inner: w.inner, outer: w.outer.map((o, k) => (k < units ? 2 * o : o)) };
   };
 
-  /** The certificate of the weights: units frozen on all samples, sets of exact copies, and the free dimensions. */
+  /** Whether training has diverged: weights that are no numbers have no certificate, and beyond a million differences of the gradient are noise. */
+  net.diverged = (w, data, activation) => flat(w).some((v) => !(Math.abs(v) < 1e6)) || !Number.isFinite(net.loss(w, data, activation).loss);
+
+  /** The certificate of the weights: units frozen on all samples, sets of exact copies, and the free dimensions; null if training has diverged. */
   net.certificate = function (w, data, activation) {
+    if (net.diverged(w, data, activation)) return null;
     const { active } = net.loss(w, data, activation), units = w.inner.length, sets = new Map();
     for (let u = 0; u < units; u++) {
       const key = [...w.inner[u], w.outer[u]].join();
@@ -170,7 +174,7 @@
     return { w: flat(run.w), loss: net.loss(run.w, data, activation).loss, apart: net.apart(run.w) };
   };
 
-  const STARTS = { "cloned: three units, each twice": "cloned", "frozen: two of six units are dead": "frozen", "fresh: six units": "fresh" };
+  const STARTS = { "cloned: three units, each twice": "cloned", "frozen: two of six units are dead under relu": "frozen", "fresh: six units": "fresh" };
 
   lop.start("network-explorer", function (host) {
     const data = lop.data.network;
@@ -205,7 +209,8 @@
       run = fresh(net.start(state.start, data, state.apart));
       quotient = state.start === "cloned" ? fresh(structuredClone(data.base)) : null;
       twin = state.start === "fresh" ? null : fresh(net.start("fresh", data));
-      seen = { step: 0, x: [], loss: [], quotient: [], twin: [], apart: [], bound: [], lowest: null, begin: flat(run.w) };
+      seen = { step: 0, x: [], loss: [], quotient: [], twin: [], apart: [], bound: [], lowest: null, begin: flat(run.w), diverged: false };
+      go.disabled = step.disabled = false;
       note(); show();
     }
     function note() {
@@ -221,16 +226,18 @@
       seen.lowest = net.eigenvalues(net.normalHessian(run.w, data, state.activation))[0];
     }
     function advance(steps) {
-      for (let k = 0; k < steps; k++) {
+      for (let k = 0; k < steps && !seen.diverged; k++) {
         net.step(run, data);
         if (quotient) net.quotientStep(quotient, data);
         if (twin) net.step(twin, data);
         seen.step++;
+        seen.diverged = net.diverged(run.w, data, state.activation);
       }
-      note(); show();
+      if (seen.diverged) { pause(); go.disabled = step.disabled = true; } else note();
+      show();
     }
     function pause() { if (timer) cancelAnimationFrame(timer); timer = null; go.textContent = "Train"; }
-    function tick() { advance(Math.max(2, Math.ceil(seen.step / 100))); if (seen.step < 5000) timer = requestAnimationFrame(tick); else pause(); }
+    function tick() { advance(Math.max(2, Math.ceil(seen.step / 100))); if (seen.step < 5000 && !seen.diverged) timer = requestAnimationFrame(tick); else pause(); }
     go.addEventListener("click", () => { if (timer) pause(); else { go.textContent = "Pause"; timer = requestAnimationFrame(tick); } });
 
     function show() {
@@ -250,28 +257,33 @@
       tell(found);
     }
     function tell(found) {
+      if (!found) {
+        said.replaceChildren(lop.make("p", {}, `Training diverged at step ${seen.step}: weights are beyond a million or no numbers, and have no certificate. Start again or lower the rate.`));
+        return;
+      }
       const last = (list) => list[list.length - 1], frozen = found.frozen.length, sets = found.copies.length;
       const lines = [`Step ${seen.step}, loss ${lop.say(last(seen.loss))}.`,
         `Certificate: ${frozen} frozen unit${frozen === 1 ? "" : "s"} on these samples, ${sets} set${sets === 1 ? "" : "s"} of exact copies; ${found.dimension} of ${found.parameters} directions are free.`];
       if (state.start === "cloned") {
         lines.push(state.noise ? "Noise is drawn for each weight by itself: it parts copies at once." : state.apart ? "What starts apart by a little is no copy: no rule has to keep it, and the curvature decides." : `In exact arithmetic ${state.rule} keeps exact copies: it treats equal gradients alike. Here equal weights get equal floats, so they stay equal to the bit.`);
         lines.push(`Distance from the set of clones: ${lop.say(last(seen.apart))}.`);
-        lines.push(seen.lowest < 0 ? `Lowest curvature across the set: ${lop.say(seen.lowest)}; along it descent makes a distance grow ${lop.say(1 - run.rate * seen.lowest, 6)}-fold a step.` : `No curvature across the set is negative here (lowest ${lop.say(seen.lowest)}).`);
+        lines.push(seen.lowest < 0 ? `Lowest curvature across the set: ${lop.say(seen.lowest)}${state.rule === "SGD" && !state.noise ? `; along it a step of descent makes a small distance grow ${lop.say(1 - run.rate * seen.lowest, 6)}-fold` : ""}.` : `No curvature across the set is negative here (lowest ${lop.say(seen.lowest)}).`);
       }
       if (state.start === "frozen") {
         const w = flat(run.w), moved = Math.max(...[3, 4, 5, 12, 13, 14].map((k) => Math.abs(w[k] - seen.begin[k])));
-        lines.push(`Weights into the two frozen units have moved by ${lop.say(moved)} at most. ${state.noise ? "Noise moves them." : state.rule.includes("decay") ? "No gradient reaches them; decay does." : "No gradient reaches them."}`);
+        const still = [1, 4].filter((u) => found.frozen.includes(u)), moves = state.noise ? "noise moves them" : state.rule.includes("decay") ? "decay moves them" : "";
+        lines.push(`Weights into units 2 and 5, which start with a bias of −10, have moved by ${lop.say(moved)} at most. ${still.length === 2 ? `No gradient reaches them now${moves ? `; ${moves}` : ""}.` : still.length ? `Unit ${still[0] + 1} is frozen now; gradients reach the other.` : "Neither is frozen on these samples: gradients reach both, however small they are."}`);
       }
       said.replaceChildren(...lines.map((line) => lop.make("p", {}, line)));
     }
     function diagram(found) {
       const parts = [], y = (k, n) => 100 + (k - (n - 1) / 2) * (180 / Math.max(n, 4)), units = run.w.inner.length;
-      const thick = (w) => Math.min(0.4 + 2.2 * Math.abs(w), 7);
+      const thick = (w) => (Number.isFinite(w) ? Math.min(0.4 + 2.2 * Math.abs(w), 7) : 7);
       run.w.inner.forEach((row, u) => row.slice(0, 2).forEach((w, i) => parts.push(lop.make("line", { class: w < 0 ? "weight minus" : "weight", x1: 40, y1: y(i, 2), x2: 180, y2: y(u, units), "stroke-width": thick(w) }))));
       run.w.inner.forEach((_, u) => parts.push(lop.make("line", { class: run.w.outer[u] < 0 ? "weight minus" : "weight", x1: 180, y1: y(u, units), x2: 320, y2: 100, "stroke-width": thick(run.w.outer[u]) })));
       for (const [x, n, name] of [[40, 2, "x"], [320, 1, "y"]]) for (let k = 0; k < n; k++) parts.push(lop.make("circle", { class: "unit", cx: x, cy: y(k, n), r: 11 }), lop.make("text", { class: "unit-name", x, y: y(k, n) + 4 }, n > 1 ? `${name}${k + 1}` : name));
       for (let u = 0; u < units; u++) {
-        const set = found.copies.findIndex((s) => s.includes(u)), dead = found.frozen.includes(u);
+        const set = found ? found.copies.findIndex((s) => s.includes(u)) : -1, dead = Boolean(found) && found.frozen.includes(u);
         parts.push(lop.make("circle", { class: dead ? "unit dead" : set >= 0 ? `unit copy c${set}` : "unit", cx: 180, cy: y(u, units), r: 11 }),
           lop.make("text", { class: "unit-name", x: 180, y: y(u, units) + 4 }, dead ? "×" : set >= 0 ? String.fromCharCode(97 + set) : String(u + 1)));
       }

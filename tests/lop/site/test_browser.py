@@ -272,6 +272,49 @@ def test_the_network_page_trains_as_python_does(visit):
     assert "2 frozen units" in browser.find_element(By.ID, "n-said").text
 
 
+def choose(browser, **values):
+    for name, value in values.items():
+        Select(browser.find_element(By.ID, f"n-{name}")).select_by_value(value)
+
+
+def test_a_network_that_diverges_has_no_certificate(visit):
+    browser = visit("explore/network")
+    ready(browser, "network-explorer")
+    choose(browser, activation="relu", rule="SGD")
+    slide(browser, "n-rate", 2)
+    browser.execute_script("for (let k = 0; k < 40; k++) document.getElementById('n-step').click()")
+    said, step = browser.find_element(By.ID, "n-said").text, browser.find_element(By.ID, "n-step")
+    assert re.match(r"Training diverged at step \d+:", said)
+    assert not re.search("Certificate|frozen|copies|curvature", said)
+    assert not step.is_enabled()
+    browser.find_element(By.ID, "n-reset").click()
+    assert step.is_enabled()
+    assert "3 sets of exact copies" in browser.find_element(By.ID, "n-said").text
+    assert not errors(browser)
+
+
+def test_units_that_gradients_reach_are_not_called_frozen(visit):
+    browser = visit("explore/network")
+    ready(browser, "network-explorer")
+    Select(browser.find_element(By.ID, "n-start")).select_by_index(1)
+    for activation, expected in (("relu", "No gradient reaches them now"), ("tanh", "gradients reach both")):
+        choose(browser, activation=activation)
+        browser.execute_script("for (let k = 0; k < 20; k++) document.getElementById('n-step').click()")
+        assert expected in browser.find_element(By.ID, "n-said").text
+
+
+@pytest.mark.parametrize("rule", explorers.RULES)
+def test_a_factor_of_growth_is_that_of_plain_descent_alone(visit, rule):
+    browser = visit("explore/network")
+    ready(browser, "network-explorer")
+    choose(browser, rule=rule)
+    said = browser.find_element(By.ID, "n-said")
+    assert "Lowest curvature" in said.text
+    assert ("-fold" in said.text) == (rule == "SGD")
+    choose(browser, noise="0.01")
+    assert "-fold" not in said.text
+
+
 def test_a_cell_of_the_table_shows_what_was_measured(visit):
     browser = visit("explore/optimizers")
     ready(browser, "optimizers-explorer")
