@@ -8,12 +8,12 @@ globalThis.lopCertificate = (function () {
   function make(name, attributes, ...children) {
     const node = document.createElement(name);
     for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
-    node.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+    node.append(...children.map((child) => (child instanceof Node ? child : String(child ?? "–"))));
     return node;
   }
 
   const many = (n, one, more) => `${Number(n).toLocaleString("en")} ${n === 1 ? one : more}`;
-  const size = (x) => (typeof x === "number" ? x.toExponential(1) : String(x));
+  const size = (x) => (typeof x === "number" ? x.toExponential(1) : x);
 
   function table(title, heads, rows) {
     const shown = rows.slice(0, SHOWN);
@@ -24,12 +24,42 @@ globalThis.lopCertificate = (function () {
       make("div", { class: "cert-wide", tabindex: "0", role: "region", "aria-label": title }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body))));
   }
 
+  /* What is drawn of a certificate: lists of a shape, `any` name to a shape, or keys; what is missing or null is not drawn. */
+  const REASON = { about: "plain", sentence: "plain", where: ["plain"], rests_on: ["plain"] };
+  const SHAPE = {
+    model: "plain", copies: { any: { units: "plain", different: "plain", kind: "plain", copies: [["plain"]] } },
+    frozen: { layers: { any: { units: "plain", sign: "plain", interval: "plain", observed: "plain" } } },
+    unreached: [{ parameter: "plain", entries: "plain", size: "plain", why: "plain" }],
+    near: [{ layer: "plain", units: ["plain"], activations: "plain", weights: "plain" }],
+    optimizer: { optimizer: "plain", clones: "plain", coset: "plain", frozen: "plain", reasons: [REASON] },
+    said: { headline: "plain", stability: "plain", minibatches: "plain", rounding: "plain" }, notes: ["plain"],
+  };
+
+  /* What is wrong with the shape of a value; an entry of a list or of names may not be null. */
+  function misfit(value, shape, name, needed) {
+    if (value === undefined || (value === null && !needed)) return "";
+    if (shape === "plain") return value === null || typeof value === "object" ? `"${name}" has to be a text or a number` : "";
+    if (Array.isArray(shape)) {
+      if (!Array.isArray(value)) return `"${name}" has to be a list`;
+      for (let k = 0; k < value.length; k++) { const found = misfit(value[k], shape[0], `${name}[${k}]`, true); if (found) return found; }
+      return "";
+    }
+    if (value === null || typeof value !== "object" || Array.isArray(value)) return `"${name}" has to be an object`;
+    for (const key of shape.any ? Object.keys(value) : Object.keys(shape)) {
+      const found = misfit(value[key], shape.any || shape[key], `${name}.${key}`, Boolean(shape.any));
+      if (found) return found;
+    }
+    return "";
+  }
+
   /** What is wrong with a value that should be a certificate; empty if nothing is. */
   function fault(data) {
     if (data === null || typeof data !== "object" || Array.isArray(data)) return "this is no object of JSON";
     for (const key of ["model", "parameters", "dimension", "copies"]) if (!(key in data)) return `it has no "${key}"; write it with: lop certify … --json`;
-    for (const key of ["parameters", "dimension"]) if (typeof data[key] !== "number") return `"${key}" is no number`;
-    if (data.copies === null || typeof data.copies !== "object") return '"copies" is no object';
+    if (!Number.isInteger(data.parameters) || data.parameters < 1) return '"parameters" has to be a whole number above 0';
+    if (!Number.isInteger(data.dimension) || data.dimension < 0 || data.dimension > data.parameters) return '"dimension" has to be a whole number from 0 to the number of parameters';
+    for (const key of ["model", "copies"]) if (data[key] === null) return `"${key}" is null`;
+    for (const [key, shape] of Object.entries(SHAPE)) { const found = misfit(data[key], shape, key, false); if (found) return found; }
     return "";
   }
 
@@ -42,7 +72,7 @@ globalThis.lopCertificate = (function () {
   function sets(found) {
     const sizes = (found.copies || []).map((set) => set.length);
     if (!sizes.length) return "–";
-    const low = Math.min(...sizes), high = Math.max(...sizes);
+    const low = sizes.reduce((a, b) => Math.min(a, b)), high = sizes.reduce((a, b) => Math.max(a, b)); // arguments of a call are few
     return `${many(sizes.length, "set", "sets")} of ${low < high ? `${low} to ${high}` : low}, ${found.kind}`;
   }
 
@@ -83,17 +113,18 @@ globalThis.lopCertificate = (function () {
     const said = data.said || {};
     for (const [key, name] of [["stability", "Stability"], ["minibatches", "Small batches"], ["rounding", "On this machine"]]) if (said[key]) parts.push(make("p", {}, make("b", {}, `${name}: `), said[key]));
     if (data.audit) parts.push(make("details", {}, make("summary", {}, "Audit"), make("pre", {}, JSON.stringify(data.audit, null, 1))));
-    if ((data.notes || []).length) parts.push(make("details", {}, make("summary", {}, many(data.notes.length, "note", "notes")), make("ul", {}, ...data.notes.map((n) => make("li", {}, n)))));
+    if ((data.notes || []).length) parts.push(make("details", {}, make("summary", {}, many(data.notes.length, "note", "notes")), make("ul", {}, ...data.notes.slice(0, SHOWN).map((n) => make("li", {}, n)), ...(data.notes.length > SHOWN ? [make("li", {}, `… and ${data.notes.length - SHOWN} more`)] : []))));
     host.replaceChildren(make("article", { class: "certificate" }, ...parts));
   }
 
   /** Write the certificate of a text of JSON below `host`; a line on what is wrong with it where it is none. */
   function read(host, text) {
     try {
+      if (!text.trim()) throw new Error("it is empty");
       render(host, JSON.parse(text));
       return true;
     } catch (error) {
-      const said = error instanceof SyntaxError ? "this is no JSON" : error.message;
+      const said = error instanceof SyntaxError ? "this is no JSON" : error instanceof RangeError ? "it is nested too deeply" : error.message;
       host.replaceChildren(make("p", { class: "cert-wrong", role: "alert" }, `This is no certificate: ${said}.`));
       return false;
     }

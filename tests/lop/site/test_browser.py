@@ -421,6 +421,41 @@ def test_a_file_is_read_and_what_is_no_certificate_is_refused(visit, tmp_path):
         assert why in browser.find_element(By.CSS_SELECTOR, ".cert-wrong").text
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"copies": {"a": None}}, '"copies.a" has to be an object'),
+        ({"copies": []}, '"copies" has to be an object'),
+        ({"copies": {"a": {"copies": [3]}}}, '"copies.a.copies[0]" has to be a list'),
+        ({"notes": "abc"}, '"notes" has to be a list'),
+        ({"unreached": [None]}, '"unreached[0]" has to be an object'),
+        ({"optimizer": {"reasons": [{"where": 3}]}}, '"optimizer.reasons[0].where" has to be a list'),
+        ({"said": {"headline": {}}}, '"said.headline" has to be a text'),
+        ({"dimension": -5}, '"dimension" has to be a whole number from 0'),
+        ({"dimension": 21}, '"dimension" has to be a whole number from 0'),
+        ({"parameters": 0, "dimension": 0}, '"parameters" has to be a whole number above 0'),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_named(visit, given, why):
+    browser = visit("explore/certificate")
+    paste(browser, json.dumps(CERTIFICATE | given))
+    assert f"This is no certificate: {why}" in browser.find_element(By.CSS_SELECTOR, ".cert-wrong").text
+    paste(browser, " ")
+    assert browser.find_element(By.CSS_SELECTOR, ".cert-wrong").text == "This is no certificate: it is empty."
+
+
+def test_a_layer_may_have_many_sets_of_copies(visit):
+    browser = visit("explore/certificate")
+    many = (
+        "const given = JSON.parse(arguments[0]), copies = Array.from({length: 200000}, (_, k) => [2 * k, 2 * k + 1]);"
+        "given.copies.a = {units: 400000, different: 200000, kind: 'identical', copies};"
+        "document.getElementById('cert-text').value = JSON.stringify(given);"
+    )
+    browser.execute_script(many, json.dumps(CERTIFICATE))
+    browser.find_element(By.ID, "cert-show").click()
+    assert "200,000 sets of 2, identical" in browser.find_element(By.CSS_SELECTOR, "article.certificate").text
+
+
 def test_a_dropped_file_is_read(visit):
     browser = visit("explore/certificate")
     drop = (
