@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 EXAMPLE = """'{"width": 64}'"""
@@ -25,15 +26,15 @@ def choose(argument: str, name: str, table: Mapping[str, Any]) -> Any:
 
 
 def at_least_one(**numbers: int) -> None:
-    """Raise a ValueError that names the first argument below one.
+    """Raise a ValueError that names the first argument that is no number, or below one.
 
     >>> at_least_one(batch=8, tasks=0)
     Traceback (most recent call last):
     ValueError: tasks: got 0; it has to be at least 1
     """
     for argument, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{argument}: got {number}; it has to be at least 1")
+        if not isinstance(number, Real) or number < 1:
+            raise ValueError(f"{argument}: got {number!r}; it has to be at least 1")
 
 
 def json_object(argument: str, text: str) -> dict[str, Any]:

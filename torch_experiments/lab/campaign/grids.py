@@ -79,7 +79,7 @@ def _changed(config: Config, given: Mapping[str, Any]) -> Config:
         if type(value) not in (_kind(name), type(default)):
             like = f"like {default!r}" if default is not None else f"None and those of {_kind(name).__name__}"
             raise ValueError(f"over: {name} got {value!r}; its values are {like}")
-    runs.check_fields(config, given)
+        choose("over", name, {axis: None for axis in AXES if hasattr(config, axis)})
     changes = dict(given)
     if "remedy" in given:
         changes["remedy_settings"] = e04_remedies.SETTINGS.get(given["remedy"], ())
@@ -264,7 +264,8 @@ def main(
     """Run a grid with a progress bar, print how it went, and return whether all runs have their record.
 
     Raises:
-        ValueError: for names, axes, options or an engine that there are not; see `lop grid --help`.
+        ValueError: for names, axes, options or an engine that there are not, see `lop grid --help`; where all runs
+            refuse their values, what the first says.
     """
     if threads < 1 or retries < 0:
         raise ValueError(f"threads, retries: got {threads}, {retries}; allowed are threads ≥ 1 and retries ≥ 0")
@@ -273,6 +274,8 @@ def main(
     count = max(1, (os.cpu_count() or 1) // threads) if workers is None else workers
     with _stoppable(), closing(engines.make(engine, count, out.resolve() / "logs", _options(options))) as where:
         results = watched(todo, where, retries)
+    if results and all(result.outcome.state == "refused" for result in results):
+        raise ValueError(results[0].outcome.about)
     return report(results)
 
 

@@ -14,7 +14,7 @@ from torch_experiments.lab import runs
 from torch_experiments.lab.training import Config, Stopped
 from torch_experiments.lab.training.checkpoints import InUse
 
-State = Literal["done", "skipped", "failed", "lost", "in use", "stopped"]
+State = Literal["done", "skipped", "refused", "failed", "lost", "in use", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class Outcome:
     """How an attempt ended.
 
     Attributes:
-        state: ``"done"``; ``"skipped"``, since its record exists; ``"failed"`` by an error; ``"lost"`` with its
-            process; ``"in use"`` by another process; ``"stopped"`` by a signal, its state saved.
+        state: ``"done"``; ``"skipped"``, since its record exists; ``"refused"``, as a value is wrong; ``"failed"``
+            by another error; ``"lost"`` with its process; ``"in use"`` by another process; ``"stopped"`` by a
+            signal, its state saved.
         about: one line on what went wrong.
     """
 
@@ -94,6 +95,9 @@ def _settled(job: Job) -> Outcome:
         return Outcome("stopped")
     except InUse as error:
         return Outcome("in use", str(error))
+    except ValueError as error:
+        traceback.print_exc()
+        return Outcome("refused", str(error))
     except Exception as error:
         traceback.print_exc()
         return Outcome("failed", last_line(error))

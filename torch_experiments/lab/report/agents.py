@@ -204,7 +204,8 @@ def saturated(folder: Path) -> Finding:
             f"{metric.replace('_', ' ')} {own.mean():.2f} in lost tasks, {other.mean():.2f} in others, "
             f"difference {with_interval(own - other, 2)}"
         )
-    words = f"{int(lost.sum())} of {lost.size} tasks return less than {LOST:.0f}; {'; '.join(texts)}"
+    counted = f"means of those of {series.counted(int(both.sum()))} with tasks of both kinds"
+    words = f"{int(lost.sum())} of {lost.size} tasks return less than {LOST:.0f}; {'; '.join(texts)} ({counted})"
     shown = (sign(gaps[0]), sign(gaps[1])) == (-1, 1)
     contrary = (sign(gaps[0]), sign(gaps[1])) == (1, -1)
     return Finding("Q14", about, words, shown, contrary, int(both.sum()))
