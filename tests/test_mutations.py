@@ -332,8 +332,8 @@ MUTATIONS = {
             Broken("torch_experiments/lab/report/language.py", "(own - fresh).mean", "(fresh - own).mean"),
             Broken(
                 "torch_experiments/metrics/attention.py",
-                "entropy[..., counted] / most",
-                "entropy[..., counted] * most",
+                "entropy / most",
+                "entropy * most",
             ),
         ],
         {

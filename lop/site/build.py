@@ -121,7 +121,9 @@ def renewed(fresh: Path, kept: Path) -> bool:
 def main() -> None:
     """Build the site and say how long it took."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=places.SITE, help="folder of the site: new, empty, or a site made here")
+    parser.add_argument(
+        "--out", type=Path, default=places.SITE, help="folder of the site: new, empty, or a site made here"
+    )
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes of Sphinx")
     given = parser.parse_args()
     start = time.perf_counter()

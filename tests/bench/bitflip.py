@@ -17,7 +17,7 @@ import torch
 from simulate import learner_kernels, learner_reference, learners
 from simulate.bit_flipping import Config, begun, run, segments, world
 from simulate.learners import Segment, Settings, State
-from tests.bench._older import OLDER, ROOT, exported
+from tests.older_build import OLDER, ROOT, exported
 
 WIDTHS = (5, 10, 50, 100)
 LEARNERS = ("sgd", "cbp", "momentum", "adam", "shrink-perturb", "redo", "escape")

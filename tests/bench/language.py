@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.bench._older import OLDER, ROOT, exported
+from tests.older_build import OLDER, ROOT, exported
 
 PARTS = {"trace and copies": [], "all but stability": ["frozen", "near", "optimizer"]}
 MEASURED = """

@@ -34,9 +34,14 @@ NAMES = [  # (module, object in it, if any, private name)
     ("torch.utils", "", "_pytree"),
     ("torch.utils._pytree", "", "tree_map_only"),
 ]
-NAMED_TUPLES = {"_replace", "_fields", "_make"}  # public methods of these, in spite of their names
+NAMED_TUPLES = {"_replace", "_fields", "_make", "_asdict"}  # public methods of these, in spite of their names
 REPLICATE = "_replicate_for_data_parallel"
-OTHERS = {"_core", "_reconstruct", "_exit"}  # of NumPy, in `images.formats`, which reads old pickles, and of os
+OTHERS = {
+    "_core",
+    "_reconstruct",  # of NumPy, in `images.formats`, which reads old pickles
+    "_exit",  # of os
+    "_n_updates",  # of stable-baselines3, in a test, which has no other count of gradient steps
+}
 HOOKS = {"_forward_hooks", "_forward_pre_hooks"}  # in tests, that none is left behind
 ASSERTION = "_assert_async"  # in tests, that it computes nothing
 KNOWN = {name for *_, name in NAMES if name[0] == "_"} | {*torch_private.STEP_HOOKS, *torch_private.MODULE_HOOKS}
