@@ -17,7 +17,6 @@ from claims.ledger import load, verdicts
 from lop.site import api_pages, claim_pages, data, front_pages, places, sources
 from torch_experiments.certificates.display import VIEWER
 
-
 MARK = ".lop-site"  # a file that says of a folder that this module made it, and so may replace it
 
 

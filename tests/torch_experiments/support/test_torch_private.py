@@ -42,7 +42,12 @@ OTHERS = {
     "_exit",  # of os
     "_n_updates",  # of stable-baselines3, in a test, which has no other count of gradient steps
 }
-HOOKS = {"_forward_hooks", "_forward_pre_hooks"}  # in tests, that none is left behind
+HOOKS = {  # in tests, that none is left behind
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_optimizer_step_pre_hooks",
+    "_optimizer_step_post_hooks",
+}
 ASSERTION = "_assert_async"  # in tests, that it computes nothing
 KNOWN = {name for *_, name in NAMES if name[0] == "_"} | {*torch_private.STEP_HOOKS, *torch_private.MODULE_HOOKS}
 
