@@ -258,7 +258,8 @@ def _evidence(row: Row) -> str:
     kind = row.kind if row.step is None else f"{row.kind}, step {row.step}"
     if row.theorem:
         kind += f", theorem {row.theorem}"
-    seen = f", {row.instances:,} instances, residual {_size(row.residual)}" if row.instances else ""
+    many = "instance" if row.instances == 1 else "instances"
+    seen = f", {row.instances:,} {many}, residual {_size(row.residual)}" if row.instances else ""
     return f"`{row.test}`: {row.outcome} ({kind}{seen})"
 
 

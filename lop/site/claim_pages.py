@@ -83,8 +83,10 @@ def sentences(claim: Claim, verdict: Verdict, found: Mapping[str, Verdict]) -> l
     """
     if verdict.verdict == "definition":
         return ["It is a definition: there is nothing to verify."]
-    said = [_against(verdict), _counterexamples(verdict), _steps(claim, verdict), *_counts(claim, verdict)]
-    said += [_used(claim, found), _ends(verdict)]
+    if verdict.verdict == "refuted":
+        return [_counterexamples(verdict), *filter(None, [_controls(verdict)])]
+    said = [_against(verdict), _counterexamples(verdict), _steps(claim, verdict), _tests(claim, verdict)]
+    said += [_controls(verdict), _used(claim, found), _ends(verdict)]
     return [sentence for sentence in said if sentence]
 
 
@@ -97,11 +99,10 @@ def _counterexamples(verdict: Verdict) -> str:
     if not count:
         return ""
     what = "A counterexample shows" if count == 1 else f"{count} counterexamples show"
-    return f"{what} that it is false as stated. What follows is about the {_statement(verdict)}."
-
-
-def _statement(verdict: Verdict) -> str:
-    return "repaired statement" if verdict.verdict == "repaired" else "statement"
+    about = {"refuted": "", "repaired": " What follows is about the repaired statement."}
+    return f"{what} that it is false as stated." + about.get(
+        verdict.verdict, " What follows is about the statement."
+    )
 
 
 def _steps(claim: Claim, verdict: Verdict) -> str:
@@ -113,17 +114,18 @@ def _steps(claim: Claim, verdict: Verdict) -> str:
     return f"{said}, {len(formal)} of them by theorems that Coq has checked."
 
 
-def _counts(claim: Claim, verdict: Verdict) -> list[str]:
-    passed = [row for row in verdict.rows if row.passed]
-    tests = {row.test for row in passed if row.kind not in (CONTROL, "counterexample", FORMAL)}
-    controls = {row.test for row in passed if row.kind == CONTROL}
-    what = "runs or checks" if claim.kind == "empirical" else "instances"
-    return [
-        f"{_count(len(tests), 'test')} passed, on {verdict.instances:,} {what}." if tests else "No test passed.",
-        f"{_count(len(controls), 'negative control')} failed, as it has to."
-        if len(controls) == 1
-        else f"{_count(len(controls), 'negative control')} failed, as they have to.",
-    ]
+def _tests(claim: Claim, verdict: Verdict) -> str:
+    kinds = (CONTROL, "counterexample", FORMAL)
+    tests = {row.test for row in verdict.rows if row.passed and row.kind not in kinds}
+    one, many = ("run or check", "runs or checks") if claim.kind == "empirical" else ("instance", "instances")
+    seen = f"{verdict.instances:,} {one if verdict.instances == 1 else many}"
+    return f"{_count(len(tests), 'test')} passed, on {seen}." if tests else "No test passed."
+
+
+def _controls(verdict: Verdict) -> str:
+    controls = {row.test for row in verdict.rows if row.passed and row.kind == CONTROL}
+    has = "it has" if len(controls) == 1 else "they have"
+    return f"{_count(len(controls), 'negative control')} failed, as {has} to." if controls else ""
 
 
 def _used(claim: Claim, found: Mapping[str, Verdict]) -> str:
@@ -138,7 +140,7 @@ def _ends(verdict: Verdict) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 # ------------------------------------------------------------------------------------ what breaks it
@@ -158,7 +160,9 @@ def _breaks(claim: Claim, verdict: Verdict) -> str:
 
 @cache
 def body(test: str) -> str:
-    """Return the text of a test, with the capitals that it reads and its file defines; empty where it is not found.
+    """Return the text of a test, with what it reads of its file: imports, constants, helpers and fixtures.
+
+    It is empty where the test is not found.
 
     >>> body("tests/theory/test_frozen.py::test_no_such_test")
     ''
@@ -168,20 +172,46 @@ def body(test: str) -> str:
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if (wanted := functions.get(name.partition("[")[0])) is None:
+    known = {name: node for node in ast.parse(text).body for name in _defined(node)}
+    if not isinstance(known.get(name.partition("[")[0]), ast.FunctionDef):
         return ""
-    read = _names(wanted)
-    helpers = [functions[other] for other in functions if other in read and functions[other] is not wanted]
-    read |= {name for helper in helpers for name in _names(helper)}
-    constants = [node for node in tree.body if isinstance(node, ast.Assign) and _names(node.targets[0]) & read]
-    nodes = sorted([*constants, *helpers, wanted], key=lambda node: node.lineno)
-    return "\n\n".join(ast.get_source_segment(text, node) or "" for node in nodes)
+    read, left = set(), {name.partition("[")[0]}
+    while left:
+        read |= left
+        left = {inner for one in left for inner in _names(known[one]) if inner in known} - read
+    nodes = sorted({known[one] for one in read}, key=lambda node: node.lineno)
+    imports = [_only(node, read) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    others = [_text(text, node) for node in nodes if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return "\n\n".join(["\n".join(imports), *others]).strip()
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """Return the names that a statement of a module gives something to."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names} - {"annotations"}
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    return {name for target in node.targets for name in _names(target)} if isinstance(node, ast.Assign) else set()
+
+
+def _only(node: ast.Import | ast.ImportFrom, read: set[str]) -> str:
+    """Return an import with no names but those that are read."""
+    names = [alias for alias in node.names if (alias.asname or alias.name).partition(".")[0] in read]
+    if isinstance(node, ast.Import):
+        return ast.unparse(ast.Import(names))
+    return ast.unparse(ast.ImportFrom(node.module, names, node.level))
+
+
+def _text(text: str, node: ast.stmt) -> str:
+    """Return the text of a statement with its decorators, which `ast.get_source_segment` leaves out."""
+    first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
 
 
 def _names(node: ast.AST) -> set[str]:
-    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    """Return the names that are read, and those of arguments, which may be fixtures."""
+    inner = list(ast.walk(node))
+    return {n.id for n in inner if isinstance(n, ast.Name)} | {n.arg for n in inner if isinstance(n, ast.arg)}
 
 
 # ------------------------------------------------------------------------------------ proof and evidence
@@ -213,10 +243,11 @@ def _evidence(title: str, rows: list[Row]) -> str:
     lines = [f"## {title}", ""]
     for row in rows:
         kind = row.kind if row.step is None else f"{row.kind}, step *{row.step}*"
-        seen = f", {row.instances:,} instances" if row.instances else ""
+        seen = f", {_count(row.instances, 'instance')}" if row.instances else ""
         off = f", residual {row.residual:.0e}" if row.residual else ", exact" if row.kind in EXACT else ""
         why = f" ({row.why})" if row.why else ""
-        lines += [f"- {row.outcome}{why}: {kind}{seen}{off}", f"  ```sh\n  {PYTEST} {row.test}\n  ```"]
+        outcome = "failed, as it has to" if row.kind == CONTROL and row.passed else row.outcome
+        lines += [f"- {outcome}{why}: {kind}{seen}{off}", f"  ```sh\n  {PYTEST} {row.test}\n  ```"]
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """The page of a claim has all that is known of it, and what breaks a statement does what the ledger says."""
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -67,6 +68,32 @@ def test_the_text_of_a_test_comes_with_what_it_reads():
 )
 def test_the_sentences_of_a_verdict(name, sentence):
     assert any(sentence in said for said in claim_pages.sentences(LEDGER[name], FOUND[name], FOUND))
+
+
+@pytest.mark.parametrize("name", [name for name in LEDGER if FOUND[name].verdict == "refuted"])
+def test_the_page_of_a_refuted_claim_does_not_contradict_itself(name):
+    first, *rest = claim_pages.sentences(LEDGER[name], FOUND[name], FOUND)
+    assert first.endswith("false as stated.")
+    assert all("negative control" in said for said in rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("E6", ("import math", "@pytest.fixture", "def advantages(")),
+        ("S4", ("@pytest.mark.parametrize(", "def relu(", "from claims.evidence import witness")),
+        ("C12", ("from tests.theory.test_cloned import LABELS, PATTERN, goal, three_by_three", "def equitable(")),
+    ],
+)
+def test_what_breaks_a_statement_is_shown_with_all_that_it_reads(name, texts):
+    page = claim_pages.page(LEDGER[name], LEDGER, FOUND)
+    for text in texts:
+        assert text in page
+
+
+def test_one_instance_is_not_many():
+    pages = "".join(claim_pages.page(claim, LEDGER, FOUND) for claim in LEDGER.values())
+    assert not re.search(r"(?<![,.\d])1 (instances|tests|runs)\b", pages)
 
 
 # ------------------------------------------------------------------------------------ the numbers in `breaks`

@@ -33,6 +33,13 @@ def test_every_formula_of_a_page_is_set(page):
         assert "alttext" in mathml(formula)
 
 
+@pytest.mark.parametrize("page", [*PAGES, "claims/CLAIMS.md"])
+def test_no_formula_of_a_table_is_cut_by_a_bar(page):
+    rows = [line for line in prose(read(page)).splitlines() if line.startswith("|")]
+    cells = [cell for row in rows for cell in re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`|\\\$", "", row))]
+    assert [cell for cell in cells if cell.count("$") % 2] == []
+
+
 def test_a_command_that_is_not_known_is_refused():
     with pytest.raises(FormulaError, match=r"\\nosuchcommand"):
         mathml(r"a + \nosuchcommand b")

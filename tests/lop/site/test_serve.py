@@ -57,12 +57,12 @@ def test_a_folder_with_other_files_is_left_alone(command, monkeypatch, tmp_path,
 
 def test_a_folder_that_cannot_be_made_is_named(command, monkeypatch, tmp_path):
     monkeypatch.setattr(build, "stage", None)
-    (tmp_path / "afile").write_text("kept")
-    for out in (tmp_path / "afile", tmp_path / "afile" / "site"):
+    (tmp_path / "notes.txt").write_text("kept")
+    for out in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "site"):
         code, _, err = command("site", "--out", str(out))
         assert (code, err.count("\n")) == (2, 1)
         assert f"--out: the site cannot be written to {out}" in err
-    assert (tmp_path / "afile").read_text() == "kept"
+    assert (tmp_path / "notes.txt").read_text() == "kept"
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_built(command, monkeypatch, tmp_path):
