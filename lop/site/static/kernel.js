@@ -3,6 +3,7 @@
 (function () {
   const kernel = (lop.kernel = {});
   const REACH = 8.2; // mass beyond it is below 3e-16
+  const FAR = [REACH, 11, 14]; // an activation that is flat but for a distant kink has its variance out there
   const NODES = 16;
 
   /* Gauss and Legendre's nodes and weights on [−1, 1], by Newton's method. */
@@ -37,8 +38,8 @@
 
   /** Return f = φ(a z + b) with its slope and the places where it bends, for a chosen activation. */
   kernel.modulated = function (phi, a, b) {
-    const bends = phi.ends.slice(1, -1).map((w) => (w - b) / a).filter((z) => Math.abs(z) < REACH).sort((x, y) => x - y);
-    const kinks = phi.kinks.map((w) => (w - b) / a).filter((z) => Math.abs(z) < REACH);
+    const bends = phi.ends.slice(1, -1).map((w) => (w - b) / a).filter((z) => Math.abs(z) < FAR[2]).sort((x, y) => x - y);
+    const kinks = phi.kinks.map((w) => (w - b) / a).filter((z) => Math.abs(z) < FAR[2]);
     return { value: (z) => at(phi.ends, phi.value, a * z + b), slope: (z) => a * at(phi.ends, phi.slope, a * z + b), bends, kinks };
   };
 
@@ -52,38 +53,39 @@
     return made;
   }
 
-  function integral(g, bends, widest = 1) {
+  function integral(g, bends, reach) {
     let sum = 0;
-    for (const [l, h] of panels(bends, widest)) {
+    for (const [l, h] of panels(bends, 1, -reach, reach)) {
       const m = (l + h) / 2, r = (h - l) / 2;
       for (let k = 0; k < NODES; k++) { const z = m + r * nodes[k]; sum += r * weights[k] * g(z) * density(z); }
     }
     return sum;
   }
 
-  /** Return mean, variance, E f'², the linear share and the strength of f. */
+  /** Return mean, variance, E f'², the linear share and the strength of f, and the reach that holds all but 1e-12 of the variance. */
   kernel.moments = function (f) {
-    const mean = integral(f.value, f.bends), variance = integral((z) => (f.value(z) - mean) ** 2, f.bends);
-    const slopeSquare = integral((z) => f.slope(z) ** 2, f.bends), first = integral((z) => (f.value(z) - mean) * z, f.bends);
-    return { mean, variance, slopeSquare, share: (first * first) / variance, strength: slopeSquare / variance - 1 };
+    const over = (g, reach) => integral(g, f.bends, reach), mean = over(f.value, FAR[2]);
+    const square = (z) => (f.value(z) - mean) ** 2, variance = over(square, FAR[2]), reach = FAR.find((r) => over(square, r) >= (1 - 1e-12) * variance) || FAR[2];
+    const slopeSquare = over((z) => f.slope(z) ** 2, FAR[2]), first = over((z) => (f.value(z) - mean) * z, FAR[2]);
+    return { reach, mean, variance, slopeSquare, share: (first * first) / variance, strength: slopeSquare / variance - 1 };
   };
 
   /** Return K(cos θ) = E g(X) g(Y) of g = (f − mean)/√variance: an inner integral at each node of an outer one. */
   kernel.correlated = function (f, moments, theta) {
-    const c = Math.cos(theta), s = Math.sin(theta), scale = moments.variance;
+    const c = Math.cos(theta), s = Math.sin(theta), scale = moments.variance, reach = moments.reach;
     const g = (z) => f.value(z) - moments.mean;
-    if (s < 1e-12) return c > 0 ? 1 : integral((z) => g(z) * g(-z), [...f.bends, ...f.bends.map((z) => -z)].sort((x, y) => x - y)) / scale;
+    if (s < 1e-12) return c > 0 ? 1 : integral((z) => g(z) * g(-z), [...f.bends, ...f.bends.map((z) => -z)].sort((x, y) => x - y), reach) / scale;
     // the inner integral, over y = c x + s w, is a smooth function of x of width s around every kink
     const marks = [...f.bends];
     if (s < 0.5) for (const kink of f.kinks) for (const k of [-6, -4, -2.5, -1.2, 0, 1.2, 2.5, 4, 6]) marks.push((kink + k * s) / c);
     marks.sort((x, y) => x - y);
     let sum = 0;
-    for (const [l, h] of panels(marks, 1)) {
+    for (const [l, h] of panels(marks, 1, -reach, reach)) {
       const m = (l + h) / 2, r = (h - l) / 2;
       for (let k = 0; k < NODES; k++) {
         const x = m + r * nodes[k], inner = f.bends.map((z) => (z - c * x) / s);
         let there = 0;
-        for (const [a, b] of panels(inner, 2)) {
+        for (const [a, b] of panels(inner, 2, -reach, reach)) {
           const mid = (a + b) / 2, half = (b - a) / 2;
           for (let j = 0; j < NODES; j++) { const w = mid + half * nodes[j]; there += half * weights[j] * g(c * x + s * w) * density(w); }
         }
@@ -96,7 +98,8 @@
   /** Return ρ ↦ K(ρ): a Chebyshev series in (2/π) arcsin ρ, as `theory.kernels` has it, doubled until it is resolved. */
   kernel.of = function (phi, a, b) {
     const f = kernel.modulated(phi, a, b), moments = kernel.moments(f);
-    if (!(moments.variance > 1e-12 * Math.max(1, moments.mean ** 2))) return { f, moments, at: () => NaN };
+    // the series are good to 1e-10 of the size of φ: less than that of its mean is no variance
+    if (!(moments.variance > 1e-18 * moments.mean ** 2)) return { f, moments, at: () => NaN };
     let values = [1], c = [];
     for (const degree of [16, 32, 64]) {
       const before = values, step = degree / (before.length - 1); // the nodes of a degree are those of half of it, and between
@@ -168,7 +171,7 @@
   kernel.equicorrelated = (n, rho) => Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) => (i === j ? 1 : rho)));
 
   lop.start("kernel-explorer", function (host) {
-    const data = lop.data.activations, EQUAL = "8 features, all correlations equal to the ρ below";
+    const data = lop.data.activations, EQUAL = "8 features, all correlations equal to ρ";
     const state = { name: "relu", a: 1, b: 0, rho: 0.5, delta: 0.1, matrix: EQUAL };
     const pick = (key) => (value) => { state[key] = value; show(); };
     host.append(lop.make("div", { class: "controls" },
@@ -180,7 +183,8 @@
       lop.control("correlations of features", lop.choice("k-matrix", [EQUAL, ...Object.keys(data.matrices)]), pick("matrix"))));
     const box = lop.make("div", {});
     const numbers = lop.make("dl", { class: "numbers", "aria-live": "polite" });
-    host.append(box, numbers);
+    const said = lop.make("p", { id: "k-said", "aria-live": "polite" });
+    host.append(box, said, numbers);
     const draw = lop.chart(box, { label: "The dual kernel K against the correlation", zoom: true, x: { label: "correlation ρ before φ", low: -1, high: 1 }, y: { label: "K(ρ), after φ", low: -1, high: 1 } });
     let last = "", found = null;
     function show() {
@@ -190,6 +194,10 @@
       const x = Array.from({ length: 201 }, (_, k) => -1 + k / 100);
       draw([{ name: "no activation: K(ρ) = ρ", x: [-1, 1], y: [-1, 1], colour: 7, dash: "4 3" },
         { name: `K of ${state.name}(${lop.say(state.a)} z + ${lop.say(state.b)})`, x, y: x.map(found.at), colour: 0 }]);
+      const notes = [];
+      if (state.matrix === EQUAL && state.rho < -1 / 7) notes.push("Correlations of eight features cannot all be below −1/7: the rank gain and its bound are those at −1/7.");
+      if (!Number.isFinite(found.at(0.5))) notes.push("This activation is constant here, to the digits of the page: it has no kernel.");
+      said.textContent = notes.join(" ");
       const C = state.matrix === EQUAL ? kernel.equicorrelated(8, Math.max(state.rho, -1 / 7)) : data.matrices[state.matrix];
       const { gain, bound } = kernel.gain(found, C), m = found.moments;
       const rows = [["K(ρ)", found.at(state.rho), "k-K"], ["rank gain er₂(K(C)) / er₂(C)", gain, "k-gain"], ["least gain at this linear share", bound, "k-bound"],

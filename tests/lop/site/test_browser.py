@@ -253,6 +253,19 @@ def test_the_kernel_page_shows_what_python_has(visit, name, a, b):
         assert number(browser, "k-frozen") == pytest.approx(explorers.frozen(name, a, b, 0.1), abs=CLOSE)
 
 
+def test_the_kernel_page_says_where_it_leaves_the_sliders(visit):
+    browser = visit("explore/kernel")
+    ready(browser, "kernel-explorer")
+    said = browser.find_element(By.ID, "k-said")
+    assert said.text == ""
+    slide(browser, "k-rho", -0.5)
+    assert "are those at −1/7" in said.text
+    slide(browser, "k-rho", 0.5)
+    for slider, value in (("k-a", 0.1), ("k-b", -3)):
+        slide(browser, slider, value)
+    assert "constant here" in said.text
+
+
 def test_the_network_page_trains_as_python_does(visit):
     browser = visit("explore/network")
     ready(browser, "network-explorer")
@@ -447,7 +460,7 @@ def test_what_is_wrong_with_a_certificate_is_named(visit, given, why):
 def test_a_layer_may_have_many_sets_of_copies(visit):
     browser = visit("explore/certificate")
     many = (
-        "const given = JSON.parse(arguments[0]), copies = Array.from({length: 200000}, (_, k) => [2 * k, 2 * k + 1]);"
+        "const given = JSON.parse(arguments[0]), copies = Array.from({length: 200000}, (_, k) => [k, k]);"
         "given.copies.a = {units: 400000, different: 200000, kind: 'identical', copies};"
         "document.getElementById('cert-text').value = JSON.stringify(given);"
     )

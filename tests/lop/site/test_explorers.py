@@ -22,6 +22,12 @@ KERNELS = [
     ("sin", 3.0, 0.3),
     ("leaky_relu", 0.1, 3.0),
     ("hard_swish", 1.0, 0.0),
+    ("step", 0.1, -0.7),  # flat but for a distant kink, from here on
+    ("relu2", 0.5, -2.9),
+    ("relu2", 0.5, -3.0),
+    ("relu", 0.5, -3.0),
+    ("relu", 0.3, -1.8),
+    ("relu", 0.3, -3.0),
 ]
 FROZEN = [("tanh", 2.0, 0.5, 0.1), ("relu", 1.5, 1.0, 0.2), ("sigmoid", 3.0, -2.0, 0.3), ("elu", 1.0, 0.0, 0.05)]
 STARTS = [("cloned", "tanh"), ("frozen", "relu"), ("fresh", "tanh")]
