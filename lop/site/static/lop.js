@@ -67,6 +67,10 @@ lop.start = function (id, start) {
 lop.ticks = function (low, high, log, count = 5) {
   if (log) {
     const from = Math.ceil(Math.log10(low) - 1e-9), to = Math.floor(Math.log10(high) + 1e-9);
+    if (to - from < 1) { // within a decade or two: 1, 2 and 5 of each, or even steps
+      const few = [from - 1, from, from + 1].flatMap((k) => [1, 2, 5].map((m) => Number((m * 10 ** k).toPrecision(1)))).filter((t) => t >= low && t <= high);
+      return few.length > 1 ? few : lop.ticks(low, high, false);
+    }
     const step = Math.max(1, Math.ceil((to - from) / count));
     const found = [];
     for (let k = from; k <= to; k += step) found.push(10 ** k);
@@ -81,7 +85,8 @@ lop.ticks = function (low, high, log, count = 5) {
 
 /**
  * A chart of lines below `host`; returns `draw(lines)`, with lines of `{name, x, y, colour, dash, faint}`.
- * `spec` has `label`, `x` and `y` with `{label, log, low, high}`, and `zoom`.
+ * `spec` has `label`, `x` and `y` with `{label, log, low, high}`, and `zoom`; an axis of `whole` numbers has no ticks between
+ * them, and one of a single value is `least` wide.
  */
 lop.chart = function (host, spec) {
   const picture = lop.make("svg", { class: "chart", role: "img", "aria-label": spec.label });
@@ -95,11 +100,14 @@ lop.chart = function (host, spec) {
     const values = lines.flatMap((line) => line[key].filter((v, k) => Number.isFinite(v) && (!axis.log || v > 0) && seen(line, k, key)));
     let low = axis.low ?? Math.min(...values), high = axis.high ?? Math.max(...values);
     if (!values.length && (axis.low === undefined || axis.high === undefined)) [low, high] = axis.log ? [0.1, 1] : [0, 1];
-    if (low === high) [low, high] = axis.log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
+    if (low === high && axis.least) high = low + axis.least;
+    else if (low === high) [low, high] = axis.log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
     if (axis.low === undefined && !axis.log && key === "y") { const pad = (high - low) * 0.04; low -= pad; high += axis.high === undefined ? pad : 0; }
     return [low, high];
   };
   const seen = (line, k, key) => key === "x" || !window_ || (line.x[k] >= window_[0] && line.x[k] <= window_[1]);
+
+  const drawn = (line, k) => Number.isFinite(line.x[k]) && Number.isFinite(line.y[k]) && (!spec.x.log || line.x[k] > 0) && (!spec.y.log || line.y[k] > 0);
 
   function render() {
     const wide = Math.max(host.clientWidth || 600, 240), high = Math.round(Math.min(340, Math.max(220, wide * 0.55)));
@@ -110,8 +118,13 @@ lop.chart = function (host, spec) {
     const px = (v) => left + fx(v) * (wide - left - right), py = (v) => high - bottom - fy(v) * (high - top - bottom);
     picture.setAttribute("viewBox", `0 0 ${wide} ${high}`);
     picture.setAttribute("width", wide); picture.setAttribute("height", high);
+    picture.lopScale = null;
+    if (!lines.some((line) => line.x.some((x, k) => drawn(line, k) && x >= x0 && x <= x1))) {
+      picture.replaceChildren(lop.make("text", { class: "name", x: wide / 2, y: high / 2, "text-anchor": "middle" }, window_ ? "nothing to show here: zoom out" : "nothing to show here"));
+      return;
+    }
     const parts = [];
-    for (const t of lop.ticks(x0, x1, spec.x.log, wide < 420 ? 4 : 8)) {
+    for (const t of lop.ticks(x0, x1, spec.x.log, wide < 420 ? 4 : 8).filter((t) => !spec.x.whole || Number.isInteger(t))) {
       parts.push(lop.make("line", { class: "grid", x1: px(t), x2: px(t), y1: top, y2: high - bottom }),
         lop.make("text", { class: "tick", x: px(t), y: high - bottom + 15, "text-anchor": "middle" }, lop.say(t)));
     }
@@ -148,6 +161,7 @@ lop.chart = function (host, spec) {
   }
 
   const zoom = (low, high) => {
+    if (!lines.length) return;
     const [a, b] = whole(spec.x, "x");
     window_ = low <= a && high >= b ? null : [Math.max(low, a), Math.min(high, b)];
     if (window_ && window_[1] - window_[0] < (b - a) * 1e-3) window_ = null;
@@ -165,16 +179,22 @@ lop.chart = function (host, spec) {
       button("▶", "Move right", moved(0.5)), button("all", "Show all", () => { window_ = null; render(); }));
     let from = null, mark = null;
     const at = (event) => (event.clientX - picture.getBoundingClientRect().left) * (picture.viewBox.baseVal.width / picture.getBoundingClientRect().width);
-    picture.addEventListener("pointerdown", (e) => { from = at(e); mark = lop.make("rect", { class: "mark", y: 0, height: 400 }); picture.append(mark); picture.setPointerCapture(e.pointerId); });
+    picture.addEventListener("pointerdown", (e) => { if (!picture.lopScale) return; from = at(e); mark = lop.make("rect", { class: "mark", y: 0, height: 400 }); picture.append(mark); picture.setPointerCapture(e.pointerId); });
     picture.addEventListener("pointermove", (e) => { if (from !== null) { mark.setAttribute("x", Math.min(from, at(e))); mark.setAttribute("width", Math.abs(at(e) - from)); } });
     picture.addEventListener("pointerup", (e) => {
       if (from === null) return;
       const [a, b] = [Math.min(from, at(e)), Math.max(from, at(e))];
       from = null; mark.remove();
-      if (b - a > 8 && !spec.x.log) zoom(picture.lopScale.from(a), picture.lopScale.from(b));
+      if (b - a > 8 && !spec.x.log && picture.lopScale) zoom(picture.lopScale.from(a), picture.lopScale.from(b));
     });
+    picture.addEventListener("pointercancel", () => { if (from !== null) mark.remove(); from = null; });
     picture.addEventListener("dblclick", () => { window_ = null; render(); });
   }
   if (typeof ResizeObserver !== "undefined") { let last = 0; new ResizeObserver(() => { if (host.clientWidth !== last) { last = host.clientWidth; render(); } }).observe(host); }
-  return (given) => { lines = given; render(); name(); };
+  return (given) => {
+    lines = given;
+    const [a, b] = whole(spec.x, "x");
+    if (window_ && (!lines.length || window_[0] >= b || window_[1] <= a)) window_ = null; // what was zoomed to is not there any more
+    render(); name();
+  };
 };

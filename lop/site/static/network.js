@@ -200,8 +200,8 @@
     host.append(lop.make("div", { class: "beside" }, picture, said));
     const left = lop.make("div", {}), right = lop.make("div", {});
     host.append(lop.make("div", { class: "pair" }, left, right));
-    const losses = lop.chart(left, { label: "Loss over the steps", x: { label: "step" }, y: { label: "loss", log: true } });
-    const distances = lop.chart(right, { label: "Distance of the copies over the steps", x: { label: "step" }, y: { label: "distance of copies", log: true } });
+    const losses = lop.chart(left, { label: "Loss over the steps", x: { label: "step", least: 10, whole: true }, y: { label: "loss", log: true } });
+    const distances = lop.chart(right, { label: "Distance of the copies over the steps", x: { label: "step", least: 10, whole: true }, y: { label: "distance of copies", log: true } });
 
     function fresh(w) { return { w, rule: state.rule, rate: net.rates[state.rule] * state.rate, noise: state.noise, activation: state.activation, draw: net.normals(11), state: null }; }
     function reset() {

@@ -21,11 +21,11 @@
     const title = lop.make("p", { class: "picked", id: "o-picked", "aria-live": "polite" }), box = lop.make("div", {}), numbers = lop.make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "What was measured" });
     detail.append(title, box, numbers);
     const draw = lop.chart(box, { label: "Violation over the steps", x: { label: "step", log: true }, y: { label: "relative violation", log: true } });
-    let pressed = null;
+    let pressed = null, picked = "";
     function pick(rule, kind, button) {
       const cell = data.cells[`${rule}|${kind}`];
       if (pressed) pressed.setAttribute("aria-pressed", "false");
-      pressed = button;
+      pressed = button; picked = `${rule}|${kind}`; detail.hidden = false;
       button.setAttribute("aria-pressed", "true");
       title.textContent = `${rule} on ${kind}: equations of clones ${cell.verdict.equations}, coset ${cell.verdict.coset}.`;
       const positive = (list) => list.map((v) => (v === null ? NaN : Math.max(v, 1e-17)));
@@ -38,10 +38,14 @@
     }
     function rows() {
       const wanted = filter.value.trim().toLowerCase();
-      body.replaceChildren(...data.rules.filter((rule) => rule.toLowerCase().includes(wanted)).map((rule) => lop.make("tr", {}, lop.make("th", { scope: "row" }, rule),
+      const found = data.rules.filter((rule) => rule.toLowerCase().includes(wanted));
+      if (!found.some((rule) => picked.startsWith(`${rule}|`))) { picked = ""; pressed = null; detail.hidden = true; }
+      if (!found.length) return body.replaceChildren(lop.make("tr", {}, lop.make("td", { colspan: data.manifolds.length + 1, id: "o-none" }, `No rule has “${filter.value.trim()}” in its name.`)));
+      body.replaceChildren(...found.map((rule) => lop.make("tr", {}, lop.make("th", { scope: "row" }, rule),
         ...data.manifolds.map((kind) => {
           const cell = data.cells[`${rule}|${kind}`];
           const button = lop.make("button", { type: "button", class: { "✓": "kept", "✗": "left", "⚠": "drifts" }[cell.verdict.coset === "✓" ? "✓" : cell.verdict.equations === "✓" ? "⚠" : cell.verdict.coset], "aria-pressed": "false", "aria-label": `${rule}, ${kind}: ${table.words(cell)}` }, table.words(cell));
+          if (picked === `${rule}|${kind}`) { pressed = button; button.setAttribute("aria-pressed", "true"); }
           button.addEventListener("click", () => pick(rule, kind, button));
           return lop.make("td", {}, button);
         }))));

@@ -28,7 +28,7 @@
     one.checked = true;
     picks.append(lop.control("item", item, () => open()), lop.control("diagnostic", metric, () => show()), lop.control("every seed", one, () => show()));
     host.append(picks, about, cells, box, said);
-    const axes = { x: { label: "task" }, y: { label: "value" } };
+    const axes = { x: { label: "task", least: 1, whole: true }, y: { label: "value" } };
     const draw = lop.chart(box, { label: "A diagnostic over the tasks", zoom: true, ...axes });
     let data = null;
     async function open() {
@@ -58,7 +58,7 @@
       });
       runs.shown = lines;
       draw(lines);
-      said.textContent = lost.length ? `Not measured there: ${lost.join(", ")}.` : "";
+      said.textContent = !cells.querySelector("input:checked") ? "Check a cell to see its runs." : lost.length ? `Not measured there: ${lost.join(", ")}.` : "";
     }
     open();
   });

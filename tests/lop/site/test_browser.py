@@ -360,6 +360,66 @@ def test_runs_are_drawn_and_zoomed_with_keys(visit):
     assert zoomed != before == browser.execute_script(marks)
 
 
+def test_a_filter_that_nothing_matches_says_so(visit):
+    browser = visit("explore/optimizers")
+    ready(browser, "optimizers-explorer")
+    filters, detail = browser.find_element(By.ID, "o-filter"), browser.find_element(By.ID, "o-detail")
+    assert detail.is_displayed()
+    filters.send_keys("no such rule")
+    assert browser.find_element(By.ID, "o-none").text == "No rule has “no such rule” in its name."
+    assert not detail.is_displayed()
+    filters.clear()
+    filters.send_keys("coupled")
+    (row,) = browser.find_elements(By.CSS_SELECTOR, ".optimizers tbody tr")
+    row.find_element(By.TAG_NAME, "button").click()
+    assert detail.is_displayed()
+    filters.send_keys(Keys.BACKSPACE)
+    pressed = browser.find_elements(By.CSS_SELECTOR, ".optimizers button[aria-pressed='true']")
+    assert len(pressed) == 1
+    assert detail.is_displayed()
+
+
+def test_a_chart_of_nothing_says_so(visit):
+    browser = visit("explore/runs")
+    ready(browser, "runs-explorer")
+    lines = "#runs-explorer polyline"
+    WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, lines))
+    toggle = "document.querySelectorAll('.cells input:checked').forEach((e) => e.click())"
+    browser.execute_script(toggle)
+    chart = browser.find_element(By.CSS_SELECTOR, "#runs-explorer .chart")
+    assert chart.text == "nothing to show here"
+    assert browser.find_element(By.ID, "r-said").text == "Check a cell to see its runs."
+    browser.find_element(By.CSS_SELECTOR, "button[aria-label='Zoom in']").click()
+    browser.execute_script("document.querySelector('.cells input').click()")
+    assert browser.find_elements(By.CSS_SELECTOR, lines)
+    for _ in range(9):
+        browser.find_element(By.CSS_SELECTOR, "button[aria-label='Zoom in']").click()
+    ticks = browser.find_elements(By.CSS_SELECTOR, "#runs-explorer .tick")
+    assert ticks or chart.text == "nothing to show here: zoom out"
+    event = "arguments[0].dispatchEvent(new PointerEvent(arguments[1], {pointerId: 1, clientX: arguments[2]}))"
+    browser.find_element(By.CSS_SELECTOR, "button[aria-label='Show all']").click()
+    browser.execute_script("arguments[0].setPointerCapture = () => {}", chart)
+    browser.execute_script(event, chart, "pointerdown", 200)
+    assert chart.find_elements(By.CSS_SELECTOR, ".mark")
+    browser.execute_script(event, chart, "pointercancel", 300)
+    assert not chart.find_elements(By.CSS_SELECTOR, ".mark")
+    assert not errors(browser)
+
+
+def test_axes_at_the_first_step_are_of_whole_steps(visit):
+    browser = visit("explore/network")
+    ready(browser, "network-explorer")
+    ticks = "[...document.querySelectorAll('#network-explorer .chart')].map("
+    ticks += "(c) => [...c.querySelectorAll('.tick')].map((t) => [t.getAttribute('text-anchor'), t.textContent]))"
+    losses, distances = browser.execute_script(f"return {ticks}")
+    steps = [text for anchor, text in losses if anchor == "middle"]
+    assert steps[0] == "0"
+    assert steps[-1] == "10"
+    assert all(float(text) % 1 == 0 for text in steps)
+    assert sum(anchor == "end" for anchor, _ in losses) > 1
+    assert distances == []
+
+
 @pytest.mark.parametrize("name", ["kernel", "network", "optimizers", "runs", "certificate"])
 def test_controls_are_reached_with_the_keyboard(visit, name):
     browser = visit(f"explore/{name}")

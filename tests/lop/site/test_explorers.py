@@ -143,3 +143,10 @@ def test_the_certificate_is_that_of_python(node, kind, activation):
 
 def test_means_of_runs_are_over_the_tasks_that_all_have(node):
     assert node("lop.runs.mean({0: [1, 2, 3], 1: [3, 4]})") == [2, 3]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.57, 1.32), (756.0, 829.0), (0.3, 40.0), (1e-17, 1e3), (1e-8, 1.1e-8)])
+def test_an_axis_of_logarithms_has_ticks_within_its_ends(node, low, high):
+    ticks = node(f"lop.ticks({low}, {high}, true)")
+    assert len(ticks) > 1
+    assert low * (1 - 1e-9) <= ticks[0] < ticks[-1] <= high * (1 + 1e-9)
