@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from torch_experiments.remedies.agents import SB3Plasticity
     from torch_experiments.remedies.recovery import Recovery
 
+    __version__: str
+
 __all__ = [
     "PlasticityMonitor",
     "Recovery",
@@ -44,6 +46,8 @@ HOMES = {**dict.fromkeys(__all__, "torch_experiments"), "dual_kernel": "theory.k
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("lop-companion")
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
     try:

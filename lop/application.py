@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from importlib import metadata
 from typing import Any
 
 import tyro
@@ -41,6 +42,8 @@ FOOTER = re.compile(r"(Argument helptext|For full helptext).*", re.DOTALL)
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command of ``words``, those of the command line by default; `lop --help` lists the commands.
 
+    `lop --version` prints the version.
+
     What a user got wrong is one line on stderr and exit code 2; an interruption has 130.
 
     >>> main(["kernel", "relu", "--rho", "1"])
@@ -49,6 +52,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     given = [str(word) for word in (sys.argv[1:] if words is None else words)]
     guard.make_printable()
+    if given == ["--version"]:
+        print(metadata.version("lop-companion"))
+        return
     with guard.guarded(given):
         parsed(given)()
 
@@ -68,7 +74,7 @@ def parsed(words: Sequence[str]) -> Callable[[], None]:
             return tyro.extras.subcommand_cli_from_dict(
                 commands,
                 prog="lop",
-                description=(__doc__ or "").partition("\n")[0],
+                description=(__doc__ or "").partition("\n")[0] + " `lop --version` prints the version.",
                 args=words,
                 config=CONFIG,
             )

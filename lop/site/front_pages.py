@@ -149,7 +149,8 @@ def dependencies(ledger: Ledger, found: Mapping[str, Verdict]) -> str:
             "# Which claim rests on which",
             "",
             "A line leads from a claim up to one that it rests on, and a claim stands no firmer than those. Claims "
-            "in the rows below rest on no other and bear none. Each box is a link.",
+            "in the rows below rest on no other and bear none. Each box is a link. The line around a box tells its "
+            "verdict, as below; where the window is narrower than the picture, it scrolls sideways.",
             "",
             "<style>@media (min-width: 82em) { .content { width: 62em; } }</style>",
             "",

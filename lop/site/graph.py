@@ -105,7 +105,6 @@ def _box(name: str, title: str, verdict: Verdict, place: Place, folder: str) -> 
     x, y = place
     return (
         f'<a href="{folder}{name}.html" aria-label="{name}, {verdict.verdict}: {escape(title)}">'
-        f"<title>{name}, {verdict.verdict}: {escape(title)}</title>"
         f'<rect class="box v-{verdict.verdict}" x="{x - WIDE / 2:.0f}" y="{y - HIGH / 2:.0f}" '
         f'width="{WIDE}" height="{HIGH}" rx="5"/>'
         f'<text x="{x:.0f}" y="{y + 5:.0f}">{name}</text></a>'

@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,12 @@ def test_the_names_of_lop_are_those_of_the_library():
     assert lop.dual_kernel is dual_kernel
     assert lop.main is application.main
     assert set(lop.__all__) <= set(dir(lop))
+
+
+def test_the_version_is_that_of_the_package(command):
+    version = tomllib.loads((Path(lop.__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
+    assert lop.__version__ == version
+    assert command("--version") == (0, f"{version}\n", "")
 
 
 def test_names_stay_those_of_the_library_after_a_command_has_run(command):
