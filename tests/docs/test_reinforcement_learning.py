@@ -125,7 +125,7 @@ def test_what_the_page_says_of_deep_q_learning_is_what_its_records_show():
         cell: series.second_half(found.over(cell, deep_q_learning.VALUE) > deep_q_learning.MOST).mean()
         for cell in ("plain", "fresh")
     }
-    told(f"in {100 * beyond['plain']:.0f} % of its tasks they are above what there can be")
+    told(f"in {100 * beyond['plain']:.0f} % of its later tasks they are above what there can be")
     assert beyond["fresh"] == 0
     for metric in (deep_q_learning.DORMANT, deep_q_learning.FEATURES):
         told(with_interval(found.difference("plain", "fresh", metric), 2).removeprefix("+"))

@@ -132,7 +132,7 @@ def test_experiments_and_data_are_listed(command):
         ),
         (("run", "e09", "--stack"), "stack: e09_reinforcement does not have it; leave out --stack"),
         (("run", "e09", "--settings", '{"heads": 2}'), "settings: got 'heads'; allowed are 'width', 'depth'"),
-        (("grid", "e09", "--over", "norm=layer"), "norm: e09_reinforcement does not have it"),
+        (("grid", "e09", "--over", "norm=layer"), "over: got 'norm'; allowed are "),
         (("grid", "e09", "--over", "environment=pong"), "environment: got 'pong'; allowed are 'cartpole'"),
         (
             ("run", "e09", "--cells", "plain", "plane"),
