@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simulate.learner_kernels import SWEEP, activate, compiled, is_plain, keep_plastic, sweep
+from simulate.learner_kernels import SWEEP, activate, compiled, is_plain, keep_plastic, sweep, update_utility
 from simulate.learners import Segment, Settings, State
 from simulate.randomness import normal, uniform
 
@@ -120,7 +120,7 @@ def advance(state: State, segment: Segment, s: Settings) -> Array:
             _age(age, mean, h, mature, s.smoothing, s.maturity)
             if s.utility == 2 or s.utility == 4:
                 _sizes(A, standing, moved, scratch)
-            _update_utility(A, h, mean, age, utility, s.correction, s.smoothing, s.utility, scratch)
+            update_utility(A, h, mean, age, utility, s.correction, s.smoothing, s.utility, scratch)
             due = False
             for n in range(LANES):
                 budget[0, n] += s.replacement * mature[n]
@@ -365,34 +365,6 @@ def _sizes(A: Array, standing: Array, moved: Array, size: Array) -> None:
     for i in range(len(standing)):
         for q in range(len(size)):
             size[q] += abs(A[i, q] - standing[i, q] * moved[q])
-
-
-@compiled
-def _update_utility(
-    A: Array,
-    h: Array,
-    mean: Array,
-    age: Array,
-    utility: Array,
-    correction: Array,
-    smoothing: float,
-    kind: int,
-    size: Array,
-) -> None:
-    """Update the running utilities; `kind` is the place in `UTILITIES`, and `size` is of `_sizes` if it counts."""
-    bits, last = len(A) - 2, len(correction) - 1
-    for q in range(len(h)):
-        v = abs(A[bits + 1, q])
-        new = v
-        if kind == 0:
-            new = abs(h[q]) * v
-        elif kind == 4:
-            new = 1 / (size[q] / bits)
-        elif kind != 3:
-            new = abs(h[q] - mean[q] / correction[min(age[q], last)]) * v
-            if kind == 2:
-                new /= size[q] / bits
-        utility[q] = smoothing * utility[q] + (1 - smoothing) * new
 
 
 @compiled

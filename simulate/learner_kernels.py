@@ -81,7 +81,7 @@ def advance(state: State, segment: Segment, s: Settings) -> float:
             mature = _age(age, mean, h, s.smoothing, s.maturity)
             if s.utility == 2 or s.utility == 4:
                 _sizes(A, standing, moved, scratch)
-            _update_utility(A, h, mean, age, utility, s.correction, s.smoothing, s.utility, scratch)
+            update_utility(A, h, mean, age, utility, s.correction, s.smoothing, s.utility, scratch)
             budget[0] += s.replacement * mature
             due = budget[0] >= 1 and mature > 0
         elif s.resets == 2:
@@ -345,7 +345,7 @@ def replace(state: State, A: Array, s: Settings) -> None:
 
 
 @compiled
-def _update_utility(
+def update_utility(
     A: Array,
     h: Array,
     mean: Array,

@@ -7,13 +7,14 @@ other to be used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil, inf, log, sqrt
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from scipy.special import expit
 
 from simulate import randomness
 from theory.tolerances import COPY
@@ -372,15 +373,13 @@ def activated(place: int, z: Array) -> tuple[Array, Array]:
     >>> [side.tolist() for side in activated(ACTIVATIONS.index("leaky_relu"), np.array([-2.0, 3.0]))]
     [[-0.02, 3.0], [0.01, 1.0]]
     """
-    low = np.minimum(z, 0.0)
-    gate = 1 / (1 + np.exp(-z))
-    formulas: tuple[tuple[Array, Array], ...] = (
-        (np.maximum(z, 0.0), np.where(z > 0, 1.0, 0.0)),
-        (np.where(z > 0, z, LEAK * z), np.where(z > 0, 1.0, LEAK)),
-        (np.where(z > 0, z, np.expm1(low)), np.exp(low)),
-        (np.tanh(z), 1 - np.tanh(z) ** 2),
-        (gate, gate * (1 - gate)),
-        (z * gate, gate * (1 + z * (1 - gate))),
-        (z, np.ones_like(z)),
+    formulas: tuple[Callable[[], tuple[Array, Array]], ...] = (
+        lambda: (np.maximum(z, 0.0), np.where(z > 0, 1.0, 0.0)),
+        lambda: (np.where(z > 0, z, LEAK * z), np.where(z > 0, 1.0, LEAK)),
+        lambda: (np.where(z > 0, z, np.expm1(np.minimum(z, 0.0))), np.exp(np.minimum(z, 0.0))),
+        lambda: (np.tanh(z), 1 - np.tanh(z) ** 2),
+        lambda: (expit(z), expit(z) * (1 - expit(z))),
+        lambda: (z * expit(z), expit(z) * (1 + z * (1 - expit(z)))),
+        lambda: (z, np.ones_like(z)),
     )
-    return formulas[place]
+    return formulas[place]()

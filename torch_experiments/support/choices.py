@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -35,6 +36,41 @@ def at_least_one(**numbers: int) -> None:
     for argument, number in numbers.items():
         if not isinstance(number, Real) or number < 1:
             raise ValueError(f"{argument}: got {number!r}; it has to be at least 1")
+
+
+def up_to(most: float, **numbers: float) -> None:
+    """Raise a ValueError that names the first argument which is infinite or outside of ``[0, most]``.
+
+    >>> up_to(1, gamma=1.5)
+    Traceback (most recent call last):
+    ValueError: gamma: got 1.5; it has to be in [0, 1]
+    """
+    for argument, number in numbers.items():
+        if not 0 <= number <= most or math.isinf(number):
+            raise ValueError(f"{argument}: got {number}; it has to be in [0, {most}]")
+
+
+def above_zero(**numbers: float) -> None:
+    """Raise a ValueError that names the first argument that is not above zero.
+
+    >>> above_zero(clip=0.2, max_norm=0.0)
+    Traceback (most recent call last):
+    ValueError: max_norm: got 0.0; it has to be above 0
+    """
+    for argument, number in numbers.items():
+        if not number > 0:
+            raise ValueError(f"{argument}: got {number}; it has to be above 0")
+
+
+def two_betas(betas: Sequence[float]) -> None:
+    """Raise a ValueError unless these are the two betas of Adam.
+
+    >>> two_betas((0.9, 1.0))
+    Traceback (most recent call last):
+    ValueError: betas: got (0.9, 1.0); two numbers in [0, 1) are needed
+    """
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas: got {betas}; two numbers in [0, 1) are needed")
 
 
 def json_object(argument: str, text: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from torch_experiments.lab.rl import gradients
 from torch_experiments.lab.rl.environments import Array
 from torch_experiments.lab.rl.tasks import Seen
 from torch_experiments.metrics.layers import ACTIVATIONS
-from torch_experiments.support.choices import at_least_one, choose
+from torch_experiments.support.choices import above_zero, at_least_one, choose, two_betas, up_to
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,10 @@ class Settings:
         for name in ("explore", "heavy", "reset_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it has to be at least 0")
-        for name, most in (("lr", math.inf), ("gamma", 1), ("epsilon", 1)):
-            if not 0 <= getattr(self, name) <= most or math.isinf(getattr(self, name)):
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be in [0, {most}]")
-        if not self.max_norm > 0:
-            raise ValueError(f"max_norm: got {self.max_norm}; it has to be above 0")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas: got {self.betas}; two numbers in [0, 1) are needed")
+        up_to(math.inf, lr=self.lr)
+        up_to(1, gamma=self.gamma, epsilon=self.epsilon)
+        above_zero(max_norm=self.max_norm)
+        two_betas(self.betas)
         if self.capacity < max(self.starts, self.copies):
             least = max(self.starts, self.copies)
             raise ValueError(f"capacity: got {self.capacity}; starts and copies need at least {least}")

@@ -27,7 +27,7 @@ from torch_experiments.lab.rl.distributions import Categorical, Distribution, Ga
 from torch_experiments.lab.rl.environments import Array
 from torch_experiments.lab.rl.tasks import Seen
 from torch_experiments.metrics.layers import ACTIVATIONS
-from torch_experiments.support.choices import at_least_one, choose
+from torch_experiments.support.choices import above_zero, at_least_one, choose, two_betas, up_to
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         at_least_one(**{name: getattr(self, name) for name in ("copies", "horizon", "epochs", "batch")})
-        for name, most in (("lr", math.inf), ("entropy", math.inf), ("value", math.inf), ("gamma", 1), ("lam", 1)):
-            if not 0 <= getattr(self, name) <= most or math.isinf(getattr(self, name)):
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be in [0, {most}]")
-        for name in ("clip", "max_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it has to be above 0")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas: got {self.betas}; two numbers in [0, 1) are needed")
+        up_to(math.inf, lr=self.lr, entropy=self.entropy, value=self.value)
+        up_to(1, gamma=self.gamma, lam=self.lam)
+        above_zero(clip=self.clip, max_norm=self.max_norm)
+        two_betas(self.betas)
         if self.copies * self.horizon % self.batch:
             asked = f"{self.batch} samples from a rollout of {self.copies * self.horizon}"
             raise ValueError(f"batch: got {asked}; it has to divide it")

@@ -4,12 +4,11 @@ Where records are missing, or do not show it, a claim is left open with the reas
 """
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from claims import ledger
+from tests.torch_experiments.lab.report.agent_records import written
 from tests.torch_experiments.lab.report.verdicts import contradicted, settled
-from torch_experiments.lab import records
 from torch_experiments.lab.experiments import e09_reinforcement as e09
 from torch_experiments.lab.report import agents, page
 from torch_experiments.lab.report.series import DEAD, FREE, RANK
@@ -90,19 +89,10 @@ def made(tmp_path):
     """Return a function that writes records of cells whose metrics have these values in all tasks, with noise."""
 
     def write(cells, seeds=range(5), lost=()):
-        source = np.random.default_rng(0)
-        for cell, values in cells.items():
-            config = e09.configs("full")[cell]
-            for seed in seeds:
-                rows = []
-                for k in range(config.tasks):
-                    now = values | (BAD | {RETURN: 9.4} if k in lost and cell == "plain" else {})
-                    for metric, value in now.items():
-                        noisy = value * (1 + 0.02 * source.random())
-                        rows.append({"task": k, "step": config.steps, "layer": 0, "metric": metric, "value": noisy})
-                record = records.Record(config.identity(seed), pa.Table.from_pylist(rows), {})
-                records.save(tmp_path / agents.FOLDER, record)
-        return tmp_path
+        def of_task(cell, task, values):
+            return values | (BAD | {RETURN: 9.4} if task in lost and cell == "plain" else {})
+
+        return written(tmp_path, e09.configs("full"), cells, seeds, of_task)
 
     return write
 

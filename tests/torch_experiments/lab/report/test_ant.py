@@ -4,16 +4,16 @@ Where records are missing, or do not show it, a claim is left open with the reas
 """
 
 import re
+from functools import partial
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from claims import ledger
+from tests.torch_experiments.lab.report.agent_records import written
 from tests.torch_experiments.lab.report.verdicts import settled
-from torch_experiments.lab import records
 from torch_experiments.lab.experiments import e09_reinforcement as e09
-from torch_experiments.lab.report import agents, ant
+from torch_experiments.lab.report import ant
 from torch_experiments.lab.report.ant import SLIPPERY, STATIONARY
 from torch_experiments.lab.report.series import DEAD, FREE, RANK
 from torch_experiments.lab.rl.measures import ENTROPY, RETURN, SATURATED
@@ -51,28 +51,7 @@ def test_the_policy_is_decided():
 @pytest.fixture
 def made(tmp_path):
     """Return a function that writes records of cells whose metrics have these values in all tasks, with noise."""
-
-    def write(cells, seeds=range(5)):
-        source = np.random.default_rng(0)
-        for cell, values in cells.items():
-            config = e09.configs("ant")[cell]
-            for seed in seeds:
-                rows = [
-                    {
-                        "task": k,
-                        "step": config.steps,
-                        "layer": 0,
-                        "metric": m,
-                        "value": v * (1 + source.random() / 50),
-                    }
-                    for k in range(config.tasks)
-                    for m, v in values.items()
-                ]
-                record = records.Record(config.identity(seed), pa.Table.from_pylist(rows), {})
-                records.save(tmp_path / agents.FOLDER, record)
-        return tmp_path
-
-    return write
+    return partial(written, tmp_path, e09.configs("ant"))
 
 
 @pytest.mark.parametrize(

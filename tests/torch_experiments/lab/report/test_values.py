@@ -3,12 +3,13 @@
 Where records are missing, or do not show it, a claim is left open with the reason, and never passes.
 """
 
+from functools import partial
+
 import numpy as np
-import pyarrow as pa
 import pytest
 
+from tests.torch_experiments.lab.report.agent_records import written
 from tests.torch_experiments.lab.report.verdicts import settled
-from torch_experiments.lab import records
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e09_values as e09
 from torch_experiments.lab.report import agents, values
@@ -49,23 +50,7 @@ def test_the_rank_of_features_falls():
 @pytest.fixture
 def made(tmp_path):
     """Return a function that writes records of cells whose metrics have these values in all tasks, with noise."""
-
-    def write(cells, seeds=range(5)):
-        source = np.random.default_rng(0)
-        for cell, metrics in cells.items():
-            config = e09.configs("full")[cell]
-            for seed in seeds:
-                rows = [
-                    {"task": k, "step": config.steps, "layer": 0, "metric": metric, "value": value + noise}
-                    for k in range(config.tasks)
-                    for metric, value in metrics.items()
-                    for noise in [0.02 * value * source.random()]
-                ]
-                record = records.Record(config.identity(seed), pa.Table.from_pylist(rows), {})
-                records.save(tmp_path / agents.FOLDER, record)
-        return tmp_path
-
-    return write
+    return partial(written, tmp_path, e09.configs("full"))
 
 
 @pytest.mark.parametrize(
