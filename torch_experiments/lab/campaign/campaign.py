@@ -57,7 +57,7 @@ class Order:
         item = items.item(name)
         if item.real and self.data is None:
             raise ValueError(f"data: {name} needs Tiny ImageNet: --data FOLDER; see `lop data info`")
-        return experiments.changed(item.configs(self.data or ""), device=self.device)
+        return experiments.changed(item.runs(self.data or ""), device=self.device)
 
     def seeds_of(self, item: Item) -> tuple[int, ...]:
         """Return the seeds of every cell."""
@@ -295,7 +295,7 @@ def listing(names: Sequence[str], out: Path, gpu: bool = False) -> Table:
 
 def _row(name: str, out: Path) -> tuple[str, ...]:
     item = items.item(name)
-    cells = item.configs("")
+    cells = item.runs("")
     found = items.found(name, out)
     environments = found.environments if found else {}
     work = 0.0 if name in items.BEYOND else sum(map(throughput.arithmetic, cells.values())) / 1e15

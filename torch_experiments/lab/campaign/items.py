@@ -42,6 +42,10 @@ RESULTS = Path(__file__).parents[3] / "results"
 SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)  # JL25 has five; three where a run takes up to 40 minutes of a CPU
 REGIMES: tuple[e01_cloning.Regime, ...] = ("momentum", "adam", "noisy-elementwise", "dropout")
 PUBLISHED = "none, as published"
+BOTH = ("none", "layer, affine")
+THREE = ("none", "batch, affine", "layer, affine")
+SMALL: Mapping[str, Any] = {"size": 16, "padding": 2}  # a quarter of the edge, and of the crop's
+Settings = Mapping[str, Any]
 Place = tuple[str, int, str]  # architecture, seed and regime of a run of `CLONING`
 
 
@@ -56,6 +60,8 @@ class Item:
         real: whether it needs Tiny ImageNet; else it runs on the embedded digits.
         stack: whether all seeds are trained at once (`lab.training.ensemble`).
         other: fingerprint of what it is run on, where that is no images.
+        controlled: the cells beside which fresh networks, of the same norm, learn some of the last tasks.
+        last: how many of them.
     """
 
     about: str
@@ -64,6 +70,21 @@ class Item:
     real: bool = True
     stack: bool = False
     other: str = ""
+    controlled: tuple[str, ...] = ()
+    last: int = 5
+
+    def runs(self, data: str) -> dict[str, Any]:
+        """Return the cells with their controls, whose labels are those of `control_of`.
+
+        A control differs in nothing but that weights and optimizer are new at every task; it sees the batches that
+        the network of its cell sees.
+
+        >>> [(c.first, c.tasks) for c in item("mlp").runs("").values()][-2:]
+        [(35, 5), (35, 5)]
+        """
+        cells = self.configs(data)
+        controls = {label: _fresh(cells[label], self.last) for label in self.controlled}
+        return cells | {control_of(label): config for label, config in controls.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -77,6 +98,19 @@ class Cloning:
 
     about: str
     configs: Callable[[str], dict[str, e01_cloning.Config]]
+
+
+def control_of(label: str) -> str:
+    """Return the label of the fresh network that a cell is set against.
+
+    >>> control_of("layer, affine")
+    'fresh beside layer, affine'
+    """
+    return f"fresh beside {label}"
+
+
+def _fresh(config: Config, last: int) -> Config:
+    return dataclasses.replace(config, remedy="fresh", remedy_settings=(), first=config.tasks - last, tasks=last)
 
 
 def _mlp(data: str) -> dict[str, Config]:
@@ -110,10 +144,18 @@ def _every(profile: str, arch: str, data: str) -> dict[str, Config]:
 
 
 def _reduced(arch: str, cells: tuple[str, ...], **settings: Any) -> Callable[[str], dict[str, Config]]:
+    return _smaller(arch, cells, settings, size=32, padding=4)
+
+
+def _smaller(
+    arch: str, cells: tuple[str, ...], settings: Settings, **changes: Any
+) -> Callable[[str], dict[str, Config]]:
+    """Return cells of experiments 2 and 3 for another size of network and images, and other lengths."""
+
     def configs(data: str) -> dict[str, Config]:
         every = _every("text", arch, data)
-        changes: dict[str, Any] = {"size": 32, "padding": 4, "arch_settings": tuple(settings.items())}
-        return {label: dataclasses.replace(every[label], **changes) for label in cells}
+        own = {"arch_settings": tuple(settings.items()), **changes}
+        return {label: dataclasses.replace(every[label], **own) for label in cells}
 
     return configs
 
@@ -142,9 +184,13 @@ def _streams(data: str) -> dict[str, Config]:
 
 
 ITEMS: Mapping[str, Item] = {
-    "mlp": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 500 steps", _mlp, SEEDS),
-    "mlp-medium": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 2,000 steps", _medium, (0,)),
-    "mlp-paper": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 10,000 steps", _paper, (0,)),
+    "mlp": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 500 steps", _mlp, SEEDS, controlled=BOTH),
+    "mlp-medium": Item(
+        "MLP at its published size on Tiny ImageNet, 40 tasks of 2,000 steps", _medium, (0,), controlled=BOTH
+    ),
+    "mlp-paper": Item(
+        "MLP at its published size on Tiny ImageNet, 40 tasks of 10,000 steps", _paper, (0,), controlled=("none",)
+    ),
     "remedies": Item(
         "MLP on permuted digits, 20 tasks of 200 steps, Adam at a rate of 0.01, at which plain training collapses",
         _remedies,
@@ -160,13 +206,49 @@ ITEMS: Mapping[str, Item] = {
     "streams": Item("MLP on digits, four streams", _streams, MORE, real=False),
     "cnn": Item(
         "CNN of half width on Tiny ImageNet at 32×32, 40 tasks of 500 steps",
-        _reduced("cnn", ("none", "layer, affine"), width=32, hidden=256),
+        _reduced("cnn", BOTH, width=32, hidden=256),
         (0,),
+        controlled=BOTH,
     ),
     "vit": Item(
         "ViT of a quarter of the width on Tiny ImageNet at 32×32, 40 tasks of 500 steps",
-        _reduced("vit", ("none", "layer, affine"), width=96, heads=3),
+        _reduced("vit", BOTH, width=96, heads=3),
         (0,),
+        controlled=BOTH,
+    ),
+    "mlp-long": Item(
+        "MLP at its published width on Tiny ImageNet at 16×16, 20 tasks of 10,000 steps",
+        _smaller("mlp", BOTH, {}, **SMALL | {"batch": 128}, tasks=20, **LONG),
+        SEEDS,
+        controlled=BOTH,
+    ),
+    "resnet18": Item(
+        "ResNet-18 of an eighth of the width on Tiny ImageNet at 16×16, 10 tasks of 1,000 steps of 64 images",
+        _smaller("resnet18", THREE, {"width": 8}, **SMALL, tasks=10, steps=1_000, measure_every=500),
+        SEEDS,
+        controlled=THREE,
+        last=2,
+    ),
+    "cnn-long": Item(
+        "CNN of an eighth of the width on Tiny ImageNet at 16×16, 10 tasks of 10,000 steps of 64 images",
+        _smaller("cnn", BOTH, {"width": 8, "hidden": 64}, **SMALL, tasks=10, **LONG),
+        SEEDS,
+        controlled=BOTH,
+        last=2,
+    ),
+    "vit-long": Item(
+        "ViT of four blocks and width 32 on Tiny ImageNet at 16×16, 10 tasks of 10,000 steps of 32 images",
+        _smaller(
+            "vit",
+            BOTH,
+            {"patch": 4, "width": 32, "depth": 4, "heads": 2},
+            **SMALL | {"batch": 32},
+            tasks=10,
+            **LONG,
+        ),
+        SEEDS,
+        controlled=BOTH,
+        last=2,
     ),
 }
 
@@ -276,7 +358,7 @@ def found(name: str, folder: Path = RESULTS) -> Found | None:
     """
     chosen = item(name)
     tables, environments = [], {}
-    for (label, config), seed in product(chosen.configs("").items(), chosen.seeds):
+    for (label, config), seed in product(chosen.runs("").items(), chosen.seeds):
         record = records.find(folder / name, _identity(config, seed, chosen))
         if record is not None:
             tables.append(experiments.labelled(record, label))

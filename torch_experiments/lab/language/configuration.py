@@ -50,6 +50,7 @@ class Config:
     """
 
     head: ClassVar[Literal["keep"]] = "keep"
+    first: ClassVar[int] = 0
 
     experiment: str = "language"
     data: str = "sample"

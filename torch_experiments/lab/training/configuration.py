@@ -18,7 +18,11 @@ from torch_experiments.support.choices import at_least_one, choose
 Settings = tuple[tuple[str, Any], ...]
 Protocol = Literal["corrected", "published"]
 Precision = Literal["float32", "float64", "tf32", "bf16"]
-LATER = {"size": None, "trapped": False}  # younger than some records; left out of the identity at these values
+LATER = {
+    "size": None,
+    "trapped": False,
+    "first": 0,
+}  # younger than some records; left out of the identity at these values
 REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
 
 
@@ -32,6 +36,7 @@ class Config:
         size: edge in pixels to which images are reduced by means over areas; None leaves them as they are.
         stream, stream_settings: of `torch_experiments.lab.streams`.
         tasks: how many.
+        first: number of the first of them in the stream, so that a network sees the last tasks of another run alone.
         steps: optimizer steps a task.
         arch: a key of `ARCHITECTURES`; norm, affine, activation, dropout and ``arch_settings`` (width, depth, …)
             are its arguments.
@@ -68,6 +73,7 @@ class Config:
     stream: str = "class_split"
     stream_settings: Settings = ()
     tasks: int = 5
+    first: int = 0
     steps: int = 500
     arch: str = "mlp"
     arch_settings: Settings = ()
@@ -104,6 +110,8 @@ class Config:
         remedies.make(self.remedy, **dict(self.remedy_settings))
         if self.size is not None and self.size < 1:
             raise ValueError(f"size: got {self.size}; it has to be at least 1, or None for images as they are")
+        if self.first < 0:
+            raise ValueError(f"first: got {self.first}; the tasks of a stream are numbered from 0")
         Augmentation(self.padding, self.flip, self.jitter)
         if not 0 <= self.lr < math.inf:
             raise ValueError(f"lr: got {self.lr}; it has to be a finite number, at least 0")

@@ -27,7 +27,7 @@ AHEAD = 64  # steps whose crops, flips and jitters are drawn at once on an accel
 
 def make_stream(config: Config, data: Pixels, seed: int) -> streams.Stream:
     """Return the stream of ``config`` over ``data``."""
-    return streams.make(config.stream, data, config.tasks, seed, **dict(config.stream_settings))
+    return streams.make(config.stream, data, config.first + config.tasks, seed, **dict(config.stream_settings))
 
 
 class Feed:
@@ -54,7 +54,7 @@ class Feed:
         self.augment = Augmentation(config.padding, config.flip, config.jitter)
         self.draws = Draws(self.augment, self.seeds, config.batch, config.device)
         self._changed = torch.compile(self.changed) if config.compile else self.changed
-        self.enter(0)
+        self.enter(config.first)
 
     def enter(self, k: int) -> None:
         """Go to task ``k`` of every seed, the last one if there are not so many.
@@ -62,7 +62,7 @@ class Feed:
         Raises:
             ValueError: for a task without images, or tasks that cannot be trained at once.
         """
-        k = min(k, self.config.tasks - 1)
+        k = min(k, self.config.first + self.config.tasks - 1)
         self.tasks = [stream.task(k) for stream in self.streams]
         self._check_tasks(k)
         self.active = torch.stack([task.active for task in self.tasks])[:, None].to(self.config.device)

@@ -173,8 +173,9 @@ def records_of(run: Kept) -> list[records.Record]:
 
 
 def _finished(run: Kept, folder: Path, keep: Keep, progress: Progress) -> list[records.Record]:
+    start = run.step
     _resume(run, folder, keep.resume)
-    progress(run.step)
+    progress(run.step - start)
     with _signals() as asked:
         _train(run, progress, Saver(run, folder, keep.every, asked))
         found = parallel.told(lambda: [_saved(keep.out, record) for record in records_of(run)])

@@ -91,7 +91,8 @@ class Run:
     What they see and what is done to them are objects of `feeds` and `makes`; runs on other data have others.
 
     Attributes:
-        step: optimizer steps taken, over all tasks.  resumed: at which of them this process began.
+        step: optimizer steps taken since the stream began, those of tasks before the first one counted.
+        resumed: at which of them this process began, 0 for the beginning.
         feed: what the networks see.
         networks: with optimizer and remedy.
         rows: measurements so far, one list a seed.
@@ -110,13 +111,13 @@ class Run:
         self.feed: Feed = self.feeds(config, seeds, data)
         self.networks: Networks = self.makes(config, seeds, self.feed)
         self.averages = Averages(len(seeds), config.device)
-        self.step, self.resumed, self.clock, self.git = 0, 0, Clock(), records.git_state()
+        self.step, self.resumed, self.clock, self.git = config.first * config.steps, 0, Clock(), records.git_state()
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
 
     @property
     def done(self) -> bool:
         """Return whether all steps are taken."""
-        return self.step >= self.config.tasks * self.config.steps
+        return self.step >= (self.config.first + self.config.tasks) * self.config.steps
 
     def advance(self) -> None:
         """Train one step; measure where it is due, before the first step of a task and after its last.
@@ -172,7 +173,7 @@ class Run:
 
     def pace(self, warm: int, steps: int) -> float:
         """Return the mean seconds of ``steps`` steps of the first task, after ``warm`` others; nothing is kept."""
-        self._begin(0)
+        self._begin(self.config.first)
         with self.precisely():
             self._steps(warm)
             start = time.perf_counter()

@@ -119,3 +119,17 @@ def test_a_network_that_overflows_between_measurements_diverges_with_a_message(t
     config = dataclasses.replace(MLP, lr=1e20, measure_every=1, remedy="none", remedy_settings=())
     with pytest.raises(Diverged, match=r"step \d of task 0, seed 0, first in .*The state before this step is in"):
         run(config, [0], tmp_path, data=DATA)
+
+
+def test_fresh_networks_on_the_last_tasks_are_those_of_a_run_of_all_tasks(tmp_path):
+    all_tasks = dataclasses.replace(MLP, remedy="fresh", remedy_settings=(), padding=1, jitter=0.1)
+    last = dataclasses.replace(all_tasks, first=2, tasks=1)
+    whole, alone = (run(config, [3], tmp_path, data=DATA)[0].table.to_pylist() for config in (all_tasks, last))
+    assert [row for row in whole if row["task"] == 2] == alone
+    assert {row["task"] for row in alone} == {2}
+
+
+def test_progress_of_a_run_that_begins_late_counts_its_own_steps(tmp_path):
+    seen = []
+    run(dataclasses.replace(MLP, first=2, tasks=1), [0], tmp_path, data=DATA, progress=seen.append)
+    assert sum(seen) == MLP.steps
