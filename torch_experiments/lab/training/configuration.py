@@ -36,7 +36,7 @@ class Config:
         size: edge in pixels to which images are reduced by means over areas; None leaves them as they are.
         stream, stream_settings: of `torch_experiments.lab.streams`.
         tasks: how many.
-        first: number of the first of them in the stream, so that a network sees the last tasks of another run alone.
+        first: number in the stream of the first of them; a network may see the last tasks of another run alone.
         steps: optimizer steps a task.
         arch: a key of `ARCHITECTURES`; norm, affine, activation, dropout and ``arch_settings`` (width, depth, …)
             are its arguments.

@@ -16,6 +16,7 @@ from torch_experiments.lab.training import Config
             r"settings of the remedy 'l2': got 'decay'; allowed",
         ),
         ({"protocol": "mine"}, r"protocol: got 'mine'; allowed are 'corrected', 'published'"),
+        ({"first": -1}, r"first: got -1; the tasks of a stream are numbered from 0"),
         ({"steps": 0}, r"steps: got 0; it has to be at least 1"),
         ({"padding": -1}, r"augmentation: got padding -1"),
     ],
