@@ -27,6 +27,7 @@ from torch_experiments.certificates.stochastic import Minibatches
 from torch_experiments.certificates.training_copy import of_output
 from torch_experiments.certificates.unreached import Unreached, unreached
 from torch_experiments.cloning.partition import Blocks
+from torch_experiments.support.precision import in_float32
 from torch_experiments.support.steps import inner
 from torch_experiments.support.strict import strict
 from torch_experiments.units.entry import Callee, calling, prepared, prepared_targets, unwrapped
@@ -198,7 +199,7 @@ def certify(
     _check_parts(parts)
     optimizer = None if optimizer is None else checked(optimizer)
     model = unwrapped(model)
-    with calling(model, call):
+    with calling(model, call), in_float32():
         inputs, targets = prepared(model, inputs), prepared_targets(targets)
         _check_finite(model, inputs)  # first: all comparisons with NaN are false, which would look like evidence
         seen = Seen.of(model, inputs, tolerance, of_output(targets, loss))

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch_experiments.certificates.oracle import checkpointed, left_alone
 from torch_experiments.diagnostics.losses import default_loss
 from torch_experiments.support.duplicates import computed
+from torch_experiments.support.precision import as_given, reduced
 from torch_experiments.support.torch_private import MODULE_HOOKS, STEP_HOOKS
 from torch_experiments.units.inputs import Inputs, call, finite, flatten, normal
 
@@ -51,10 +52,13 @@ class TrainingCopy:
         """Let the first step take gradients that are known already, by parameter, and run no pass of its own.
 
         They have to be those of the loss at the weights of now. Where a step needs more than they tell, it runs as
-        ever: a rule that evaluates the loss itself, sparse gradients, and buffers, which a forward pass may change.
+        ever: a rule that evaluates the loss itself, sparse gradients, buffers, which a forward pass may change, and
+        training in TF32, in which the known gradients are not.
         """
+        with as_given():
+            rounded = reduced() and any(p.is_cuda for p in self.model.parameters())
         sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
-        if not (self.closes or sparse or next(self.model.buffers(), None) is not None):
+        if not (self.closes or sparse or rounded or next(self.model.buffers(), None) is not None):
             self.known = gradients
 
     def value(self) -> float:
@@ -62,6 +66,7 @@ class TrainingCopy:
         with left_alone(self.model), torch.no_grad():
             return float(self.loss(call(self.model, self.inputs)))
 
+    @as_given()
     def step(self) -> bool:
         """Take one step as a training loop would, gradients that wait counted; return whether all stayed finite.
 

@@ -19,6 +19,7 @@ from torch_experiments.cloning.layouts import Layout, Profile, Residual, residua
 from torch_experiments.cloning.verification import sum_deviations
 from torch_experiments.cloning.widen import SAMPLES, filled, planned
 from torch_experiments.support.choices import choose
+from torch_experiments.support.precision import in_float32
 from torch_experiments.units.axes import ORDERS, Order
 from torch_experiments.units.entry import Callee, calling, prepared, released, unwrapped
 from torch_experiments.units.graph import TraceError, coarsest
@@ -102,7 +103,7 @@ def clone(
     """
     recipe = choose("mode", mode, MODES)
     model = unwrapped(model)  # type: ignore[assignment]  # a wrapper stays behind
-    with calling(model, call):
+    with calling(model, call), in_float32():
         inputs = _checked(model, factor, attention, order, example_inputs)
         _, found, twin = planned(model, factor, inputs, attention, samples, order)
     released(twin)
@@ -132,7 +133,7 @@ def layout(
     tensor([0, 0, 1, 1, 2, 2])
     """
     model = unwrapped(model)
-    with calling(model, call):
+    with calling(model, call), in_float32():
         inputs = _checked(model, factor, attention, order, example_inputs)
         return planned(model, factor, inputs, attention, samples, order)[1]
 

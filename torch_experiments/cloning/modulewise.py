@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_experiments.cloning.layouts import Layout, Profile, project
+from torch_experiments.support.precision import in_float32
 from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import Inputs, call, flatten
 
@@ -45,7 +46,8 @@ def deviations(model: nn.Module, layout: Layout, inputs: Inputs, loss: Callable[
     placed = {name: place.profiles for name, place in layout.outputs.items() if name}
     wanted = {name: axes for name, axes in placed.items() if any(p.copied for p in axes)}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    with hooked(outputs_of({name: modules[name] for name in wanted}, _keeping(values, errors))):
+    watched = outputs_of({name: modules[name] for name in wanted}, _keeping(values, errors))
+    with hooked(watched), in_float32():
         torch.autograd.grad(loss(call(model, inputs)), parameters, allow_unused=True)
     return [
         Deviation(name, _spread(values[name], wanted[name]), _spread(errors[name], wanted[name]))

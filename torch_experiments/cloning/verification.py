@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from theory.tolerances import TWINS, of_dtype
 from torch_experiments.cloning.layouts import Layout, Placement, identity, rescaled, scaled, widened
 from torch_experiments.cloning.widen import SAMPLES, evaluated, gap, outputs
+from torch_experiments.support.precision import in_float32
 from torch_experiments.units.entry import Callee, calling, prepared, unwrapped
 from torch_experiments.units.graph import coarsest
 from torch_experiments.units.hooks import hooked, outputs_of
@@ -94,7 +95,7 @@ def verify(
     True
     """
     twin, base = unwrapped(twin), unwrapped(base)
-    with calling(twin, call), calling(base, call):
+    with calling(twin, call), calling(base, call), in_float32():
         inputs = prepared(base, inputs)
         for argument, model in (("twin", twin), ("base", base)):
             _fits(argument, model, place)

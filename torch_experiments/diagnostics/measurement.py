@@ -43,6 +43,7 @@ from torch_experiments.diagnostics.result import About, Diagnosis
 from torch_experiments.diagnostics.unit_axes import Anatomy, anatomy, as_rows, guessed
 from torch_experiments.metrics.activity import still
 from torch_experiments.metrics.statistics import Statistics, gathered
+from torch_experiments.support.precision import in_float32
 from torch_experiments.support.processes import joined, processes, summed, total
 from torch_experiments.units.entry import Callee, calling, unwrapped
 from torch_experiments.units.inputs import DOES_NOT_RUN, evaluating, finite, has_samples, not_finite, same_device
@@ -111,7 +112,7 @@ def diagnose(
     model = unwrapped(model)
     wanted = chosen(metrics)
     _check(samples=(samples, 2), gradient_samples=(gradient_samples, 1), positions=(positions, 1))
-    with calling(model, call), undisturbed(model):
+    with calling(model, call), undisturbed(model), in_float32():
         first, stream = _first(opened(batch, targets, model), model)
         check_arguments(model, first.inputs)
         known, divides = _anatomy(model, first, layers)

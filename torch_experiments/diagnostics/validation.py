@@ -10,6 +10,7 @@ from torch import nn
 from torch_experiments.diagnostics.batches import Batch, opened, precision
 from torch_experiments.diagnostics.losses import Loss, default_loss
 from torch_experiments.diagnostics.measurement import undisturbed
+from torch_experiments.support.precision import in_float32
 from torch_experiments.support.processes import total
 from torch_experiments.units.entry import Callee, calling, unwrapped
 from torch_experiments.units.inputs import call as called
@@ -35,7 +36,7 @@ def mean_loss(model: nn.Module, batch: Any, loss: Loss | None = None, call: Call
     """
     model = unwrapped(model)
     added, samples = 0.0, 0.0
-    with calling(model, call), undisturbed(model), torch.no_grad():
+    with calling(model, call), undisturbed(model), torch.no_grad(), in_float32():
         for given in opened(batch, None, model):
             same_device(model, given.inputs)
             for start in range(0, len(given), CHUNK):

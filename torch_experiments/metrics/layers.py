@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch_experiments.cloning.layouts import Profile
 from torch_experiments.metrics.copies import CloningScore, cloning_score
 from torch_experiments.metrics.moments import Moments, moments, rows
+from torch_experiments.support.precision import in_float32
 from torch_experiments.units.hooks import hooked, outputs_of
 from torch_experiments.units.inputs import evaluating
 
@@ -63,9 +64,9 @@ def backward_scores(model: nn.Module, x: Tensor, y: Tensor, profiles: Sequence[P
     >>> [round(score.value, 6) for score in backward_scores(clone(base), x, y, profiles(base)[1:-1])]
     [1.0]
     """
-    with evaluating(model), captured(model) as values:
+    with evaluating(model), captured(model) as values, in_float32():
         loss = cross_entropy(model(x), y, reduction="sum")
-    gradients = torch.autograd.grad(loss, values)
+        gradients = torch.autograd.grad(loss, values)
     return [cloning_score(rows(g), p) for g, p in zip(gradients, profiles, strict=True)]
 
 
@@ -75,7 +76,7 @@ def activations(model: nn.Module, x: Tensor) -> list[Tensor]:
     >>> [h.shape for h in activations(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.ones(4, 2))]
     [torch.Size([4, 3])]
     """
-    with evaluating(model), captured(model) as values:
+    with evaluating(model), captured(model) as values, in_float32():
         model(x)
     return [rows(value) for value in values]
 
@@ -115,6 +116,6 @@ def gather(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Momen
         new = moments(output)
         found[name] = found[name] + new if name in found else new
 
-    with evaluating(model), torch.no_grad(), hooked(outputs_of(observed(model), add)):
+    with evaluating(model), torch.no_grad(), in_float32(), hooked(outputs_of(observed(model), add)):
         outputs = [model(x) for x in batches]
     return found, outputs

@@ -16,6 +16,7 @@ from torch_experiments.metrics.parameters import norm
 from torch_experiments.remedies.bound import Bound
 from torch_experiments.remedies.network import Network
 from torch_experiments.remedies.surgery import Attribute, commit, transaction
+from torch_experiments.support.precision import in_float32
 from torch_experiments.units.entry import calling
 from torch_experiments.units.inputs import call, evaluating, flatten
 
@@ -206,7 +207,7 @@ class _Measured:
 
 
 def _measured(network: Network) -> _Measured:
-    with torch.no_grad(), evaluating(network.model), calling(network.model, network.call):
+    with torch.no_grad(), evaluating(network.model), calling(network.model, network.call), in_float32():
         outputs = [output.clone() for output in flatten(call(network.model, network.batch))]
         loss = float("nan") if network.loss is None else float(network.loss())
     return _Measured(outputs, loss, norm(network.model.parameters()))

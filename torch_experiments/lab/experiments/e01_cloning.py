@@ -37,6 +37,7 @@ from torch_experiments.metrics import layers, spectra
 from torch_experiments.metrics.activity import dead, share
 from torch_experiments.support.choices import at_least_one, choose
 from torch_experiments.support.noise import GradientNoise
+from torch_experiments.support.precision import training_precision
 from torch_experiments.support.threads import one_thread
 from torch_experiments.units.inputs import evaluating
 
@@ -186,7 +187,7 @@ def run(
     """
     task = task or load_task(config)
     tables: list[pa.Table] = []
-    with one_thread(), Progress(disable=not progress) as bar:
+    with one_thread(), training_precision(tf32=False), Progress(disable=not progress) as bar:
         tick = _ticker(bar, config)
         for seed in config.seeds:
             start: Pair | None = None

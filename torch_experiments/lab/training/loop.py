@@ -27,6 +27,7 @@ from torch_experiments.lab.training.feed import Feed
 from torch_experiments.lab.training.keeping import Diverged, finish_all
 from torch_experiments.lab.training.measures import LOSS, Averages, Measured, first_infinite, measured, row, trapped
 from torch_experiments.lab.training.networks import Networks
+from torch_experiments.support.precision import in_float32, training_precision
 from torch_experiments.support.processes import leads
 
 LOOKS = 25  # steps between looks at the loss on an accelerator, each of which waits for the device
@@ -161,15 +162,10 @@ class Run:
     @contextlib.contextmanager
     def precisely(self) -> Iterator[None]:
         """Allow TF32 where it is asked for, and keep the global generator out of the run, for a block of steps."""
-        before = torch.get_float32_matmul_precision()
         devices = [self.config.device] if self.config.device.startswith("cuda") else []
         seeded = torch.random.fork_rng(devices=devices) if self.config.dropout else contextlib.nullcontext()
-        torch.set_float32_matmul_precision("high" if self.config.precision == "tf32" else "highest")
-        try:
-            with seeded:
-                yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+        with seeded, training_precision(tf32=self.config.precision == "tf32"):
+            yield
 
     def pace(self, warm: int, steps: int) -> float:
         """Return the mean seconds of ``steps`` steps of the first task, after ``warm`` others; nothing is kept."""
@@ -221,7 +217,7 @@ class Run:
 
     def _measure(self, k: int, position: int) -> None:
         if leads():
-            with self.clock.on("metrics"):
+            with self.clock.on("metrics"), in_float32():
                 for s, rows in enumerate(self.rows):
                     rows += [row(k, position, *found) for found in self._measured(s, position)]
 
