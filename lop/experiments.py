@@ -61,6 +61,7 @@ class Changes:
         size: Edge in pixels to which images are reduced.
         measure_every: Steps between measurements.
         settings: Sizes of the networks over those of the experiments, as JSON, such as '{"width": 64, "depth": 3}'.
+        set_: Any fields of a configuration, such as tasks=5 optimizer=muon betas=0.9,0.9 stream_settings.size=2.
     """
 
     protocol: Literal["corrected", "published"] | None = None
@@ -69,6 +70,7 @@ class Changes:
     size: int | None = None
     measure_every: int | None = None
     settings: str = "{}"
+    set_: Annotated[tuple[str, ...], arg(name="set")] = ()
 
 
 EXTENT, CHANGES = Extent(), Changes()

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from torch_experiments.metrics.layers import ACTIVATIONS
+from torch_experiments.metrics.layers import ACTIVATIONS, CReLU
 from torch_experiments.support.choices import at_least_one, choose
 
 NORMS: Mapping[str, type[nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+CRELU = "crelu"  # besides the keys of `ACTIVATIONS`
 STAGES = (2, 2, 2, 2)  # blocks of two convolutions: with stem and head 18 layers
 
 
@@ -62,10 +63,10 @@ def mlp(
         inputs: number of input features (images are flattened).
         classes: number of outputs.
         width: units of a hidden layer.
-        depth: number of hidden layers.
+        depth: number of hidden layers; 0 for a linear model.
         norm: a key of `NORMS`: ``"none"``, ``"batch"`` (BatchNorm1d) or ``"layer"`` (LayerNorm).
         affine: whether the norm has a learnt scale and shift.
-        activation: a key of `ACTIVATIONS`.
+        activation: a key of `ACTIVATIONS`, or ``"crelu"``, of which the next layer reads twice the width.
         dropout: probability of dropping a hidden unit, 0 for none; the module is there in either case.
         seed: of the initial weights.
         dtype: of all parameters.
@@ -78,16 +79,19 @@ def mlp(
     >>> [type(module).__name__ for module in mlp(12, 3, width=4, depth=1, norm="layer")]
     ['Flatten', 'Linear', 'LayerNorm', 'ReLU', 'Dropout', 'Linear']
     """
-    at_least_one(inputs=inputs, classes=classes, width=width, depth=depth)
+    at_least_one(inputs=inputs, classes=classes, width=width)
+    if not isinstance(depth, int) or depth < 0:
+        raise ValueError(f"depth: got {depth!r}; it has to be a whole number, 0 for a linear model")
     normalise = _norm(norm, width, affine, dtype)
-    activate = choose("activation", activation, ACTIVATIONS)
+    activate, wider = _activation(activation)
     generator = torch.Generator().manual_seed(seed)
     layers: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
-    for k, fan_in in enumerate([inputs] + [width] * (depth - 1), start=1):
-        layers.append((f"linear{k}", linear(fan_in, width, generator=generator, dtype=dtype)))
+    for k in range(1, depth + 1):
+        layers.append((f"linear{k}", linear(inputs, width, generator=generator, dtype=dtype)))
         layers += [(f"norm{k}", normalise())] if normalise else []
         layers += [(f"act{k}", activate()), (f"drop{k}", nn.Dropout(dropout))]
-    layers.append(("head", linear(width, classes, generator=generator, dtype=dtype)))
+        inputs = wider * width
+    layers.append(("head", linear(inputs, classes, generator=generator, dtype=dtype)))
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -122,7 +126,7 @@ def cnn(
         hidden: units of the hidden Linear layer.
         norm: ``"none"``, ``"batch"`` (BatchNorm2d) or ``"layer"`` (GroupNorm with one group).
         affine: whether the norm has a learnt scale and shift.
-        activation: a key of `ACTIVATIONS`.
+        activation: a key of `ACTIVATIONS`, or ``"crelu"``.
         dropout: probability of dropping a hidden unit of the Linear layer.
         seed: of the initial weights.
         dtype: of all parameters.
@@ -137,7 +141,7 @@ def cnn(
     """
     at_least_one(size=size, classes=classes, channels=channels, width=width, depth=depth, hidden=hidden)
     _divides("size", size, 2**depth)
-    activate = choose("activation", activation, ACTIVATIONS)
+    activate, wider = _activation(activation, dim=-3)
     generator = torch.Generator().manual_seed(seed)
     layers: list[tuple[str, nn.Module]] = []
     for k in range(1, depth + 1):
@@ -146,18 +150,19 @@ def cnn(
         normalise = _norm(norm, outputs, affine, dtype, CONV_NORMS)
         layers += [(f"norm{k}", normalise())] if normalise else []
         layers += [(f"act{k}", activate()), (f"pool{k}", nn.MaxPool2d(2))]
-        channels = outputs
+        channels = wider * outputs
     layers += [("flatten", nn.Flatten())]
     layers += [("linear", linear(channels * (size >> depth) ** 2, hidden, generator=generator, dtype=dtype))]
-    layers += [("act", activate()), ("drop", nn.Dropout(dropout))]
-    layers += [("head", linear(hidden, classes, generator=generator, dtype=dtype))]
+    layers += [("act", _activation(activation)[0]()), ("drop", nn.Dropout(dropout))]
+    layers += [("head", linear(wider * hidden, classes, generator=generator, dtype=dtype))]
     return nn.Sequential(OrderedDict(layers))
 
 
 class BasicBlock(nn.Module):
     """Conv 3×3 → norm → activation → Conv 3×3 → norm, plus the shortcut, then the activation (He et al. 2016).
 
-    The shortcut is the identity, or Conv 1×1 → norm where stride or number of channels change.
+    The shortcut is the identity, or Conv 1×1 → norm where stride or number of channels change. The activation makes
+    ``wider`` times as many channels.
     """
 
     observed = True
@@ -169,12 +174,13 @@ class BasicBlock(nn.Module):
         stride: int,
         normalise: Callable[[int], nn.Module],
         activate: Callable[[], nn.Module],
+        wider: int = 1,
         **options: Any,
     ) -> None:
         super().__init__()
         self.conv1, self.norm1 = _conv(inputs, outputs, 3, stride, **options), normalise(outputs)
         self.act1 = activate()
-        self.conv2, self.norm2 = _conv(outputs, outputs, 3, **options), normalise(outputs)
+        self.conv2, self.norm2 = _conv(wider * outputs, outputs, 3, **options), normalise(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(_conv(inputs, outputs, 1, stride, **options), normalise(outputs))
@@ -213,7 +219,7 @@ def resnet18(
         stages: number of blocks of each stage; ``(2, 2, 2, 2)`` is ResNet-18.
         norm: ``"none"``, ``"batch"`` (BatchNorm2d) or ``"layer"`` (GroupNorm with one group).
         affine: whether the norm has a learnt scale and shift.
-        activation: a key of `ACTIVATIONS`.
+        activation: a key of `ACTIVATIONS`, or ``"crelu"``.
         dropout: probability of dropping a feature before the head.
         seed: of the initial weights.
         dtype: of all parameters.
@@ -227,7 +233,7 @@ def resnet18(
     torch.Size([5, 10])
     """
     at_least_one(classes=classes, channels=channels, width=width, stages=min(stages, default=0))
-    activate = choose("activation", activation, ACTIVATIONS)
+    activate, wider = _activation(activation, dim=-3)
 
     def normalise(features: int) -> nn.Module:
         return (_norm(norm, features, affine, dtype, CONV_NORMS) or nn.Identity)()
@@ -235,13 +241,13 @@ def resnet18(
     options: dict[str, Any] = {"bias": norm == "none", "dtype": dtype}
     layers: list[tuple[str, nn.Module]] = [("conv", _conv(channels, width, 3, **options))]
     layers += [("norm", normalise(width)), ("act", activate())]
-    inputs = width
+    inputs = wider * width
     for k, blocks in enumerate(stages):
         outputs, stride = width << k, 1 if k == 0 else 2
-        stage = [BasicBlock(inputs, outputs, stride, normalise, activate, **options)]
-        stage += [BasicBlock(outputs, outputs, 1, normalise, activate, **options) for _ in range(blocks - 1)]
+        stage = [BasicBlock(inputs, outputs, stride, normalise, activate, wider, **options)]
+        inputs = wider * outputs
+        stage += [BasicBlock(inputs, outputs, 1, normalise, activate, wider, **options) for _ in range(blocks - 1)]
         layers.append((f"stage{k + 1}", nn.Sequential(*stage)))
-        inputs = outputs
     generator = torch.Generator().manual_seed(seed)
     layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("drop", nn.Dropout(dropout))]
     model = nn.Sequential(OrderedDict(layers)).apply(lambda module: _kaiming(module, generator))
@@ -283,12 +289,13 @@ class TransformerBlock(nn.Module):
         dropout: float,
         *,
         causal: bool = False,
+        wider: int = 1,
         **options: Any,
     ) -> None:
         super().__init__()
         self.norm1, self.attention = normalise(), Attention(width, heads, head_dim, causal=causal, **options)
         self.norm2, self.linear1 = normalise(), nn.Linear(width, hidden, **options)
-        self.act, self.linear2 = activate(), nn.Linear(hidden, width, **options)
+        self.act, self.linear2 = activate(), nn.Linear(wider * hidden, width, **options)
         self.drop1, self.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -372,13 +379,14 @@ def vit(
     _divides("size", size, patch)
     if head_dim is None:
         _divides("width", width, heads)
-    activate = choose("activation", activation, ACTIVATIONS)
+    activate, wider = _activation(activation)
     normalise = _norm(norm, width, affine, dtype, TOKEN_NORMS) or nn.Identity
     sizes = (width, heads, head_dim or width // heads, hidden or 4 * width)
     layers: list[tuple[str, nn.Module]] = [("tokens", Tokens(size, patch, channels, width, dtype=dtype))]
     layers.append(("drop", nn.Dropout(dropout)))
     for k in range(1, depth + 1):
-        layers.append((f"block{k}", TransformerBlock(*sizes, normalise, activate, dropout, dtype=dtype)))
+        block = TransformerBlock(*sizes, normalise, activate, dropout, wider=wider, dtype=dtype)
+        layers.append((f"block{k}", block))
     layers += [("norm", normalise()), ("first", FirstToken()), ("head", nn.Linear(width, classes, dtype=dtype))]
     generator = torch.Generator().manual_seed(seed)
     return nn.Sequential(OrderedDict(layers)).apply(lambda module: _truncated(module, generator))
@@ -476,6 +484,13 @@ def _truncated(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.zeros_(parameter)
         else:
             nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04, generator=generator)
+
+
+def _activation(name: str, dim: int = -1) -> tuple[Callable[[], nn.Module], int]:
+    """Return what makes an activation module with units along ``dim``, and how many times the width it puts out."""
+    if name == CRELU:
+        return lambda: CReLU(dim), 2
+    return choose("activation", name, {**ACTIVATIONS, CRELU: None}), 1
 
 
 def _divides(argument: str, size: int, divisor: int) -> None:

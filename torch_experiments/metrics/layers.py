@@ -36,6 +36,29 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 }
 
 
+class CReLU(nn.Module):
+    """Both halves of every unit, side by side: ``(max(x, 0), max(−x, 0))``; what reads it reads twice the width.
+
+    Where a unit is silent in one half it speaks in the other, unless its input is zero.
+
+    Args:
+        dim: of the units.
+
+    Source: Shang et al. (2016), arXiv 1603.05201; Abbas et al. (2023), arXiv 2303.07507.
+
+    >>> CReLU()(torch.tensor([[2.0, -3.0]]))
+    tensor([[2., 0., 0., 3.]])
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` with ``dim`` twice as long."""
+        return torch.cat([torch.relu(x), torch.relu(-x)], dim=self.dim)
+
+
 def forward_scores(model: nn.Module, x: Tensor, profiles: Sequence[Profile]) -> list[CloningScore]:
     """Return the `cloning_score` of the outputs of every `observed` module, in eval mode.
 
@@ -91,7 +114,7 @@ def observed(model: nn.Module) -> dict[str, nn.Module]:
     ['1']
     """
     blocks = {name: module for name, module in model.named_modules() if getattr(module, "observed", False)}
-    kinds = tuple(ACTIVATIONS.values())
+    kinds = (*ACTIVATIONS.values(), CReLU)
     return blocks or {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 

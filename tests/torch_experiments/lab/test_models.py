@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from torch_experiments.certificates import certify
 from torch_experiments.lab.models import TokenBatchNorm, cnn, mlp, resnet18, vit
-from torch_experiments.metrics.layers import ACTIVATIONS
+from torch_experiments.metrics.layers import ACTIVATIONS, gather
 from torch_experiments.support.torch_private import BatchNorm
 
 
@@ -44,12 +45,18 @@ def test_every_activation_is_one_argument_away(activation):
     assert model.norm1.weight is None
 
 
+def test_a_network_without_hidden_layers_is_linear():
+    model = mlp(12, 3, depth=0, norm="layer", activation="crelu")
+    assert [type(m) for m in model] == [nn.Flatten, nn.Linear]
+    assert model(torch.zeros(2, 3, 2, 2)).shape == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"norm": "group"}, r"norm: got 'group'; allowed are 'none', 'batch', 'layer'"),
         ({"activation": "rleu"}, r"activation: got 'rleu'; allowed are .*'relu'"),
-        ({"depth": 0}, r"depth: got 0; it has to be at least 1"),
+        ({"depth": -1}, r"depth: got -1; it has to be a whole number, 0 for a linear model"),
         ({"width": -1}, r"width: got -1"),
     ],
 )
@@ -67,6 +74,38 @@ IMAGES = {
     "resnet18": lambda **options: resnet18(5, width=4, **options),
     "vit": lambda **options: vit(16, 5, width=12, heads=3, depth=2, **options),
 }
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+@pytest.mark.parametrize("arch", ["mlp", *IMAGES])
+def test_crelu_is_read_by_twice_the_weights(arch, norm):
+    make = {"mlp": lambda **options: mlp(768, 5, width=6, depth=2, **options), **IMAGES}[arch]
+    doubled, single = (make(norm=norm, activation=activation) for activation in ("crelu", "relu"))
+    assert doubled(torch.randn(3, 3, 16, 16)).shape == (3, 5)
+    assert parameters(doubled) > parameters(single)
+    found, _ = gather(doubled, [torch.randn(3, 3, 16, 16)])
+    assert list(found) == list(gather(single, [torch.randn(3, 3, 16, 16)])[0])
+
+
+def test_crelu_keeps_the_absolute_value_of_every_unit():
+    model = mlp(4, 2, width=3, depth=1, activation="crelu")
+    x = torch.randn(7, 4)
+    hidden, both = model.linear1(x), model.act1(model.linear1(x))
+    assert torch.equal(both[:, :3] - both[:, 3:], hidden)
+    assert torch.equal(both[:, :3] + both[:, 3:], hidden.abs())
+    assert model.head.in_features == 6
+
+
+def test_certificates_see_copies_through_crelu():
+    model = mlp(4, 2, width=5, depth=2, activation="crelu", dtype=torch.float64)
+    x = torch.randn(30, 4, dtype=torch.float64)
+    assert certify(model, x).to_dict()["copies"]["linear1"]["different"] == 5
+    with torch.no_grad():
+        for p in model.linear1.parameters():
+            p[1] = p[0]
+        model.linear2.weight[:, 1] = model.linear2.weight[:, 0]
+        model.linear2.weight[:, 6] = model.linear2.weight[:, 5]
+    assert certify(model, x).to_dict()["copies"]["linear1"]["different"] == 4
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -57,7 +57,7 @@ class Result:
 def product(configs: Mapping[str, Config], axes: Mapping[str, Sequence[Any]]) -> dict[str, Config]:
     """Return every configuration with every combination of values of ``axes``, equal ones once, by label.
 
-    A remedy comes with the settings that experiment 4 gives it.
+    A remedy comes with the settings that experiment 4 gives it, another stream with none, to be set by ``--set``.
 
     Raises:
         ValueError: for a field that `Config` does not have, and for values that it does not take.
@@ -83,6 +83,8 @@ def _changed(config: Config, given: Mapping[str, Any]) -> Config:
     changes = dict(given)
     if "remedy" in given:
         changes["remedy_settings"] = e04_remedies.SETTINGS.get(given["remedy"], ())
+    if given.get("stream", config.stream) != config.stream:
+        changes["stream_settings"] = ()  # those of another stream say nothing
     return dataclasses.replace(config, **changes)
 
 
@@ -146,7 +148,7 @@ def jobs(
 
 
 def stackable(config: Config) -> bool:
-    """Return whether seeds can be trained at once: no batch norm, no dropout, no remedy that watches a network.
+    """Return whether seeds can be trained at once: no batch norm, dropout, Muon, or remedy that watches a network.
 
     >>> stackable(Config()), stackable(Config(norm="batch"))
     (True, False)
@@ -154,7 +156,7 @@ def stackable(config: Config) -> bool:
     if not runs.kind(config).stackable:
         return False
     remedy = remedies.make(config.remedy, **dict(config.remedy_settings))
-    return config.norm != "batch" and not config.dropout and not remedy.watches
+    return not (config.norm == "batch" or config.dropout or config.optimizer == "muon" or remedy.watches)
 
 
 def _job(

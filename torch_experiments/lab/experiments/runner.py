@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import sys
@@ -50,7 +51,7 @@ BEYOND: Mapping[str, str] = {  # text and agents, no images
     "e09-dqn": "e09_values",
 }
 CLONING = e01_cloning.NAME  # has a configuration of its own, regimes instead of tasks
-WITHOUT = ("protocol", "size", "measure_every", "stack", "ddp")  # options that experiment 1 does not have
+WITHOUT = ("protocol", "size", "measure_every", "set_", "stack", "ddp")  # options that experiment 1 does not have
 C = TypeVar("C", Config, e01_cloning.Config, language.Config, rl.Config, rl.ValueConfig)
 SEEDS = (0, 1, 2, 3, 4)  # as many as JL25 has
 WAIT = 1.0  # seconds
@@ -170,12 +171,15 @@ class Rate(ProgressColumn):
         return Text(f"{task.speed:,.1f} steps/s" if task.speed else "")
 
 
-def changed(configs: Mapping[str, C], settings: str = "{}", **changes: Any) -> dict[str, C]:
+def changed(
+    configs: Mapping[str, C], settings: str = "{}", set_: Sequence[str] = (), **changes: Any
+) -> dict[str, C]:
     """Return the configurations with the given fields changed, None meaning as it was.
 
     Args:
         configs: by label, of one kind.
         settings: a JSON object that is merged over their ``arch_settings``.
+        set_: texts as of `with_set`.
         changes: the fields.
 
     Raises:
@@ -188,7 +192,53 @@ def changed(configs: Mapping[str, C], settings: str = "{}", **changes: Any) -> d
     own = json_object("settings", settings)
     for config in configs.values():
         runs.check_fields(config, given)
-    return {label: dataclasses.replace(c, **given, arch_settings=_merged(c, own)) for label, c in configs.items()}
+    found = {label: dataclasses.replace(c, **given, arch_settings=_merged(c, own)) for label, c in configs.items()}
+    return {label: with_set(config, set_) for label, config in found.items()} if set_ else found
+
+
+def with_set(config: C, texts: Sequence[str]) -> C:
+    """Return a configuration with what texts such as ``"tasks=5"`` and ``"stream_settings.size=2"`` say.
+
+    Raises:
+        ValueError: for a text without a value, a field that there is not, or a value of another kind.
+
+    >>> with_set(Config(), ["betas=0.9,0.9", "stream_settings.size=2"]).stream_settings
+    (('size', 2),)
+    """
+    changes: dict[str, Any] = {}
+    for text in texts:
+        place, equals, value = text.partition("=")
+        field, dot, name = place.partition(".")
+        if not equals or not value:
+            raise ValueError(f"set: got {text!r}; write a field and its value, such as stream_settings.size=2")
+        choose("set", field, {f.name: None for f in dataclasses.fields(config)})
+        old = changes.get(field, getattr(config, field))
+        if bool(dot) != field.endswith("_settings"):
+            shape = f"{field}.NAME=VALUE" if not dot else f"{field}=VALUE"
+            raise ValueError(f"set: got {text!r}; write {shape}")
+        given = _literal(value)
+        changes[field] = tuple((dict(old) | {name: given}).items()) if dot else _like(field, given, old)
+    if "arch_settings" in changes:
+        runs.check_sizes(config, dict(changes["arch_settings"]))
+    return dataclasses.replace(config, **changes)
+
+
+def _literal(text: str) -> Any:
+    """Return the number, truth value or tuple that a text is, else the text."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _like(field: str, value: Any, old: Any) -> Any:
+    """Return a value of the kind of the old one; whole numbers are fine where there may be others."""
+    if isinstance(old, float) and type(value) is int:
+        return float(value)
+    if old is not None and type(value) is not type(old):
+        raise ValueError(f"set: {field} got {value!r}; its values are like {old!r}")
+    return value
 
 
 def _merged(config: Any, own: Mapping[str, Any]) -> Settings:
@@ -254,8 +304,9 @@ def main(
 def refuse(options: Mapping[str, Any]) -> None:
     """Raise a ValueError that names the first given option that experiment 1 does not have."""
     for name in WITHOUT:
-        if options.get(name) not in (None, False):
-            raise ValueError(f"{name}: {CLONING} does not have it; leave out --{name.replace('_', '-')}")
+        if options.get(name) not in (None, False, ()):
+            option = name.rstrip("_").replace("_", "-")
+            raise ValueError(f"{name.rstrip('_')}: {CLONING} does not have it; leave out --{option}")
     if options.get("precision") not in (None, *e01_cloning.DTYPES):
         raise ValueError(f"precision: got {options['precision']!r}; {CLONING} has 'float32' and 'float64'")
 
@@ -264,7 +315,11 @@ def _clones(
     configs: Mapping[str, e01_cloning.Config], seeds: Sequence[int], out: Path, changes: Mapping[str, Any]
 ) -> Table:
     """Return what the one configuration of experiment 1 gives."""
-    given = {"device": changes.get("device"), "dtype": changes.get("precision"), "seeds": tuple(seeds)}
+    given: dict[str, Any] = {
+        "device": changes.get("device"),
+        "dtype": changes.get("precision"),
+        "seeds": tuple(seeds),
+    }
     (config,) = changed(configs, changes.get("settings", "{}"), **given).values()
     return e01_cloning.summary(e01_cloning.run(config, out, progress=True))
 

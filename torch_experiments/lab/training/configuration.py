@@ -13,6 +13,7 @@ from torch_experiments import remedies
 from torch_experiments.lab import streams
 from torch_experiments.lab.images.augment import Augmentation
 from torch_experiments.lab.models import ARCHITECTURES
+from torch_experiments.lab.training import optimizers
 from torch_experiments.support.choices import at_least_one, choose
 
 Settings = tuple[tuple[str, Any], ...]
@@ -22,6 +23,8 @@ LATER = {
     "size": None,
     "trapped": False,
     "first": 0,
+    "betas": optimizers.BETAS,
+    "weight_decay": None,
 }  # younger than some records; left out of the identity at these values
 REVISION = 1  # raise it when the same config would give other numbers: old records are then left alone
 
@@ -41,8 +44,10 @@ class Config:
         arch: a key of `ARCHITECTURES`; norm, affine, activation, dropout and ``arch_settings`` (width, depth, …)
             are its arguments.
         batch: images a step.
-        optimizer: ``"adam"`` or ``"sgd"`` with rate ``lr`` and, for sgd, ``momentum``; its state is kept across
-            tasks.
+        optimizer: ``"adam"``, ``"sgd"``, ``"adamw"``, ``"rmsprop"`` or ``"muon"`` (for matrices, AdamW for the
+            rest) with rate ``lr`` and, for sgd, ``momentum``; its state is kept across tasks.
+        betas: of adam, adamw and, in muon, of what AdamW trains.
+        weight_decay: of adamw and muon, apart from the gradient; torch's default if None (0.01 and 0.1).
         head: at the start of every task the head is set to ``"zero"``, drawn ``"fresh"``, or ``"keep"``.
         protocol: ``"published"`` measures on the first images of a task, which JL25's data have sorted by class,
             and keeps the optimizer's moments of a head that is set to zero; ``"corrected"`` measures on a batch
@@ -82,9 +87,11 @@ class Config:
     activation: str | None = None
     dropout: float = 0.0
     batch: int = 128
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: optimizers.Name = "adam"
     lr: float = 1e-3
     momentum: float = 0.9
+    betas: tuple[float, float] = optimizers.BETAS
+    weight_decay: float | None = None
     head: Literal["zero", "fresh", "keep"] = "zero"
     protocol: Protocol = "corrected"
     remedy: str = "none"
@@ -103,7 +110,7 @@ class Config:
     def __post_init__(self) -> None:
         choose("stream", self.stream, streams.STREAMS)
         choose("arch", self.arch, ARCHITECTURES)
-        choose("optimizer", self.optimizer, dict.fromkeys(("adam", "sgd")))
+        optimizers.check(self.optimizer, self.momentum, self.betas, self.weight_decay)
         choose("head", self.head, dict.fromkeys(("zero", "fresh", "keep")))
         choose("protocol", self.protocol, dict.fromkeys(("corrected", "published")))
         choose("precision", self.precision, dict.fromkeys(("float32", "float64", "tf32", "bf16")))

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch_experiments import remedies
 from torch_experiments.cloning.exact import clone
 from torch_experiments.lab import models
-from torch_experiments.lab.training import parallel
+from torch_experiments.lab.training import optimizers, parallel
 from torch_experiments.lab.training.configuration import Config
 from torch_experiments.lab.training.feed import Feed
 from torch_experiments.remedies.network import Memory, Network
@@ -62,7 +62,7 @@ class Networks:
         states: what the remedy remembers of each.
 
     Raises:
-        ValueError: for a remedy, a norm or a device that does not go with several networks or processes.
+        ValueError: for a remedy, optimizer, norm or device that does not go with several networks or processes.
     """
 
     def __init__(self, config: Config, seeds: Sequence[int], feed: Feed) -> None:
@@ -71,6 +71,8 @@ class Networks:
         if self.remedy.watches and len(seeds) > 1:
             name = config.remedy
             raise ValueError(f"stack: the remedy {name!r} watches single networks; run the seeds one by one")
+        if config.optimizer == "muon" and len(seeds) > 1:
+            raise ValueError("stack: muon sees one matrix at a time; run the seeds one by one, without --stack")
         if config.compile and processes() > 1:
             raise ValueError("compile: is not for several processes; leave it out, or run without --ddp")
         self.ensemble = parallel.shared_ensemble([self.fresh(seed) for seed in seeds], self._optimizer)
@@ -159,6 +161,6 @@ class Networks:
             return cross_entropy(model(x)[:, active].double(), torch.searchsorted(active, y))
 
     def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        if self.config.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=self.config.lr, fused=True)
-        return torch.optim.SGD(parameters, lr=self.config.lr, momentum=self.config.momentum, fused=True)
+        every = optimizers.OPTIONS[self.config.optimizer]
+        own = {name: getattr(self.config, name) for name in every if hasattr(self.config, name)}  # of text: not all
+        return optimizers.make(self.config.optimizer, parameters, self.config.lr, **own)

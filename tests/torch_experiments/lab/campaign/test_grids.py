@@ -273,6 +273,15 @@ def test_a_grid_is_every_combination_once():
     assert grids.product(configs, {}) == {"plain": SMALL}
 
 
+def test_another_stream_begins_without_the_settings_of_the_old_one():
+    axes = {"stream": ("class_incremental", SMALL.stream), "tasks": (2,)}
+    other, same = grids.product({"plain": SMALL}, axes).values()
+    assert (other.stream_settings, same.stream_settings) == ((), SMALL.stream_settings)
+    assert SMALL.stream_settings
+    (given,) = experiments.changed({"plain": other}, set_=["stream_settings.size=2"]).values()
+    assert training.Run(given, [0], DATA).feed.active.shape[-1] == 2
+
+
 def test_text_and_agents_make_one_grid(tmp_path):
     configs = grids.configs_of(("e08", "e09"), ("mlp",), "quick", None, grids.axes_of(["lr=1e-3,1e-2"]))
     todo = grids.jobs(configs, (0,), tmp_path)

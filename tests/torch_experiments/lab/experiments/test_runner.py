@@ -97,6 +97,38 @@ def test_lists_in_settings_become_tuples():
     assert hash(config)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks", "set: got 'tasks'; write a field and its value, such as stream_settings.size=2"),
+        ("tusks=3", "set: got 'tusks'; allowed are 'experiment', 'data'"),
+        ("tasks=few", "set: tasks got 'few'; its values are like 40"),
+        ("tasks.few=3", "set: got 'tasks.few=3'; write tasks=VALUE"),
+        ("stream_settings=3", "set: got 'stream_settings=3'; write stream_settings.NAME=VALUE"),
+        ("arch_settings.heads=3", "settings: got 'heads'; allowed are 'width', 'depth'"),
+        ("betas=0.9,1", r"betas: got \(0.9, 1\); two numbers in"),
+    ],
+)
+def test_a_field_that_cannot_be_set_is_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.changed(e02_symptoms.configs("quick"), set_=[text])
+
+
+def test_fields_and_settings_are_set():
+    texts = [
+        "lr=1",
+        "betas=0.95,0.95",
+        "stream_settings.images=50",
+        "arch_settings.width=9",
+        "size=4",
+        "compile=True",
+    ]
+    (config,) = experiments.changed(e02_symptoms.configs("quick"), set_=texts).values()
+    assert (config.lr, config.betas, config.size, config.compile) == (1.0, (0.95, 0.95), 4, True)
+    assert dict(config.stream_settings) == {"images": 50}
+    assert dict(config.arch_settings) == {"width": 9}
+
+
 def test_experiments_and_data_are_listed(command):
     printed = command("run", "--list")[1]
     assert all(name in printed for name in ("e01", *EXPERIMENTS, "e08", "e09", "e09-dqn"))
@@ -116,6 +148,7 @@ def test_experiments_and_data_are_listed(command):
         (("run", "e01", "--measure-every", 5), "measure_every: e01 does not have it; leave out --measure-e"),
         (("run", "e01", "--protocol", "published"), "protocol: e01 does not have it; leave out --protocol"),
         (("run", "e01", "--size", 4), "size: e01 does not have it; leave out --size"),
+        (("run", "e01", "--set", "tasks=3"), "set: e01 does not have it; leave out --set"),
         (("run", "e01", "--ddp"), "ddp: e01 does not have it; leave out --ddp"),
         (("run", "e01", "--precision", "bf16"), "precision: got 'bf16'; e01 has 'float32' and 'float64'"),
         (("run", "e01", "--profile", "text"), "profile: got 'text'; e01 has 'quick' and 'paper'"),

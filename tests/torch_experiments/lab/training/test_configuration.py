@@ -2,7 +2,10 @@
 
 import pytest
 
-from torch_experiments.lab.training import Config
+from torch_experiments.lab import records
+from torch_experiments.lab.campaign import items
+from torch_experiments.lab.training import Config, run_identity
+from torch_experiments.lab.training.configuration import LATER
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,24 @@ from torch_experiments.lab.training import Config
 def test_a_wrong_setting_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         Config(**change)
+
+
+def test_younger_fields_leave_the_names_of_old_records_as_they_are():
+    old = "10790b045efb8b12"
+    about = run_identity(Config(), 0, "0123456789abcdef")
+    assert not set(LATER).intersection(about)
+    assert records.key(about) == old
+    changed = {"size": 4, "trapped": True, "betas": (0.9, 0.9)}
+    keys = {
+        records.key(run_identity(Config(**{name: value}), 0, "0123456789abcdef")) for name, value in changed.items()
+    }
+    decayed = run_identity(Config(optimizer="adamw", weight_decay=0.1), 0, "0123456789abcdef")
+    assert len({old, *keys, records.key(decayed)}) == 5
+
+
+@pytest.mark.parametrize("name", ["streams", "remedies"])
+def test_committed_records_are_found(name):
+    item = items.item(name)
+    label, config = next(iter(item.configs("").items()))
+    about = run_identity(config, item.seeds[0], item.fingerprint)
+    assert records.find(items.RESULTS / name, about) is not None, label
