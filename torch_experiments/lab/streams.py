@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Task:
         active: int64, sorted: the outputs under the loss.
         transform: of uint8 image batches.
         name: for people.
+        noise: share of labels that are drawn anew, uniform over the active outputs, whenever an image is shown.
     """
 
     train: Tensor
@@ -49,6 +50,7 @@ class Task:
     active: Tensor
     name: str
     transform: Transform = unchanged
+    noise: float = 0.0
 
 
 class Stream(Protocol):
@@ -180,7 +182,7 @@ class RandomLabels(OneOutputAClass):
     """The same ``images`` training images with fresh uniform labels at every task (Lyle et al. 2022).
 
     The held-out labels are random too, so test accuracy is chance: what is asked is whether the network can
-    still fit.
+    still fit. With ``moving=False`` the labels of the first task are those of all.
 
     >>> from torch_experiments.lab.images.pixels import load
     >>> first, second = (RandomLabels(load("digits"), 2, images=50).task(k) for k in (0, 1))
@@ -191,6 +193,7 @@ class RandomLabels(OneOutputAClass):
     tasks: int
     images: int = 1200
     seed: int = 0
+    moving: bool = True
 
     def __post_init__(self) -> None:
         at_least_one(images=self.images)
@@ -199,7 +202,7 @@ class RandomLabels(OneOutputAClass):
         """Return the images with the labels of task ``k``."""
         _check(self, k)
         shown = torch.randperm(len(self.data.train_y), generator=generator(self.seed))[: self.images]
-        source = generator(self.seed, k + 1)
+        source = generator(self.seed, k + 1 if self.moving else 1)
         labels, held_out = (torch.randint(self.outputs, (n,), generator=source) for n in (len(shown), self._test))
         test = torch.arange(self._test)
         return Task(shown, labels, test, held_out, torch.arange(self.outputs), f"labels {k}")
@@ -213,7 +216,8 @@ class RandomLabels(OneOutputAClass):
 class LabelNoise(OneOutputAClass):
     """All classes; in the first ``noisy`` tasks a share of the training labels is uniform, then none (Igl 2021).
 
-    The noise is drawn anew at every noisy task; test labels are clean.
+    The noise is drawn anew at every noisy ``"task"``, ``"once"`` for all of them (wrong labels), or at every
+    ``"step"``, whenever an image is shown (noisy labels); test labels are clean.
 
     >>> from torch_experiments.lab.images.pixels import load
     >>> noisy, clean = (LabelNoise(load("digits"), 2).task(k).train_y for k in (0, 1))
@@ -225,43 +229,59 @@ class LabelNoise(OneOutputAClass):
     noisy: int = 1
     share: float = 0.5
     seed: int = 0
+    drawn: Literal["task", "once", "step"] = "task"
 
     def __post_init__(self) -> None:
         _check_share("share", self.share)
+        choose("drawn", self.drawn, dict.fromkeys(("task", "once", "step")))
 
     def task(self, k: int) -> Task:
         """Return all images with the labels of task ``k``."""
         _check(self, k)
         if k >= self.noisy:
             return _everything(self.data, "clean")
-        return _noisy(_everything(self.data, f"noise {self.share}"), self.share, generator(self.seed, k))
+        whole = _everything(self.data, f"noise {self.share}")
+        if self.drawn == "step":
+            return _replaced(whole, noise=self.share)
+        return _noisy(whole, self.share, generator(self.seed, k if self.drawn == "task" else 0))
 
 
 @dataclass(frozen=True)
 class WarmStart(OneOutputAClass):
     """First a share of the training images, then all of them (Ash & Adams 2020).
 
+    With ``growing`` tasks before that with all images, the share grows in equal steps, and what was seen is seen
+    again (Igl 2021). With ``wrong`` the labels of the images before that are wrong, each another class.
+
     >>> from torch_experiments.lab.images.pixels import load
     >>> [len(WarmStart(load("digits"), share=0.3).task(k).train) for k in (0, 1)]
     [431, 1437]
+    >>> growing = WarmStart(load("digits"), 4, share=0.25, growing=3)
+    >>> [growing.task(k).name for k in range(4)]
+    ['0.25 of all', '0.5 of all', '0.75 of all', 'all']
     """
 
     tasks: int = 2
     share: float = 0.5
     seed: int = 0
+    growing: int = 1
+    wrong: bool = False
 
     def __post_init__(self) -> None:
         _check_share("share", self.share)
+        at_least_one(growing=self.growing)
 
     def task(self, k: int) -> Task:
-        """Return a random share of the images for task 0, else all."""
+        """Return a random share of the images for the first tasks, else all."""
         _check(self, k)
         whole = _everything(self.data, "all")
-        if k:
+        if k >= self.growing:
             return whole
+        share = self.share + (1 - self.share) * k / self.growing
         part = torch.randperm(len(whole.train), generator=generator(self.seed))
-        part = part[: max(round(self.share * len(part)), 1)].sort().values
-        return _replaced(whole, train=part, train_y=whole.train_y[part], name=f"{self.share} of all")
+        part = part[: max(round(share * len(part)), 1)].sort().values
+        labels = (_others(whole, generator(self.seed, 1)) if self.wrong else whole.train_y)[part]
+        return _replaced(whole, train=part, train_y=labels, name=f"{share:g} of all")
 
 
 @dataclass(frozen=True)
@@ -360,6 +380,12 @@ def _noisy(task: Task, share: float, source: torch.Generator) -> Task:
     wrong = torch.rand(len(y), generator=source) < share
     y[wrong] = task.active[torch.randint(len(task.active), (int(wrong.sum()),), generator=source)]
     return _replaced(task, train_y=y)
+
+
+def _others(task: Task, source: torch.Generator) -> Tensor:
+    """Return for every training image a class that is not its own, of a task with all classes."""
+    count = len(task.active)
+    return (task.train_y + torch.randint(1, count, (len(task.train_y),), generator=source)) % count
 
 
 def _everything(data: Pixels, name: str, transform: Transform = unchanged) -> Task:

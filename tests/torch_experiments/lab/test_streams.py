@@ -118,6 +118,36 @@ def test_label_noise_has_its_share_and_ends():
     assert changed == pytest.approx(0.4 * 0.9, abs=0.05)
 
 
+def test_wrong_labels_stay_and_noisy_ones_are_drawn_when_they_are_shown():
+    once, step = (make("label_noise", noisy=2, drawn=drawn) for drawn in ("once", "step"))
+    assert torch.equal(once.task(0).train_y, once.task(1).train_y)
+    assert not torch.equal(once.task(0).train_y, DATA.train_y)
+    assert torch.equal(step.task(0).train_y, DATA.train_y)
+    assert [step.task(k).noise for k in range(3)] == [0.4, 0.4, 0.0]
+
+
+def test_labels_that_stay_are_those_of_the_first_task():
+    moving, fixed = make("random_labels"), make("random_labels", moving=False)
+    assert torch.equal(moving.task(0).train_y, fixed.task(0).train_y)
+    assert torch.equal(fixed.task(2).train_y, fixed.task(0).train_y)
+    assert not torch.equal(moving.task(2).train_y, fixed.task(2).train_y)
+
+
+def test_data_grow_and_what_was_seen_is_seen_again():
+    stream = make("warm_start", tasks=4, share=0.25, growing=3)
+    parts = [set(stream.task(k).train.tolist()) for k in range(4)]
+    assert [len(part) for part in parts] == [359, 718, 1078, 1437]
+    assert all(small < large for small, large in pairwise(parts))
+
+
+def test_wrong_labels_are_never_right():
+    first, last = (make("warm_start", wrong=True).task(k) for k in (0, 1))
+    right = DATA.train_y[first.train]
+    assert not (first.train_y == right).any()
+    assert len(set(((first.train_y - right) % 10).tolist())) == 9
+    assert torch.equal(last.train_y, DATA.train_y)
+
+
 def test_a_warm_start_is_a_part_of_the_whole():
     stream = make("warm_start", share=0.25)
     part, whole = stream.task(0), stream.task(1)
@@ -147,6 +177,8 @@ def test_generators_of_neighbouring_places_are_unrelated():
         ("class_split", {"tasks": 6}, r"tasks: got 6 tasks of 2 classes; the data have 10 classes"),
         ("class_incremental", {"size": 3}, r"tasks: got 5 tasks of 3 classes"),
         ("label_noise", {"share": 1.5}, r"share: got 1.5; it has to be in \[0, 1\]"),
+        ("label_noise", {"drawn": "x"}, r"drawn: got 'x'; allowed are 'task', 'once', 'step'"),
+        ("warm_start", {"growing": 0}, r"growing: got 0; it has to be at least 1"),
         ("permuted", {"size": 3}, r"stream_settings: .*size.*'permuted'"),
     ],
 )

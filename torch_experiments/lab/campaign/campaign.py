@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,7 +183,8 @@ def in_processes(configs: Mapping[str, Mapping[str, Config]], order: Order, work
     """Run the items as one grid on ``workers`` processes; return whether all runs have their record."""
     todo = []
     for name, cells in configs.items():
-        todo += grids.jobs(cells, order.seeds_of(items.item(name)), order.folder(name))
+        item = items.item(name)
+        todo += grids.jobs(cells, order.seeds_of(item), order.folder(name), stack=item.stack)
     with closing(engines.make("local", workers, order.out.resolve() / "logs", {})) as where:
         return grids.report(grids.watched(todo, where))
 
@@ -239,8 +239,10 @@ def rounds(configs: Mapping[str, Mapping[str, Config]], order: Order) -> list[Wo
     for name, cells in configs.items():
         item = items.item(name)
         seeds = order.seeds_of(item)
-        groups = [seeds] if item.stack else [(seed,) for seed in seeds]
-        found += [(k, Work(name, *cell, group)) for cell, (k, group) in product(cells.items(), enumerate(groups))]
+        for cell in cells.items():
+            together = item.stack and grids.stackable(cell[1])
+            groups = [seeds] if together else [(seed,) for seed in seeds]
+            found += [(k, Work(name, *cell, group)) for k, group in enumerate(groups)]
     return [work for _, work in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -29,6 +29,8 @@ from torch_experiments.lab.experiments import (
     e08_language,
     e09_reinforcement,
     e09_values,
+    e10_amplifiers,
+    e11_transients,
 )
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.training import Config, run_identity
@@ -250,6 +252,20 @@ ITEMS: Mapping[str, Item] = {
         SEEDS,
         controlled=BOTH,
         last=2,
+    ),
+    "amplifiers": Item(
+        "MLP on random labels of digits, 16 tasks of 100 steps: optimizers, activations, norms, dropout",
+        _digits(e10_amplifiers),
+        tuple(range(10, 20)),
+        real=False,
+        stack=True,
+    ),
+    "transients": Item(
+        "small networks on digits: pairs, more classes, what an early phase leaves behind",
+        _digits(e11_transients),
+        tuple(range(10)),
+        real=False,
+        stack=True,
     ),
 }
 

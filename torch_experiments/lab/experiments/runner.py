@@ -44,6 +44,8 @@ EXPERIMENTS: Mapping[str, str] = {
     "e05": "e05_generalisation",
     "e06": "e06_escape",
     "e07": "e07_streams",
+    "e10": "e10_amplifiers",
+    "e11": "e11_transients",
 }
 BEYOND: Mapping[str, str] = {  # text and agents, no images
     "e08": "e08_language",

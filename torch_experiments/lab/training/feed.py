@@ -21,7 +21,7 @@ from torch_experiments.lab.training.configuration import Config
 from torch_experiments.lab.training.measures import in_turn
 from torch_experiments.support.generators import generator
 
-ORDER, AUGMENT = 10, 11  # places of random numbers; `networks` has the others
+ORDER, AUGMENT, NOISE = 10, 11, 16  # places of random numbers; `networks` has the others
 AHEAD = 64  # steps whose crops, flips and jitters are drawn at once on an accelerator
 
 
@@ -90,11 +90,19 @@ class Feed:
         They are those of this process, where several share the batch.
         """
         pairs = [self.picked(group, step) for group in self.groups]
-        index, y = (torch.cat(column)[:, self.part] for column in zip(*pairs, strict=True))
+        index, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
+        index, y = (column[:, self.part] for column in (index, self._noisy(labels, step)))
         levels = self.images.train_x.index_select(0, index.flatten()).unflatten(0, index.shape)
         if any(task.transform is not streams.unchanged for task in self.tasks):
             levels = torch.stack([task.transform(x) for task, x in zip(self.tasks, levels, strict=True)])
         return self._augmented(levels, step), y
+
+    def _noisy(self, labels: Tensor, step: int) -> Tensor:
+        """Return local labels ``[S, batch]`` with what the noise of the tasks draws at this step."""
+        if not any(task.noise for task in self.tasks):
+            return labels
+        rows = zip(self.seeds, self.tasks, labels, strict=True)
+        return torch.stack([_redrawn(y, task, generator(seed, NOISE, step)) for seed, task, y in rows])
 
     def picked(self, group: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
         """Return which images the seeds number ``group`` see at a step, and their local labels, ``[S, batch]``."""
@@ -187,6 +195,13 @@ class Draws:
             self._drawn = (block, joined(draws))
         shape = (len(self.seeds), self.ahead, self.size)
         return Draw(*(t.unflatten(-1, shape)[..., place, part].flatten(-2) for t in self._drawn[1]))
+
+
+def _redrawn(y: Tensor, task: Task, source: torch.Generator) -> Tensor:
+    """Return local labels ``[batch]`` of which a share is uniform over the outputs of the task."""
+    chosen = torch.rand(len(y), generator=source) < task.noise
+    others = torch.randint(len(task.active), (len(y),), generator=source)
+    return torch.where(chosen.to(y.device), others.to(y.device), y)
 
 
 def _cut(parts: Sequence[Tensor], start: int, size: int) -> Tensor:

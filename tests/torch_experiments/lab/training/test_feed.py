@@ -66,3 +66,17 @@ def test_a_task_without_images_is_named():
     feed = Feed(dataclasses.replace(MLP, stream_settings=(("size", 1),), tasks=10), [0], few)
     with pytest.raises(ValueError, match=r"stream: task \d of seed 0 \(3\) has no images of one of the splits"):
         list(map(feed.enter, range(10)))
+
+
+def test_noisy_labels_are_new_whenever_an_image_is_shown():
+    noise = {"stream": "label_noise", "stream_settings": (("share", 0.5), ("drawn", "step")), "tasks": 2}
+    config = dataclasses.replace(MLP, **noise, batch=len(DATA.train_y), steps=2)
+    noisy, alone = Feed(config, [0, 1], DATA), Feed(config, [1], DATA)
+    shown = [noisy.batch(step)[1] for step in (0, 1)]
+    truth = [noisy.picked((0, 1), step)[1] for step in (0, 1)]
+    for labels, right in zip(shown, truth, strict=True):
+        assert (labels != right).double().mean().item() == pytest.approx(0.45, abs=0.03)
+    assert not torch.equal(shown[0] != truth[0], shown[1] != truth[1])
+    assert torch.equal(shown[0][1], alone.batch(0)[1][0])
+    noisy.enter(1)
+    assert torch.equal(noisy.batch(2)[1], noisy.picked((0, 1), 2)[1])
