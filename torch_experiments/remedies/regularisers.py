@@ -182,7 +182,7 @@ class Parseval(Remedy):
             if name in trained and w.grad is not None:
                 W = _matrix(w)
                 M = W if W.shape[0] <= W.shape[1] else W.T
-                force = (M @ M.T - self.scale * torch.eye(len(M)).to(M)) @ M
+                force = (M @ M.T - self.scale * torch.eye(len(M), dtype=M.dtype, device=M.device)) @ M
                 w.grad.add_((force if M is W else force.T).reshape(w.shape), alpha=4 * self.strength)
 
 
@@ -243,10 +243,12 @@ class Noise(Remedy):
     def before_step(self, network: Network, state: State, step: int) -> None:
         """Add the noise of this step; each of several optimizers that step one by one has its own."""
         part = network.trainers.part if network.trainers is not None else 0
-        source = generator(network.seed, NOISE, step, *([part] if part else ()))
+        trained = network.trained()
+        device = next((w.device for w in trained.values() if w.is_cuda), "cpu")  # drawn where it is added
+        source = generator(network.seed, NOISE, step, *([part] if part else ()), device=device)
         noise = GradientNoise(self.sigma, self.decay, self.convention, source)
         noise.steps = step
-        noise.perturb(network.trained().values())
+        noise.perturb(trained.values())
 
 
 def _trained(network: Network) -> Iterator[tuple[str, Tensor, Tensor]]:

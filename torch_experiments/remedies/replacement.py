@@ -116,7 +116,8 @@ class ContinualBackprop(Watching):
 
     Contribution utility ``u ← η u + (1 − η) E|h| Σ|w_out|``, compared after bias correction, ``u / (1 − η^age)``.
     At every step ``ρ`` times the number of units older than ``maturity`` is added to an account of the layer; for
-    every whole one in it a unit is replaced: fresh in-weights, zero out-weights, utility, age and moments.
+    every whole one in it a unit is replaced: fresh in-weights, zero out-weights, utility, age and moments. Ages and
+    accounts are on the CPU, so that no step waits for a device but those that replace a unit.
 
     Source: Dohare et al. (2024), Nature 632, algorithm 1; the account makes the rate an expectation.
 
@@ -138,7 +139,7 @@ class ContinualBackprop(Watching):
         state: State = {}
         for layer in network.layers:
             zeros = _zeros(network, layer)
-            state |= {f"{layer.name}.utility": zeros, f"{layer.name}.age": zeros.clone()}
+            state |= {f"{layer.name}.utility": zeros, f"{layer.name}.age": zeros.clone().cpu()}
             state[f"{layer.name}.account"] = torch.zeros((), dtype=torch.float64)
         return state
 
@@ -155,9 +156,10 @@ class ContinualBackprop(Watching):
             mature = age > self.maturity
             account = account + self.rate * float(mature.sum())
             if (due := int(account)) and bool(mature.any()):
-                corrected = (utility / (1 - self.decay**age)).masked_fill(~mature, torch.inf)
-                units = chosen[layer.name] = corrected.argsort(stable=True)[: min(due, int(mature.sum()))]
-                utility[units], age[units], account = 0, 0, account - due
+                corrected = (utility.cpu() / (1 - self.decay**age)).masked_fill(~mature, torch.inf)
+                units = corrected.argsort(stable=True)[: min(due, int(mature.sum()))]
+                chosen[layer.name] = units.to(utility.device)
+                utility[chosen[layer.name]], age[units], account = 0, 0, account - due
             edits += map(Whole, (state[name] for name in names), (utility, age, account))
         replace(network, chosen, step, edits, self.second_moments)
 
@@ -197,7 +199,7 @@ class SelfNormalizedReset(Watching):
 
     def after_step(self, network: Network, state: State, step: int) -> None:
         """Count, and replace what has been silent for too long."""
-        chosen: dict[str, Tensor] = {}
+        late: dict[str, Tensor] = {}
         edits: list[Edit] = []
         for layer in network.trained_layers(self):
             names = [f"{layer.name}.{n}" for n in ("intervals", "length", "silence")]
@@ -205,12 +207,12 @@ class SelfNormalizedReset(Watching):
             fired = self.size(network, state, layer) > 0
             intervals, length = intervals + fired, length + (silence + 1) * fired
             silence = (silence + 1).masked_fill(fired, 0)
-            late = (1 - intervals / (length + 1)) ** silence <= self.eta
-            late = (late & (silence >= self.least)) | (silence >= self.most)
-            if bool(late.any()):
-                chosen[layer.name] = late.nonzero().flatten()
-            counts = (t.masked_fill(late, 0) for t in (intervals, length, silence))
+            over = (1 - intervals / (length + 1)) ** silence <= self.eta
+            over = late[layer.name] = (over & (silence >= self.least)) | (silence >= self.most)
+            counts = (t.masked_fill(over, 0) for t in (intervals, length, silence))
             edits += map(Whole, (state[name] for name in names), counts)
+        some = bool(late) and bool(torch.cat(list(late.values())).any())  # one wait for a device a step
+        chosen = {name: over.nonzero().flatten() for name, over in late.items()} if some else {}
         replace(network, chosen, step, edits, self.second_moments)
 
 

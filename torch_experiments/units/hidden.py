@@ -75,6 +75,19 @@ class HiddenLayer:
         index = index[unit[index].argsort(stable=True)]
         return None if torch.equal(index, torch.arange(len(unit))) else index
 
+    @cached_property
+    def _there(self) -> dict[torch.device, tuple[Tensor | None, list[tuple[Tensor, Tensor]]]]:
+        """Return what `_indices` has found, by device."""
+        return {}
+
+    def _indices(self, device: torch.device) -> tuple[Tensor | None, list[tuple[Tensor, Tensor]]]:
+        """Return `_order`, and of every outgoing edge units and their entries; copied to a device once."""
+        if device not in self._there:
+            edges = [(edge.unit, (edge.unit >= 0).nonzero().flatten()) for edge in self.group.outgoing]
+            moved = [(unit[index].to(device), index.to(device)) for unit, index in edges]
+            self._there[device] = (None if self._order is None else self._order.to(device), moved)
+        return self._there[device]
+
     def values(self, x: Tensor) -> Tensor:
         """Return the activations ``[samples × positions, units]`` in an input of the reader.
 
@@ -82,7 +95,8 @@ class HiddenLayer:
         """
         h = x.detach().movedim(self.dim, -1)
         h = h.flatten(0, -2) if h.ndim > 1 else h[None]
-        h = h if self._order is None else h.index_select(1, self._order.to(h.device))
+        order = self._indices(h.device)[0]
+        h = h if order is None else h.index_select(1, order)
         return h if h.shape[1] == self.units else h.unflatten(1, (self.units, -1)).transpose(1, 2).flatten(0, 1)
 
     def out_sums(self, model: nn.Module) -> Tensor:
@@ -90,9 +104,9 @@ class HiddenLayer:
         total = torch.zeros(self.units)
         for k, edge in enumerate(self.group.outgoing):
             weight = model.get_parameter(edge.parameter).detach().abs().movedim(edge.dim, 0).flatten(1).sum(dim=1)
-            total = total.to(weight) if not k else total
-            index = (edge.unit >= 0).nonzero().flatten()
-            total = total.index_add(0, edge.unit[index].to(weight.device), weight[index.to(weight.device)])
+            total = weight.new_zeros(self.units) if not k else total
+            units, index = self._indices(weight.device)[1][k]
+            total = total.index_add(0, units, weight[index])
         return total
 
 

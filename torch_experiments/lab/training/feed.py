@@ -66,6 +66,7 @@ class Feed:
         self.tasks = [stream.task(k) for stream in self.streams]
         self._check_tasks(k)
         self.active = torch.stack([task.active for task in self.tasks])[:, None].to(self.config.device)
+        self._probes: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
 
     def _check_tasks(self, k: int) -> None:
         for seed, task in zip(self.seeds, self.tasks, strict=True):
@@ -137,8 +138,13 @@ class Feed:
         """Return the images and labels of seed number ``s`` on which its network is measured.
 
         The corrected protocol takes all classes in turn; the published one the first images of the task, which
-        JL25's data have sorted by class.
+        JL25's data have sorted by class. They are kept while the task lasts.
         """
+        if (s, split) not in self._probes:
+            self._probes[s, split] = self._probe(s, split)
+        return self._probes[s, split]
+
+    def _probe(self, s: int, split: str) -> tuple[Tensor, Tensor]:
         task, size = self.tasks[s], getattr(self.config, f"probe_{split}")
         y: Tensor = getattr(task, f"{split}_y")
         order = in_turn(y) if self.config.protocol == "corrected" else y.argsort(stable=True)

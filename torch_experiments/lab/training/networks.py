@@ -134,7 +134,8 @@ class Networks:
                 value.copy_(weights[name])
         self.ensemble.optimizer.load_state_dict(state["optimizer"])
         for own, saved in zip(self.states, state["remedies"], strict=True):
-            own.update({name: value.to(self.config.device) for name, value in saved.items()})
+            places = {name: own[name].device if name in own else self.config.device for name in saved}
+            own.update({name: value.to(places[name]) for name, value in saved.items()})
 
     def _for_all(self, act: Callable[..., Any], *place: int) -> None:
         for view, state in zip(self.views, self.states, strict=True):
