@@ -14,6 +14,7 @@ import numpy as np
 
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e10_amplifiers, e11_transients
+from torch_experiments.lab.experiments.e07_streams import label
 from torch_experiments.lab.experiments.e10_amplifiers import FIXED, PLAIN, fresh_of
 from torch_experiments.lab.report import series
 from torch_experiments.lab.report.findings import Finding
@@ -165,7 +166,55 @@ def amplifiers(runs: Runs) -> str:
         "dead",
         "rank",
     )
-    return f"{table(head, rows)}\n\n{targets(runs)}"
+    return table(head, rows)
+
+
+def answers(folder: Path = items.RESULTS) -> list[str]:
+    """Return a sentence a question, as a list in Markdown; questions without a record have none."""
+    told_of = series.runs(TRANSIENTS, folder)
+    lines = [_answer(told_of, question, *how) for question, how in QUESTIONS.items()]
+    lines += [_beside_linear(told_of), targets(series.runs(AMPLIFIERS, folder))]
+    return [f"- {line}" for line in lines if line]
+
+
+QUESTIONS: Mapping[str, tuple[str, str]] = {
+    e11_transients.PAIRS: ("Pairs of classes, accuracy while learning minus that of fresh networks", ACCURACY),
+    e11_transients.CLASSES: (
+        "Two more classes at every task, the head kept: test accuracy at its end minus that of networks trained "
+        "anew on all images of all classes so far, the upper baseline",
+        TEST,
+    ),
+    e11_transients.WARM: ("Warm start on half of the images, test accuracy at the end minus fresh", TEST),
+    e11_transients.TRANSIENT: ("Before all is clean, test accuracy at the end minus fresh", TEST),
+    e11_transients.CRITICAL: (
+        "Critical period, by its length in hundreds of steps: test accuracy after 400 sharp steps minus that of "
+        "networks that never saw the blur",
+        TEST,
+    ),
+}  # by the first word of its cases: what is told, and the metric
+
+
+def _answer(runs: Runs, question: str, about: str, metric: str) -> str:
+    cells = [cell for cell in e11_transients.CASES if cell.startswith(question)]
+    found = {cell: behind(runs, cell, metric) for cell in cells if runs.seeds(cell, fresh_of(cell))}
+    parts = [
+        f"{cell.removeprefix(question).removeprefix(': ')} {with_interval(values, 3)}, {told(values)}"
+        for cell, values in found.items()
+    ]
+    return f"{about}: {'; '.join(parts)} ({series.counted(min(map(len, found.values())))})." if parts else ""
+
+
+def _beside_linear(runs: Runs) -> str:
+    """Return how the convolutional network learns later pairs beside the linear one."""
+    cells = [label(e11_transients.PAIRS, name) for name in ("conv net", "linear")]
+    common = runs.seeds(*cells)
+    if not common:
+        return ""
+    own, linear = (series.second_half(runs.over(cell, ACCURACY, common)) for cell in cells)
+    return (
+        f"Of later pairs the convolutional network has {own.mean():.3f} right while it learns, the linear one "
+        f"{linear.mean():.3f}, a difference of {with_interval(own - linear, 3)}."
+    )
 
 
 def targets(runs: Runs) -> str:

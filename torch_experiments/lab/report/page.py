@@ -10,7 +10,18 @@ from scipy.stats import gmean
 
 from simulate.files import replacing
 from torch_experiments.lab.campaign import items
-from torch_experiments.lab.report import agents, ant, findings, language, prose, published, series, tables, values
+from torch_experiments.lab.report import (
+    agents,
+    ant,
+    deck,
+    findings,
+    language,
+    prose,
+    published,
+    series,
+    tables,
+    values,
+)
 from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
@@ -54,6 +65,11 @@ Character models on streams of text (`lop run e08 --profile full`, [docs/languag
 beside fresh networks on the same tasks: differences are those at the end of these tasks but the first, in nats a
 character where they are of losses. They are paired by seed; intervals are not corrected for their number.
 """
+DECK_TEXT = """\
+What makes a network lose more, and what an early phase leaves behind (`lop run e10 e11`), each case beside fresh
+networks with the same settings on its last tasks; "lost" is behind them, "gained" ahead, "open" neither, by the
+interval over seeds. Intervals are not corrected for their number; the tables are under the items below.
+"""
 AGENT_TEXT = """\
 Agents on streams of tasks (`lop run e09 --profile full`, robots with `--profile ant`,
 [docs/reinforcement-learning.md](docs/reinforcement-learning.md)), each beside a fresh agent with the same settings.
@@ -92,6 +108,8 @@ BODIES: Mapping[str, Callable[[Runs], str]] = {
     "generalisation": tables.generalisation,
     "after-escape": tables.after_escape,
     "streams": tables.streams,
+    deck.AMPLIFIERS: deck.amplifiers,
+    deck.TRANSIENTS: deck.transients,
 }  # of the others: start and end
 
 
@@ -106,6 +124,7 @@ def text(folder: Path = items.RESULTS) -> str:
         f"## Beside the paper: cloning\n\n{_of_cloning(clones)}\n",
         f"## Which defects of the public code change which conclusion\n\n{prose.defects()}\n\n"
         f"{tables.defects(list(runs.values()))}\n",
+        _deck(folder),
         *(_of_item(r) for name, r in runs.items() if name in items.ITEMS or r.environments),
         _language(folder),
         _agents(folder),
@@ -130,6 +149,12 @@ def _said(found: findings.Finding) -> str:
     if found.shown is None:
         return "open"
     return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "not shown")
+
+
+def _deck(folder: Path) -> str:
+    rows = _rows(deck.of(claim, folder) for claim in deck.FINDINGS)
+    parts = ("## Amplifiers and early phases", DECK_TEXT.strip(), rows, "\n".join(deck.answers(folder)))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _language(folder: Path) -> str:
