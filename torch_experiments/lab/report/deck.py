@@ -178,7 +178,11 @@ def answers(folder: Path = items.RESULTS) -> list[str]:
 
 
 QUESTIONS: Mapping[str, tuple[str, str]] = {
-    e11_transients.PAIRS: ("Pairs of classes, accuracy while learning minus that of fresh networks", ACCURACY),
+    e11_transients.PAIRS: (
+        "Pairs of classes, accuracy while learning minus that of fresh networks; the linear network begins with the "
+        "weights of the pair before, which it has to unlearn, and the head of the other is set to zero",
+        ACCURACY,
+    ),
     e11_transients.CLASSES: (
         "Two more classes at every task, the head kept: test accuracy at its end minus that of networks trained "
         "anew on all images of all classes so far, the upper baseline",
@@ -258,7 +262,7 @@ def told(values: Array) -> str:
     """Return in a word what differences from fresh networks tell.
 
     >>> told(np.array([-0.1, -0.2, -0.15])), told(np.array([-0.1, 0.1]))
-    ('lost', 'open')
+    ('behind', 'open')
     """
     low, high = limits(values)
-    return "lost" if high < 0 else "gained" if low > 0 else "open"
+    return "behind" if high < 0 else "ahead" if low > 0 else "open"

@@ -114,6 +114,12 @@ def test_sigterm_stops_like_a_budget():
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
+def test_cells_that_cannot_be_stacked_are_run_seed_by_seed(offer):
+    offer(a=item(dataclasses.replace(SMALL, norm="batch"), (0, 1), stack=True))
+    order = campaign.Order()
+    assert [work.seeds for work in campaign.rounds({"a": order.configs("a")}, order)] == [(0,), (1,)]
+
+
 def test_seeds_come_in_rounds_and_stacks_whole(offer):
     offer(a=item(seeds=(0, 1)), b=item(seeds=(2, 3), stack=True), c=item(seeds=(4,)))
     order = campaign.Order()

@@ -121,7 +121,7 @@ def test_cases_tell_what_is_lost_in_generalisation(made):
     told = deck.transients(series.runs(deck.TRANSIENTS, made(deck.TRANSIENTS, curves, range(5))))
     row = told.splitlines()[2]
     assert row.startswith("| transient: wrong labels | 5 | test, at the end | 0.900")
-    assert "−0.050 [−0.050, −0.050], lost | +0.000" in row
+    assert "−0.050 [−0.050, −0.050], behind | +0.000" in row
     assert set(e11_transients.CASES) >= {wrong}
 
 
@@ -131,6 +131,6 @@ def test_every_question_has_its_answer(made):
     ahead = {"pairs: conv net": even | {ACCURACY: (0.9, 0.9)}}
     lines = deck.answers(made(deck.TRANSIENTS, dict.fromkeys(cells, even) | ahead, range(5)))
     assert len(lines) == len(deck.QUESTIONS) + 1
-    assert "conv net +0.100 [0.100, 0.100], gained; linear +0.000 [0.000, 0.000], open (5 seeds)." in lines[0]
+    assert "conv net +0.100 [0.100, 0.100], ahead; linear +0.000 [0.000, 0.000], open (5 seeds)." in lines[0]
     assert "blurred 8 +0.000 [0.000, 0.000], open" in lines[4]
     assert "0.900 right while it learns, the linear one 0.800, a difference of +0.100" in lines[5]
