@@ -179,8 +179,8 @@ def answers(folder: Path = items.RESULTS) -> list[str]:
 
 QUESTIONS: Mapping[str, tuple[str, str]] = {
     e11_transients.PAIRS: (
-        "Pairs of classes, accuracy while learning minus that of fresh networks; the linear network begins with the "
-        "weights of the pair before, which it has to unlearn, and the head of the other is set to zero",
+        "Pairs of classes, accuracy while learning minus that of fresh networks; the linear network begins with "
+        "the weights of the pair before, which it has to unlearn, and the head of the other is set to zero",
         ACCURACY,
     ),
     e11_transients.CLASSES: (
