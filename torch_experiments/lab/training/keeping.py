@@ -24,7 +24,7 @@ from torch import Tensor
 from torch_experiments.lab import records
 from torch_experiments.lab.training import checkpoints, parallel
 from torch_experiments.lab.training.checkpoints import Checkpoint, CheckpointError
-from torch_experiments.lab.training.clock import Clock
+from torch_experiments.lab.training.clock import Clock, synchronise
 from torch_experiments.support.processes import leads, processes
 from torch_experiments.support.threads import flushed
 
@@ -172,6 +172,7 @@ def restore(run: Kept, checkpoint: Checkpoint) -> None:
 def records_of(run: Kept) -> list[records.Record]:
     """Return the records of a run that is at its end, one a seed."""
     device = run.config.device
+    synchronise(device)
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     environment = records.environment(name) | run.git | run.clock.shares()
     environment |= {"threads": torch.get_num_threads(), "stacked": len(run.seeds), "resumed": run.resumed}

@@ -21,7 +21,7 @@ from torch_experiments.lab import records
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.images.pixels import Pixels
 from torch_experiments.lab.training import parallel
-from torch_experiments.lab.training.clock import Clock
+from torch_experiments.lab.training.clock import Clock, synchronise
 from torch_experiments.lab.training.configuration import Config, run_identity
 from torch_experiments.lab.training.feed import Feed
 from torch_experiments.lab.training.keeping import MEASURING, STARTING, Diverged, Interrupted, finish_all
@@ -115,7 +115,12 @@ class Run:
         self.feed: Feed = self.feeds(config, seeds, data)
         self.networks: Networks = self.makes(config, seeds, self.feed)
         self.averages = Averages(len(seeds), config.device)
-        self.step, self.resumed, self.clock, self.git = config.first * config.steps, 0, Clock(), records.git_state()
+        self.step, self.resumed, self.clock, self.git = (
+            config.first * config.steps,
+            0,
+            Clock(config.device),
+            records.git_state(),
+        )
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
         self.owed: tuple[int, int] | None = None
         self.stage, self._started = "", False
@@ -220,8 +225,7 @@ class Run:
         for _ in range(count):
             self._descend()
             self.step += 1
-        if self.config.device.startswith("cuda"):
-            torch.cuda.synchronize(self.config.device)
+        synchronise(self.config.device)
 
     def _begin(self, k: int) -> None:
         self.feed.enter(k)  # first, as a remedy looks at the new task's images
