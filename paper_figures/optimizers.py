@@ -145,7 +145,8 @@ def draw(data: pa.Table) -> Figure:
     _label(axis, rules)
     bar = figure.colorbar(picture, ax=axis, location="bottom", aspect=40, pad=0.01)
     bar.set_label("relative distance from the manifold")
-    figure.supxlabel(f"✓ stays   {OTHER} on another manifold   ⚠ slow departure   ✗ leaves", fontsize=style.SMALLEST)
+    meanings = f"✓ stays   {OTHER} on another manifold   ⚠ slow departure   ✗ leaves"
+    figure.supxlabel(meanings, fontsize=style.SMALLEST)
     return figure
 
 
@@ -163,7 +164,9 @@ def _grouped(marks: Mapping[tuple[str, str], str]) -> list[str]:
 def _write_mark(axis: Axes, place: tuple[int, int], text: str, distance: float) -> None:
     bright = np.log10(np.clip(distance, LOW, HIGH)) > -7
     colour = style.BLACK if bright else "white"
-    axis.text(*place, text, color=colour, ha="center", va="center", fontsize=style.SMALLEST, fontfamily="DejaVu Sans")
+    axis.text(
+        *place, text, color=colour, ha="center", va="center", fontsize=style.SMALLEST, fontfamily="DejaVu Sans"
+    )
 
 
 def _label(axis: Axes, rules: Sequence[str]) -> None:

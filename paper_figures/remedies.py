@@ -23,7 +23,7 @@ SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e04_remedies.SEEDS["quick"]
 METRIC = tasks.PANELS[0]
 PROBE, PLAIN = "fresh", "none"
 MARK: Mapping[str, Any] = {"marker": "o", "markersize": 4, "linestyle": ""}
-OPEN: Mapping[str, Any] = MARK | {"markerfacecolor": "white"}
+OPEN: Mapping[str, Any] = {**MARK, "markerfacecolor": "white"}
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
@@ -80,7 +80,7 @@ def draw(data: pa.Table) -> Figure:
     axis = figure.subplots()
     for row, cell in enumerate(reversed(cells)):
         _draw_row(axis, data, cell, row)
-    fresh = {"color": style.GREY, "linestyle": "--", "linewidth": 0.8}
+    fresh: dict[str, Any] = {"color": style.GREY, "linestyle": "--", "linewidth": 0.8}
     axis.axvline(ends(data)[PROBE], zorder=0, **fresh)
     axis.set_yticks(np.arange(len(cells)), cells[::-1])
     axis.set_xlim(0, 1)

@@ -73,7 +73,7 @@ def two_meanings(figure: Figure) -> list[str]:
 
 def small(figure: Figure) -> list[str]:
     """Return text that is smaller in print than `style.SMALLEST` points."""
-    sizes = {text.get_text(): text.get_fontsize() for text in _texts(figure)}
+    sizes = {text.get_text(): float(text.get_fontsize()) for text in _texts(figure)}
     return [f"{text!r} has {size:g} points" for text, size in sizes.items() if size < style.SMALLEST]
 
 
@@ -116,7 +116,7 @@ def _unexplained(axis: Axes, told: set[Look]) -> list[str]:
 
 def _names_rows(axis: Axes) -> bool:
     """Return whether words along the axis name its rows, so that dots and bars in them need no colour."""
-    words = axis.yaxis.get_major_formatter().format_ticks(axis.get_yticks())
+    words = axis.yaxis.get_major_formatter().format_ticks(list(axis.get_yticks()))
     return any(len(word) > 1 and word[0].isalpha() for word in words)
 
 
@@ -178,13 +178,14 @@ def _looks_of_patch(patch: Patch) -> set[Look]:
 
 def _marker(path: Path, transform: Any = None) -> str:
     """Return the name of a marker's shape."""
-    vertices = (path.transformed(transform) if transform is not None else path).vertices
+    vertices = np.asarray((path.transformed(transform) if transform is not None else path).vertices)
     return _SHAPES.get(np.round(vertices, 6).tobytes(), f"a shape of {len(vertices)} corners")
 
 
 def _shape(name: str) -> bytes:
     marker = MarkerStyle(name)
-    return bytes(np.round(marker.get_path().transformed(marker.get_transform()).vertices, 6).tobytes())
+    vertices = np.asarray(marker.get_path().transformed(marker.get_transform()).vertices)
+    return bytes(np.round(vertices, 6).tobytes())
 
 
 _SHAPES = {_shape(name): f"marker {name}" for name in MARKERS}
@@ -221,10 +222,10 @@ def _passes(artist: Artist, box: Bbox) -> bool:
     """Return whether a line or points pass through a box."""
     if isinstance(artist, Line2D):
         path, straight = artist.get_path(), artist.get_linestyle() not in NOTHING
-        path = path.interpolated(20) if straight and 1 < len(path.vertices) < 1000 else path
-        points = artist.get_transform().transform_path(path).vertices
+        path = path.interpolated(20) if straight and 1 < len(np.asarray(path.vertices)) < 1000 else path
+        points = np.asarray(artist.get_transform().transform_path(path).vertices)
     elif isinstance(artist, PathCollection):
-        points = artist.get_offset_transform().transform(np.asarray(artist.get_offsets()))
+        points = np.asarray(artist.get_offset_transform().transform(np.asarray(artist.get_offsets())))
     else:
         return False
     return bool(np.all((points > box.min) & (points < box.max), axis=1).any())
