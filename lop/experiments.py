@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -186,13 +187,15 @@ def campaign(
         device: cpu, or cuda, where the runs take place one after the other; the items' own if not given.
         gpu: The items for a GPU, one run after the other, and their images a second against the roofline.
         budget: Seconds after which what runs is saved and the command ends, with exit code 75; it goes on later.
+            Kept to five seconds, within a measurement or a compilation too.
         out: Folder that has a folder of records for every item.
     """
+    began = time.monotonic()  # before torch is imported
     if list_:
         printing.show(recorded.listing(names, out, gpu))
         return
     order = {"data": data, "seeds": seeds, "device": device, "out": out}
-    sys.exit(recorded.main(names, order, gpu=gpu, workers=workers, budget=budget))
+    sys.exit(recorded.main(names, order, gpu=gpu, workers=workers, budget=budget, began=began))
 
 
 def data(

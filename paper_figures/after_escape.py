@@ -103,14 +103,14 @@ def draw(data: pa.Table) -> Figure:
     for axis, metric in zip(axes, PANELS, strict=True):
         for cell, line in LINES.items():
             _curve(axis, data, cell, metric, **line)
-        axis.axvline(1, color=style.BLUE, linewidth=0.8, linestyle=":", zorder=0)
+        axis.axvline(1, color=style.BLUE, linewidth=0.8, linestyle=":", zorder=0, label="split happens")
         axis.set_title(PANELS[metric])
         axis.set_xlabel("stretch of training")
         if metric == LOSS:
             axis.set_yscale("log")
         else:
             axis.set_ylim(bottom=0)
-    drawing.legend_below(figure, axes[0], 5)
+    drawing.legend_below(figure, axes[0], 6)
     return figure
 
 

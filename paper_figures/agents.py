@@ -33,6 +33,7 @@ CELLS: Mapping[str, str] = {
 METRICS: Mapping[str, str] = {RETURN: "return", DEAD: "dead units", ENTROPY: "entropy of the policy (nats)"}
 COMMAND = "lop run e09 --profile full --out results/reinforcement"
 CONSTANT = 9.4  # what a constant action returns
+IDLE: Mapping[str, Any] = {"color": style.BLACK, "linestyle": ":", "linewidth": 0.7}  # has learned nothing
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
@@ -52,8 +53,8 @@ def introduction(data: pa.Table) -> str:
         "optimisation with Adam all along: what 64 episodes return at the end of each task, for a plain agent, one "
         "that is shrunk and perturbed at every task, and one that is fresh in every task; share of units that are "
         "silent on the last observations; entropy of the policy on them. Dotted: what a constant action returns, "
-        f"and the entropy of chance. Line: mean of {counts} seeds; band: 95 % t-interval over seeds. Differences "
-        "are of the second half of the tasks, paired by seed."
+        f"and the entropy of chance, which is that of a policy that chooses evenly. Line: mean of {counts} seeds; "
+        "band: 95 % t-interval over seeds. Differences are of the second half of the tasks, paired by seed."
     )
 
 
@@ -92,7 +93,7 @@ def draw(data: pa.Table) -> Figure:
     figure = Figure(figsize=(style.PAGE, 1.9))
     axes = figure.subplots(1, len(METRICS))
     for axis, level in ((axes[0], CONSTANT), (axes[2], np.log(2))):
-        axis.axhline(level, color=style.BLACK, linestyle=":", linewidth=0.7, zorder=0)
+        axis.axhline(level, zorder=0, **IDLE)
     for axis, (metric, title) in zip(axes, METRICS.items(), strict=True):
         for cell, colour in CELLS.items():
             _line(axis, over_tasks(data, cell, metric), color=colour, label=cell)
@@ -101,7 +102,8 @@ def draw(data: pa.Table) -> Figure:
         axis.set_ylim(bottom=0)
         axis.margins(x=0.02)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    drawing.legend_below(figure, axes[0], len(CELLS))
+    handles = [*axes[1].get_legend_handles_labels()[0], drawing.entry("constant action, uniform policy", **IDLE)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 

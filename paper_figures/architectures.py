@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from paper_figures.support import clones, style
+from paper_figures.support import clones, drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.clones import DIRECTIONS
 from paper_figures.support.results import RESULTS, Profile
@@ -22,7 +21,7 @@ from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.experiments.e01_cloning import WHOLE, Config, Regime
 
 NAME = "architectures"
-TITLE = "cloned MLP, CNN, ResNet-18 and ViT: score of cloning by epoch and by layer, losses"
+TITLE = "cloned MLP, CNN, ResNet-18 and ViT, one seed: score of cloning by epoch and by layer"
 
 LABELS = {"mlp": "MLP", "cnn": "CNN", "resnet18": "ResNet-18", "vit": "ViT"}
 KEPT: Mapping[Regime, str] = {"sgd": "SGD", "adam": "Adam"}
@@ -32,8 +31,9 @@ LEFT: Mapping[Regime, str] = {
     "dropout": "dropout",
 }
 SCORE, RESIDUAL, FUNCTION, PARTED = 1e-6, 1e-9, 1e-11, 1e-9
-ROWS = ("1 − score", "1 − score, at the end", "training loss")
+ROWS = ("gap, 1 − score", "gap, 1 − score, at the end")
 DEEPEST, SHALLOWEST = 1e-10, 1.0
+MARKERS = {"forward_score": "o", "backward_score": "x"}
 SPARED = {"cnn": -1, "resnet18": -2}  # layers before these last ones, those on which dropout acts
 
 TRAINING = dataclasses.replace(e01_cloning.SHORT, regimes=(*KEPT, *LEFT))
@@ -81,12 +81,11 @@ def introduction(data: pa.Table) -> str:
         "Four architectures trained on 8×8 digits, cloned, every hidden unit twice (channels, features, "
         "heads), and trained on, in float64, with batch norm, the ViT with layer norm (JL25 figure 2.1, appendix). "
         "Top: one minus the explained-variance score of cloning, 0 for exact copies, mean over layers, of "
-        "activations (forward, solid) and of their gradients (backward, dashed). Middle: the same by layer at "
-        "the last epoch; layers are activations of MLP and CNN, blocks of ResNet-18 and ViT. Bottom: loss on "
-        "training images of clone (solid) and base (dashed). Noise and dropout come on top of SGD with momentum; "
-        "SGD itself is without. Noise has a size of 0.01 of the gradient's norm, in every entry or for the tensor "
-        "as a whole. Dropout of 0.1 acts on hidden layers of the MLP, on tokens and branches of the ViT, on the "
-        "hidden linear layer of the CNN and before the head of ResNet-18. First seed."
+        "activations (forward) and of their gradients (backward, dotted). Bottom: the same by layer at the last "
+        "epoch; layers are activations of MLP and CNN, blocks of ResNet-18 and ViT. Noise and dropout come on top "
+        "of SGD with momentum; SGD itself is without. Noise has a size of 0.01 of the gradient's norm, in every "
+        "entry or for the tensor as a whole. Dropout of 0.1 acts on hidden layers of the MLP, on tokens and "
+        "branches of the ViT, on the hidden linear layer of the CNN and before the head of ResNet-18. First seed."
     )
 
 
@@ -118,19 +117,22 @@ def checks(data: pa.Table) -> list[Check]:
             f"ResNet-18's first three stages is {spared:.0e} at most, of the layers behind {acted:.0e} at least.",
             spared <= SCORE * PARTED and acted > PARTED,
         ),
-        Check(f"Trapped clones go on learning: losses end at {learnt:.2g} of the first or less.", learnt < 1),
+        Check(
+            f"Trapped clones go on learning (not drawn): losses end at {learnt:.2g} of the first or less.",
+            learnt < 1,
+        ),
     ]
 
 
 def draw(data: pa.Table) -> Figure:
-    """Return a column for each architecture: score by epoch, score by layer, losses."""
-    figure = Figure(figsize=(style.PAGE, 4.6))
-    axes = figure.subplots(3, 4)
+    """Return a column for each architecture: score by epoch, score by layer."""
+    figure = Figure(figsize=(style.PAGE, 3.4))
+    axes = figure.subplots(2, 4)
     for column, (arch, title) in zip(axes.T, LABELS.items(), strict=True):
-        column[0].set_title(title)
+        column[0].set_title(f"{title}, one seed")
         for regime in (*KEPT, *LEFT):
             _draw_regime(column, of(data, arch), regime)
-        for axis, label in zip(column, ("epochs after cloning", "layer", "epochs after cloning"), strict=True):
+        for axis, label in zip(column, ("epochs after cloning", "layer"), strict=True):
             axis.set_xlabel(label)
             axis.xaxis.get_major_locator().set_params(integer=True)
     _scale(axes)
@@ -184,12 +186,9 @@ def _draw_regime(column: Array, data: pa.Table, regime: str) -> None:
     look: dict[str, Any] = {"color": clones.COLOURS[regime], "linewidth": 3.0 if regime == "sgd" else 1.2}
     for metric, line in DIRECTIONS.items():
         epochs, values = clones.band(data, regime, "clone", metric)
-        column[0].plot(epochs, _shown(values[0]), line, **look)
+        column[0].plot(epochs, _shown(values[0]), line, marker=MARKERS[metric], markersize=3, **look)
         layers, ends = by_layer(data, regime, metric)
-        column[1].plot(layers, _shown(ends), line, marker="o" if line == "-" else "x", markersize=3, **look)
-    for network, line in (("clone", "-"), ("base", "--")):
-        epochs, losses = clones.band(data, regime, network, "train_loss")
-        column[2].plot(epochs, losses[0], line, color=look["color"], linewidth=1.2)
+        column[1].plot(layers, _shown(ends), line, marker=MARKERS[metric], markersize=3, **look)
 
 
 def _shown(score: Array) -> Array:
@@ -198,21 +197,18 @@ def _shown(score: Array) -> Array:
 
 
 def _scale(axes: Array) -> None:
-    for axis in axes[:2].flat:
+    for axis in axes.flat:
         axis.set_yscale("symlog", linthresh=DEEPEST)
-        axis.set_ylim(SHALLOWEST, -DEEPEST / 2)
-        axis.set_yticks([0, 1e-9, 1e-6, 1e-3, 1])
-    for axis in axes[:2, 1:].flat:
+        axis.set_ylim(-DEEPEST / 2, SHALLOWEST)
+        axis.set_yticks([0, 1e-9, 1e-6, 1e-3, 1], ["0", *(f"$10^{{{k}}}$" for k in (-9, -6, -3)), "1"])
+    for axis in axes[:, 1:].flat:
         axis.set_yticklabels([])
-    for axis in axes[2]:
-        axis.set_ylim(bottom=0)
     for axis, label in zip(axes[:, 0], ROWS, strict=True):
         axis.set_ylabel(label)
 
 
 def _explain(figure: Figure) -> None:
-    colours = [Line2D([], [], color=clones.COLOURS[key], label=label) for key, label in {**KEPT, **LEFT}.items()]
-    solid, dashed = (Line2D([], [], color=style.GREY, linestyle=line) for line in ("-", "--"))
-    solid.set_label("forward score; loss of the clone")
-    dashed.set_label("backward score; loss of the base")
-    figure.legend(handles=[*colours, solid, dashed], loc="outside lower center", ncols=4)
+    colours = [drawing.entry(label, color=clones.COLOURS[key]) for key, label in {**KEPT, **LEFT}.items()]
+    names = {"forward_score": "forward", "backward_score": "backward"}
+    lines = [drawing.entry(names[m], linestyle=DIRECTIONS[m], marker=MARKERS[m], markersize=3) for m in names]
+    figure.legend(handles=[*colours, *lines], loc="outside lower center", ncols=7)

@@ -47,6 +47,8 @@ JL25 = {
     "loss": {"sgd": (0.928, 0.843, 0.597, 0.533), "cbp": (0.465, 0.380, 0.053, 0.101)},
     "rank": {"sgd": (2.93, 4.54, 7.36, 7.66), "cbp": (4.30, 7.08, 9.41, 9.38)},
 }  # figure B.1, after 5·10⁶ steps
+DIAMOND: Mapping[str, Any] = {"marker": "D", "markersize": 3, "markerfacecolor": "white", "linestyle": ""}
+SQUARE: Mapping[str, Any] = {"marker": "s", "markersize": 3.5, "markerfacecolor": "white", "linestyle": ""}
 JL25_WIDTHS, JL25_STEPS = (5, 10, 50, 100), 5_000_000
 QUANTITIES = {"loss": "squared error", "rank": "effective rank"}
 
@@ -161,7 +163,7 @@ def draw(data: pa.Table) -> Figure:
         row[0].set_ylabel(QUANTITIES[quantity])
     _mark_dohare(axes[0, 0], data)
     _label(axes, data)
-    _legend(figure)
+    _legend(figure, data)
     return figure
 
 
@@ -181,16 +183,18 @@ def _draw_widths(axis: Axes, data: pa.Table, learner: str, quantity: str) -> Non
         widths, ends.mean(axis=1), errors, marker="o", color=colour, linewidth=1, markersize=3, capsize=1.5
     )
     if _is_published(data) and learner in JL25[quantity]:
-        axis.plot(JL25_WIDTHS, JL25[quantity][learner], "s", mfc="none", color=COLOURS[learner], markersize=3.5)
+        axis.plot(JL25_WIDTHS, JL25[quantity][learner], color=COLOURS[learner], **SQUARE)
 
 
 def _mark_dohare(axis: Axes, data: pa.Table) -> None:
-    last = pc.max(where(data, {"stream": "redraw"})["steps"]).as_py() / 1e6
-    if last == 1:
+    if _dohare_compares(data):
         for learner, (mean, error) in DOHARE.items():
-            axis.errorbar(
-                1.04, mean, error or None, fmt="D", color=COLOURS[learner], markersize=3, mfc="white", clip_on=False
-            )
+            axis.errorbar(1.04, mean, error or None, color=COLOURS[learner], clip_on=False, **DIAMOND)
+
+
+def _dohare_compares(data: pa.Table) -> bool:
+    """Say whether the left column has the length of the runs of Dohare et al."""
+    return bool(pc.max(where(data, {"stream": "redraw"})["steps"]).as_py() == 1_000_000)
 
 
 def _label(axes: Array, data: pa.Table) -> None:
@@ -205,11 +209,15 @@ def _label(axes: Array, data: pa.Table) -> None:
         axis.set_ylim(bottom=0)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, data: pa.Table) -> None:
     lines = [
         Line2D([], [], color=COLOURS[name], linestyle="--" if name == "linear" else "-", label=label)
         for name, label in LABELS.items()
     ]
+    if _dohare_compares(data):
+        lines.append(drawing.entry("published end", **DIAMOND))
+    if _is_published(data):
+        lines.append(drawing.entry("JL25", **SQUARE))
     figure.legend(handles=lines, loc="outside lower center", ncols=3, columnspacing=1.2)
 
 

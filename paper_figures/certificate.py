@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ FROZEN = {
     "interval": "frozen for all inputs in a box",
     "observed": "frozen on the batch",
 }
-COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION, style.PURPLE, style.SKY)
+EQUAL, SCALED, NEAR = (style.BLUE, style.SKY), (style.ORANGE, style.YELLOW), (style.GREEN, style.PURPLE)
 
 Copies = frozenset[tuple[str, tuple[int, ...], tuple[float, ...]]]
 Near = frozenset[tuple[str, tuple[int, ...]]]
@@ -107,8 +108,9 @@ def introduction(data: Data) -> str:
     return (
         "The certificate of a convolutional network for 8×8 digits (two convolutions, a hidden linear layer, ReLU) "
         "with planted copies and frozen units. A row is a layer, a square a unit: a channel or a neuron. Within a "
-        "row, squares of one colour are copies; numbers tell by which factor a copy is larger than the first of "
-        "its set. Squares with edges of one colour are near-clones: they agree on the batch, but not exactly."
+        "row, squares of one colour are copies, equal ones or scaled ones; numbers tell by which factor a scaled "
+        "copy is larger than the first of its set. Squares with edges of one colour are near-clones: they agree on "
+        "the batch, but not exactly."
     )
 
 
@@ -149,7 +151,7 @@ def draw(data: Data) -> Figure:
     axis.set_xticks([])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=3, handlelength=1.2, handleheight=1.2)
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=4, handlelength=1.2, handleheight=1.2)
     return figure
 
 
@@ -229,15 +231,15 @@ def _trained(x: Tensor, y: Tensor, seed: int) -> nn.Sequential:
 
 
 def _draw_layer(axis: Axes, row: int, layer: str, found: Marks) -> None:
-    colours = iter(COLOURS)
+    equal, scaled, near = map(cycle, (EQUAL, SCALED, NEAR))
     for _, units, scales in sorted(entry for entry in found.copies if entry[0] == layer):
-        colour = next(colours)
+        colour = next(equal if len(set(scales)) == 1 else scaled)
         for unit, scale in zip(units, scales, strict=True):
             _square(axis, unit, row, facecolor=colour, edgecolor="white")
             label = "" if len(set(scales)) == 1 else f"{scale:g}"
-            axis.text(unit, row, label, ha="center", va="center", fontsize=6.5, color="white", fontweight="bold")
+            axis.text(unit, row, label, ha="center", va="center", fontsize=6.5, color=style.BLACK)
     for _, units in sorted(entry for entry in found.near if entry[0] == layer):
-        colour = next(colours)
+        colour = next(near)
         for unit in units:
             _square(axis, unit, row, 0.72, facecolor=style.PALE, edgecolor=colour, linewidth=1.8)
     for _, unit, reason in (entry for entry in found.frozen if entry[0] == layer):
@@ -251,8 +253,9 @@ def _square(axis: Axes, x: float, y: float, side: float = 0.86, **look: Any) -> 
 def _legend() -> list[Patch]:
     looks: dict[str, dict[str, Any]] = {
         "free": {"facecolor": style.PALE},
-        "copies (numbers: scales)": {"facecolor": COLOURS[0]},
-        "near-clones": {"facecolor": style.PALE, "edgecolor": COLOURS[2], "linewidth": 1.8},
+        "copies": {"facecolor": EQUAL[0]},
+        "scaled copies, with their factors": {"facecolor": SCALED[0]},
+        "near-clones": {"facecolor": style.PALE, "edgecolor": NEAR[0], "linewidth": 1.8},
     }
     frozen = {"facecolor": "white", "edgecolor": style.BLACK, "linewidth": 0.5}
     looks |= {label: frozen | {"hatch": REASONS[reason]} for reason, label in FROZEN.items()}

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-from scipy.stats import gmean
 
 from paper_figures.support import clones, drawing, finished, style
 from paper_figures.support.captions import Check
@@ -62,10 +61,10 @@ def introduction(data: pa.Table) -> str:
     return (
         f"{items.CLONING.about[0].upper()}{items.CLONING.about[1:]}: every hidden unit twice, trained on "
         "under four regimes (JL25 figure 2.1). Top: explained-variance score of cloning of the activations, mean "
-        "over layers, 1 for exact copies and 0 for independent units. Bottom: training loss of the clone over that "
-        "of its base under the same regime. Dots: epochs that were measured, "
-        f"{_epochs(data)}; lines between them only join them. Means (geometric ones of ratios), ranges over seeds "
-        f"(runs: {archs}).{finished.gaps(_absent(data))}"
+        "over layers, 1 for exact copies and 0 for independent units; dots: epochs that were measured, "
+        f"{_epochs(data)}; lines between them only join them; means and ranges over seeds (runs: {archs}). Bottom: "
+        "training loss of the clone over that of its base under the same regime, geometric mean over the second "
+        f"half of the epochs; a dot a seed.{finished.gaps(_absent(data))}"
     )
 
 
@@ -186,45 +185,50 @@ def _absent(data: pa.Table) -> list[str]:
 def draw(data: pa.Table) -> Figure:
     """Return a column an architecture: score above, ratio of the losses below."""
     archs = archs_of(data)
-    figure = Figure(figsize=(style.PAGE, 2.9))
-    axes = figure.subplots(2, len(archs), sharex="col", squeeze=False)
-    for column, arch in zip(axes.T, archs, strict=True):
-        for regime in regimes_of(data, arch):
-            _draw_regime(column, data, arch, regime)
-        _label(column, arch)
+    figure = Figure(figsize=(style.PAGE, 3.2))
+    axes = figure.subplots(2, len(archs), sharey="row", squeeze=False, height_ratios=(1.4, 1))
+    for (scores, losses), arch in zip(axes.T, archs, strict=True):
+        for row, regime in enumerate(REGIMES):
+            if regime in regimes_of(data, arch):
+                _draw_scores(scores, data, arch, regime)
+                _draw_gains(losses, gains(data, arch, regime), row, REGIMES[regime].colour)
+        _label(scores, losses)
+        scores.set_title(f"{ARCHS[arch]} ({series.counted(_seeds(data, arch))})")
     axes[0, 0].set_ylabel("score of cloning")
-    axes[1, 0].set_ylabel("loss, clone : base")
+    axes[1, 0].set_yticks(range(len(REGIMES)), [look.name for look in REGIMES.values()])
+    axes[1, 0].set_ylim(len(REGIMES) - 0.5, -0.5)
     _explain(figure)
     return figure
 
 
-def _draw_regime(column: Any, data: pa.Table, arch: str, regime: str) -> None:
+def _draw_scores(axis: Axes, data: pa.Table, arch: str, regime: str) -> None:
     look = REGIMES[regime]
     epochs, scores = band(data, arch, regime, "clone", SCORE)
-    _plot(column[0], epochs, scores, scores.mean(axis=0), look)
-    ratios = band(data, arch, regime, "clone", LOSS)[1] / band(data, arch, regime, "base", LOSS)[1]
-    _plot(column[1], epochs, ratios, gmean(ratios), look._replace(width=1.2))
-
-
-def _plot(axis: Axes, epochs: Array, values: Array, mean: Array, look: Look) -> None:
     line: dict[str, Any] = {"marker": "o", "markersize": 1.8, "linewidth": look.width}
-    drawing.band(axis, epochs, mean, *drawing.bounds(values), color=look.colour, **line)
+    drawing.band(axis, epochs, scores.mean(axis=0), *drawing.bounds(scores), color=look.colour, **line)
 
 
-def _label(column: Any, arch: str) -> None:
-    column[0].set_title(ARCHS[arch])
-    column[0].set_ylim(0.75, 1.02)
-    column[1].axhline(1, color=style.GREY, linewidth=0.6, zorder=0)
-    column[1].set_yscale("log")
-    column[1].set_ylim(bottom=min(column[1].get_ylim()[0], 0.3), top=max(column[1].get_ylim()[1], 3))
-    column[1].yaxis.set_major_locator(FixedLocator([0.01, 0.1, 0.3, 1, 3, 10, 100]))
-    column[1].yaxis.set_major_formatter("{x:g}")
-    column[1].yaxis.set_minor_locator(NullLocator())
-    column[1].set_xlabel("epochs after cloning")
-    column[1].xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+def _draw_gains(axis: Axes, values: Array, row: int, colour: str) -> None:
+    """Draw a dot a seed, side by side where there are several."""
+    beside = 0.18 * (np.arange(len(values)) - (len(values) - 1) / 2)
+    axis.plot(values, row + beside, "o", color=colour, markersize=3)
+
+
+def _label(scores: Axes, losses: Axes) -> None:
+    scores.set_ylim(0.75, 1.02)
+    scores.set_xlabel("epochs after cloning")
+    scores.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    losses.axvline(1, color=style.GREY, linewidth=0.6, zorder=0)
+    losses.set_xscale("log")
+    low, high = losses.get_xlim()
+    losses.set_xlim(min(low, 0.12), max(high, 8))
+    losses.xaxis.set_major_locator(FixedLocator([0.01, 0.1, 0.3, 1, 3, 10, 100]))
+    losses.xaxis.set_major_formatter("{x:g}")
+    losses.xaxis.set_minor_locator(NullLocator())
+    losses.set_xlabel("loss, clone : base")
 
 
 def _explain(figure: Figure) -> None:
-    handles = [Line2D([], [], color=look.colour, label=look.name) for look in REGIMES.values()]
-    handles += [Line2D([], [], color=style.GREY, linestyle="", marker="o", markersize=1.8, label="measured")]
+    handles = [drawing.entry(look.name, color=look.colour) for look in REGIMES.values()]
+    handles.append(drawing.entry("measured", linestyle="", marker="o", markersize=1.8))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)

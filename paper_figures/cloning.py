@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from scipy.stats import gmean
 
 from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
@@ -41,8 +41,10 @@ ESCAPING = {
     "noisy-normwise": "noise, per tensor",
     "dropout": "dropout",
 }
+NETWORKS = {"clone": "-", "base": "--"}
 WIDTHS = {"sgd": 5.0, "momentum": 3.0, "adam": 1.2}  # their scores coincide; the lines lie upon each other
-ROWS = ("1 − score", "training loss", "effective rank")
+ROWS = ("gap, 1 − score", "loss, clone : base", "effective rank")
+FLOOR = 1e-8  # below it a gap is drawn as zero
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
@@ -56,10 +58,11 @@ def introduction(data: pa.Table) -> str:
     return (
         "A multilayer perceptron trained on 8×8 digits is cloned, every hidden unit twice, and trained on "
         "(JL25 figure 2.1). Left, regimes that keep the copies; right, regimes that do not. Top: one minus the "
-        "explained-variance score of cloning, 0 for exact copies, of activations (forward, solid) and of their "
-        "gradients (backward, dashed). Middle: loss on training images of clone (solid) and base (dashed). "
-        "Bottom: effective rank (Roy and Vetterli) of hidden activations, clone solid and base dashed. "
-        f"Means over hidden layers; line: mean of {seeds} seeds, band: their range."
+        "explained-variance score of cloning, 0 for exact copies, of activations (forward) and of their gradients "
+        "(backward, dotted). Middle: loss on training images of the clone over that of its base, trained in the "
+        "same way. Bottom: effective rank (Roy and Vetterli) of hidden activations, of the clone and of the base "
+        f"(dashed). Means over hidden layers; line: mean of {seeds} seeds (geometric one of ratios), band: their "
+        "range."
     )
 
 
@@ -81,7 +84,8 @@ def checks(data: pa.Table) -> list[Check]:
             bool(np.min([*least.values()]) > 1e3 * ROUNDING),
         ),
         Check(
-            f"Trapped clones go on learning: their losses end at {falls:.2g} of the first value or less.",
+            f"Trapped clones go on learning (not drawn): their losses end at {falls:.2g} of the first value or "
+            "less.",
             falls < 1,
         ),
         Check(
@@ -93,14 +97,13 @@ def checks(data: pa.Table) -> list[Check]:
 
 def draw(data: pa.Table) -> Figure:
     """Return three rows (score, loss, rank) of two columns (kept, left)."""
-    figure = Figure(figsize=(style.WIDTH, 4.5))
+    figure = Figure(figsize=(style.WIDTH, 4.6))
     axes = figure.subplots(3, 2, sharex=True, sharey="row")
     for column, regimes in zip(axes.T, (TRAPPED, ESCAPING), strict=True):
         for regime in regimes:
             _draw_regime(column, data, regime)
     _label(axes)
-    _explain_lines(figure)
-    _explain_colours(figure)
+    _explain(figure)
     return figure
 
 
@@ -112,9 +115,16 @@ def _draw_regime(column: Array, data: pa.Table, regime: str) -> None:
     for metric, line in DIRECTIONS.items():
         epochs, values = band(data, regime, "clone", metric)
         _plot(column[0], Curves(epochs, 1 - values), COLOURS[regime], line, WIDTHS.get(regime, 1.2))
-    for axis, metric in ((column[1], "train_loss"), (column[2], "roy_vetterli_rank")):
-        for network, line in (("clone", "-"), ("base", "--")):
-            _plot(axis, band(data, regime, network, metric), COLOURS[regime], line)
+    epochs, ratios = ratio(data, regime)
+    drawing.band(column[1], epochs, gmean(ratios), *drawing.bounds(ratios), color=COLOURS[regime], linewidth=1.2)
+    for network, line in NETWORKS.items():
+        _plot(column[2], band(data, regime, network, "roy_vetterli_rank"), COLOURS[regime], line)
+
+
+def ratio(data: pa.Table, regime: str) -> Curves:
+    """Return the clone's training loss over that of its base, `values [seeds, epochs]`."""
+    epochs, clone = band(data, regime, "clone", "train_loss")
+    return Curves(epochs, clone / band(data, regime, "base", "train_loss").values)
 
 
 def _plot(axis: Axes, quantity: Curves, colour: str, line: str, width: float = 1.2) -> None:
@@ -123,10 +133,14 @@ def _plot(axis: Axes, quantity: Curves, colour: str, line: str, width: float = 1
 
 
 def _label(axes: Array) -> None:
-    axes[0, 0].set_yscale("symlog", linthresh=1e-6)
-    axes[0, 0].set_ylim(0.3, -2e-7)
-    axes[0, 0].set_yticks([0, 1e-6, 1e-4, 1e-2])
+    axes[0, 0].set_yscale("symlog", linthresh=FLOOR)
+    axes[0, 0].set_ylim(-FLOOR / 3, 1)
+    axes[0, 0].set_yticks([0, 1e-6, 1e-4, 1e-2, 1], ["0", *(f"$10^{{{k}}}$" for k in (-6, -4, -2)), "1"])
     axes[1, 0].set_yscale("log")
+    axes[1, 0].set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
+    axes[1, 0].minorticks_off()
+    for axis in axes[1]:
+        axis.axhline(1, color=style.GREY, linewidth=0.6, zorder=0)
     for axis, label in zip(axes[:, 0], ROWS, strict=True):
         axis.set_ylabel(label)
     for axis, title in zip(axes[0], ("copies stay exact", "copies part"), strict=True):
@@ -135,21 +149,8 @@ def _label(axes: Array) -> None:
         axis.set_xlabel("epochs after cloning")
 
 
-def _explain_colours(figure: Figure) -> None:
-    """Name the regimes below the axes, those of the left column on the left."""
-    handles = [*_handles(TRAPPED), *_handles(ESCAPING)]
-    figure.legend(handles=handles, loc="outside lower right", ncols=2, columnspacing=7.5, borderaxespad=0.2)
-
-
-def _handles(regimes: Mapping[str, str]) -> list[Line2D]:
-    return [Line2D([], [], color=COLOURS[regime], label=label) for regime, label in regimes.items()]
-
-
-def _explain_lines(figure: Figure) -> None:
-    solid, dashed = (Line2D([], [], color=style.GREY, linestyle=line) for line in ("-", "--"))
-    figure.legend(
-        [solid, dashed],
-        ["forward score; clone", "backward score; base"],
-        loc="outside upper center",
-        ncols=2,
-    )
+def _explain(figure: Figure) -> None:
+    """Name below the axes the regimes, each column's in its own, and what dots and dashes mean."""
+    regimes = [drawing.entry(label, color=COLOURS[key]) for key, label in {**TRAPPED, **ESCAPING}.items()]
+    lines = [drawing.entry("backward score", linestyle=":"), drawing.entry("rank of the base", linestyle="--")]
+    figure.legend(handles=[*regimes, *lines], loc="outside lower center", ncols=3, columnspacing=1.4)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -150,30 +150,39 @@ def _deviation(curve: Curve, width: int) -> float:
 
 def draw(data: Data) -> Figure:
     """Return three panels."""
-    figure = Figure(figsize=(style.WIDTH, 3.9))
+    figure = Figure(figsize=(style.WIDTH, 4.2))
     axes = figure.subplot_mosaic([["centred", "raw"], ["law", "law"]])
     _draw_curves(axes["centred"], data.centred)
     _draw_curves(axes["raw"], data.raw)
     axes["centred"].set(title="standardised", xlabel="layer", ylabel="correlation", ylim=(-0.05, 1.03))
     axes["raw"].set(title="as they are", xlabel="layer", ylim=(-0.05, 1.03))
     _draw_laws(axes["law"], data)
+    _explain(figure, data)
     return figure
+
+
+def _explain(figure: Figure, data: Data) -> None:
+    """Name activations by colour, and lines, dots and dashes."""
+    names = dict.fromkeys([*data.centred, *data.raw])
+    colours = [drawing.entry(style.ACTIVATIONS[n], color=style.ACTIVATION_COLOURS[n]) for n in names]
+    networks = drawing.entry("networks", marker=".", markersize=4, linestyle="")
+    law = drawing.entry("asymptotic law", linestyle="--", linewidth=0.7)
+    marks = [drawing.entry("infinite width"), networks, law]
+    figure.legend(handles=[*colours, *marks], loc="outside lower center", ncols=4, columnspacing=1.2)
 
 
 def _draw_laws(axis: Axes, data: Data) -> None:
     layers = np.arange(1, DEEP + 1)
     for name in LAWS:
         colour, far = style.ACTIVATION_COLOURS[name], layers[9:]  # the law is asymptotic
-        axis.loglog(layers, data.distances[name], color=colour, label=f"raw {style.ACTIVATIONS[name]}")
+        axis.loglog(layers, data.distances[name], color=colour)
         axis.loglog(far, critical_law(name, far), color=colour, linestyle="--", linewidth=0.7)
-    axis.set(xlabel="layer $l$", ylabel=r"$1 - \rho_l$", xlim=(1, DEEP))
-    axis.legend(loc="lower left")
+    axis.set(xlabel="layer $l$", ylabel=r"$1 - \rho_l$", xlim=(1, DEEP), title="as they are, from 0")
 
 
 def _draw_curves(axis: Axes, curves: Mapping[str, Curve]) -> None:
     layers, shown = np.arange(DEPTH + 1), np.arange(2, DEPTH + 1, 6)
     for name, curve in curves.items():
         colour, mean, spread = style.ACTIVATION_COLOURS[name], curve.sample.mean[shown], curve.sample.spread[shown]
-        axis.plot(layers, curve.flow, color=colour, label=style.ACTIVATIONS[name])
+        axis.plot(layers, curve.flow, color=colour)
         axis.errorbar(shown, mean, spread, color=colour, fmt=".", markersize=2.5, elinewidth=0.6)
-    axis.legend(loc="best")

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -110,10 +110,14 @@ def _median(tasks: Array) -> int:
 
 def draw(data: Data) -> Figure:
     """Return the two panels."""
-    figure = Figure(figsize=(style.PAGE, 2.7))
+    figure = Figure(figsize=(style.PAGE, 2.9))
     left, right = figure.subplots(1, 2)
     _map(left, data)
     _shares(right, data)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    marks = [drawing.entry("measured", marker=".", linestyle="", markersize=4), drawing.entry("told by the map")]
+    handles = [*right.get_legend_handles_labels()[0], *marks]
+    figure.legend(handles=handles, loc="outside lower right", ncols=3)
     return figure
 
 
@@ -121,16 +125,15 @@ def _map(axis: Axes, data: Data) -> None:
     course = data.courses["tanh", False]
     gain, threshold = np.meshgrid(np.geomspace(*SHOWN[0], 81), np.linspace(*SHOWN[1], 81))
     frozen = frozen_fraction("tanh", gain, -gain * threshold, course.config.delta)
-    shades = axis.contourf(gain, threshold, frozen, np.linspace(0, 1, 11), cmap="Greys", alpha=0.6)
+    shades = axis.contourf(gain, threshold, frozen, np.linspace(0, 1, 11), cmap="Greys", vmin=0, vmax=1.8)
     for moment, colour, label in ((0, style.BLUE, "before"), (-1, style.VERMILION, "after")):
         a, b = course.gain[moment].ravel(), course.shift[moment].ravel()
-        axis.plot(a, -b / a, ".", color=colour, markersize=2.5, label=label)
+        axis.plot(a, -b / a, ".", color=colour, markersize=2.5, label=f"units {label}")
     axis.plot(1, 0, "D", color=style.GREEN, markersize=5, markeredgecolor="white", label="normalised")
     axis.set(xscale="log", xlim=SHOWN[0], ylim=SHOWN[1], xlabel="gain $a$", ylabel="threshold $-b/a$")
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_title("(a) tanh units")
-    axis.legend(loc="lower left", handletextpad=0.2, frameon=True, framealpha=0.9, edgecolor="none")
-    axis.figure.colorbar(shades, ax=axis, ticks=[0, 0.5, 1]).ax.set_title("frozen", fontsize=6.5)
+    axis.figure.colorbar(shades, ax=axis, ticks=[0, 0.5, 1]).ax.set_title("frozen", fontsize=style.SMALLEST)
 
 
 def _shares(axis: Axes, data: Data) -> None:
@@ -141,5 +144,5 @@ def _shares(axis: Axes, data: Data) -> None:
         axis.plot(tasks, course.predicted().mean(axis=(1, 2)), color=colour, linewidth=1, label=label)
         shown = np.unique(np.linspace(0, len(tasks) - 1, 21).round().astype(int))
         axis.plot(tasks[shown], _share(course)[shown], ".", color=colour, markersize=4)
-    axis.set(xlabel="task", ylabel="frozen share", ylim=(0, 0.85), title="(b) with and without normalisation")
-    axis.legend(loc="upper center", ncol=2)
+    axis.set(xlabel="task", ylabel="frozen share", title="(b) with and without normalisation")
+    axis.set_ylim(0, 0.7)

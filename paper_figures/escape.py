@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -164,15 +164,15 @@ def _scatter(axis: Axes, data: Data) -> None:
     for (size, times), colour in zip(data.predicted.items(), style.PALETTE, strict=False):
         found = data.measured[size]
         both = (times > 0) & (found > 0)
-        axis.loglog(times[both], found[both], ".", color=colour, markersize=3.5, label=f"{size:g}")
+        axis.loglog(times[both], found[both], ".", color=colour, markersize=3.5, label=_power(size))
     ends = np.array(axis.get_xlim())
-    axis.plot(ends, ends, color=style.BLACK, linewidth=0.7, zorder=0)
+    axis.plot(ends, ends, color=style.BLACK, linewidth=0.7, zorder=0, label="as predicted")
     for side in (axis.xaxis, axis.yaxis):
         side.set_minor_formatter(NullFormatter())
         side.set_major_locator(FixedLocator([300, 1000, 3000]))
         side.set_major_formatter("{x:,.0f}")
     axis.set(xlabel="predicted steps", ylabel="measured steps", title="(a) perturbed")
-    axis.legend(title="size at the start", loc="upper left", title_fontsize=6.5, handletextpad=0.2)
+    axis.legend(title="size at the start", loc="upper left", title_fontsize=style.SMALLEST, handletextpad=0.5)
 
 
 def _noise(axis: Axes, data: Data) -> None:
@@ -195,4 +195,10 @@ def _noise(axis: Axes, data: Data) -> None:
         )
         axis.plot(x[law > 0], law[law > 0], color=colour, linewidth=0.9)
     axis.set(xscale="log", yscale="log", xlabel="noise $\\sigma_0$", ylabel="steps", title="(b) noise")
-    axis.legend(loc="upper right")
+    predicted = drawing.entry("predicted", linewidth=0.9)
+    axis.legend(handles=[*axis.get_legend_handles_labels()[0], predicted], loc="upper right")
+
+
+def _power(size: float) -> str:
+    """Return a power of ten in print, ``$10^{-5}$``."""
+    return f"$10^{{{round(np.log10(size))}}}$"

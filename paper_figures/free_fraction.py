@@ -142,5 +142,6 @@ def draw(data: pa.Table) -> Figure:
 def _handles(data: pa.Table) -> list[Line2D]:
     """Return an entry a line, and one for all that lie on zero."""
     together = near_zero(data)
-    found = [Line2D([], [], label=cell, **STYLES[cell]) for cell in shown(data) if cell not in together]
+    apart = [cell for cell in shown(data) if cell not in together]
+    found = [Line2D([], [], label=finished.named(data, cell), **STYLES[cell]) for cell in apart]
     return found + [Line2D([], [], label=f"{len(together)} settings, near zero", **NEAR_ZERO)] * bool(together)

@@ -138,7 +138,7 @@ def draw(data: Data) -> Figure:
     _draw(right, data.dead)
     left.set(title="every unit four times", ylabel="training loss")
     right.set_title("three quarters of the units dead")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -199,5 +199,5 @@ def _draw(axis: Axes, course: Course) -> None:
     steps = np.arange(len(course.freed))
     after = steps >= course.escape
     axis.plot(steps[after], course.freed[after], color=style.VERMILION, linewidth=1.2, label="after the escape")
-    axis.axvline(course.escape, color=style.GREY, linestyle=":", linewidth=0.8)
+    axis.axvline(course.escape, color=style.GREY, linestyle=":", linewidth=0.8, label="escape")
     axis.set(xlabel="steps", yscale="log")

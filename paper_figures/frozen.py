@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from paper_figures.support import style
 from paper_figures.support.captions import Check
@@ -33,6 +35,7 @@ EDGES: Mapping[Edge, float] = {
 X = np.array([[0.25, 0.5, 0.75, 1.0]])
 Y = 3 * np.maximum(X - 0.4, 0)
 RATE = 0.01
+ACTIVE: Mapping[str, Any] = {"color": style.YELLOW, "alpha": 0.25, "linewidth": 0}
 STEPS: Mapping[Profile, int] = {"quick": 150, "full": 150}
 
 
@@ -149,12 +152,12 @@ def draw(data: Data) -> Figure:
         column[1].set_xlabel("step")
     axes[0, 0].set_ylabel("pre-activation of $v$")
     axes[1, 0].set_ylabel("movement of weights")
-    axes[1, 1].legend(loc="center right")
     low, high = axes[0, 0].get_ylim()
     for axis in axes[0]:
-        axis.axhspan(0, high, color=style.YELLOW, alpha=0.25, linewidth=0)
+        axis.axhspan(0, high, **ACTIVE)
         axis.set_ylim(low, high)
-    axes[0, 1].text(len(data.persistent.z) / 2, high / 2, "active", ha="center", va="center", fontsize=6.5)
+    handles = axes[1, 0].get_legend_handles_labels()[0]
+    axes[1, 1].legend(handles=[*handles, Patch(label="$v$ active", **ACTIVE)], loc="center right")
     return figure
 
 
@@ -166,11 +169,11 @@ def _draw_preactivations(axis: Axes, one: Run) -> None:
 
 def _draw_weights(axis: Axes, one: Run) -> None:
     axis.plot(one.upstream - one.upstream[0], color=style.GREY, linestyle="--", label="$x→a$")
-    axis.plot(one.incoming[:, 0] - one.incoming[0, 0], color=style.VERMILION, label="$a→v$")
+    axis.plot(one.incoming[:, 0] - one.incoming[0, 0], color=style.VERMILION, linewidth=2.6, label="$a→v$")
     axis.plot(one.incoming[:, 1] - one.incoming[0, 1], color=style.GREEN, label="bias of $v$")
     _mark(axis, one)
 
 
 def _mark(axis: Axes, one: Run) -> None:
     if one.revival is not None:
-        axis.axvline(one.revival, color=style.BLACK, linewidth=0.6, linestyle=":")
+        axis.axvline(one.revival, color=style.BLACK, linewidth=0.6, linestyle=":", label="$v$ revives")

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -133,11 +133,14 @@ def checks(data: Data) -> list[Check]:
 
 def draw(data: Data) -> Figure:
     """Return two panels: ramps, and symmetric activations."""
-    figure = Figure(figsize=(style.WIDTH, 2.5))
+    figure = Figure(figsize=(style.WIDTH, 2.7))
     left, right = figure.subplots(1, 2, sharey=True)
     _panel(left, data, RAMPS, "ramps")
     _panel(right, data, SYMMETRIC, "odd and even")
     left.set_ylabel(r"$K_\phi(\rho)$")
+    balls = drawing.entry("centres of the balls", marker=".", markersize=2.2, linestyle="")
+    diagonals = drawing.entry(r"$\pm\rho$", color=style.PALE, linewidth=0.8)
+    figure.legend(handles=[balls, diagonals], loc="outside lower center", ncols=2)
     return figure
 
 

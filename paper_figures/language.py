@@ -134,7 +134,11 @@ def draw(data: pa.Table) -> Figure:
         if place > 1:
             axis.set_xlabel("task")
     _differences(figure.add_subplot(grid[:, 2]), data)
-    drawing.legend_below(figure, figure.axes[0], 4)
+    colours = {"remedies on layer norm": style.GREEN, "other networks and streams": style.BLACK}
+    others = [drawing.entry(name, color=colour, marker="|", linewidth=0.9) for name, colour in colours.items()]
+    figure.legend(
+        handles=[*figure.axes[0].get_legend_handles_labels()[0], *others], loc="outside lower center", ncols=6
+    )
     return figure
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -120,15 +120,16 @@ def draw(data: Data) -> Figure:
     _panel(right, data.shifts, data.before)
     left.set(xlabel="scale $a$", ylabel="rank of order 2", title=r"(a) $\tanh(a z)$", xscale="log")
     right.set(xlabel="shift $b$", title="(b) ReLU$(z + b)$")
-    right.legend(loc="upper right")
+    samples = drawing.entry("from samples", marker=".", markersize=5, linestyle="")
+    right.legend(handles=[*right.get_legend_handles_labels()[0], samples], loc="upper right")
     return figure
 
 
 def _panel(axis: Axes, curve: Curve, before: float) -> None:
     axis.axhline(before, color=style.GREY, linewidth=0.8, label="before")
-    for values, dots, colour, label in (
-        (curve.centred, curve.sampled, style.BLUE, "centred"),
-        (curve.raw, curve.sampled_raw, style.VERMILION, "raw"),
+    for values, dots, colour, label, width in (
+        (curve.centred, curve.sampled, style.SKY, "centred", 3.0),  # a broad line shows below one that lies on it
+        (curve.raw, curve.sampled_raw, style.VERMILION, "raw", 0.9),
     ):
-        axis.plot(curve.at, values, color=colour, linewidth=1, label=label)
-        axis.plot(curve.at, dots, ".", color=colour, markersize=3)
+        axis.plot(curve.at, values, color=colour, linewidth=width, label=label)
+        axis.plot(curve.at, dots, ".", color=colour, markersize=3 + 2 * width)

@@ -87,10 +87,10 @@ def draw(data: pa.Table) -> Figure:
     strip = np.stack([dropout_strip(data, direction) for direction in DIRECTIONS], axis=1)
     maps = [noise_map(data, direction) for direction in DIRECTIONS]
     values = np.concatenate([m.ravel() for m in (*maps, strip)])
-    norm = LogNorm(values.min(), values.max())
+    norm, seeds = LogNorm(values.min(), values.max()), series.counted(data["seeds"][0].as_py())
     for axis, found, title in zip(axes, maps, ("noise: forward", "noise: backward"), strict=False):
         _heat(axis, found, norm, (r"decay $\lambda$", DECAYS), (r"size $\sigma_0$", SIGMAS))
-        axis.set_title(title)
+        axis.set_title(f"{title}, {seeds}")
     image = _heat(axes[2], strip, norm, ("", ("forward", "backward")), ("rate", RATES))
     axes[2].set_title("dropout")
     figure.colorbar(image, ax=axes[2], label="1 − score", fraction=0.12)
@@ -140,7 +140,13 @@ def _heat(
         colour = "white" if value < middle else "black"
         digit, exponent = f"{value:.0e}".split("e")
         axis.text(
-            j, i, rf"${digit}\cdot 10^{{{int(exponent)}}}$", ha="center", va="center", color=colour, fontsize=6
+            j,
+            i,
+            rf"${digit}\cdot 10^{{{int(exponent)}}}$",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=style.SMALLEST,
         )
     axis.set_xticks(range(len(columns[1])), [f"{tick}" for tick in columns[1]])
     axis.set_yticks(range(len(rows[1])), [f"{tick}" for tick in rows[1]])

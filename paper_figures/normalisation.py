@@ -1,4 +1,4 @@
-"""Normalisation and dropout over a stream of tasks (JL25 figure 3.2, on digits with random labels)."""
+"""Normalisation and dropout over a stream of tasks (JL25 figure 4.1, on digits with random labels)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch_experiments.lab import experiments
 from torch_experiments.lab.experiments import e03_normalisation
 
 NAME = "normalisation"
-TITLE = "batch norm, layer norm and dropout over the tasks: accuracy while learning, dead units, rank"
+TITLE = "norms and dropout over the tasks, one seed: accuracy while learning, dead units, rank"
 SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e03_normalisation.SEEDS["quick"], "full": (0, 1, 2)}
 METRICS = tasks.PANELS[:3]
 NORMED = tuple(NORMS)[1:5]
@@ -31,7 +31,7 @@ def introduction(data: pa.Table) -> str:
     """Return what is shown, and how it was found."""
     return (
         "The stream of the figure on symptoms under batch norm, layer norm (dashed: without affine map) and "
-        f"dropout 0.1 (JL25 figure 3.2 on embedded data). {tasks.lines(data)}"
+        f"dropout 0.1 (JL25 figure 4.1 on embedded data). {tasks.lines(data)}"
     )
 
 
@@ -42,8 +42,8 @@ def checks(data: pa.Table) -> list[Check]:
     least, most = min(accuracy[c] for c in batch), max(dead[c] for c in batch)
     return [
         Check(
-            f"With batch norm the accuracy in the last five tasks is {least:.2f} or more, against "
-            f"{accuracy['none']:.2f} without norm.",
+            f"In {tasks.seeds(data)}: with batch norm the accuracy in the last five tasks is {least:.2f} or more, "
+            f"against {accuracy['none']:.2f} without norm.",
             least > accuracy["none"] + 0.1,
         ),
         Check(
@@ -67,6 +67,7 @@ def draw(data: pa.Table) -> Figure:
         for cell, line in NORMS.items():
             tasks.band(axis, data, cell, metric, label=cell, **line)
     tasks.decorate(axes, METRICS)
+    axes[0].set_title(f"{tasks.LABELS[METRICS[0]]}, {tasks.seeds(data)}")
     axes[-1].set_xlabel("task")
     drawing.legend_below(figure, axes[0], 3)
     return figure

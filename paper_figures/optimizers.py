@@ -134,7 +134,7 @@ def draw(data: pa.Table) -> Figure:
     cells, marks = optimizer_table.cells(data), marks_of(data)
     rules = _grouped(marks)
     distances = np.array([[cells[rule, manifold][-1]["coset"] for manifold in HEADINGS] for rule in rules])
-    figure = Figure(figsize=(style.WIDTH, 0.8 + 0.135 * len(rules)))
+    figure = Figure(figsize=(style.WIDTH, 0.95 + 0.135 * len(rules)))
     axis = figure.subplots()
     picture = axis.imshow(
         np.clip(distances, LOW, HIGH), norm=LogNorm(LOW, HIGH), cmap="cividis", aspect="auto", interpolation="none"
@@ -145,6 +145,8 @@ def draw(data: pa.Table) -> Figure:
     _label(axis, rules)
     bar = figure.colorbar(picture, ax=axis, location="bottom", aspect=40, pad=0.01)
     bar.set_label("relative distance from the manifold")
+    meanings = f"✓ stays   {OTHER} on another manifold   ⚠ slow departure   ✗ leaves"
+    figure.supxlabel(meanings, fontsize=style.SMALLEST)
     return figure
 
 
@@ -162,7 +164,9 @@ def _grouped(marks: Mapping[tuple[str, str], str]) -> list[str]:
 def _write_mark(axis: Axes, place: tuple[int, int], text: str, distance: float) -> None:
     bright = np.log10(np.clip(distance, LOW, HIGH)) > -7
     colour = style.BLACK if bright else "white"
-    axis.text(*place, text, color=colour, ha="center", va="center", fontsize=6.5, fontfamily="DejaVu Sans")
+    axis.text(
+        *place, text, color=colour, ha="center", va="center", fontsize=style.SMALLEST, fontfamily="DejaVu Sans"
+    )
 
 
 def _label(axis: Axes, rules: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -89,7 +89,8 @@ def introduction(data: Data) -> str:
     return (
         "Gradient flow of a tanh network with a pair of clones. (a) Arrows: the flow in the plane through a point "
         "of the cloned manifold (centre) along its fastest growing and fastest shrinking normal direction; lines: "
-        "trajectories, projected to that plane. (b) Their distance from the manifold."
+        "trajectories from the dots, projected to that plane. (b) Their distance from the manifold, which is the "
+        "same for starts of opposite sign: broad lines show below dashed ones."
     )
 
 
@@ -118,10 +119,12 @@ def checks(data: Data) -> list[Check]:
 
 def draw(data: Data) -> Figure:
     """Return the two panels."""
-    figure = Figure(figsize=(style.PAGE, 2.9))
+    figure = Figure(figsize=(style.PAGE, 3.1))
     left, right = figure.subplots(1, 2)
     _plane(left, data)
     _distances(right, data)
+    start = drawing.entry("start", marker="o", markersize=3, linestyle="")
+    figure.legend(handles=[start, drawing.entry("flow", linewidth=0.4)], loc="outside lower left", ncols=2)
     return figure
 
 
@@ -131,7 +134,6 @@ def _plane(axis: Axes, data: Data) -> None:
     for path, colour in zip(data.paths, style.PALETTE, strict=False):
         axis.plot(*path.T, color=colour, linewidth=1.2)
         axis.plot(*path[0], "o", color=colour, markersize=3)
-    axis.plot(0, 0, "s", color=style.BLACK, markersize=3.5)
     axis.set(
         xlim=(-SPAN, SPAN),
         ylim=(-SPAN, SPAN),
@@ -143,15 +145,17 @@ def _plane(axis: Axes, data: Data) -> None:
 
 
 def _distances(axis: Axes, data: Data) -> None:
+    drawn: list[Array] = []
     for distance, start, colour in zip(data.distances, STARTS, style.PALETTE, strict=False):
-        axis.plot(
-            data.times,
-            distance,
-            color=colour,
-            linewidth=1,
-            label=f"{start[0]:+g}, {start[1]:+g}" if any(start) else "0",
-        )
+        label = f"{start[0]:+g}, {start[1]:+g}".replace("-", "−") if any(start) else "0, on the manifold"
+        above = any(np.allclose(distance, other, atol=1e-3) for other in drawn)
+        look = {"linewidth": 1.2, "linestyle": "--"} if above else {"linewidth": 3.0}
+        axis.plot(data.times, distance, color=colour, label=label, **look)
+        drawn.append(distance)
     axis.set(xlabel="time", ylabel="distance from the manifold", title="(b) trapped or parted")
     axis.legend(
-        title="coordinates at the start", loc="center right", bbox_to_anchor=(1.0, 0.42), title_fontsize=6.5
+        title="coordinates at the start",
+        loc="center right",
+        bbox_to_anchor=(1.0, 0.42),
+        title_fontsize=style.SMALLEST,
     )

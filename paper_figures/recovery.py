@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -115,17 +115,20 @@ def draw(data: Data) -> Figure:
 def _spectra(axis: Axes, data: Data) -> None:
     index = np.arange(1, SIZE + 1)
     axis.semilogy(index[:RANK], data.before[:RANK], "s", color=style.GREY, markersize=2.5, label="before")
-    for name, colour in zip(SHOWN, style.PALETTE, strict=False):
-        axis.semilogy(index, data.predicted[name], color=colour, linewidth=0.9, label=name)
+    for name in SHOWN:
+        colour, label = style.ACTIVATION_COLOURS[name], style.ACTIVATIONS[name]
+        axis.semilogy(index, data.predicted[name], color=colour, linewidth=0.9, label=label)
         axis.semilogy(index[::2], data.sampled[name][::2], ".", color=colour, markersize=2.5)
     axis.set(xlabel="index", ylabel="eigenvalue", title=f"(a) from rank {RANK} to rank {SIZE}")
-    axis.legend(loc="upper right", ncols=2)
+    samples = drawing.entry("from samples", marker=".", markersize=2.5, linestyle="")
+    axis.legend(handles=[*axis.get_legend_handles_labels()[0], samples], loc="upper right", ncols=2)
 
 
 def _polynomials(axis: Axes, data: Data) -> None:
     axis.step(data.degrees, data.limits, where="mid", color=style.GREY, linewidth=0.8, label="limit")
     axis.step(data.degrees, data.sums, "--", where="mid", color=style.GREY, linewidth=0.6, label="sum of degrees")
     axis.plot(data.degrees, data.ranks, "o", color=style.VERMILION, markersize=3.5, label="rank")
-    axis.axhline(SIZE, color=style.GREY, linewidth=0.5, linestyle=":")
+    axis.axhline(SIZE, color=style.GREY, linewidth=0.8, linestyle=":", label=f"all {SIZE} features")
     axis.set(xlabel="degree of the polynomial", ylabel="rank", title=f"(b) from rank {LOW}", xticks=data.degrees)
-    axis.legend(loc="lower right")
+    axis.set_ylim(top=1.06 * SIZE)
+    axis.legend(loc="upper left", bbox_to_anchor=(0, 0.93))

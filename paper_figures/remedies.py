@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.support import style, tasks
+from paper_figures.support import drawing, style, tasks
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from torch_experiments.lab import experiments
 from torch_experiments.lab.experiments import e04_remedies
 
 NAME = "remedies"
-TITLE = "remedies against a fresh network for every task: accuracy while learning, first and last tasks"
+TITLE = "remedies against a fresh network for every task, one seed: accuracy in the first and last tasks"
 SEEDS: Mapping[Profile, tuple[int, ...]] = {"quick": e04_remedies.SEEDS["quick"], "full": (0, 1, 2)}
 METRIC = tasks.PANELS[0]
 PROBE, PLAIN = "fresh", "none"
+MARK: Mapping[str, Any] = {"marker": "o", "markersize": 4, "linestyle": ""}
+OPEN: Mapping[str, Any] = {**MARK, "markerfacecolor": "white"}
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> pa.Table:
@@ -73,14 +76,19 @@ def ordered(data: pa.Table) -> list[str]:
 def draw(data: pa.Table) -> Figure:
     """Return a row a remedy."""
     cells = ordered(data)
-    figure = Figure(figsize=(style.WIDTH, 0.7 + 0.16 * len(cells)))
+    figure = Figure(figsize=(style.WIDTH, 0.95 + 0.16 * len(cells)))
     axis = figure.subplots()
     for row, cell in enumerate(reversed(cells)):
         _draw_row(axis, data, cell, row)
-    axis.axvline(ends(data)[PROBE], color=style.GREY, linestyle="--", linewidth=0.8, zorder=0)
+    fresh: dict[str, Any] = {"color": style.GREY, "linestyle": "--", "linewidth": 0.8}
+    axis.axvline(ends(data)[PROBE], zorder=0, **fresh)
     axis.set_yticks(np.arange(len(cells)), cells[::-1])
     axis.set_xlim(0, 1)
-    axis.set_xlabel("accuracy while learning: first five tasks (open), last five (filled)")
+    axis.set_xlabel("accuracy while learning")
+    axis.set_title(f"random labels, {tasks.seeds(data)}")
+    first = drawing.entry("first five tasks", **OPEN)
+    last = drawing.entry("last five tasks", **MARK)
+    figure.legend(handles=[first, last, drawing.entry("fresh", **fresh)], loc="outside lower center", ncols=3)
     return figure
 
 
@@ -88,5 +96,5 @@ def _draw_row(axis: Axes, data: pa.Table, cell: str, row: int) -> None:
     first, last = (float(edge(data, cell, METRIC).mean()) for edge in (tasks.start, tasks.end))
     colour = {PLAIN: style.VERMILION, PROBE: style.GREY}.get(cell, style.BLUE)
     axis.plot([first, last], [row, row], color=colour, linewidth=1)
-    axis.plot(first, row, "o", color=colour, markerfacecolor="white", markersize=4)
-    axis.plot(last, row, "o", color=colour, markersize=4)
+    axis.plot(first, row, color=colour, **OPEN)
+    axis.plot(last, row, color=colour, **MARK)

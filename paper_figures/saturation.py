@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -97,14 +97,16 @@ def draw(data: Data) -> Figure:
             _mesh(row[1], data, strength, "magma", LogNorm(1e-3, 1e2)),
         ]
         if (found.strength > STRONG).any():
-            for axis, colour in zip(row, ("red", "white"), strict=True):
-                axis.contour(data.a, data.t, strength, [STRONG], colors=colour, linewidths=0.8)
+            for axis in row:
+                axis.contour(data.a, data.t, strength, [STRONG], colors=style.BLACK, linewidths=0.8)
         row[0].set_ylabel(f"{style.ACTIVATIONS[name]}\n$-b/a$")
     axes[0, 0].set(title="frozen fraction", xscale="log")
     axes[0, 1].set_title(r"strength $\alpha$")
-    for axis, picture in zip(axes[-1], pictures, strict=True):
+    for axis, picture, extend in zip(axes[-1], pictures, ("neither", "min"), strict=True):
         axis.set_xlabel("gain $a$")
-        figure.colorbar(picture, ax=axis, orientation="horizontal", location="bottom", aspect=30, extend="neither")
+        figure.colorbar(picture, ax=axis, location="bottom", aspect=30, extend=extend)
+    line = drawing.entry(rf"$\alpha = {STRONG:.0f}$", color=style.BLACK, linewidth=0.8)
+    figure.legend(handles=[line], loc="outside lower center")
     return figure
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from paper_figures.support import style
+from paper_figures.support import drawing, style
 from paper_figures.support.captions import Check
 from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
@@ -20,6 +21,7 @@ NAME = "shannon"
 TITLE = "Shannon rank gained near identical features: published form, corrected form and error bound"
 
 N = 100
+DOTS = 6  # of so many points one is drawn
 SHOWN = ("relu", "gelu", "tanh")
 POINTS: Mapping[Profile, int] = {"quick": 61, "full": 121}
 
@@ -50,9 +52,9 @@ def introduction(data: Data) -> str:
     """Return what is shown, and how it was found."""
     return (
         f"Near identical features. The logarithm G of the factor by which a centred activation raises the Shannon "
-        f"effective rank of {N} equicorrelated features, correlation 1 − ε. Top: G (lines), and α ε ln(n/ε) as "
-        "published (dashed). Bottom: relative error of the published form (dashed) and of (1 − 1/n) ε (α ln(n/ε) "
-        "+ α − (1 + α) ln(1 + α)) (lines), with its proved bound (shaded)."
+        f"effective rank of {N} equicorrelated features, correlation 1 − ε. Top: G (dots), and α ε ln(n/ε) as "
+        "published (dashed). Bottom: relative error of the published form (dashed) and of the corrected one, "
+        "(1 − 1/n) ε (α ln(n/ε) + α − (1 + α) ln(1 + α)) (lines), with its proved bound (shaded)."
     )
 
 
@@ -112,15 +114,18 @@ def draw(data: Data) -> Figure:
     gains, errors = figure.subplots(2, 1, sharex=True)
     for name, curve in data.curves.items():
         colour = style.ACTIVATION_COLOURS[name]
-        gains.loglog(data.eps, curve.gain, color=colour, label=style.ACTIVATIONS[name])
+        gains.loglog(data.eps[::DOTS], curve.gain[::DOTS], ".", color=colour, markersize=4)
         gains.loglog(data.eps, curve.near.published, color=colour, linestyle="--", linewidth=0.7)
         _draw_errors(errors, data.eps, curve, colour)
     gains.set(ylabel="$G$")
-    gains.legend(loc="lower right")
+    names = {name: style.ACTIVATION_COLOURS[name] for name in data.curves}
+    colours = [drawing.entry(style.ACTIVATIONS[name], color=colour) for name, colour in names.items()]
+    gains.legend(handles=colours, loc="lower right")
     errors.set(xlabel="$\\epsilon$", ylabel="relative error", ylim=(1e-5, 20), xlim=(data.eps[0], data.eps[-1]))
-    errors.plot([], [], color=style.GREY, linestyle="--", linewidth=0.7, label="published")
-    errors.plot([], [], color=style.GREY, label="corrected")
-    errors.legend(loc="upper left")
+    exact = drawing.entry("$G$", marker=".", markersize=4, linestyle="")
+    forms = [drawing.entry("published", linestyle="--", linewidth=0.7), drawing.entry("corrected")]
+    bound = Patch(color=style.GREY, alpha=0.3, linewidth=0, label="bound")
+    figure.legend(handles=[exact, *forms, bound], loc="outside lower center", ncols=4)
     return figure
 
 
@@ -129,5 +134,5 @@ def _draw_errors(axis: Axes, eps: Array, curve: Curve, colour: str) -> None:
     axis.loglog(eps, relative_error(curve, curve.near.published), color=colour, linestyle="--", linewidth=0.7)
     axis.loglog(eps, _corrected(curve), color=colour)
     axis.fill_between(
-        eps, _corrected(curve), np.maximum(bound, _corrected(curve)), color=colour, alpha=0.2, linewidth=0
+        eps, _corrected(curve), np.maximum(bound, _corrected(curve)), color=colour, alpha=0.3, linewidth=0
     )

@@ -125,7 +125,12 @@ def draw(data: Data) -> Figure:
         fractions.semilogx(family.strength, family.frozen, color=colour, label=label)
     shown = data.bound < 1
     fractions.semilogx(
-        data.sine.strength[shown], data.bound[shown], color=style.VERMILION, linestyle=":", linewidth=0.8
+        data.sine.strength[shown],
+        data.bound[shown],
+        color=style.VERMILION,
+        linestyle=":",
+        linewidth=0.8,
+        label="bound",
     )
     fractions.set(xlabel=r"strength $\alpha$", ylabel="frozen fraction", ylim=(-0.03, 1.03), xlim=(0.1, 1600))
     fractions.legend(loc="center right")

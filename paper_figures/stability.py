@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -114,7 +115,8 @@ def introduction(data: Data) -> str:
     return (
         f"Random networks with {COPIES} copies of each of {WIDTH} hidden units a layer, trained on the manifold; "
         f"{seeds} seeds. (a) Rate of escape, minus the lowest eigenvalue of the Hessian across the manifold, "
-        "against the loss, one hidden layer, along training. (b) Its median over depths."
+        "against the loss, one hidden layer, along training. (b) Its median over activations and seeds, with "
+        "quartiles, by the number of hidden layers."
     )
 
 
@@ -162,24 +164,25 @@ def _cloud(axis: Axes, data: Data) -> None:
     for activation, colour in zip(ACTIVATIONS, style.PALETTE, strict=False):
         chosen = [p for p in data.points if p.activation == activation and p.depth == min(DEPTHS)]
         x, y = [p.loss for p in chosen], [-p.found.lowest for p in chosen]
-        axis.loglog(x, y, ".", color=colour, markersize=4, label=activation)
+        axis.loglog(x, y, ".", color=colour, markersize=4, label=style.ACTIVATIONS.get(activation, activation))
     axis.set(xlabel="loss", ylabel="rate of escape", title="(a) one hidden layer")
     axis.legend(loc="lower right", handletextpad=0.2)
 
 
 def _depths(axis: Axes, data: Data) -> None:
-    styles = dict(zip(sorted({p.depth for p in data.points}), ("-", "--", ":"), strict=False))
     steps = sorted({p.step for p in data.points})
-    for activation, colour in zip(ACTIVATIONS, style.PALETTE, strict=False):
-        for depth, line in styles.items():
-            rates = [_median_rate(data, activation, depth, step) for step in steps]
-            axis.semilogy(np.arange(len(steps)), rates, line, color=colour, linewidth=1)
-    handles = [axis.plot([], [], line, color=style.GREY, label=f"{d} hidden")[0] for d, line in styles.items()]
+    for depth, line in zip(sorted({p.depth for p in data.points}), ("-", "--", ":"), strict=False):
+        low, middle, high = np.array([_quartiles(data, depth, step) for step in steps]).T
+        look: dict[str, Any] = {"color": style.BLACK, "linestyle": line, "linewidth": 1, "elinewidth": 0.6}
+        beside = np.arange(len(steps)) + 0.08 * (depth - 2)
+        label = f"{depth} hidden layer{'s' * (depth > 1)}"
+        axis.errorbar(beside, middle, (middle - low, high - middle), marker=".", label=label, **look)
     axis.set_xticks(np.arange(len(steps)), [str(step) for step in steps])
-    axis.set(xlabel="step of training", title="(b) over depths")
-    axis.legend(handles=handles, loc="lower left")
+    axis.set(xlabel="step of training", title="(b) over depths", yscale="log")
+    axis.legend(loc="upper right", handlelength=2.8)
 
 
-def _median_rate(data: Data, activation: str, depth: int, step: int) -> float:
-    chosen = [p for p in data.points if (p.activation, p.depth, p.step) == (activation, depth, step)]
-    return float(np.median([-p.found.lowest for p in chosen]))
+def _quartiles(data: Data, depth: int, step: int) -> Array:
+    """Return quartiles of the rate over activations and seeds, `[3]`."""
+    rates = [-p.found.lowest for p in data.points if (p.depth, p.step) == (depth, step)]
+    return np.asarray(np.quantile(rates, (0.25, 0.5, 0.75)))

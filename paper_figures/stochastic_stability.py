@@ -229,7 +229,7 @@ def _cells(axis: Axes, values: Array, signs: Array, linear: float, label: str) -
         axis.text(j, i, "+" if sign > 0 else "−", ha="center", va="center", fontsize=7, color=ink)
     bar = axis.figure.colorbar(image, ax=axis, pad=0.03)
     bar.ax.minorticks_off()
-    bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:.2g}", "0", f"{limit:.2g}"])
+    bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:.2g}", "0", f"{limit:.2g}"])
     bar.set_label(label, labelpad=-6)
 
 
@@ -237,7 +237,16 @@ def _orders(axis: Axes, data: Data) -> None:
     d = np.array(data.dimensions)
     axis.axhline(0, color=style.GREY, linewidth=0.5)
     axis.plot(d, data.largest[0], "o-", color=style.PALETTE[0], markersize=3, label="in order: largest")
-    axis.plot(d, data.measured[0], "s-", color=style.PALETTE[0], markersize=3, alpha=0.5, label="next")
+    axis.plot(
+        d,
+        data.measured[0],
+        "s-",
+        color=style.PALETTE[0],
+        markersize=3,
+        markerfacecolor="white",
+        linewidth=0.8,
+        label="in order: next",
+    )
     options: dict[str, Any] = {"markersize": 3, "linewidth": 1, "capsize": 1.5}
     axis.errorbar(d, data.mixed, data.mixed_error, fmt="^-", color=style.PALETTE[3], label="shuffled", **options)
     axis.errorbar(
@@ -245,4 +254,5 @@ def _orders(axis: Axes, data: Data) -> None:
     )
     axis.plot(d, data.formula, ":", color=style.BLACK, label="formula")
     axis.set(xlabel="dimension", ylabel="$\\lambda/\\eta^2$", title="(c) order matters", xticks=d)
-    axis.legend(loc="best", fontsize=5)
+    axis.set_ylim(top=1.9 * float(np.max(data.mixed + data.mixed_error)))
+    axis.legend(loc="upper left", labelspacing=0.25)

@@ -1,4 +1,4 @@
-"""Normalisation and dropout over forty tasks of Tiny ImageNet (claims P7, P9; JL25 figure 3.2)."""
+"""Normalisation and dropout over forty tasks of Tiny ImageNet (claims P7, P9; JL25 figure 4.1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch_experiments.lab.report.series import ACCURACY, DEAD, RANK, SATURATED,
 from torch_experiments.lab.report.tables import STILL, direction
 
 NAME = "tiny_normalisation"
-TITLE = "batch norm, layer norm and dropout on Tiny ImageNet: accuracy, silent units, rank, saturated units"
+TITLE = "norms and dropout on Tiny ImageNet, 500 steps a task: accuracy, silent units, rank, saturated units"
 ITEM = "mlp"
 RUNS = Shown(ITEM, tuple(NORMS))
 PANELS = (ACCURACY, SILENT, RANK, THEIR_SATURATED)
@@ -36,7 +36,7 @@ def introduction(data: pa.Table) -> str:
     """Return what is shown, and how it was found."""
     return (
         "A multilayer perceptron at its published size on 40 tasks of Tiny ImageNet of 500 steps each, with batch "
-        "norm, layer norm (dashed: without affine map), dropout 0.1, or none of them (JL25 figure 3.2). Triangles: "
+        "norm, layer norm (dashed: without affine map), dropout 0.1, or none of them (JL25 figure 4.1). Triangles: "
         "where published curves end (open: without affine map), after 10,000 steps a task by the published code, "
         "whose accuracy is over all 200 outputs. Silent units are those it calls dead, zero at 95 % of the values; "
         "dead ones are zero on all images. Saturated, after JL25: the gradient of the loss is below 10⁻⁴ of the "
@@ -100,17 +100,21 @@ def _numbers(values: dict[str, float], form: str) -> str:
 
 def draw(data: pa.Table) -> Figure:
     """Return four panels."""
-    figure = Figure(figsize=(style.PAGE, 3.2))
+    figure = Figure(figsize=(style.PAGE, 3.4))
     axes = figure.subplots(2, 2, sharex=True)
     for axis, metric in zip(axes.flat, PANELS, strict=True):
         for cell in RUNS.cells(data):
-            tasks.band(axis, data, cell, metric, label=cell, **NORMS[cell])
+            tasks.band(axis, data, cell, metric, label=finished.named(data, cell), **NORMS[cell])
         _mark(axis, metric, RUNS.cells(data))
     tasks.decorate(axes.flat, PANELS)
     for axis in axes[1]:
         axis.set_xlabel("task")
-    handles = [*axes[0, 0].get_legend_handles_labels()[0], drawing.handle("published end")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=7)
+    axes[0, 0].set_title(f"{tasks.LABELS[ACCURACY]}, 500 steps a task")
+    ends = [
+        drawing.handle("published end, 10,000 steps a task"),
+        drawing.handle("without affine map", filled=False),
+    ]
+    figure.legend(handles=[*axes[0, 0].get_legend_handles_labels()[0], *ends], loc="outside lower center", ncols=4)
     return figure
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from paper_figures.support.results import RESULTS, Missing, Profile
 from torch_experiments.lab.campaign.items import PUBLISHED
 from torch_experiments.lab.experiments import over_tasks
 from torch_experiments.lab.report import published
-from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, LATER, RANK, SILENT
 from torch_experiments.lab.report.tables import STILL, direction
 
 NAME = "tiny_symptoms"
@@ -28,26 +29,38 @@ CELL = "none"
 
 
 class Course(NamedTuple):
-    """An item of the campaign: what it is, its architecture, its row, how its line looks."""
+    """An item of the campaign: what it is, its architecture, its row, its steps a task, how its line looks."""
 
     about: str
     arch: str
     row: str
+    steps: str
     line: Mapping[str, Any]
 
 
 COURSES: Mapping[str, Course] = {
-    "mlp": Course("MLP, 500 steps a task", "mlp", "MLP", {"color": style.BLUE}),
-    "mlp-medium": Course("MLP, 2,000 steps a task", "mlp", "MLP", {"color": style.ORANGE, "linewidth": 0.9}),
-    "mlp-paper": Course("MLP, 10,000 steps a task", "mlp", "MLP", {"color": style.VERMILION, "linewidth": 0.9}),
-    "cnn": Course("CNN of half width, 500 steps a task", "cnn", "CNN, half width", {"color": style.BLUE}),
+    "mlp": Course("MLP, 500 steps a task", "mlp", "MLP", "500", {"color": style.BLUE}),
+    "mlp-medium": Course("MLP, 2,000 steps a task", "mlp", "MLP", "2,000", {"color": style.ORANGE}),
+    "mlp-paper": Course("MLP, 10,000 steps a task", "mlp", "MLP", "10,000", {"color": style.VERMILION}),
+    "cnn": Course("CNN of half width, 500 steps a task", "cnn", "CNN, half width", "500", {"color": style.BLUE}),
     "vit": Course(
-        "ViT of a quarter of the width, 500 steps a task", "vit", "ViT, quarter width", {"color": style.BLUE}
+        "ViT of a quarter of the width, 500 steps a task",
+        "vit",
+        "ViT, quarter width",
+        "500",
+        {"color": style.BLUE},
     ),
 }
 NAMES: Mapping[str, str] = {ACCURACY: "accuracy", DEAD: "dead units", RANK: "rank", DUPLICATE: "duplicates"}
+PANELS: Mapping[
+    str, Mapping[str, str]
+] = {  # by architecture, one question a panel; and how JL25 calls what it shows
+    "mlp": {ACCURACY: ACCURACY, DEAD: "", SILENT: DEAD, RANK: RANK},
+    "cnn": {ACCURACY: ACCURACY, DEAD: "", SILENT: DEAD, RANK: RANK},
+    "vit": {ACCURACY: ACCURACY, DUPLICATE: "", LATER: DUPLICATE, RANK: RANK},  # none of its units are dead
+}
 FULL = "mlp"  # runs at its published size
-AS_PUBLISHED: Mapping[str, Any] = {"linestyle": "--", "linewidth": 0.8}
+LONGEST = "MLP"  # the row of one network in tasks of several lengths
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> Tables:
@@ -67,14 +80,13 @@ def introduction(data: Tables) -> str:
     """Return what is shown, and how it was found."""
     return (
         "Networks without normalisation on 40 tasks of 5 classes of Tiny ImageNet, with Adam all along (JL25 "
-        "figure 3.1). Solid: accuracy over the classes of the task, units measured on 500 images of all its "
-        "classes. Dashed, in the colour of the same steps: counted as published, accuracy over all 200 outputs, "
-        "dead units those that are silent at 95 % of the values, duplicates those with the direction of an earlier "
-        "unit; for the MLP with 500 steps a task a run of its own, measured on images of one class. Where no "
-        "dashed line is seen it lies on the solid one, or is the same quantity. MLP at its published size, CNN and "
-        "ViT reduced and on images of 32×32. Triangles: where the published curves, counted so, end (open: of the "
-        "network at full size); by its code that is trained for 10,000 steps a task. "
-        f"{_lines(data)}{finished.gaps(_absent(data))}"
+        "figure 3.1): accuracy over the classes of the task, and units measured on 500 images of all its classes. "
+        "Dead units are zero on all of them; those that are silent at 95 % of the values are the ones that JL25's "
+        "code calls dead. No unit of the ViT is dead: it is shown with duplicates, correlated with another unit by "
+        "0.95 or more, and with those that have the direction of an earlier unit, as published. MLP at its "
+        "published size, CNN and ViT reduced and on images of 32×32. Triangles: where published curves end (open: "
+        "of the network at full size), after 10,000 steps a task by the published code, accuracy over all 200 "
+        f"outputs. {_lines(data)}{finished.gaps(_absent(data))}"
     )
 
 
@@ -86,6 +98,7 @@ def checks(data: Tables) -> list[Check]:
             "Over the classes of the task the accuracy is nowhere lower than over all outputs.",
             all(finished.masked_is_no_less(table, _measured(table)) for table in data.values()),
         ),
+        *_by_length(data),
         *_one_class(data),
     ]
 
@@ -119,7 +132,7 @@ def _named(metrics: list[str]) -> str:
 
 
 def _course(table: pa.Table, metric: str) -> tuple[float, float]:
-    return finished.ends(table, *_as_published(table, metric))
+    return finished.ends(table, _measured(table)[-1], finished.COUNTED.get(metric, metric))
 
 
 def _published(name: str) -> dict[str, published.Ends]:
@@ -128,9 +141,21 @@ def _published(name: str) -> dict[str, published.Ends]:
     return {metric: ends[CELL] for metric, ends in curves.items() if CELL in ends}
 
 
-def _as_published(table: pa.Table, metric: str) -> tuple[str, str]:
-    """Return the cell and the metric that come nearest to what was published."""
-    return _measured(table)[-1], finished.COUNTED.get(metric, metric)
+def _by_length(data: Tables) -> list[Check]:
+    """Return that longer tasks leave more dead units and less rank, where there are tasks of several lengths."""
+    lengths = [name for name in data if COURSES[name].row == LONGEST]
+    if len(lengths) < 2:
+        return []
+    dead, rank = ([finished.ends(data[name], CELL, metric)[1] for name in lengths] for metric in (DEAD, RANK))
+    return [
+        Check(
+            f"The longer the tasks of the MLP ({finished.listed(COURSES[name].steps for name in lengths)} steps), "
+            "the more of its units are dead in the last five, "
+            f"{finished.listed(f'{value:.2f}' for value in dead)}, and the lower is its rank, "
+            f"{finished.listed(f'{value:.0f}' for value in rank)}.",
+            all(a < b for a, b in pairwise(dead)) and all(a > b for a, b in pairwise(rank)),
+        )
+    ]
 
 
 def _one_class(data: Tables) -> list[Check]:
@@ -141,8 +166,9 @@ def _one_class(data: Tables) -> list[Check]:
     dead, rank = ([float(over_tasks(table, c, m).mean()) for c in (CELL, PUBLISHED)] for m in (DEAD, RANK))
     return [
         Check(
-            f"A batch of one class shows more dead units in the MLP, {dead[1]:.3f} instead of {dead[0]:.3f}, and a "
-            f"lower rank, {rank[1]:.0f} instead of {rank[0]:.0f} (500 steps, means over all tasks).",
+            f"A batch of one class, as published, would show more dead units in the MLP, {dead[1]:.3f} instead of "
+            f"{dead[0]:.3f}, and a lower rank, {rank[1]:.0f} instead of {rank[0]:.0f} (500 steps, means over all "
+            "tasks).",
             dead[1] > dead[0] and rank[1] < rank[0],
         )
     ]
@@ -169,53 +195,57 @@ def _absent(data: Tables) -> list[str]:
 
 
 def draw(data: Tables) -> Figure:
-    """Return a row a network of four panels."""
-    rows = list(dict.fromkeys(COURSES[name].row for name in data))
-    figure = Figure(figsize=(style.PAGE, 0.9 + 1.1 * len(rows)))
+    """Return a row a network of four panels, one question each."""
+    rows: dict[str, list[str]] = {}
+    for name in data:
+        rows.setdefault(COURSES[name].row, []).append(name)
+    figure = Figure(figsize=(style.PAGE, 0.9 + 1.2 * len(rows)))
     axes = figure.subplots(len(rows), 4, sharex=True, squeeze=False)
-    for name, table in data.items():
-        for axis, metric in zip(axes[rows.index(COURSES[name].row)], tasks.PANELS, strict=True):
-            _draw_course(axis, table, metric, COURSES[name].line)
-            _mark(axis, name, metric)
-    for row, panels in zip(rows, axes, strict=True):
-        tasks.decorate(panels)
-        panels[0].set_ylabel(row)
-        _note_zero(panels[1])
-    for axis in axes[1:].flat:
-        axis.set_title("")
+    for line, (row, names) in zip(axes, rows.items(), strict=True):
+        for axis, metric in zip(line, PANELS[COURSES[names[0]].arch], strict=True):
+            _panel(axis, {name: data[name] for name in names}, metric)
+        line[0].set_ylabel(f"{row}\n{_seeds(data, names)}")
     for axis in axes[-1]:
         axis.set_xlabel("task")
-    figure.legend(handles=_handles(data), loc="outside lower center", ncols=3)
+    figure.legend(handles=_handles(data), loc="outside lower center", ncols=5)
     return figure
 
 
-def _draw_course(axis: Axes, table: pa.Table, metric: str, line: Mapping[str, Any]) -> None:
-    """Draw a metric, and beside it what is published: in a run of its own, or as far as the plain run has it."""
-    tasks.band(axis, table, CELL, metric, **line)
-    other, counted = _as_published(table, metric)
-    if (other, counted) != (CELL, metric) and finished.has(table, other, counted):
-        tasks.band(axis, table, other, counted, **{**line, **AS_PUBLISHED})
+def _seeds(data: Tables, names: list[str]) -> str:
+    """Return the numbers of seeds of a row, in the order of its lines."""
+    counts = [len(finished.seeds(data[name], CELL)) for name in names]
+    return "one seed" if set(counts) == {1} else f"seeds: {', '.join(map(str, counts))}"
 
 
-def _mark(axis: Axes, name: str, metric: str) -> None:
-    if ends := _published(name).get(metric):
+def _panel(axis: Axes, runs: Tables, metric: str) -> None:
+    """Draw a metric of one network in tasks of several lengths, and where its published curve ends."""
+    name = next(iter(runs))
+    for item, table in runs.items():
+        tasks.band(axis, table, CELL, metric, **COURSES[item].line, linewidth=1)
+    if ends := _published(name).get(PANELS[COURSES[name].arch][metric]):
         drawing.mark(axis, ends.last, style.BLACK, filled=COURSES[name].arch == FULL)
+    tasks.decorate([axis], [metric])
+    _note_zero(axis)
 
 
 def _note_zero(axis: Axes) -> None:
     """Give a panel of nothing but zeros the axis of a share, and say so."""
     if not any(np.any(line.get_ydata()) for line in axis.lines):
         axis.set_ylim(0, 1)
-        axis.text(0.5, 0.5, "none in any task", transform=axis.transAxes, ha="center", fontsize=6.5)
+        axis.text(0.5, 0.5, "none in any task", transform=axis.transAxes, ha="center", fontsize=style.SMALLEST)
 
 
 def _handles(data: Tables) -> list[Line2D]:
-    """Return what the legend explains: steps by colour, ways of counting by dashes, published ends."""
-    lines = {COURSES[name].about.partition(", ")[2]: COURSES[name].line for name in data}
-    found = [Line2D([], [], **{**line, "label": steps}) for steps, line in lines.items()]
-    found.append(Line2D([], [], color=style.GREY, **AS_PUBLISHED, label="counted as published, same colour"))
-    if any(COURSES[name].arch == FULL for name in data):
-        found.append(drawing.handle("published end"))
-    if any(COURSES[name].arch != FULL for name in data):
-        found.append(drawing.handle("published end, at full size", filled=False))
-    return found
+    """Return what the legend explains: steps by colour, and published ends."""
+    return [*_steps(data), *_ends(data)]
+
+
+def _steps(data: Tables) -> Iterator[Line2D]:
+    lines = {COURSES[name].steps: COURSES[name].line for name in data}
+    return (drawing.entry(f"{steps} steps a task", **line) for steps, line in lines.items())
+
+
+def _ends(data: Tables) -> Iterator[Line2D]:
+    sizes = {COURSES[name].arch == FULL for name in data}
+    texts = {True: "published end, 10,000 steps", False: "the same, at full width"}
+    return (drawing.handle(texts[full], filled=full) for full in sorted(sizes, reverse=True))

@@ -19,7 +19,7 @@ COLOURS: Mapping[str, str] = {
     "noisy-normwise": style.ORANGE,
     "dropout": style.PURPLE,
 }
-DIRECTIONS: Mapping[str, str] = {"forward_score": "-", "backward_score": "--"}
+DIRECTIONS: Mapping[str, str] = {"forward_score": "-", "backward_score": ":"}
 ROUNDING = 1e-12  # `1 − score` of exact copies in float64, whose sums are not taken in the same order
 
 

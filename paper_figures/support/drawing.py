@@ -47,6 +47,15 @@ def handle(label: str, *, filled: bool = True) -> Line2D:
     return Line2D([], [], color=style.GREY, linestyle="", label=label, **triangle)
 
 
+def entry(label: str, **look: Any) -> Line2D:
+    """Return the entry of a legend for marks of this look in all colours: grey unless a colour is given.
+
+    >>> entry("measured", marker="o", linestyle="").get_label()
+    'measured'
+    """
+    return Line2D([], [], **{"color": style.GREY, "label": label, **look})
+
+
 def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
     """Name below all panels what one of them shows."""
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns)

@@ -172,6 +172,11 @@ def gaps(lacking: Iterable[str]) -> str:
     return f" Left out for want of finished runs: {found}." if found else ""
 
 
+def named(table: pa.Table, cell: str, name: str = "") -> str:
+    """Return the name of a cell for a legend, which says so if it rests on one seed."""
+    return f"{name or cell}{' (one seed)' if len(seeds(table, cell)) == 1 else ''}"
+
+
 def listed(values: Iterable[object]) -> str:
     """Return ``a``, ``a and b`` or ``a, b and c``."""
     *first, last = map(str, values)

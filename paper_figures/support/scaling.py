@@ -98,4 +98,5 @@ def panel(data: Times, lines: Mapping[str, Line]) -> tuple[Figure, Axes]:
 
 def guide(axis: Axes, size: Array, seconds: Array, below: float) -> None:
     """Draw a dashed line of slope one that passes so many times below the last point."""
-    axis.loglog(size, seconds[-1] / below * size / size[-1], color=style.GREY, linestyle="--", linewidth=0.7)
+    line = {"color": style.GREY, "linestyle": "--", "linewidth": 0.7}
+    axis.loglog(size, seconds[-1] / below * size / size[-1], **line, label="slope 1")

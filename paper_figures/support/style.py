@@ -11,6 +11,7 @@ from cycler import cycler
 from tueplots import axes, bundles
 
 WIDTH, PAGE = 3.25, 6.75  # inches: one column of a two-column page, and the whole page
+SMALLEST = 6.5  # points of the smallest text in print
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
     "#0072B2",
@@ -60,9 +61,9 @@ RC: Mapping[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
-    "legend.fontsize": 6.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
+    "legend.fontsize": SMALLEST,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
     "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.top": False,
     "axes.spines.right": False,

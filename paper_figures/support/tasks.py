@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from paper_figures.support import drawing
 from paper_figures.support.tables import Array
 from torch_experiments.lab.experiments import over_tasks
-from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, SILENT, THEIR_SATURATED
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, LATER, RANK, SILENT, THEIR_SATURATED
 
 LABELS: Mapping[str, str] = {
     ACCURACY: "accuracy while learning",
@@ -22,6 +22,7 @@ LABELS: Mapping[str, str] = {
     DUPLICATE: "duplicate units",
     THEIR_SATURATED: "saturated units (JL25)",
     SILENT: "units silent at 95 % (JL25)",
+    LATER: "duplicates (JL25)",
 }
 PANELS = tuple(LABELS)[:4]
 EDGE = 5  # tasks at either end over which the captions average

@@ -33,7 +33,7 @@ OF_RECORDS = [registry.load(name) for name in CASES if name != "early_warning"]
 OF_COMPLETE_RECORDS = (generalisation, after_escape, streams)
 
 
-OF_MLP = (tiny_normalisation, tiny_bars, layers_over_time, free_fraction)
+OF_MLP = (tiny_normalisation, tiny_bars, free_fraction)
 
 
 @pytest.fixture
@@ -84,12 +84,12 @@ def test_the_others_are_drawn(no_records, tmp_path, monkeypatch):
 
 
 def test_finished_runs_are_read_by_item(monkeypatch):
-    runs = {"mlp": items.Found(mlp(), {}), "vit": items.Found(table({"layer, affine": (0,)}), {})}
+    runs = {"mlp": items.Found(mlp(), {}), "vit": items.Found(table({"batch": (0,)}), {})}
     monkeypatch.setattr(items, "found", lambda name, folder: runs.get(name))
     assert list(tiny_symptoms.compute("quick")) == ["mlp"]
     assert tiny_bars.compute("quick") == runs["mlp"].table
     monkeypatch.setattr(items, "found", lambda name, folder: runs["vit"])
-    with pytest.raises(Missing, match="of 'mlp' no cell of none, batch, layer is finished"):
+    with pytest.raises(Missing, match="none is of a cell that is shown"):
         layers_over_time.compute("quick")
     with pytest.raises(Missing, match="none is a run without normalisation"):
         tiny_symptoms.compute("quick")

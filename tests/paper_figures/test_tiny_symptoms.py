@@ -18,23 +18,35 @@ def test_symptoms_of_some_networks_are_drawn(items):
         assert len(tiny_symptoms.draw(data).axes) == 4 * len(rows)
 
 
-def test_both_ways_of_measuring_are_drawn():
+def test_every_panel_asks_one_question():
     with style.context():
-        axes = tiny_symptoms.draw(small_symptoms(None)).axes
-    dashed = [len([line for line in axis.lines if line.get_linestyle() == "--"]) for axis in axes]
-    assert dashed == [2, 2, 1, 2, *[1, 1, 0, 1] * 2]
+        figure = tiny_symptoms.draw(small_symptoms(None))
+    lines = [[line for line in axis.lines if line.get_marker() != "<"] for axis in figure.axes]
+    assert [len(drawn) for drawn in lines] == [2] * 4 + [1] * 8
+    assert [axis.get_title(loc="left") for axis in figure.axes[8:]] == [
+        "accuracy while learning",
+        "duplicate units",
+        "duplicates (JL25)",
+        "effective rank",
+    ]
+    assert [axis.get_ylabel() for axis in figure.axes[::4]] == [
+        "MLP\nseeds: 3, 1",
+        "CNN, half width\none seed",
+        "ViT, quarter width\none seed",
+    ]
 
 
-def test_published_ends_are_filled_where_the_network_is_the_same():
+def test_published_ends_are_where_they_are_counted_alike_and_filled_where_the_network_is_the_same():
     with style.context():
-        axes = tiny_symptoms.draw(small_symptoms(None)).axes
-    faces = [[line.get_markerfacecolor() for line in axis.lines if line.get_marker() == "<"] for axis in axes]
-    assert faces[:4] == [[style.BLACK] * 2] * 3 + [[]]
-    assert faces[4:] == [["white"]] * 8
+        figure = tiny_symptoms.draw(small_symptoms(None))
+    faces = [
+        [line.get_markerfacecolor() for line in axis.lines if line.get_marker() == "<"] for axis in figure.axes
+    ]
+    assert faces == [[style.BLACK], [], [style.BLACK], [style.BLACK], *[["white"], [], ["white"], ["white"]] * 2]
 
 
 def test_a_panel_without_dead_units_says_so():
-    data = {"vit": put(0.0, metric=series.DEAD)(put(0.0, metric=series.SILENT)(table({"none": (0,)})))}
+    data = {"cnn": put(0.0, metric=series.DEAD)(table({"none": (0,)}))}
     with style.context():
         _, dead, *others = tiny_symptoms.draw(data).axes
     assert [text.get_text() for text in dead.texts] == ["none in any task"]

@@ -115,6 +115,28 @@ def test_a_run_has_the_numbers_of_the_cpu():
     assert alike(there, trained(None, config)[0])
 
 
+def test_the_clock_waits_for_the_device_around_measurements_alone():
+    run_there = dataclasses.replace(SHORT, device="cuda", measure_every=2)
+    with emulated() as device:
+        run = Run(run_there, [0], DATA)
+        run.advance()
+        assert device.synchronised == 2  # a measurement before the first step
+        run.advance()
+        assert device.synchronised == 4  # and one after the second
+        run._steps(3)
+        assert device.synchronised == 5  # those of a measurement of speed, once at their end
+
+
+def test_what_a_task_needs_is_copied_from_pinned_memory():
+    with emulated() as device:
+        run = Run(dataclasses.replace(SHORT, device="cuda"), [0], DATA)
+        device.forget()
+        run._begin(1)
+        run.feed.probe(0, "train")
+        run.feed.batch(SHORT.steps)
+        assert (device.copies, device.unpinned) == (5, 0)
+
+
 @pytest.mark.parametrize(("arch", "norm"), [("cnn", "layer"), ("resnet18", "batch"), ("vit", "layer")])
 def test_networks_train_without_waiting(arch, norm):
     config = dataclasses.replace(SHORT, device="cuda", arch=arch, arch_settings=SHAPES[arch], norm=norm)

@@ -250,7 +250,7 @@ def test_a_run_rounds_in_training_alone_and_where_asked(given):
     with TF32() as mode, run.precisely():
         run.advance()  # measures first
         before, mode.count = mode.count, 0
-        run._measure(0, SMALL.steps)
+        run._rows(0, SMALL.steps)
         assert mode.count == 0
         run.advance()
     assert (before > 0, mode.count > 0) == (given == "tf32",) * 2

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -28,6 +29,7 @@ from torch_experiments.lab.training import Config, Stopped
 from torch_experiments.support.choices import choose
 
 CLONING, CLONING_FOLDER, SPEEDS = "cloning", "e01", "throughput"
+SOONEST = 0.01  # seconds after which a budget can be spent
 SPENT = 75  # the exit code of a command that a budget or SIGTERM has stopped, "try again" in sysexits.h
 
 
@@ -83,23 +85,27 @@ def main(
     gpu: bool = False,
     workers: int | None = None,
     budget: float | None = None,
+    began: float | None = None,
 ) -> int:
     """Make the runs of the items ``names`` and return the exit code: 0, 1 if some failed, `SPENT`.
 
-    ``order`` holds the fields of `Order`, the seeds as text. With ``gpu`` the items are those of
-    `items.GPU_ITEMS` if none is named, one run after the other, and the speeds are measured and printed.
+    ``order`` holds the fields of `Order`, the seeds as text; ``budget`` counts from when `time.monotonic` read
+    ``began``, from now if None. With ``gpu`` the items are those of `items.GPU_ITEMS` if none is named, one run
+    after the other, and the speeds are measured and printed.
 
     Raises:
         ValueError, FileNotFoundError: for names, data, a device or a folder ``out`` that there are not.
     """
     if budget is not None and budget <= 0:
         raise ValueError(f"budget: got {budget}; it has to be more than 0 seconds")
+    now = time.monotonic()
+    left = None if budget is None else max(budget - (now - (now if began is None else began)), SOONEST)
     seeds = experiments.seeds_of(order["seeds"]) if order["seeds"] is not None else None
     chosen = Order(**{**order, "seeds": seeds})
     found = _names(names, gpu)
     _check_out(chosen.out)
     try:
-        with within(budget):  # the first look at a large set of images takes minutes
+        with within(left):  # the first look at a large set of images takes minutes
             act = _act(found, chosen, gpu, (os.cpu_count() or 1) if workers is None else workers)
             return int(not act())
     except Stopped:
@@ -196,6 +202,7 @@ def in_turn(configs: Mapping[str, Mapping[str, Config]], order: Order) -> bool:
     Before its first run the speed of an item is measured; all speeds are printed at the end, however it comes.
     """
     failed: list[Work] = []
+    speeds(configs, order)  # counts operations, for which there is no time once a budget is spent
     try:
         _every_round(configs, order, failed)
     finally:

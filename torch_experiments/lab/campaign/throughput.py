@@ -29,7 +29,6 @@ from torch_experiments.lab.images.pixels import Pixels
 from torch_experiments.lab.training import Config, run_identity
 
 ADAM_BYTES = 40  # a parameter a step
-TARGETS: Mapping[str, float] = {"resnet18": 8e3, "vit": 1.5e4, "mlp": 2e6}  # images a second on an H200
 STACK = 100  # networks of a stack whose speed is measured
 WARM, STEPS = 20, 100  # the first steps compile, allocate and choose kernels
 Shape = tuple[int, int, int]
@@ -73,14 +72,13 @@ class Speed:
     def row(self) -> tuple[str, ...]:
         """Return the row of `table`."""
         share = f"{self.warm / self.bound:.1%}" if self.warm and self.bound else ""
-        target = TARGETS.get(self.arch) if self.bound else None
         numbers = ("" if x is None else f"{x:,.0f}" for x in (self.warm, self.whole, self.bound))
-        return self.label, self.device, str(self.seeds), *numbers, share, f"{target:,.0f}" if target else ""
+        return self.label, self.device, str(self.seeds), *numbers, share
 
 
 def table(speeds: Sequence[Speed]) -> Table:
     """Return measured images a second, rooflines and shares."""
-    names = ("run", "device", "networks", "measured", "whole run", "roofline", "share", "target")
+    names = ("run", "device", "networks", "measured", "whole run", "roofline", "share")
     found = Table(*names, title="images a second")
     for speed in speeds:
         found.add_row(*speed.row())

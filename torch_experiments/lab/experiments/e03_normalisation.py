@@ -1,4 +1,4 @@
-"""Experiment 3: the same stream with batch norm, layer norm and dropout (JL25 figure 3.2).
+"""Experiment 3: the same stream with batch norm, layer norm and dropout (JL25 figure 4.1).
 
 Everything but the normalisation is as in experiment 2. Norms are with and without an affine map.
 """

@@ -99,9 +99,10 @@ class Run(loop.Run):
     def _active(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return outputs, y  # all characters are, and to gather them takes time
 
-    def _measure(self, k: int, position: int) -> None:
-        if position:  # the start of a task is the end of the one before
-            super()._measure(k, position)
+    def _rows(self, k: int, position: int) -> list[list[dict[str, Any]]]:
+        if not position:  # the start of a task is the end of the one before
+            return [[] for _ in self.seeds]
+        return super()._rows(k, position)
 
     def _measured(self, s: int, position: int) -> Iterator[Measured]:
         model, active = self.networks.ensemble.models[s], self.feed.active[s, 0]

@@ -84,6 +84,7 @@ class AgentRun(ABC):
 
     config: Config | ValueConfig
     policy: nn.Module
+    stage = ""  # rollouts and measurements are short
 
     def __init__(self, config: Config | ValueConfig, seed: int) -> None:
         self.config = config

@@ -1,4 +1,9 @@
-"""Where the time of a run goes."""
+"""Where the time of a run goes.
+
+A device computes behind the host's back. So the clock waits for it where a measurement or a checkpoint begins, and
+counts that as the model's time; within a step it does not, so that of the time of steps ``data`` and ``model`` tell
+which the host spent on either, and only their sum is the device's too.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+RARE = ("metrics", "checkpoints")  # parts before and after which a device is waited for
 PARTS = ("data", "model", "metrics", "checkpoints")
 
 
 @dataclass
 class Clock:
-    """Seconds spent on each of `PARTS`; what is none of them is the overhead of the loop."""
+    """Seconds spent on each of `PARTS`; what is none of them is the overhead of the loop.
 
+    Attributes:
+        device: that of the networks.
+        spent: seconds by part.
+        started: reading of `time.perf_counter` at which a run of so many seconds would have begun.
+    """
+
+    device: str = "cpu"
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     started: float = field(default_factory=time.perf_counter)
 
@@ -22,7 +37,14 @@ class Clock:
     def on(self, part: str) -> Iterator[None]:
         """Add the time of a block to a part."""
         start = time.perf_counter()
+        if part in RARE:
+            synchronise(self.device)
+            waited = time.perf_counter()
+            self.spent["model"] += waited - start
+            start = waited
         yield
+        if part in RARE:
+            synchronise(self.device)
         self.spent[part] += time.perf_counter() - start
 
     @property
@@ -45,3 +67,9 @@ class Clock:
         """Count from where a checkpoint stopped."""
         self.spent |= state["spent"]
         self.started -= state["seconds"]
+
+
+def synchronise(device: str) -> None:
+    """Wait for a CUDA device; the CPU is never behind."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)

@@ -65,7 +65,7 @@ class Feed:
         k = min(k, self.config.first + self.config.tasks - 1)
         self.tasks = [stream.task(k) for stream in self.streams]
         self._check_tasks(k)
-        self.active = torch.stack([task.active for task in self.tasks])[:, None].to(self.config.device)
+        self.active = sent(torch.stack([task.active for task in self.tasks])[:, None], self.config.device)
         self._probes: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
 
     def _check_tasks(self, k: int) -> None:
@@ -150,8 +150,8 @@ class Feed:
         order = in_turn(y) if self.config.protocol == "corrected" else y.argsort(stable=True)
         index = order[:size]
         images: Tensor = getattr(self.images, f"{split}_x")
-        x = task.transform(images[getattr(task, split)[index].to(images.device)])
-        return self.standardised(x), y[index].to(x.device)
+        x = task.transform(images[sent(getattr(task, split)[index], self.config.device)])
+        return self.standardised(x), sent(y[index], self.config.device)
 
     @property
     def example(self) -> Tensor:
@@ -175,7 +175,7 @@ class Orders:
         if (group, k, epoch) not in self._kept:
             self._kept = {old: order for old, order in self._kept.items() if old[1:] >= (k, epoch - 1)}
             pairs = [self._permuted(s, task, k, epoch) for s, task in tasks.items()]
-            index, y = (torch.stack(column).to(self.device) for column in zip(*pairs, strict=True))
+            index, y = (sent(torch.stack(column), self.device) for column in zip(*pairs, strict=True))
             self._kept[group, k, epoch] = (index, y)
         return self._kept[group, k, epoch]
 
@@ -207,7 +207,16 @@ def _redrawn(y: Tensor, task: Task, source: torch.Generator) -> Tensor:
     """Return local labels ``[batch]`` of which a share is uniform over the outputs of the task."""
     chosen = torch.rand(len(y), generator=source) < task.noise
     others = torch.randint(len(task.active), (len(y),), generator=source)
-    return torch.where(chosen.to(y.device), others.to(y.device), y)
+    return torch.where(sent(chosen, str(y.device)), sent(others, str(y.device)), y)
+
+
+def sent(x: Tensor, device: str) -> Tensor:
+    """Return ``x`` on a device; from pinned memory, so that the host need not wait.
+
+    >>> sent(torch.ones(1), "cpu")
+    tensor([1.])
+    """
+    return x.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else x
 
 
 def _cut(parts: Sequence[Tensor], start: int, size: int) -> Tensor:

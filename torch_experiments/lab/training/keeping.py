@@ -24,11 +24,12 @@ from torch import Tensor
 from torch_experiments.lab import records
 from torch_experiments.lab.training import checkpoints, parallel
 from torch_experiments.lab.training.checkpoints import Checkpoint, CheckpointError
-from torch_experiments.lab.training.clock import Clock
+from torch_experiments.lab.training.clock import Clock, synchronise
 from torch_experiments.support.processes import leads, processes
 from torch_experiments.support.threads import flushed
 
 Progress = Callable[[int], None]
+MEASURING, STARTING = "measuring", "starting"  # stages in which a run may be stopped at once
 COLUMNS = ("task", "step", "layer", "metric", "value")
 
 
@@ -41,6 +42,8 @@ class Kept(Protocol):
         step: steps taken.  resumed: at which of them this process began.
         rows: measurements so far, one list a seed.
         clock, git: where the time goes, and the state of the code.
+        stage: `MEASURING` while weights and state are those of the end of a step, `STARTING` in the first step of a
+            process, which may compile for minutes; else empty: stops wait for the end of the step.
     """
 
     config: Any
@@ -50,6 +53,7 @@ class Kept(Protocol):
     rows: list[list[dict[str, Any]]]
     clock: Clock
     git: dict[str, Any]
+    stage: str
 
     @property
     def done(self) -> bool:
@@ -79,6 +83,10 @@ class Kept(Protocol):
 
 class Diverged(ArithmeticError):
     """The loss of a run is not finite; the message says when, where first, and where the state was saved."""
+
+
+class Interrupted(BaseException):
+    """A signal came in a stage that does not wait for its end."""
 
 
 class Stopped(SystemExit):
@@ -164,6 +172,7 @@ def restore(run: Kept, checkpoint: Checkpoint) -> None:
 def records_of(run: Kept) -> list[records.Record]:
     """Return the records of a run that is at its end, one a seed."""
     device = run.config.device
+    synchronise(device)
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     environment = records.environment(name) | run.git | run.clock.shares()
     environment |= {"threads": torch.get_num_threads(), "stacked": len(run.seeds), "resumed": run.resumed}
@@ -176,7 +185,7 @@ def _finished(run: Kept, folder: Path, keep: Keep, progress: Progress) -> list[r
     start = run.step
     _resume(run, folder, keep.resume)
     progress(run.step - start)
-    with _signals() as asked:
+    with _signals(run) as asked:
         _train(run, progress, Saver(run, folder, keep.every, asked))
         found = parallel.told(lambda: [_saved(keep.out, record) for record in records_of(run)])
     if asked:  # after the last step: it is for whoever called
@@ -191,6 +200,10 @@ def _train(run: Kept, progress: Progress, saver: Saver | None = None) -> None:
                 run.advance()
             except Diverged as error:
                 raise Diverged(f"{error}{saver.failed() if saver else ''}") from None
+            except Interrupted:
+                if saver:
+                    saver.interrupted()
+                raise
             progress(1)
             if saver:
                 saver.after_step()
@@ -219,6 +232,16 @@ class Saver:
             self.last = time.monotonic()
         if number:
             raise Stopped(self._farewell(number))
+
+    def interrupted(self) -> None:
+        """Save where a measurement was interrupted; before the end of a first step nothing is new.
+
+        Raises:
+            Stopped: always.
+        """
+        if self.run.stage == MEASURING:
+            save(self.run, self.folder)
+        raise Stopped(self._farewell(self.asked[0])) from None
 
     def failed(self) -> str:
         """Save the state before a step that failed; return where, for the message."""
@@ -266,15 +289,25 @@ def _saved(out: Path, record: records.Record) -> records.Record:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying by them; only the main thread may."""
+def _signals(run: Kept) -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying by them; only the main thread may.
+
+    The first one interrupts a measurement and a first step, which may last longer than who asks will wait. Of
+    several processes none is: the others would wait for it.
+    """
     asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        asked.append(number)
+        if run.stage and len(asked) == 1 and processes() == 1:
+            raise Interrupted
+
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
     old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in old:
-        signal.signal(number, lambda given, frame: asked.append(given))
+        signal.signal(number, ask)
     try:
         yield asked
     finally:

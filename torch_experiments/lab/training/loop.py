@@ -21,10 +21,10 @@ from torch_experiments.lab import records
 from torch_experiments.lab.images import pixels
 from torch_experiments.lab.images.pixels import Pixels
 from torch_experiments.lab.training import parallel
-from torch_experiments.lab.training.clock import Clock
+from torch_experiments.lab.training.clock import Clock, synchronise
 from torch_experiments.lab.training.configuration import Config, run_identity
 from torch_experiments.lab.training.feed import Feed
-from torch_experiments.lab.training.keeping import Diverged, finish_all
+from torch_experiments.lab.training.keeping import MEASURING, STARTING, Diverged, Interrupted, finish_all
 from torch_experiments.lab.training.measures import LOSS, Averages, Measured, first_infinite, measured, row, trapped
 from torch_experiments.lab.training.networks import Networks
 from torch_experiments.support.precision import in_float32, training_precision
@@ -98,6 +98,9 @@ class Run:
         networks: with optimizer and remedy.
         rows: measurements so far, one list a seed.
         averages: over the batches of this task.
+        owed: task and position of a measurement that is due, None if none is; a run that is stopped while it
+            measures is saved so, and measures first when it goes on.
+        stage: `MEASURING`, `STARTING` in the first step of a process, which may compile, else empty.
 
     Raises:
         ValueError: for settings or a device that cannot be run; the message names the field.
@@ -112,12 +115,23 @@ class Run:
         self.feed: Feed = self.feeds(config, seeds, data)
         self.networks: Networks = self.makes(config, seeds, self.feed)
         self.averages = Averages(len(seeds), config.device)
-        self.step, self.resumed, self.clock, self.git = config.first * config.steps, 0, Clock(), records.git_state()
+        self.step, self.resumed, self.clock, self.git = (
+            config.first * config.steps,
+            0,
+            Clock(config.device),
+            records.git_state(),
+        )
         self.rows: list[list[dict[str, Any]]] = [[] for _ in seeds]
+        self.owed: tuple[int, int] | None = None
+        self.stage, self._started = "", False
 
     @property
     def done(self) -> bool:
         """Return whether all steps are taken."""
+        return self._taken and self.owed is None
+
+    @property
+    def _taken(self) -> bool:
         return self.step >= (self.config.first + self.config.tasks) * self.config.steps
 
     def advance(self) -> None:
@@ -127,20 +141,49 @@ class Run:
             Diverged: when the loss is not finite.
         """
         k, position = divmod(self.step, self.config.steps)
-        if position == 0:
+        begun = self.owed == (k, 0)
+        self._settle()
+        if self._taken:
+            return
+        if position == 0 and not begun:
             self._begin(k)
-            self._measure(k, 0)
-        self._descend()
+            self.owed = (k, 0)
+            self._settle()
+        with self._at("" if self._started else STARTING):
+            self._descend()
+        self._started = True
         self.step += 1
-        if position + 1 == self.config.steps:
-            self._close(k)
-        elif (position + 1) % self.config.measure_every == 0:
-            self._measure(k, position + 1)
+        if position + 1 == self.config.steps or (position + 1) % self.config.measure_every == 0:
+            self.owed = (k, position + 1)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Measure what is owed; the end of a task with the averages over its steps."""
+        if self.owed is None:
+            return
+        buffers = [b for model in self.networks.ensemble.models for b in model.buffers()]
+        before = [b.clone() for b in buffers]
+        try:
+            with self._at(MEASURING):
+                found = self._rows(*self.owed)
+        except Interrupted:  # perhaps while a tool was putting the statistics of norms back
+            for b, old in zip(buffers, before, strict=True):
+                b.copy_(old)
+            raise
+        for rows, new in zip(self.rows, found, strict=True):
+            rows += new
+        self.owed = None
+
+    @contextlib.contextmanager
+    def _at(self, stage: str) -> Iterator[None]:
+        self.stage = stage
+        yield  # whoever is interrupted here asks for the stage
+        self.stage = ""
 
     def go_to(self, step: int) -> None:
-        """Go on at ``step``, as at the end of the step before."""
+        """Go on at ``step``, as at the end of the step before, or in the task of a measurement that is owed."""
         self.step = self.resumed = step
-        self.feed.enter(step // self.config.steps)
+        self.feed.enter(step // self.config.steps if self.owed is None else self.owed[0])
 
     def identity(self, seed: int) -> dict[str, Any]:
         """Return what identifies the record of a seed."""
@@ -152,12 +195,14 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """Return what optimizer and remedies remember, and the averages of the task."""
-        return self.networks.state() | {"online": self.averages.sums}
+        owed = {} if self.owed is None else {"owed": list(self.owed)}
+        return self.networks.state() | {"online": self.averages.sums} | owed
 
     def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Put weights and state back, in place; all that is random follows from the number of the step (`feed`)."""
         self.networks.restore(weights, state)
         self.averages.sums.copy_(state["online"])
+        self.owed = tuple(state["owed"]) if "owed" in state else None
 
     @contextlib.contextmanager
     def precisely(self) -> Iterator[None]:
@@ -180,8 +225,7 @@ class Run:
         for _ in range(count):
             self._descend()
             self.step += 1
-        if self.config.device.startswith("cuda"):
-            torch.cuda.synchronize(self.config.device)
+        synchronise(self.config.device)
 
     def _begin(self, k: int) -> None:
         self.feed.enter(k)  # first, as a remedy looks at the new task's images
@@ -215,11 +259,17 @@ class Run:
             f"loss: {loss[s].item()} at {place}, first in {layer}; try a smaller lr than {self.config.lr}"
         )
 
-    def _measure(self, k: int, position: int) -> None:
+    def _rows(self, k: int, position: int) -> list[list[dict[str, Any]]]:
+        """Return the rows of a measurement, a list for each seed."""
+        every = range(len(self.seeds))
+        rows: list[list[dict[str, Any]]] = [[] for _ in every]
         if leads():
             with self.clock.on("metrics"), in_float32():
-                for s, rows in enumerate(self.rows):
-                    rows += [row(k, position, *found) for found in self._measured(s, position)]
+                rows = [[row(k, position, *found) for found in self._measured(s, position)] for s in every]
+        if position == self.config.steps:
+            for s in every:
+                rows[s] += [row(k, position, *found) for found in self.averages.over(position, s)]
+        return rows
 
     def _measured(self, s: int, position: int) -> Iterator[Measured]:
         model, active = self.networks.ensemble.models[s], self.feed.active[s, 0]
@@ -227,12 +277,6 @@ class Run:
         yield from measured(model, train, test, active)
         if self.config.trapped and position == self.config.steps:
             yield from trapped(model, *train, active)
-
-    def _close(self, k: int) -> None:
-        """Measure the end of a task and the averages over its steps."""
-        self._measure(k, self.config.steps)
-        for s, rows in enumerate(self.rows):
-            rows += [row(k, self.config.steps, *found) for found in self.averages.over(self.config.steps, s)]
 
 
 def _check_device(device: str) -> None:

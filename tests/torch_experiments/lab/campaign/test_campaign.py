@@ -18,6 +18,7 @@ from torch_experiments.lab.campaign import campaign, grids, items, throughput
 from torch_experiments.lab.campaign.items import Cloning, Item
 from torch_experiments.lab.experiments import e01_cloning
 from torch_experiments.lab.images import pixels
+from torch_experiments.lab.training import loop
 
 LONG = dataclasses.replace(SMALL, steps=100_000, measure_every=100_000)
 
@@ -101,6 +102,35 @@ def alarm_beyond(folder, runs, reached, seconds=200):
 
 def acting_in_turn(names, order, gpu, workers):
     return lambda: campaign.in_turn({name: order.configs(name) for name in names}, order)
+
+
+@pytest.mark.parametrize("slow", ["a measurement", "compilation", "a look at speeds"])
+def test_a_budget_holds_to_five_seconds_whatever_takes_long(tmp_path, command, offer, slow, monkeypatch):
+    """The budget ends a moment after the long thing has begun."""
+    began = []
+
+    def sleep(*args, **options):
+        began.append(time.monotonic())
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        time.sleep(60)
+
+    offer(a=item(LONG, (0,)))
+    monkeypatch.setattr(campaign, "_act", acting_in_turn)
+    monkeypatch.setattr(throughput, "measured", sleep if slow == "a look at speeds" else lambda *args: 1.0)
+    if slow != "a look at speeds":
+        monkeypatch.setattr(loop.Run, "_rows" if slow == "a measurement" else "_descend", sleep)
+    assert command("campaign", "--workers", 1, "--budget", 300, "--out", tmp_path)[0] == campaign.SPENT
+    assert time.monotonic() - began[0] < 5
+    assert len(steps_below(tmp_path / "a")) == (slow == "a measurement")
+
+
+def test_time_before_the_command_counts_towards_the_budget(offer, monkeypatch):
+    offer(a=item(LONG, (0,)))
+    monkeypatch.setattr(campaign, "_act", lambda *args: lambda: time.sleep(60))
+    order = {"data": None, "seeds": None, "device": None, "out": items.RESULTS}
+    start = time.monotonic()
+    assert campaign.main((), order, budget=30.0, began=start - 100) == campaign.SPENT
+    assert time.monotonic() - start < 5
 
 
 def test_sigterm_stops_like_a_budget():

@@ -47,9 +47,9 @@ def test_a_speed_is_measured_once_and_shown_with_its_share(tmp_path):
     assert throughput.known(MLP, 3, DATA, tmp_path) is None
     unknown = throughput.speed("a", MLP, 2, DATA, rate, None)
     assert unknown.bound is None
-    assert unknown.row() == ("a", "cpu", "2", f"{rate:,.0f}", "", "", "", "")
+    assert unknown.row() == ("a", "cpu", "2", f"{rate:,.0f}", "", "", "")
     shown = dataclasses.replace(unknown, bound=2 * rate, whole=10.0).row()
-    assert shown[4:] == ("10", f"{2 * rate:,.0f}", "50.0%", "2,000,000")
+    assert shown[4:] == ("10", f"{2 * rate:,.0f}", "50.0%")
 
 
 def test_the_speed_of_a_whole_run_counts_all_networks():

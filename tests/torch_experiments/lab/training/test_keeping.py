@@ -16,6 +16,7 @@ from torch_experiments.lab.experiments import e04_remedies
 from torch_experiments.lab.training import Keep, Run, Stopped, checkpoints, finish, keeping, loop, run
 from torch_experiments.lab.training.checkpoints import CheckpointError
 from torch_experiments.remedies import REMEDIES
+from torch_experiments.support.torch_private import TorchDispatchMode, schema, written
 
 
 def killed(name, out):
@@ -94,6 +95,125 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(number, tmp_path, capsys):
     (record,) = run(MLP, [0], tmp_path, data=DATA)
     assert record.table.equals(run(MLP, [0], data=DATA)[0].table)
     assert signal.getsignal(number) is not None
+
+
+@pytest.mark.parametrize(("name", "measurement"), [*(("MLP", k) for k in range(1, 13)), ("VIT", 4), ("VIT", 5)])
+def test_a_signal_within_a_measurement_stops_at_once_and_the_run_goes_on_bit_for_bit(
+    name, measurement, tmp_path, monkeypatch
+):
+    """Of each task, the first measurement comes before a step, and the last one with the task's averages."""
+    config, at_its_end, calls = getattr(settings, name), loop.Run._measured, []
+
+    def slow(self, s, position):
+        yield from at_its_end(self, s, position)
+        calls.append(position)
+        if len(calls) == measurement:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("it went on")
+
+    monkeypatch.setattr(loop.Run, "_measured", slow)
+    with pytest.raises(Stopped):
+        run(config, [3], tmp_path, data=DATA)
+    assert len(calls) == measurement
+    monkeypatch.setattr(loop.Run, "_measured", at_its_end)
+    _, weights, rows = resumed(config, tmp_path)
+    assert_same(weights, unbroken(config)[0])
+    assert str(rows) == str(unbroken(config)[1])
+
+
+def test_a_signal_within_the_last_measurement_leaves_a_run_that_is_not_done(tmp_path, monkeypatch):
+    short, at_its_end = dataclasses.replace(MLP, tasks=1, steps=3), loop.Run._measured
+
+    def stop(self, s, position):
+        if position == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield from at_its_end(self, s, position)
+
+    monkeypatch.setattr(loop.Run, "_measured", stop)
+    with pytest.raises(Stopped):
+        run(short, [0], tmp_path, data=DATA)
+    assert not list(tmp_path.glob("*.parquet"))
+    monkeypatch.setattr(loop.Run, "_measured", at_its_end)
+    assert run(short, [0], tmp_path, data=DATA)[0].table.equals(run(short, [0], data=DATA)[0].table)
+
+
+def test_a_signal_within_the_first_step_which_may_compile_stops_at_once(tmp_path, monkeypatch):
+    descend = loop.Run._descend
+
+    def compiling(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(loop.Run, "_descend", compiling)
+    with pytest.raises(Stopped):
+        run(MLP, [3], tmp_path, data=DATA)
+    assert not list(tmp_path.glob("*.run/step-*"))
+    monkeypatch.setattr(loop.Run, "_descend", descend)
+    assert run(MLP, [3], tmp_path, data=DATA)[0].table.to_pylist() == unbroken(MLP)[1][0]
+
+
+def test_a_signal_within_another_step_waits_for_its_end(tmp_path, monkeypatch):
+    descend = loop.Run._descend
+
+    def asked(self):
+        if self.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        descend(self)
+
+    monkeypatch.setattr(loop.Run, "_descend", asked)
+    with pytest.raises(Stopped):
+        run(MLP, [0], tmp_path, data=DATA)
+    assert [path.name for path in tmp_path.glob("*.run/step-*")] == ["step-0000000005"]
+
+
+class Writes(TorchDispatchMode):
+    """Note which of some tensors operations write to."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        self.names, self.found = {t.data_ptr(): name for name, t in tensors}, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = dict(zip([argument.name for argument in schema(func).arguments], args, strict=False)) | (
+            kwargs or {}
+        )
+        changed = (
+            [t for t in written(func, given) if isinstance(t, torch.Tensor)] if schema(func).is_mutable else []
+        )
+        self.found |= {self.names[t.data_ptr()] for t in changed if t.data_ptr() in self.names}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["MLP", "VIT"])
+def test_a_measurement_writes_to_no_parameter_for_a_moment(name):
+    """What is saved when one is interrupted is the network."""
+    found = Run(dataclasses.replace(getattr(settings, name), trapped=True), [0], DATA)
+    found.advance()
+    parameters = list(found.networks.ensemble.models[0].named_parameters())
+    with Writes(parameters) as writes:
+        found._rows(0, found.config.steps)
+        assert not writes.found
+        with torch.no_grad():
+            parameters[0][1].add_(1)
+    assert writes.found == {parameters[0][0]}
+
+
+def test_statistics_that_a_measurement_moves_are_put_back_when_it_is_interrupted(monkeypatch):
+    found = Run(settings.VIT, [0], DATA)
+    found.advance()
+    buffers = {name: b.clone() for name, b in found.networks.ensemble.models[0].named_buffers()}
+    assert buffers
+
+    def moving(self, k, position):
+        for b in self.networks.ensemble.models[0].buffers():
+            b.add_(1)
+        raise keeping.Interrupted
+
+    monkeypatch.setattr(loop.Run, "_rows", moving)
+    found.owed = (0, 1)
+    with pytest.raises(keeping.Interrupted):
+        found.advance()
+    assert_same(dict(found.networks.ensemble.models[0].named_buffers()), buffers)
 
 
 def test_a_signal_after_the_last_step_reaches_the_caller(tmp_path, monkeypatch):
