@@ -1,4 +1,4 @@
-"""Which diagnostic leaves the range of the first tasks before accuracy does, where plasticity is lost?"""
+"""Which diagnostic leaves the range of the first tasks before a network falls behind a fresh one?"""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures import symptoms
 from paper_figures.support import finished, style
 from paper_figures.support.captions import Check
 from paper_figures.support.finished import Tables
 from paper_figures.support.results import RESULTS, Missing, Profile
 from paper_figures.support.tables import Array
+from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import over_tasks
+from torch_experiments.lab.report import lost as rule
 from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, RANK, SILENT, THEIR_SATURATED
 
 NAME = "early_warning"
-TITLE = "which diagnostic moves before accuracy falls, and by how many tasks"
-CELL = "none"
+TITLE = "which diagnostic moves before a network falls behind a fresh one, and by how many tasks"
+CELL, FRESH = "none", "fresh"  # as the tables of a stream have them
 FIRST, STAY = 5, 3  # tasks that make the band; tasks that have to lie outside at the end
 DIGITS = "random labels"
-ITEMS: Mapping[str, str] = {
-    "remedies": "permuted digits",
-    "mlp": "Tiny ImageNet, 500 steps",
-    "mlp-medium": "Tiny ImageNet, 2,000 steps",
-    "mlp-paper": "Tiny ImageNet, 10,000 steps",
-}
+PLACES: Mapping[str, tuple[str, str]] = {
+    DIGITS: ("streams", "random labels: plain"),
+    "pairs of classes": ("streams", "pairs: plain"),
+    "permuted digits": ("streams", "permuted: plain"),
+    "permuted, high rate": ("remedies", "none"),
+    "Tiny ImageNet, 500 steps": ("mlp", "none"),
+    "Tiny ImageNet, 2,000 steps": ("mlp-medium", "none"),
+    "Tiny ImageNet, 10,000 steps": ("mlp-paper", "none"),
+    "Tiny ImageNet, small, 10,000 steps": ("mlp-long", "none"),
+}  # item and cell of a stream
 COLUMNS, HEADING = (1.07, 1.2), -0.75  # of the counts beside the rows
-STREAMS = (DIGITS, *ITEMS.values())
-COLOURS = dict(zip(STREAMS, (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION, style.PURPLE), strict=True))
-MARKERS = dict(zip(STREAMS, "os^Dv", strict=True))
+COLOURS = dict(zip(PLACES, (*style.PALETTE, style.BLACK), strict=True))
+MARKERS = dict(zip(PLACES, "os^Dvp*X", strict=True))
 DIAGNOSTICS: Mapping[str, str] = {
     "weight_norm": "weight norm",
     SILENT: "nearly silent units",
@@ -50,21 +55,45 @@ DIAGNOSTICS: Mapping[str, str] = {
 
 
 class Lead(NamedTuple):
-    """When a diagnostic leaves for good in a seed, against the accuracy: negative is earlier; None is never."""
+    """How a diagnostic goes in a seed where plasticity is lost.
+
+    Attributes:
+        stream, seed, metric: where.
+        moved: whether it leaves its band for good.
+        after: by how many tasks after accuracy falls behind; negative is earlier, None where either is not known.
+    """
 
     stream: str
     seed: int
     metric: str
+    moved: bool
     after: int | None
 
 
 def compute(profile: Profile, results: Path = RESULTS) -> Tables:
-    """Return the measurements of experiment 2 on digits, and the finished runs of longer streams, by stream."""
-    found = {DIGITS: symptoms.compute(profile, results)}
-    for item, stream in ITEMS.items():
+    """Return the finished runs of plain networks and of the fresh ones beside them, by stream.
+
+    Raises:
+        Missing: No stream has both.
+    """
+    found = {}
+    for stream, (item, cell) in PLACES.items():
         with suppress(Missing):
-            found[stream] = finished.needed(item, [CELL])
+            found[stream] = _pair(item, cell)
+    if not found:
+        raise Missing("there is no finished run of a plain network with a fresh one beside it")
     return found
+
+
+def _pair(item: str, cell: str) -> pa.Table:
+    names = {cell: CELL, items.item(item).control(cell) or "": FRESH}
+    table = finished.runs(item)
+    table = table.filter(pc.is_in(table["cell"], pa.array(list(names))))
+    if len(finished.cells(table, names)) < len(names):
+        raise Missing(f"of {item!r} {cell} or its fresh network is not finished")
+    table = finished.shared(table, names)
+    renamed = pa.array([names[label] for label in table["cell"].to_pylist()])
+    return table.set_column(table.column_names.index("cell"), "cell", renamed)
 
 
 def leaves(values: Array, first: int = FIRST, stay: int = STAY) -> int | None:
@@ -80,19 +109,30 @@ def leaves(values: Array, first: int = FIRST, stay: int = STAY) -> int | None:
     return None
 
 
-def falls(accuracy: Array) -> int | None:
-    """Return the task at which accuracy leaves its band downwards for good, None if it does not."""
-    task = leaves(accuracy)
-    return task if task is not None and accuracy[task] < accuracy[:FIRST].min() else None
+def falls(behind: Array, stay: int = STAY) -> int | None:
+    """Return the task from which on a network is behind a fresh one, None if it never is for good.
+
+    From it on the mean of any ``stay`` tasks in a row is `lost.MARGIN` or more.
+    """
+    means = np.convolve(behind, np.full(stay, 1 / stay), "valid")
+    task = max((int(k) + 1 for k in np.flatnonzero(means < rule.MARGIN)), default=0)
+    return task if task < len(means) else None
 
 
-def lost(data: Tables) -> dict[str, dict[int, int]]:
-    """Return the task at which accuracy falls, for every stream and those seeds where it does."""
-    found = {}
-    for stream, table in data.items():
-        rows = _by_seed(table, ACCURACY)
-        found[stream] = {seed: task for seed, row in rows.items() if (task := falls(row)) is not None}
-    return found
+def lost(data: Tables) -> dict[str, dict[int, int | None]]:
+    """Return the seeds in which plasticity is lost, with the task from which on it is.
+
+    The task is None where the fresh network has not learnt all tasks, so that it is not known.
+    """
+    return {stream: _lost(table, stream) for stream, table in data.items()}
+
+
+def _lost(table: pa.Table, stream: str) -> dict[int, int | None]:
+    own, fresh = _by_seed(table, CELL, ACCURACY), _by_seed(table, FRESH, ACCURACY)
+    last = min(items.item(PLACES[stream][0]).last, min(map(len, own.values())) - 1)
+    gone = {s: bool(rule.is_lost(rule.mean_behind(own[s][None], fresh[s][None], last))[0]) for s in own}
+    whole = {s: len(own[s]) == len(fresh[s]) for s in own}
+    return {s: falls(fresh[s] - own[s]) if whole[s] else None for s in own if gone[s]}
 
 
 def leads(data: Tables) -> list[Lead]:
@@ -101,11 +141,14 @@ def leads(data: Tables) -> list[Lead]:
     for stream, seeds in lost(data).items():
         for metric in DIAGNOSTICS:
             if finished.has(data[stream], CELL, metric):
-                rows = _by_seed(data[stream], metric)
-                found += [
-                    Lead(stream, seed, metric, _after(leaves(rows[seed]), task)) for seed, task in seeds.items()
-                ]
+                rows = _by_seed(data[stream], CELL, metric)
+                found += [_lead(stream, seed, metric, leaves(rows[seed]), task) for seed, task in seeds.items()]
     return found
+
+
+def _lead(stream: str, seed: int, metric: str, moves: int | None, falls_at: int | None) -> Lead:
+    after = None if moves is None or falls_at is None else moves - falls_at
+    return Lead(stream, seed, metric, moves is not None, after)
 
 
 class Alarms(NamedTuple):
@@ -116,34 +159,35 @@ class Alarms(NamedTuple):
 
 
 def false_alarms(data: Tables, metric: str) -> Alarms:
-    """Return how often a diagnostic leaves its band for good where accuracy does not fall."""
+    """Return how often a diagnostic leaves its band for good where plasticity is kept."""
     moved = []
     for stream, seeds in lost(data).items():
         if finished.has(data[stream], CELL, metric):
-            rows = _by_seed(data[stream], metric)
+            rows = _by_seed(data[stream], CELL, metric)
             moved += [leaves(row) is not None for seed, row in rows.items() if seed not in seeds]
     return Alarms(sum(moved), len(moved))
 
 
-def _by_seed(table: pa.Table, metric: str) -> dict[int, Array]:
-    return dict(zip(finished.seeds(table, CELL), over_tasks(table, CELL, metric), strict=True))
-
-
-def _after(moves: int | None, falls_at: int) -> int | None:
-    return None if moves is None else moves - falls_at
+def _by_seed(table: pa.Table, cell: str, metric: str) -> dict[int, Array]:
+    return dict(zip(finished.seeds(table, cell), over_tasks(table, cell, metric), strict=True))
 
 
 def introduction(data: Tables) -> str:
     """Return what is shown, and how it was found."""
-    lacking = finished.gaps(stream for stream in STREAMS if stream not in data)
+    lacking = finished.gaps(stream for stream in PLACES if stream not in data)
+    untimed = [stream for stream, seeds in lost(data).items() if None in seeds.values()]
+    only = (
+        f" Fresh networks on the last tasks alone, hence no points: {finished.listed(untimed)}." if untimed else ""
+    )
     return (
-        f"A quantity leaves for good at the first task from which on it lies on one side of its band, the range of "
-        f"the first {FIRST} tasks, to the end, for {STAY} tasks or more. Points: that task of a diagnostic minus "
-        "that of the accuracy while learning, for every seed in which accuracy leaves downwards; left of zero the "
-        "diagnostic moves first. Bars: medians, where it moves in more than half of these seeds. At the right: in "
-        "how many of the seeds in which accuracy falls it moves, and in how many of those in which accuracy does "
-        "not fall, which are false alarms. Plain multilayer perceptrons; random labels: the runs of the figure on "
-        f"symptoms, the others: records.{lacking}"
+        f"Plasticity is lost where a fresh network learns the last tasks better by {rule.MARGIN:g} or more in "
+        f"accuracy while learning, and from the first task on from which the mean of any {STAY} tasks in a row "
+        "says so. A diagnostic leaves for good at the first task from which on it lies on one side of its band, "
+        f"the range of the first {FIRST} tasks, to the end, for {STAY} tasks or more. Points: that task minus the "
+        "one from which on plasticity is lost, for every seed that loses it; left of zero the diagnostic is first. "
+        "Bars: medians, where it moves in more than half of these seeds. At the right: in how many of the seeds "
+        "that lose plasticity it moves, and in how many of those that keep it, which are false alarms. Plain "
+        f"multilayer perceptrons, records.{only}{lacking}"
     )
 
 
@@ -153,12 +197,9 @@ def checks(data: Tables) -> list[Check]:
     counts = [
         f"{stream} {len(which)} of {len(finished.seeds(data[stream], CELL))}" for stream, which in seeds.items()
     ]
-    return [
-        Check(
-            f"Accuracy falls for good in these seeds: {finished.listed(counts)}; under random labels in all.",
-            len(seeds[DIGITS]) == len(finished.seeds(data[DIGITS], CELL)),
-        )
-    ]
+    every = DIGITS not in data or len(seeds[DIGITS]) == len(finished.seeds(data[DIGITS], CELL))
+    also = "; under random labels in all" if DIGITS in data else ""
+    return [Check(f"Plasticity is lost in these seeds: {finished.listed(counts)}{also}.", every)]
 
 
 def notes(data: Tables) -> list[str]:
@@ -180,8 +221,8 @@ def median(found: list[Lead], metric: str) -> float | None:
 
 
 def moves(found: list[Lead], metric: str) -> Alarms:
-    """Return in how many of the seeds whose accuracy falls a diagnostic moves."""
-    own = [lead.after is not None for lead in found if lead.metric == metric]
+    """Return in how many of the seeds that lose plasticity a diagnostic moves."""
+    own = [lead.moved for lead in found if lead.metric == metric]
     return Alarms(sum(own), len(own))
 
 
@@ -190,19 +231,21 @@ def _share(found: list[Lead], metric: str) -> str:
 
 
 def always_before(found: list[Lead]) -> list[str]:
-    """Return the diagnostics that move before accuracy in every seed where it falls."""
-    return [m for m in _shown(found) if all(_ahead(w) for w in found if w.metric == m)]
+    """Return the diagnostics that move first in every seed that loses plasticity, where both are known."""
+    timed = {metric: [w for w in found if w.metric == metric and _known(w)] for metric in _shown(found)}
+    return [m for m, own in timed.items() if own and all(w.after is not None and w.after < 0 for w in own)]
 
 
-def _ahead(lead: Lead) -> bool:
-    return lead.after is not None and lead.after < 0
+def _known(lead: Lead) -> bool:
+    """Whether it is known when plasticity was lost, so that a diagnostic that never moves counts."""
+    return lead.after is not None or not lead.moved
 
 
 def _first(found: list[Lead]) -> str:
     names = [DIAGNOSTICS[metric] for metric in always_before(found)]
     if not names:
-        return "No diagnostic moves before accuracy in every seed."
-    return f"Before accuracy, in every seed where it was measured: {finished.listed(names)}."
+        return "No diagnostic moves first in every seed."
+    return f"First, in every seed where it was measured: {finished.listed(names)}."
 
 
 def _alarms(data: Tables, found: list[Lead]) -> list[str]:
@@ -211,7 +254,7 @@ def _alarms(data: Tables, found: list[Lead]) -> list[str]:
     if not any(alarms.of for alarms in counts.values()):
         return []
     listed = ", ".join(f"{DIAGNOSTICS[m]} {a.moved} of {a.of}" for m, a in counts.items() if a.of)
-    return [f"Seeds in which accuracy does not fall and a diagnostic moves all the same: {listed}."]
+    return [f"Seeds that keep their plasticity and in which a diagnostic moves all the same: {listed}."]
 
 
 def _shown(found: list[Lead]) -> list[str]:
@@ -229,12 +272,14 @@ def draw(data: Tables) -> Figure:
         _draw_row(axis, [lead for lead in found if lead.metric == metric], row)
         for place, alarms in zip(COLUMNS, (moves(found, metric), false_alarms(data, metric)), strict=True):
             _write(axis, place, row, f"{alarms.moved}/{alarms.of}" if alarms.of else "–")
-    for place, title in zip((*COLUMNS, sum(COLUMNS) / 2), ("falls", "stays", "moves where\naccuracy"), strict=True):
+    for place, title in zip(
+        (*COLUMNS, sum(COLUMNS) / 2), ("lost", "kept", "moves where\nplasticity is"), strict=True
+    ):
         _write(axis, place, HEADING - 0.7 * ("\n" in title), title)
     axis.axvline(0, color=style.GREY, linewidth=0.8, zorder=0)
     axis.set_yticks(range(len(metrics)), [DIAGNOSTICS[metric] for metric in metrics])
     axis.set_ylim(len(metrics) - 0.5, -0.5)
-    axis.set_xlabel("tasks after accuracy falls")
+    axis.set_xlabel("tasks after the network falls behind a fresh one")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.margins(x=0.06)
     figure.legend(handles=_handles(axis), loc="outside lower center", ncols=3)

@@ -132,14 +132,19 @@ def small_remedies(results: Any) -> pa.Table:
 
 
 def small_warnings(results: Any) -> finished.Tables:
-    """Return one stream where accuracy falls and one where it rises."""
-    falling = table({"none": (0, 1, 2)})
-    rising = where(table({"batch": (0, 1)}), {"layer": 0})
-    at = rising.column_names.index("cell")
+    """Return one stream that loses plasticity and one that keeps it."""
     return {
-        early_warning.DIGITS: falling,
-        early_warning.ITEMS["mlp"]: rising.set_column(at, "cell", pa.array(["none"] * len(rising))),
+        early_warning.DIGITS: beside(table({"none": (0, 1, 2)}), 0.6),
+        "permuted, high rate": beside(table({"none": (3, 4)}), 0.2),
     }
+
+
+def beside(runs: pa.Table, level: float) -> pa.Table:
+    """Return the runs of a plain network with those of fresh ones, whose accuracy stays at a level."""
+    whole = where(runs, {"layer": 0})
+    fresh = put(level, metric=series.ACCURACY)(whole)
+    at = fresh.column_names.index("cell")
+    return pa.concat_tables([whole, fresh.set_column(at, "cell", pa.array([early_warning.FRESH] * len(fresh)))])
 
 
 def small_cifar(results: Any) -> pa.Table:
@@ -265,7 +270,7 @@ CASES: Mapping[str, tuple[Any, Any, dict[str, Any], list[str]]] = {
     "early_warning": (
         early_warning,
         small_warnings,
-        {"accuracy stays": put(0.5, early_warning.DIGITS, metric=series.ACCURACY)},
+        {"plasticity is kept": put(0.5, early_warning.DIGITS, metric=series.ACCURACY)},
         [""],
     ),
     "cifar_cloning": (

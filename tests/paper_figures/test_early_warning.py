@@ -29,47 +29,78 @@ def test_leaving_the_band_for_good(later, task):
     assert early_warning.leaves(np.array([*BAND, *later])) == task
 
 
-def test_accuracy_falls_only_downwards():
-    assert early_warning.falls(np.array([*BAND, 2.0, 2.0, 2.0])) == 5
-    assert early_warning.falls(np.array([*BAND, 6.0, 6.0, 6.0])) is None
+@pytest.mark.parametrize(
+    ("behind", "task"),
+    [
+        ([0.0] * 4 + [0.1] * 4, 3),  # the mean of tasks 3 to 5 is above the margin already
+        ([0.1] * 8, 0),
+        ([0.1] * 5 + [0.0] * 3, None),
+        ([0.1] * 3 + [-0.2] + [0.1] * 6, 4),
+        ([-0.1] * 8, None),
+    ],
+)
+def test_a_network_falls_behind_for_good(behind, task):
+    assert early_warning.falls(np.array(behind)) == task
 
 
 def warned(**metrics):
-    """Return a stream of one seed in which accuracy falls at the tenth task."""
-    rows = {"online_accuracy": [0.5, 0.6, *[0.55] * 8, *[0.4] * 5], **metrics}
+    """Return a stream of one seed that falls behind a fresh network at the tenth task."""
+    own = {"online_accuracy": [0.5, 0.6, *[0.55] * 8, *[0.4] * 5], **metrics}
+    rows = {"none": own, "fresh": {"online_accuracy": [*[0.55] * 10, *[0.6] * 5]}}
     return pa.Table.from_pylist(
         [
-            {"task": k, "step": 9, "layer": 0, "metric": metric, "cell": "none", "seed": 7, "value": value}
-            for metric, values in rows.items()
+            {"task": k, "step": 9, "layer": 0, "metric": metric, "cell": cell, "seed": 7, "value": value}
+            for cell, found in rows.items()
+            for metric, values in found.items()
             for k, value in enumerate(values)
         ]
     )
 
 
-def test_leads_are_tasks_after_the_fall_of_accuracy():
+def test_leads_are_tasks_after_the_network_falls_behind():
     rank, norm = [*[10.0] * 7, *[9.0] * 8], [1.0] * 15
     data = {early_warning.DIGITS: warned(roy_vetterli_rank_raw=rank, weight_norm=norm)}
-    assert early_warning.lost(data) == {early_warning.DIGITS: {7: 10}}
+    assert early_warning.lost(data) == {early_warning.DIGITS: {7: 8}}
     found = early_warning.leads(data)
-    assert [(lead.metric, lead.after) for lead in found] == [("weight_norm", None), ("roy_vetterli_rank_raw", -3)]
+    assert [(w.metric, w.moved, w.after) for w in found] == [
+        ("weight_norm", False, None),
+        ("roy_vetterli_rank_raw", True, -1),
+    ]
     assert early_warning.always_before(found) == ["roy_vetterli_rank_raw"]
     assert early_warning.median(found, "weight_norm") is None
     assert early_warning.moves(found, "weight_norm") == (0, 1)
     assert early_warning.moves(found, "roy_vetterli_rank_raw") == (1, 1)
-    assert "effective rank -3 (1 of 1)" in told(early_warning, data)
+    assert "effective rank -1 (1 of 1)" in told(early_warning, data)
+
+
+def test_fresh_networks_on_the_last_tasks_alone_tell_what_is_lost_and_not_when():
+    table = warned(weight_norm=[float(k) for k in range(15)])
+    late = [row for row in table.to_pylist() if row["cell"] == "none" or row["task"] >= 10]
+    data = {early_warning.DIGITS: pa.Table.from_pylist(late)}
+    assert early_warning.lost(data) == {early_warning.DIGITS: {7: None}}
+    assert early_warning.leads(data) == [early_warning.Lead(early_warning.DIGITS, 7, "weight_norm", True, None)]
+    assert early_warning.always_before(early_warning.leads(data)) == []
+    assert "hence no points: random labels" in told(early_warning, data)
 
 
 @pytest.mark.parametrize(("rest", "bars"), [([1.0], 1), ([1.0, 2.0], 0)], ids=str)
 def test_a_median_is_drawn_where_more_than_half_move(rest, bars):
-    found = [early_warning.Lead(early_warning.DIGITS, 0, "weight_norm", -2)]
-    found += [early_warning.Lead(early_warning.DIGITS, k, "weight_norm", None) for k in range(1, len(rest))]
+    found = [early_warning.Lead(early_warning.DIGITS, 0, "weight_norm", True, -2)]
+    found += [early_warning.Lead(early_warning.DIGITS, k, "weight_norm", False, None) for k in range(1, len(rest))]
     axis = Figure().subplots()
     early_warning._draw_row(axis, found, 0)
     assert [line.get_label() for line in axis.lines].count("median") == bars
 
 
-def test_alarms_are_false_where_accuracy_stays():
-    moving = warned(online_accuracy=[0.5] * 15, weight_norm=[float(k) for k in range(15)])
-    data = {early_warning.DIGITS: warned(), "other": moving}
+def test_alarms_are_false_where_plasticity_is_kept():
+    moving = warned(online_accuracy=[0.6] * 15, weight_norm=[float(k) for k in range(15)])
+    data = {early_warning.DIGITS: warned(), "pairs of classes": moving}
     assert early_warning.false_alarms(data, "weight_norm") == (1, 1)
     assert early_warning.false_alarms(data, "dead_fraction") == (0, 0)
+
+
+def test_a_figure_reads_the_fresh_network_beside_a_cell():
+    data = early_warning.compute("quick")
+    table = data["permuted, high rate"]
+    assert set(table["cell"].to_pylist()) == {"none", "fresh"}
+    assert set(early_warning.lost(data)["permuted, high rate"]) == {0, 1, 2, 3, 4}

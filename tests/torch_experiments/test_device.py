@@ -188,9 +188,8 @@ def said(model, x, y):
     yield monitor.rows
 
 
-@pytest.mark.parametrize("arch", ["mlp", "vit"])
-def test_tools_say_what_they_say_on_the_cpu(arch):
-    model = models.build(arch, (1, 8, 8), 4, dict(SHAPES[arch]), seed=0, norm="layer")
+def test_tools_say_what_they_say_on_the_cpu():
+    model = models.build("vit", (1, 8, 8), 4, dict(SHAPES["vit"]), seed=0, norm="layer")
     x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 4
     here = list(said(model, x, y))
     with emulated():

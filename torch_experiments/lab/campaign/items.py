@@ -65,6 +65,8 @@ class Item:
         other: fingerprint of what it is run on, where that is no images.
         controlled: the cells beside which fresh networks, of the same norm, learn some of the last tasks.
         last: how many of them.
+        fresh: the label of the fresh networks that a cell is set against, where they are cells of the item
+            themselves; None of a cell without.
     """
 
     about: str
@@ -75,6 +77,7 @@ class Item:
     other: str = ""
     controlled: tuple[str, ...] = ()
     last: int = 5
+    fresh: Callable[[str], str | None] = lambda cell: None
 
     def runs(self, data: str) -> dict[str, Any]:
         """Return the cells with their controls, whose labels are those of `control_of`.
@@ -88,6 +91,14 @@ class Item:
         cells = self.configs(data)
         controls = {label: _fresh(cells[label], self.last) for label in self.controlled}
         return cells | {control_of(label): config for label, config in controls.items()}
+
+    def control(self, cell: str) -> str | None:
+        """Return the label of the fresh networks that a cell is set against, None if the item has none.
+
+        >>> item("mlp").control("none"), item("mlp").control("dropout"), item("remedies").control("layer-norm")
+        ('fresh beside none', None, 'fresh, layer-norm')
+        """
+        return control_of(cell) if cell in self.controlled else self.fresh(cell)
 
     @property
     def fingerprint(self) -> str:
@@ -186,6 +197,10 @@ def _streams(data: str) -> dict[str, Config]:
     }
 
 
+def _unless_fresh(fresh_of: Callable[[str], str]) -> Callable[[str], str | None]:
+    return lambda cell: None if cell.startswith(e04_remedies.FRESH) else fresh_of(cell)
+
+
 ITEMS: Mapping[str, Item] = {
     "mlp": Item("MLP at its published size on Tiny ImageNet, 40 tasks of 500 steps", _mlp, SEEDS, controlled=BOTH),
     "mlp-medium": Item(
@@ -199,14 +214,19 @@ ITEMS: Mapping[str, Item] = {
         _remedies,
         MORE,
         real=False,
+        fresh=_unless_fresh(e04_remedies.fresh_of),
     ),
     "generalisation": Item(
-        "MLP on permuted digits, 15 tasks of 100 steps", _digits(e05_generalisation, tasks=15), MORE, real=False
+        "MLP on permuted digits, 15 tasks of 100 steps",
+        _digits(e05_generalisation, tasks=15),
+        MORE,
+        real=False,
+        fresh=e05_generalisation.fresh_of,
     ),
     "after-escape": Item(
         "MLP on digits, 10 stretches of 500 steps", _digits(e06_escape, steps=500, measure_every=500), MORE, False
     ),
-    "streams": Item("MLP on digits, four streams", _streams, MORE, real=False),
+    "streams": Item("MLP on digits, four streams", _streams, MORE, real=False, fresh=e07_streams.control),
     "cnn": Item(
         "CNN of half width on Tiny ImageNet at 32×32, 40 tasks of 500 steps",
         _reduced("cnn", BOTH, width=32, hidden=256),
@@ -221,7 +241,7 @@ ITEMS: Mapping[str, Item] = {
     ),
     "mlp-long": Item(
         "MLP at its published width on Tiny ImageNet at 16×16, 20 tasks of 10,000 steps",
-        _smaller("mlp", BOTH, {}, **SMALL | {"batch": 128}, tasks=20, **LONG),
+        _smaller("mlp", BOTH, {}, **{**SMALL, "batch": 128}, tasks=20, **LONG),
         SEEDS,
         controlled=BOTH,
     ),
@@ -245,7 +265,7 @@ ITEMS: Mapping[str, Item] = {
             "vit",
             BOTH,
             {"patch": 4, "width": 32, "depth": 4, "heads": 2},
-            **SMALL | {"batch": 32},
+            **{**SMALL, "batch": 32},
             tasks=10,
             **LONG,
         ),

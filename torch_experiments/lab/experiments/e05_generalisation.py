@@ -55,6 +55,17 @@ def fresh(width: int, noise: float) -> str:
     return f"fresh, width {width}, noise {noise}"
 
 
+def fresh_of(label: str) -> str | None:
+    """Return the label of the fresh networks that a cell is set against; None of these and of layer norm.
+
+    >>> fresh_of("width 32, decay 0.001, noise 0.5"), fresh_of("rank bonus, noise 0.0")
+    ('fresh, width 32, noise 0.5', 'fresh, width 96, noise 0.0')
+    """
+    places = {grid(*place): (place[0], place[2]) for place in product(SMALL["mlp"], DECAYS, NOISES)}
+    places |= {f"rank bonus, noise {noise}": (SMALL["mlp"][-1], noise) for noise in NOISES}
+    return fresh(*places[label]) if label in places else None
+
+
 def base(profile: str, arch: str, data: str | None) -> Config:
     """Return what all cells share; raises as `e02_symptoms.base`."""
     plain = e02_symptoms.base(profile, arch, data, experiment="e05_generalisation")

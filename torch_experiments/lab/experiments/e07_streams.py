@@ -59,6 +59,16 @@ def fresh_of(arm: str) -> str:
     return FRESH_NORM if arm == "layer norm" else "fresh"
 
 
+def control(cell: str) -> str | None:
+    """Return the label of the fresh network that a cell is set against, None of a fresh one.
+
+    >>> control("pairs: layer norm"), control("pairs: fresh")
+    ('pairs: fresh, layer norm', None)
+    """
+    stream, arm = cell.split(": ")
+    return None if arm.startswith("fresh") else label(stream, fresh_of(arm))
+
+
 def arms(plain: Config) -> dict[str, Config]:
     """Return what is done to the plain network."""
     fresh = dataclasses.replace(plain, remedy="fresh")

@@ -1,7 +1,8 @@
 """JL25's empirical statements against the records: what they show, at which scale, or which of them are missing.
 
-Start and end are means over an eighth of the tasks at either end (`series.edge`); a fall of accuracy has to be
-`MARGIN` in every seed. Ids are those of `claims/ledger.toml`.
+Accuracy is lost where a network learns the last tasks worse than a fresh one (`report.lost`). Start and end are
+means over an eighth of the tasks at either end (`series.edge`). Ids are those of `claims/ledger.toml`; the criteria
+of those with long tasks stand in `docs/full-scale-runs.md`, and were set before their runs.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from scipy.stats import fisher_exact
 from theory.tolerances import float64_identity
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e03_normalisation, e05_generalisation, e07_streams
-from torch_experiments.lab.models import mlp
-from torch_experiments.lab.report import published, series
+from torch_experiments.lab.report import lost, published, series
 from torch_experiments.lab.report.series import (
     ACCURACY,
     DEAD,
@@ -33,20 +33,12 @@ from torch_experiments.lab.report.series import (
 )
 from torch_experiments.lab.report.tables import number, with_interval
 
-MARGIN = 0.05  # of an accuracy
 SIGNIFICANT = 0.05  # p of a symptom that tells runs which lose accuracy from runs which keep it
-LOST_OR_KEPT = {True: "lose", False: "keep"}
 NORMS = tuple(cell for cell in e03_normalisation.configs("quick") if cell.startswith(("batch", "layer")))
-LAYER = "layer, affine"
-PLAIN: tuple[tuple[str, str], ...] = (
-    ("mlp", "none"),
-    ("mlp-medium", "none"),
-    ("mlp-paper", "none"),
-    ("cnn", "none"),
-    ("gpu-mlp-paper", "none"),
-    ("gpu-cnn-medium", "none"),
-    ("gpu-resnet18", "none"),
-    ("remedies", "none"),
+PLAIN, BATCH, LAYER = "none", "batch, affine", "layer, affine"
+MLP, CNN, VIT, RESNET = "mlp-long", "cnn-long", "vit-long", "resnet18"  # items with the published length of a task
+OF_SYMPTOMS: tuple[tuple[str, str], ...] = (
+    *((name, PLAIN) for name in ("mlp", "mlp-medium", "mlp-paper", MLP, "cnn", CNN, RESNET, "remedies")),
     *(("streams", e07_streams.label(s, "plain")) for s in e07_streams.STREAMS if s != e07_streams.WARM),
     *(
         ("generalisation", e05_generalisation.grid(width, 0.0, noise))
@@ -54,7 +46,14 @@ PLAIN: tuple[tuple[str, str], ...] = (
         for noise in e05_generalisation.NOISES
     ),
 )  # ReLU networks without norm, remedy or decay
-REDUCED = ("cnn", "vit")  # items whose networks are smaller than JL25's: they bear a statement out or do not
+GROWN = 0.02  # of a share of dead units
+COURSES: Mapping[str, tuple[str, int]] = {
+    ACCURACY: ("accuracy", 2),
+    DEAD: ("dead units", 2),
+    SILENT: ("nearly silent units", 2),
+    DUPLICATE: ("duplicates", 2),
+    RANK: ("effective rank", 0),
+}  # what is told of a run, and to how many digits
 SYMPTOMS = (DEAD, SATURATED, DUPLICATE)
 STAY, PART = ("momentum", "adam"), ("noisy-elementwise", "dropout")
 APART = 0.01  # how far weights are off the coset, or a score of cloning below 1
@@ -69,8 +68,8 @@ class Finding:
         about: the statement in short.
         words: what was found, with numbers, or which records are missing.
         shown: whether they show it; None where records are missing.
-        contrary: whether they are a counterexample, in every seed, at the size of network that JL25 has.
-        seeds: runs that it rests on.
+        contrary: whether they are a counterexample, in each of `lost.FEWEST` seeds or more.
+        seeds: runs that it rests on; those of the place with fewest where one has fewer than `lost.FEWEST`.
     """
 
     claim: str
@@ -86,46 +85,31 @@ def ends(values: Array, digits: int = 2) -> str:
     return " → ".join(number(float(edge(values).mean()), digits) for edge in (series.start, series.end))
 
 
-def _highest(values: Array) -> str:
-    """Return the highest mean over as many tasks as start and end have, if both are `MARGIN` below it."""
-    width = series.edge(values.shape[1])
-    means = np.convolve(values.mean(axis=0), np.full(width, 1 / width), "valid")
-    first, top = int(means.argmax()), float(means.max())
-    lower = top - max(float(series.start(values).mean()), float(series.end(values).mean())) >= MARGIN
-    return f" (highest {top:.2f}, tasks {first + 1} to {first + width})" if lower else ""
-
-
 def change(values: Array) -> Array:
     """Return end minus start for every seed."""
     return series.end(values) - series.start(values)
 
 
-def falls(runs: Runs, cell: str) -> tuple[bool, bool, str]:
-    """Return whether accuracy while learning falls by `MARGIN` in every seed, or rises, and the numbers."""
-    values = runs.over(cell, ACCURACY)
-    moved = change(values)
-    texts = [f"accuracy while learning {ends(values)}{_highest(values)}"]
-    texts += [f"dead units {ends(runs.over(cell, DEAD))}"]
-    texts += [f"nearly silent units {ends(runs.over(cell, SILENT))}" if runs.has(cell, SILENT) else ""]
-    texts += [f"duplicates {ends(runs.over(cell, DUPLICATE))}", f"effective rank {ends(runs.over(cell, RANK), 0)}"]
-    return bool((moved <= -MARGIN).all()), bool((moved > 0).all()), ", ".join(filter(None, texts))
+def _contrary(answers: Array) -> bool:
+    """Whether a statement is contradicted in every seed, and seeds are enough to say so."""
+    return len(answers) >= lost.FEWEST and bool(answers.all())
 
 
-def _best(names: Sequence[str], folder: Path) -> str:
-    """Return the first of these items with a record of the plain network, else the last."""
-    there = (name for name in names if series.runs(name, folder).seeds("none"))
-    return next(there, names[-1])
+def _courses(runs: Runs, cell: str) -> str:
+    """Return start and end of accuracy and symptoms."""
+    texts = (f"{name} {ends(runs.over(cell, m), d)}" for m, (name, d) in COURSES.items() if runs.has(cell, m))
+    return f"start → end: {', '.join(texts)}"
 
 
 def _missing(name: str, folder: Path, cells: Sequence[str], metrics: Sequence[str]) -> str:
     """Return why metrics of these cells, compared seed by seed, say nothing; empty if they do."""
     runs = series.runs(name, folder)
-    if lost := [cell for cell in cells if not runs.seeds(cell)]:
-        return f"no record of item {name}: {'; '.join(lost)}"
+    if absent := [cell for cell in cells if not runs.seeds(cell)]:
+        return f"no record of item {name}: {'; '.join(absent)}"
     if not runs.seeds(*cells):
         return f"no record of item {name} of one seed in all of: {'; '.join(cells)}"
-    if lost := [f"{metric} ({cell})" for cell in cells for metric in metrics if not _measured(runs, cell, metric)]:
-        return f"item {name} has measurements that are missing or no number: {'; '.join(lost)}"
+    if gaps := [f"{metric} ({cell})" for cell in cells for metric in metrics if not _measured(runs, cell, metric)]:
+        return f"item {name} has measurements that are missing or no number: {'; '.join(gaps)}"
     return ""
 
 
@@ -133,81 +117,102 @@ def _measured(runs: Runs, cell: str, metric: str) -> bool:
     return runs.has(cell, metric) and bool(np.isfinite(runs.over(cell, metric)).all())
 
 
+def _without_control(name: str, folder: Path, cell: str, metrics: Sequence[str]) -> str:
+    """Return why a cell cannot be set against its fresh networks; empty if it can."""
+    fresh = series.runs(name, folder).item.control(cell) or ""
+    return _missing(name, folder, (cell,), metrics) or _missing(name, folder, (cell, fresh), (ACCURACY,))
+
+
 def mlp_text(folder: Path) -> Finding:
     """P1: the MLP with 500 steps a task, as the paper's text has it."""
-    return _collapse("P1", "a plain MLP collapses, 500 steps a task (the text)", "mlp", folder)
+    return _loses("P1", "a plain MLP loses plasticity, 500 steps a task (the text)", "mlp", PLAIN, folder)
 
 
 def mlp_longer(folder: Path) -> Finding:
     """P2: the MLP with longer tasks, as the paper's figures have it."""
-    return _collapse(
-        "P2",
-        "a plain MLP loses accuracy, longer tasks (the figures)",
-        _best(("gpu-mlp-paper", "mlp-paper", "mlp-medium"), folder),
-        folder,
-    )
+    about = "a plain MLP loses plasticity, 10,000 steps a task (the figures)"
+    return _loses("P2", about, MLP, PLAIN, folder, beside=("mlp-paper", "mlp-medium"))
 
 
-def _collapse(claim: str, about: str, name: str, folder: Path) -> Finding:
-    if missing := _missing(name, folder, ("none",), (ACCURACY, DEAD, DUPLICATE, RANK)):
-        return Finding(claim, about, missing)
+def mlp_with_norm(folder: Path) -> Finding:
+    """P14: the MLP of P2 with layer norm."""
+    about = "with layer norm the MLP of P2 keeps its plasticity"
+    return _loses("P14", about, MLP, LAYER, folder, keeps=True, beside=("mlp-medium", "mlp"))
+
+
+def _loses(
+    claim: str,
+    about: str,
+    name: str,
+    cell: str,
+    folder: Path,
+    *,
+    keeps: bool = False,
+    beside: Sequence[str] = (),
+) -> Finding:
+    """Set a cell against fresh networks; items of other sizes or lengths are told beside it, and not judged."""
+    also = "".join(f"; {_told(other, cell, folder)}" for other in beside if series.runs(other, folder).seeds(cell))
+    if missing := _without_control(name, folder, cell, (ACCURACY, DEAD, DUPLICATE, RANK)):
+        return Finding(claim, about, missing + also)
     runs = series.runs(name, folder)
-    fell, rose, words = falls(runs, "none")
-    words = f"{words}{_beside_layer_norm(runs)}{_free(runs)} ({_seeds(runs, 'none')})"
-    return Finding(claim, about, words, fell, rose, len(runs.seeds("none")))
+    answers = np.array(list(lost.lost(runs, cell).values())) != keeps
+    words = f"{_told(name, cell, folder)}; {_courses(runs, cell)}{_free(runs, cell)}{also}"
+    return Finding(claim, about, words, bool(answers.all()), _contrary(~answers), len(answers))
 
 
-def _free(runs: Runs) -> str:
-    """Return the share of free parameters, and how little it can tell where one layer holds nearly all of them."""
-    if not runs.has("none", FREE):
+def _told(name: str, cell: str, folder: Path) -> str:
+    runs = series.runs(name, folder)
+    return f"{_seeds(runs, cell)}: {lost.told(runs, cell)}"
+
+
+def _free(runs: Runs, cell: str) -> str:
+    """Return the share of free parameters."""
+    if not runs.has(cell, FREE):
         return ""
-    model = mlp(published.INPUTS, published.OUTPUTS)
-    first = next(p.numel() for p in model.parameters()) / sum(p.numel() for p in model.parameters())
-    shares = ends(runs.over("none", FREE), 3)
-    return f"; parameters free by the certificate {shares}, of which the first layer holds {first:.0%}"
-
-
-def _beside_layer_norm(runs: Runs) -> str:
-    """Return the accuracy minus that with layer norm on the same tasks, which some find harder than others."""
-    common = runs.seeds("none", LAYER) if LAYER in runs.cells else ()
-    if not common or not runs.has(LAYER, ACCURACY):
-        return ""
-    behind = runs.over("none", ACCURACY, common) - runs.over(LAYER, ACCURACY, common)
-    text = f"; accuracy minus that with layer norm on the same tasks {ends(behind)}"
-    return f"{text}, a change of {with_interval(change(behind), 3)}" if len(common) > 1 else text
+    return f"; parameters free by the certificate {ends(runs.over(cell, FREE), 3)}"
 
 
 def cnn(folder: Path) -> Finding:
     """P3: in a plain CNN units die and the rank falls, while accuracy holds."""
-    about = "in a plain CNN units die and the rank falls, accuracy holds"
-    name = _best(("gpu-cnn-medium", "cnn"), folder)
-    if missing := _missing(name, folder, ("none",), (ACCURACY, DEAD, DUPLICATE, RANK)):
-        return Finding("P3", about, missing)
+    return _symptoms_alone("P3", "in a plain CNN units die and the rank falls, accuracy is kept", CNN, folder)
+
+
+def resnet(folder: Path) -> Finding:
+    """P15: the same of ResNet-18."""
+    about = "in ResNet-18 without norm units die and the rank falls, accuracy is kept"
+    return _symptoms_alone("P15", about, RESNET, folder)
+
+
+def _symptoms_alone(claim: str, about: str, name: str, folder: Path) -> Finding:
+    if missing := _without_control(name, folder, PLAIN, (ACCURACY, DEAD, DUPLICATE, RANK)):
+        return Finding(claim, about, missing)
     runs = series.runs(name, folder)
-    _, _, words = falls(runs, "none")
-    accuracy, dead, rank = (change(runs.over("none", metric)) for metric in (ACCURACY, DEAD, RANK))
-    shown = bool((dead > 0.02).all() and (rank < 0).all() and (accuracy > -MARGIN).all())
-    contrary = name not in REDUCED and bool((dead <= 0).all() and (rank >= 0).all())
-    return Finding("P3", about, f"{words} ({_seeds(runs, 'none')})", shown, contrary, len(dead))
+    chosen, gone = lost.seeds(runs, PLAIN), np.array(list(lost.lost(runs, PLAIN).values()))
+    dead, rank = (change(runs.over(PLAIN, metric, chosen)) for metric in (DEAD, RANK))
+    shown = bool(((dead > GROWN) & (rank < 0) & ~gone).all())
+    contrary = _contrary((dead <= 0) & (rank >= 0)) or _contrary(gone)
+    words = f"{_told(name, PLAIN, folder)}; {_courses(runs, PLAIN)}"
+    return Finding(claim, about, words, shown, contrary, len(chosen))
 
 
 def vit(folder: Path) -> Finding:
     """P4: the ViT without norm collapses, with duplicates and a small rank."""
-    about = "a ViT without normalisation collapses: duplicates, rank near 1, accuracy lost"
-    name = _best(("gpu-vit-medium", "gpu-vit", "vit"), folder)
-    if missing := _missing(name, folder, ("none",), (ACCURACY, DEAD, DUPLICATE, LATER, RANK)):
+    about = "a ViT without normalisation collapses: duplicates, a small rank, accuracy lost"
+    if missing := _without_control(VIT, folder, PLAIN, (ACCURACY, DEAD, DUPLICATE, LATER, RANK)):
         return Finding("P4", about, missing)
-    runs = series.runs(name, folder)
-    fell, rose, words = falls(runs, "none")
-    later, rank = runs.over("none", LATER), runs.over("none", RANK)
-    alike = bool((series.end(later) > 0.5).all() and (series.end(rank) < 0.5 * series.start(rank)).all())
-    words = f"{words}, duplicates as published {ends(later)} ({_seeds(runs, 'none')})"
-    return Finding("P4", about, words, fell and alike, rose and name not in REDUCED, len(rank))
+    runs = series.runs(VIT, folder)
+    chosen, gone = lost.seeds(runs, PLAIN), np.array(list(lost.lost(runs, PLAIN).values()))
+    later, rank = (lost.over_last(runs, PLAIN, m, chosen, lost.last(runs, PLAIN)) for m in (LATER, RANK))
+    small = rank < 0.5 * series.start(runs.over(PLAIN, RANK, chosen))
+    shown, nothing = (later > 0.5) & small & gone, (later <= 0.5) & ~small & ~gone
+    words = f"{_told(VIT, PLAIN, folder)}; {_courses(runs, PLAIN)}, duplicates as published "
+    words += ends(runs.over(PLAIN, LATER, chosen))
+    return Finding("P4", about, words, bool(shown.all()), _contrary(nothing), len(chosen))
 
 
 def dead(folder: Path) -> Finding:
     """P5: where a plain ReLU network loses accuracy, units have died."""
-    return _where_lost("P5", "units die where accuracy is lost", DEAD, lambda a, b: b > a + 0.02, 2, folder)
+    return _where_lost("P5", "units die where accuracy is lost", DEAD, lambda a, b: b > a + GROWN, 2, folder)
 
 
 def rank(folder: Path) -> Finding:
@@ -218,37 +223,40 @@ def rank(folder: Path) -> Finding:
 def _where_lost(
     claim: str, about: str, metric: str, holds: Callable[[float, float], bool], digits: int, folder: Path
 ) -> Finding:
-    texts, kept, verdicts, seeds = [], [], [], 0
-    moved = {
-        True: [0, 0],
-        False: [0, 0],
-    }  # by whether accuracy was lost: runs in which the metric moved, and others
-    for name, cell in PLAIN:
+    texts: dict[bool, list[str]] = {True: [], False: []}  # by whether accuracy was lost
+    counts = {True: [0, 0], False: [0, 0]}  # runs in which the metric moved, and others
+    verdicts, alone = [], []
+    for name, cell in OF_SYMPTOMS:
         runs = series.runs(name, folder)
         if not runs.seeds(cell):
             continue
         if missing := _missing(name, folder, (cell,), (ACCURACY, metric)):
             return Finding(claim, about, missing)
-        accuracy, values = runs.over(cell, ACCURACY), runs.over(cell, metric)
-        lost = change(accuracy) <= -MARGIN
-        for fell, a, b in zip(lost.tolist(), series.start(values), series.end(values), strict=True):
-            moved[fell][not holds(float(a), float(b))] += 1
-        if not lost.all():
-            kept.append(f"{name}: {cell}, {ends(values[~lost], digits)} ({series.counted(int((~lost).sum()))})")
-        if lost.any():
-            accuracy, values = accuracy[lost], values[lost]
-            verdicts.append(holds(float(series.start(values).mean()), float(series.end(values).mean())))
-            seeds += int(lost.sum())
-            both = f"{ends(values, digits)} with accuracy {ends(accuracy)}"
-            texts.append(f"{name}: {cell}, {both} ({series.counted(int(lost.sum()))})")
-    if not texts:
-        return Finding(claim, about, f"no record of a plain network that lost accuracy; kept: {'; '.join(kept)}")
-    words = "; ".join(texts)
-    words += f". Where accuracy is kept: {'; '.join(kept)}" if kept else ""
-    p = float(fisher_exact([moved[True], moved[False]], alternative="greater").pvalue)
-    counts = (f"{moved[fell][0]} of {sum(moved[fell])} runs that {word} it" for fell, word in LOST_OR_KEPT.items())
-    words += f". So in {' and '.join(counts)} (Fisher's exact test, one-sided: p = {p:.2g})"
-    return Finding(claim, about, words, all(verdicts) and p < SIGNIFICANT, not any(verdicts), seeds)
+        if not lost.seeds(runs, cell):
+            alone.append(f"{name}: {cell}")
+            continue
+        found = lost.lost(runs, cell)
+        for answer in (True, False):
+            if chosen := [seed for seed, gone in found.items() if gone == answer]:
+                values = runs.over(cell, metric, chosen)
+                first, final = series.start(values), series.end(values)
+                moved = sum(holds(float(a), float(b)) for a, b in zip(first, final, strict=True))
+                counts[answer][0] += moved
+                counts[answer][1] += len(chosen) - moved
+                texts[answer].append(f"{name}: {cell}, {ends(values, digits)} ({moved} of {len(chosen)})")
+                if answer:
+                    verdicts.append(holds(float(first.mean()), float(final.mean())))
+    left = f". Without a fresh network, not counted: {'; '.join(alone)}" if alone else ""
+    if not verdicts:
+        return Finding(claim, about, f"no record of a plain network that lost accuracy{left}")
+    p = float(fisher_exact([counts[True], counts[False]], alternative="greater").pvalue)
+    told = {answer: f"{moved} of {moved + still} runs" for answer, (moved, still) in counts.items()}
+    words = f"in {told[True]} that lose accuracy and {told[False]} that keep it "
+    words += f"(Fisher's exact test, one-sided: p = {p:.2g}). Lost: {'; '.join(texts[True])}"
+    words += f". Kept: {'; '.join(texts[False])}" if texts[False] else ""
+    shown = all(verdicts) and p < SIGNIFICANT
+    contrary = sum(counts[True]) >= lost.FEWEST and not any(verdicts)
+    return Finding(claim, about, words + left, shown, contrary, sum(counts[True]))
 
 
 def norm_rank_mlp(folder: Path) -> Finding:
@@ -259,8 +267,14 @@ def norm_rank_mlp(folder: Path) -> Finding:
 
 def norm_rank_others(folder: Path) -> Finding:
     """P8: layer norm holds the rank of CNN and ViT above that without."""
-    places = [(name, (LAYER,)) for name in REDUCED]
-    return _held("P8", "normalisation keeps the rank of CNN and ViT above that without", places, folder, None)
+    about = "layer norm keeps the rank of CNN and ViT above that without"
+    return _held("P8", about, [(name, (LAYER,)) for name in (CNN, VIT)], folder, None)
+
+
+def norm_rank_resnet(folder: Path) -> Finding:
+    """P16: batch and layer norm hold the rank of ResNet-18 above that without."""
+    about = "batch and layer norm keep the rank of ResNet-18 above that without"
+    return _held("P16", about, [(RESNET, (BATCH, LAYER))], folder, None, items.item(RESNET).last)
 
 
 def _held(
@@ -269,25 +283,34 @@ def _held(
     places: Iterable[tuple[str, tuple[str, ...]]],
     folder: Path,
     share: float | None = 0.9,
+    tasks: int | None = None,
 ) -> Finding:
-    """Compare the end of the rank with that of ``none``, and with ``share`` of its own start."""
-    texts, above, below, seeds = [], [], [], 0
+    """Compare the end of the rank with that of ``none``, and with ``share`` of its own start.
+
+    The end is the mean over the last ``tasks``, by default that of `series.end`.
+    """
+    texts, above, below, seeds = [], [], [], []
+
+    def end(values: Array) -> Array:
+        return series.end(values) if tasks is None else np.asarray(values[:, -tasks:].mean(axis=1))
+
     for name, cells in places:
-        if missing := _missing(name, folder, ("none", *cells), (RANK,)):
+        if missing := _missing(name, folder, (PLAIN, *cells), (RANK,)):
             return Finding(claim, about, missing)
         runs = series.runs(name, folder)
-        plain = runs.over("none", RANK)
-        also = share is not None and bool((series.end(plain) >= share * series.start(plain)).all())
+        plain = runs.over(PLAIN, RANK)
+        also = share is not None and bool((end(plain) >= share * series.start(plain)).all())
         texts.append(f"{name}: none {ends(plain, 0)}{', which holds too' if also else ''}")
         for cell in cells:
-            common = runs.seeds("none", cell)
-            own, bare = runs.over(cell, RANK, common), runs.over("none", RANK, common)
-            kept = share is None or bool((series.end(own) >= share * series.start(own)).all())
-            above.append(kept and bool((series.end(own) > series.end(bare)).all()))
-            below.append(name not in REDUCED and bool((series.end(own) < series.end(bare)).all()))
-            texts.append(f"{cell} {ends(own, 0)}")
-            seeds += len(common)
-    return Finding(claim, about, "; ".join(texts), all(above), all(below), seeds)
+            common = runs.seeds(PLAIN, cell)
+            own, bare = runs.over(cell, RANK, common), runs.over(PLAIN, RANK, common)
+            kept = share is None or bool((end(own) >= share * series.start(own)).all())
+            above.append(kept and bool((end(own) > end(bare)).all()))
+            below.append(_contrary(end(own) < end(bare)))
+            texts.append(f"{cell} {ends(own, 0)} ({series.counted(len(common))})")
+            seeds.append(len(common))
+    runs_of_it = sum(seeds) if min(seeds) >= lost.FEWEST else min(seeds)
+    return Finding(claim, about, "; ".join(texts), all(above), all(below), runs_of_it)
 
 
 def norm_symptoms(folder: Path) -> Finding:
@@ -376,11 +399,11 @@ def only_noise(folder: Path) -> Finding:
     """P12: of all regimes only noise lets the MLP's clone end below its base."""
     about = "only noise makes use of the added width (read as: less training loss than the base trained on alike)"
     clones = series.clones(folder)
-    if lost := [regime for regime in STAY + PART if not clones.seeds("mlp", regime)]:
-        return Finding("P12", about, f"no record of mlp under {', '.join(lost)}")
+    if absent := [regime for regime in STAY + PART if not clones.seeds("mlp", regime)]:
+        return Finding("P12", about, f"no record of mlp under {', '.join(absent)}")
     found = {regime: gain(clones, "mlp", regime) for regime in STAY + PART}
-    if lost := [regime for regime, values in found.items() if not np.isfinite(values).all()]:
-        return Finding("P12", about, f"losses that are no numbers, of mlp under {', '.join(lost)}")
+    if broken := [regime for regime, values in found.items() if not np.isfinite(values).all()]:
+        return Finding("P12", about, f"losses that are no numbers, of mlp under {', '.join(broken)}")
     lower = {regime: bool((values < 1).all()) for regime, values in found.items()}
     texts = [f"{regime} {' '.join(f'{v:.2f}' for v in values)}" for regime, values in found.items()]
     words = f"MLP, loss of the clone over that of its base, a number a seed: {'; '.join(texts)}"
@@ -424,8 +447,8 @@ def _ranks_of_cbp(runs: Runs, cell: str) -> tuple[tuple[float, float] | None, st
 
 def _seeds(runs: Runs, cell: str) -> str:
     config = runs.item.configs("")[cell]
-    size = ", a reduced network" if runs.name in REDUCED else ""
-    return f"item {runs.name}, {series.counted(len(runs.seeds(cell)))}, {config.tasks * config.steps:,} steps{size}"
+    many = series.counted(len(runs.seeds(cell)))
+    return f"item {runs.name} ({many}, {config.tasks} tasks of {config.steps:,} steps)"
 
 
 FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
@@ -442,6 +465,9 @@ FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
     "P11": clones_part,
     "P12": only_noise,
     "P13": continual_backprop,
+    "P14": mlp_with_norm,
+    "P15": resnet,
+    "P16": norm_rank_resnet,
 }
 
 

@@ -16,9 +16,12 @@ from torch_experiments.lab.report import (
     deck,
     findings,
     language,
+    lost,
     prose,
     published,
     series,
+    summary,
+    symptoms,
     tables,
     values,
 )
@@ -26,23 +29,29 @@ from torch_experiments.lab.report.series import Clones, Runs
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
 DOCS = PAGE.parent / "docs"  # figures and their captions
+SAID = dict(zip(summary.ANSWERS, ("yes", "**no, a counterexample**", "not shown", "open"), strict=True))
 VERSIONS = ("python", "torch", "numpy")
 
 INTRODUCTION = """\
 # Results
 
 Made by `lop results --write` from the records below `results/`; edits here are lost, and `lop results --check`
-says whether it is current. JL25 is the paper (arXiv 2510.00304); its numbers are read off the vector graphics of
-its figures. Metrics have the names of [NOTATION.md](NOTATION.md), and P1 to P13 are claims of
-[claims/CLAIMS.md](claims/CLAIMS.md), where their verdicts, scales and limits stand.
-
-How to read the tables: `start → end` are means over the first and last eighth of the tasks (five of 40, at least
-one), averaged over seeds, with the least and largest seed in brackets where there are several. Square brackets are
-95 % confidence intervals of a difference over seeds (Student's t, few seeds). Accuracy while learning is over the
-classes of the task unless it says "over all outputs", as JL25's code has it. A column "JL25" counts as that code
-does. Runs on a CPU are reduced, in steps or in size: each item says how.
+says whether it is current. JL25 is the paper (arXiv 2510.00304). The first page says what holds, what fails and at
+which scale; the tables behind it say from what.
 """
+READING = """\
+## How to read the tables
 
+JL25's numbers are read off the vector graphics of its figures. Metrics have the names of
+[NOTATION.md](NOTATION.md), and P1 to P16 are claims of [claims/CLAIMS.md](claims/CLAIMS.md), where their
+verdicts, scales and limits stand.
+
+`start → end` are means over the first and last eighth of the tasks (five of 40, at least one), averaged over
+seeds, with the least and largest seed in brackets where there are several. Square brackets are 95 % confidence
+intervals of a difference over seeds (Student's t, few seeds). Accuracy while learning is over the classes of
+the task unless it says "over all outputs", as JL25's code has it. A column "JL25" counts as that code does.
+Runs on a CPU are reduced, in steps or in size: each item says how.
+"""
 TOLD: Mapping[str, str] = {
     "remedies": """\
 Means over the second half of the tasks, best first; differences are paired by seed. `fresh` is a new network
@@ -121,11 +130,17 @@ def text(folder: Path = items.RESULTS) -> str:
     clones = series.clones(folder)
     parts = [
         INTRODUCTION,
+        _findings(folder, runs),
+        READING,
         _statements(folder),
-        f"## Beside the paper: continual training\n\n{prose.compared()}\n\n{tables.beside_the_paper(runs)}\n",
+        _lost(list(runs.values())),
+        _symptoms(folder),
+        _certificates(list(runs.values())),
+        f"## Beside the paper: continual training\n\n{prose.compared()}\n\n"
+        f"{_folded('Every quantity', tables.beside_the_paper(runs))}\n",
         f"## Beside the paper: cloning\n\n{_of_cloning(clones)}\n",
         f"## Which defects of the public code change which conclusion\n\n{prose.defects()}\n\n"
-        f"{tables.defects(list(runs.values()))}\n",
+        f"{_folded('Every choice', tables.defects(list(runs.values())))}\n",
         _deck(folder),
         *(_of_item(r) for name, r in runs.items() if name in items.ITEMS or r.environments),
         _language(folder),
@@ -133,6 +148,57 @@ def text(folder: Path = items.RESULTS) -> str:
         f"## What was not run\n\n{prose.not_run(runs)}",
     ]
     return "\n".join(parts)
+
+
+def _findings(folder: Path, runs: Mapping[str, Runs]) -> str:
+    """Return the first page."""
+    cells, every = symptoms.cells(folder), list(runs.values())
+    found = (
+        f"**{title}** ([{kind}](#{place})):\n\n{summary.answers(judges, folder)}"
+        for title, kind, place, judges in (
+            ("The paper's statements on training", "numbers", "the-papers-statements", findings.FINDINGS),
+            ("Language", "numbers", "language", language.FINDINGS),
+            ("Agents", "numbers", "agents", _by_id(AGENTS)),
+            ("Amplifiers and early phases", "numbers", "amplifiers-and-early-phases", deck.FINDINGS),
+        )
+    )
+    parts = (
+        "## Findings",
+        prose.findings_first(every),
+        *found,
+        f"**Is accuracy lost?** {summary.overturned(every)} ([numbers](#what-is-lost))",
+        f"**Which symptom tells?** {summary.sentence(cells)} ([numbers](#which-symptom-tells))",
+        f"**What does the certificate tell?** {summary.certificate(every)} ([numbers](#certificates))",
+        f"**Time.** {summary.total(every)}",
+        _folded("Core-hours of every item", summary.time(every)),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _by_id(modules: Iterable[Reported]) -> dict[str, Callable[[Path], findings.Finding]]:
+    every = {claim: judge for module in modules for claim, judge in module.FINDINGS.items()}
+    return {claim: every[claim] for claim in sorted(every, key=lambda claim: int(claim[1:]))}
+
+
+def _folded(about: str, text: str) -> str:
+    """Return a text that is shown when it is asked for."""
+    return f"<details><summary>{about}</summary>\n\n{text}\n\n</details>" if text else ""
+
+
+def _lost(runs: list[Runs]) -> str:
+    return f"## What is lost\n\n{prose.lost_or_not()}\n\n{_folded('Every cell', summary.verdicts(runs))}\n"
+
+
+def _symptoms(folder: Path) -> str:
+    cells = symptoms.cells(folder)
+    folded = _folded("Every symptom", summary.every_test(cells))
+    parts = ("## Which symptom tells", prose.symptoms(), summary.telling(cells), summary.sentence(cells), folded)
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _certificates(runs: list[Runs]) -> str:
+    parts = ("## Certificates", prose.certificates(), summary.free(runs))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _statements(folder: Path) -> str:
@@ -148,9 +214,8 @@ def _rows(found: Iterable[findings.Finding], about: str = "statement") -> str:
 
 
 def _said(found: findings.Finding) -> str:
-    if found.shown is None:
-        return "open"
-    return "yes" if found.shown else ("**no, a counterexample**" if found.contrary else "not shown")
+    said = SAID[summary.answer(found)]
+    return said if found.shown is None or found.seeds >= lost.FEWEST else f"{said}, {series.counted(found.seeds)}"
 
 
 def _deck(folder: Path) -> str:
@@ -167,8 +232,7 @@ def _language(folder: Path) -> str:
 
 
 def _agents(folder: Path) -> str:
-    every = {claim: judge for module in AGENTS for claim, judge in module.FINDINGS.items()}
-    rows = _rows(every[claim](folder) for claim in sorted(every, key=lambda claim: int(claim[1:])))
+    rows = _rows(judge(folder) for judge in _by_id(AGENTS).values())
     done = agents.agents(folder).records
     cells = "\n".join(agents.rows(folder)) if done else "No record."
     about = _environment({place: record.environment for place, record in done.items()})
@@ -181,12 +245,12 @@ def _agents(folder: Path) -> str:
 
 
 def _of_item(runs: Runs) -> str:
-    done, planned = len(runs.environments), len(runs.cells) * len(runs.item.seeds)
+    done, planned = len(runs.environments), len(runs.planned) * len(runs.item.seeds)
     parts = [
         f"## Item `{runs.name}`: {runs.item.about}",
         f"{_done(done, planned)} {_environment(runs.environments)}".strip(),
         _command(runs),
-        f"Missing: {'; '.join(lost)}." if (lost := runs.missing()) and done else "",
+        f"Missing: {'; '.join(gaps)}." if (gaps := runs.missing()) and done else "",
         _body(runs) if done else "",
         _picture(runs.name) if done else "",
     ]
@@ -224,14 +288,15 @@ def _environment(found: Mapping[Any, Mapping[str, Any]]) -> str:
     about = list(found.values())
     devices = sorted({str(e.get("device", "unknown")) for e in about})
     versions = [f"{name} {', '.join(sorted({str(e[name]) for e in about if name in e}))}" for name in VERSIONS]
-    hours = sum(e["seconds"] * e.get("threads", 1) / e.get("stacked", 1) for e in about if "seconds" in e) / 3600
+    hours = summary.hours(found)
     time = f"{hours:.2g} core-hours by the clock" if hours else "time not recorded"
     return f"Device {', '.join(devices)}; {'; '.join(versions)}; {time}."
 
 
 def _body(runs: Runs) -> str:
     told = prose.after_escape() if runs.name == "after-escape" else TOLD.get(runs.name, "")
-    return "\n\n".join(filter(None, (told, BODIES.get(runs.name, tables.overview)(runs))))
+    body = BODIES.get(runs.name, tables.overview)(runs)
+    return "\n\n".join(filter(None, (told, _folded("Numbers", body))))
 
 
 # ---------------------------------------------------------------------------------------- cloning
@@ -244,8 +309,8 @@ def _of_cloning(clones: Clones) -> str:
         prose.clones(clones),
         f"{_done(len(done), len(clones.planned))} {_environment(done)}".strip(),
         "Again: `lop campaign cloning --data FOLDER`, with a folder of CIFAR-10.",
-        f"Missing: {'; '.join(lost)}." if (lost := clones.missing()) and done else "",
-        _clones(clones) if done else "",
+        f"Missing: {'; '.join(gaps)}." if (gaps := clones.missing()) and done else "",
+        _folded("Every network and regime", _clones(clones)) if done else "",
         _picture("cloning") if done else "",
     ]
     return "\n\n".join(part for part in parts if part)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e01_cloning, e02_symptoms, e03_normalisation
-from torch_experiments.lab.report import findings, published, tables
+from torch_experiments.lab.models import mlp
+from torch_experiments.lab.report import findings, lost, published, tables
 from torch_experiments.lab.report.series import Clones, Runs
 from torch_experiments.lab.training import Config
 from torch_experiments.metrics.activity import NEARLY_SILENT
@@ -19,14 +20,44 @@ SLOW = "seconds of one core (`python -m tests.bench training`)"
 SIZED = ("arch_settings", "size")  # fields that make a network smaller than the published one
 
 STATEMENTS = """\
-Yes: the records show it, at their scale. No: they hold a counterexample in every seed, with networks of JL25's
-size. Not shown: neither, by the criterion that the claim gives. Open: records are missing.
+Accuracy is *lost* where a fresh network, of the same norm, learns the last tasks better by {margin:g} or more, on
+the batches that the network sees there; it is *kept* where the fresh one is ahead by less. *Behind* is that
+difference, a number a seed. Yes: the records show the statement, at their scale. No: they contradict it in every
+seed. Not shown: neither, by the criterion that the claim gives. Open: records are missing, or fewer than {fewest}
+seeds.
 
 Nearly silent units are silent for {silent:g} % of the samples, which JL25's code calls dead; noisy-elementwise is
 its gradient noise, relative per entry; the distance from the coset tells how far weights are from those of exact
 clones. The effective rank is that of Roy and Vetterli, which is never below JL25's er₂ (R8): directions can be
-compared, sizes cannot. A share of free parameters counts every weight alike, so where the first layer holds most
-of them it stays near one while the layers behind are trapped."""
+compared, sizes cannot."""
+
+FIRST = """\
+A network has lost plasticity where it learns a task worse than a fresh one, which is what counts as *lost* here
+([full-scale runs](docs/full-scale-runs.md#what-counts-as-lost)). Statements of JL25 are about full size; what
+is run here on Tiny ImageNet is {scale}, the rest small networks on digits, text and agents. A statement is
+*contradicted* only where every one of at least {fewest} seeds says so, and *open* without records, or with
+fewer seeds."""
+
+LOST = """\
+Behind is the accuracy while learning of a fresh network minus that of the cell, mean over the last tasks; a
+cell has lost plasticity in a seed where it is {margin:g} or more. The last column counts the seeds whose
+accuracy falls from their own start by as much, which is no criterion here; ◂ marks the cells of which the two
+would say different things (all seeds, or not all)."""
+
+SYMPTOMS = """\
+Cells with a fresh network beside them, plain or with norms and remedies: seeds (cells) that lose accuracy, and
+that keep it. A symptom tells if the area under the ROC curve is above one half, with an exact p below
+{significant:g} after Holm's correction over the symptoms of its row; what is given is area and corrected p.
+Seeds of a cell are alike, so cells are compared, and only within a stream. Symptoms are measured over the last
+tasks against the fresh network, or at the end against the own start. Gradient norms are not recorded in these
+items."""
+
+CERTIFICATES = """\
+Shares of parameters that are free, start → end. Records have that of the whole network. In a plain MLP what is
+held are the parameters that enter or leave dead units, and nothing else, which its records confirm in every
+task; so the share behind the input layer follows from the dead units of the layers. The input layer holds
+{first:.0%} of the parameters of the MLP at its published size, which is why the share of the whole hardly
+moves."""
 
 COMPARED = """\
 Without normalisation ours is the run as published where there is one (accuracy over all outputs, dead and duplicate
@@ -60,7 +91,33 @@ without changing the function, or noise parts them; scratch has the same width, 
 
 def statements() -> str:
     """Return how the table of the paper's statements is to be read."""
-    return _filled(STATEMENTS, silent=100 * (1 - NEARLY_SILENT)).replace("\n\n", "\n")
+    return _filled(
+        STATEMENTS, silent=100 * (1 - NEARLY_SILENT), margin=lost.MARGIN, fewest=NUMBERS[lost.FEWEST]
+    ).replace("\n\n", "\n")
+
+
+def findings_first(runs: Iterable[Runs]) -> str:
+    """Return what the first page is about, and at which scale."""
+    sizes = {config.size or published.EDGE for config in _finished({one.name: one for one in runs})}
+    scale = f"on images of {listed([f'{edge}×{edge}' for edge in sorted(sizes)])}" if sizes else "not run yet"
+    return _filled(FIRST, scale=scale, fewest=NUMBERS[lost.FEWEST])
+
+
+def lost_or_not() -> str:
+    """Return how the table of what is lost is to be read."""
+    return _filled(LOST, margin=lost.MARGIN)
+
+
+def symptoms() -> str:
+    """Return how the table of symptoms is to be read."""
+    return _filled(SYMPTOMS, significant=findings.SIGNIFICANT)
+
+
+def certificates() -> str:
+    """Return how the shares of free parameters are to be read."""
+    model = mlp(published.INPUTS, published.OUTPUTS)
+    sizes = [p.numel() for p in model.parameters()]
+    return _filled(CERTIFICATES, first=sizes[0] / sum(sizes))
 
 
 def compared() -> str:

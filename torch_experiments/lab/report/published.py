@@ -25,7 +25,8 @@ METRICS: Mapping[str, str] = {
 }  # of records, and the quantity in the files
 NAMES: Mapping[str, str] = {"mlp": "MLP", "cnn": "CNN", "resnet18": "ResNet-18", "vit": "ViT"}
 SEEDS, EPOCHS, OUTPUTS = 5, 500, 200  # of every curve; epochs a task, by the code; classes of Tiny ImageNet
-INPUTS = 3 * 64 * 64  # of a network on Tiny ImageNet
+EDGE = 64  # of an image of Tiny ImageNet
+INPUTS = 3 * EDGE * EDGE
 AXIS = 24_000  # where the curves over the tasks end
 HERE = Path(__file__).parent
 

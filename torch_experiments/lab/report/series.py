@@ -48,8 +48,13 @@ class Runs:
 
     @cached_property
     def cells(self) -> tuple[str, ...]:
-        """All labels, finished or not."""
+        """All labels, finished or not, but those of fresh networks that an item has beside its cells."""
         return tuple(self.item.configs(""))
+
+    @cached_property
+    def planned(self) -> tuple[str, ...]:
+        """All labels, those of fresh networks included."""
+        return tuple(self.item.runs(""))
 
     @cached_property
     def environments(self) -> Mapping[tuple[str, int], Mapping[str, Any]]:
@@ -80,8 +85,8 @@ class Runs:
         return tuple(s for s in self.item.seeds if all((cell, s) in self.environments for cell in cells))
 
     def missing(self, *cells: str) -> list[str]:
-        """Return the runs of these cells (default: all) that are not finished, one text a cell."""
-        lost = {c: [s for s in self.item.seeds if (c, s) not in self.environments] for c in cells or self.cells}
+        """Return the runs of these cells, or all with fresh networks, that are not finished, one text each."""
+        lost = {c: [s for s in self.item.seeds if (c, s) not in self.environments] for c in cells or self.planned}
         return [f"{cell} (seed {', '.join(map(str, seeds))})" for cell, seeds in lost.items() if seeds]
 
     def over(self, cell: str, metric: str, seeds: Sequence[int] | None = None) -> Array:
@@ -93,9 +98,30 @@ class Runs:
         found = self._ends[cell, metric]
         return np.stack([found[seed] for seed in (self.seeds(cell) if seeds is None else seeds)])
 
+    def layers(self, cell: str, metric: str, seed: int) -> Array:
+        """Return a metric of every observed layer at the end of every task, ``[layers, tasks]``.
+
+        Raises:
+            KeyError: when there is no such measurement.
+        """
+        if self._found is None:
+            raise KeyError((cell, metric, seed))
+        table = self._found.table
+        for name, wanted in (("cell", cell), ("metric", metric), ("seed", seed)):
+            table = table.filter(pc.equal(table[name], wanted))
+        found: dict[int, dict[int, tuple[int, float]]] = {}
+        for layer, task, step, value in zip(
+            *(table[name].to_pylist() for name in ("layer", "task", "step", "value")), strict=True
+        ):
+            if layer != WHOLE and step >= found.setdefault(layer, {}).get(task, (0, 0.0))[0]:
+                found[layer][task] = (step, value)
+        if not found:
+            raise KeyError((cell, metric, seed))
+        return np.stack([_in_order(found[layer]) for layer in sorted(found)])
+
     def has(self, cell: str, metric: str) -> bool:
-        """Whether there is such a measurement."""
-        return (cell, metric) in self._ends
+        """Whether there is such a measurement of every finished run of the cell."""
+        return set(self._ends.get((cell, metric), ())) >= set(self.seeds(cell)) and (cell, metric) in self._ends
 
 
 def runs(name: str, folder: Path = items.RESULTS) -> Runs:

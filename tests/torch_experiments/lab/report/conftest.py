@@ -14,7 +14,7 @@ def made(tmp_path):
 
     def write(name, curves, seeds=None):
         item = items.item(name)
-        for cell, config in item.configs("").items():
+        for cell, config in item.runs("").items():
             for seed in (seeds or item.seeds) if cell in curves else ():
                 table = straight(config, curves[cell])
                 about = run_identity(config, seed, item.fingerprint)

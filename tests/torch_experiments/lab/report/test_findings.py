@@ -1,25 +1,22 @@
-"""JL25's empirical statements on the committed records of continual training (claims P1 to P9 and P13).
+"""JL25's empirical statements on the committed records of continual training (claims P1 to P9 and P13 to P16).
 
 Where records are missing, or do not show it, a claim is left open with the reason, and never passes.
 """
 
-import dataclasses
-import re
-
 import numpy as np
 import pytest
 
-from tests.torch_experiments.lab.report.curves import KEPT, LOST
+from tests.torch_experiments.lab.report.curves import KEPT, LOST, beside
 from tests.torch_experiments.lab.report.verdicts import contradicted, settled
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.report import findings
-from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, FREE, RANK, SATURATED
+from torch_experiments.lab.report.series import ACCURACY, DEAD, DUPLICATE, FREE, LATER, RANK, SATURATED
 from torch_experiments.lab.training import WHOLE
 
 
-@pytest.mark.claim("P1", "counterexample")
-def test_the_mlp_with_the_steps_of_the_text_does_not_collapse():
-    contradicted(findings.of("P1"))
+@pytest.mark.claim("P1", "training")
+def test_the_mlp_loses_plasticity_with_the_steps_of_the_text():
+    settled(findings.of("P1"))
 
 
 @pytest.mark.claim("P2", "training")
@@ -67,52 +64,107 @@ def test_continual_backprop_keeps_the_rank():
     settled(findings.of("P13"))
 
 
+@pytest.mark.claim("P14", "training")
+def test_the_mlp_with_layer_norm_keeps_its_plasticity():
+    settled(findings.of("P14"))
+
+
+@pytest.mark.claim("P15", "training")
+def test_resnet_loses_units_and_rank_and_no_accuracy():
+    settled(findings.of("P15"))
+
+
+@pytest.mark.claim("P16", "training")
+def test_norms_hold_the_rank_of_resnet():
+    settled(findings.of("P16"))
+
+
+LOSES = {"P1": "mlp", "P2": findings.MLP, "P4": findings.VIT}
+REFUTABLE = ("P1", "P2", "P3", "P4", "P14", "P15", "P16")  # that records can contradict
+
+
+def against(claim):
+    return pytest.param(claim, marks=pytest.mark.claim(claim, "counterexample"))
+
+
+@pytest.mark.parametrize("claim", [against(claim) for claim in REFUTABLE])
+def test_records_that_contradict_a_claim(claim):
+    contradicted(findings.of(claim))
+
+
 @pytest.mark.control("P1")
 @pytest.mark.control("P2")
 @pytest.mark.control("P4")
-def test_accuracy_that_is_kept_is_no_collapse(made):
-    for name, claim in (("mlp", "P1"), ("mlp-medium", "P2"), ("vit", "P4")):
-        assert findings.of(claim, made(name, {"none": LOST})).shown
-        assert not findings.of(claim, made(name, {"none": KEPT})).shown
+@pytest.mark.parametrize("claim", LOSES)
+def test_what_a_fresh_network_learns_no_better_is_not_lost(made, claim):
+    name = LOSES[claim]
+    assert findings.of(claim, made(name, beside(name, {"none": LOST}))).shown
+    kept = findings.of(claim, made(name, beside(name, {"none": LOST}, LOST | {ACCURACY: (0.3, 0.3)})))
+    assert not kept.shown
+    assert kept.contrary == (claim != "P4")  # of the ViT, which has the other two symptoms
 
 
-def test_what_is_lost_against_layer_norm_on_the_same_tasks_is_told(made):
-    found = findings.of("P2", made("mlp-medium", {"none": LOST, "layer, affine": KEPT}))
-    assert "minus that with layer norm on the same tasks" in found.words
-    assert "layer norm" not in findings.of("P1", made("mlp", {"none": LOST})).words
+@pytest.mark.control("P14")
+def test_what_layer_norm_keeps_is_set_against_a_fresh_network_with_it(made):
+    name = findings.MLP
+    found = findings.of("P14", made(name, beside(name, {findings.LAYER: KEPT})))
+    assert (found.shown, found.contrary) == (True, False)
+    found = findings.of("P14", made(name, beside(name, {findings.LAYER: LOST})))
+    assert (found.shown, found.contrary) == (False, True)
 
 
-def test_how_many_parameters_are_free_is_told_beside_how_many_the_first_layer_holds(made):
-    words = findings.of("P2", made("mlp-paper", {"none": LOST | {FREE: (1.0, 0.9)}})).words
-    assert "free by the certificate 0.995 → 0.905, of which the first layer holds 94%" in words
-    assert "certificate" not in findings.of("P1", made("mlp", {"none": LOST})).words
+def test_a_statement_without_a_fresh_network_is_open_and_says_so(made):
+    for claim, name in LOSES.items():
+        found = findings.of(claim, made(name, {"none": LOST}))
+        assert found.shown is None
+        assert f"no record of item {name}: fresh beside none" in found.words
 
 
-def test_a_rise_before_the_fall_is_told():
-    hill = np.interp(np.arange(40), (0, 12, 39), (0.6, 0.9, 0.6))[None]
-    assert findings._highest(hill) == " (highest 0.88, tasks 12 to 16)"
-    assert findings._highest(hill[:, :13]) == ""
+def test_one_seed_contradicts_nothing(made):
+    found = findings.of("P2", made(findings.MLP, beside(findings.MLP, {"none": KEPT}), seeds=(0,)))
+    assert (found.shown, found.contrary, found.seeds) == (False, False, 1)
+
+
+def test_other_sizes_stand_beside_and_judge_nothing(made):
+    made("mlp-paper", beside("mlp-paper", {"none": LOST}))
+    found = findings.of("P2", made(findings.MLP, beside(findings.MLP, {"none": KEPT})))
+    assert found.contrary
+    assert "item mlp-paper (one seed, 40 tasks of 10,000 steps): accuracy while learning 0.326" in found.words
+
+
+def test_how_many_parameters_are_free_is_told(made):
+    curves = beside("mlp", {"none": LOST | {FREE: (1.0, 0.9)}})
+    assert "free by the certificate 0.995 → 0.905" in findings.of("P1", made("mlp", curves)).words
+    assert "certificate" not in findings.of("P1", made("mlp", beside("mlp", {"none": LOST}))).words
 
 
 @pytest.mark.control("P4")
-def test_a_fall_of_accuracy_alone_is_no_collapse_of_the_vit(made):
-    assert not findings.of("P4", made("vit", {"none": KEPT | {ACCURACY: (0.8, 0.3)}})).shown
+def test_one_symptom_alone_is_no_collapse_of_the_vit(made):
+    for alone in ({ACCURACY: (0.8, 0.3)}, {LATER: (0.0, 0.9)}, {RANK: (50.0, 5.0)}):
+        found = findings.of("P4", made(findings.VIT, beside(findings.VIT, {"none": KEPT | alone})))
+        assert not found.shown
+        assert not found.contrary
+    assert findings.of("P4", made(findings.VIT, beside(findings.VIT, {"none": KEPT}))).contrary
 
 
 @pytest.mark.control("P3")
-def test_units_that_live_and_accuracy_that_falls_are_not_what_is_said_of_the_cnn(made):
+@pytest.mark.control("P15")
+@pytest.mark.parametrize(("claim", "name"), [("P3", findings.CNN), ("P15", findings.RESNET)])
+def test_units_that_live_and_accuracy_that_is_lost_are_not_what_is_said_of_convolutions(made, claim, name):
     kept_accuracy = LOST | {ACCURACY: (0.8, 0.8)}
-    assert findings.of("P3", made("cnn", {"none": kept_accuracy})).shown
-    for other in (KEPT, LOST, kept_accuracy | {DEAD: (0.6, 0.1)}):
-        assert not findings.of("P3", made("cnn", {"none": other})).shown
+    assert findings.of(claim, made(name, beside(name, {"none": kept_accuracy}))).shown
+    for other, contrary in ((KEPT, True), (LOST, True), (kept_accuracy | {DEAD: (0.6, 0.1)}, False)):
+        found = findings.of(claim, made(name, beside(name, {"none": other})))
+        assert (found.shown, found.contrary) == (False, contrary)
 
 
 @pytest.mark.control("P3")
-def test_accuracy_that_one_seed_loses_does_not_hold(made, monkeypatch):
-    monkeypatch.setitem(items.ITEMS, "cnn", dataclasses.replace(items.item("cnn"), seeds=(0, 1)))
-    made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.8)}}, seeds=(0,))
-    assert findings.of("P3", made("cnn", {"none": LOST | {ACCURACY: (0.8, 0.79)}}, seeds=(1,))).shown
-    assert not findings.of("P3", made("cnn", {"none": LOST}, seeds=(1,))).shown
+def test_accuracy_that_one_seed_loses_is_neither_kept_nor_lost(made):
+    name, kept = findings.CNN, LOST | {ACCURACY: (0.8, 0.8)}
+    made(name, beside(name, {"none": kept}), seeds=(0, 1))
+    assert findings.of("P3", made(name, beside(name, {"none": kept}), seeds=(2,))).shown
+    found = findings.of("P3", made(name, beside(name, {"none": LOST}), seeds=(2,)))
+    assert (found.shown, found.contrary) == (False, False)
 
 
 def test_the_vit_is_made_of_clones_at_first_and_recovers():
@@ -129,26 +181,15 @@ def plain_whole(row, metric):
     return (row["cell"], row["layer"], row["metric"]) == ("none", WHOLE, metric)
 
 
-def test_a_reduced_network_is_no_counterexample(made):
-    better = LOST | {ACCURACY: (0.3, 0.8), DEAD: (0.6, 0.1), RANK: (5.0, 50.0)}
-    for name in findings.REDUCED:
-        folder = made(name, {"none": better, findings.LAYER: LOST})
-    for claim in ("P3", "P4", "P8"):
-        found = findings.of(claim, folder)
-        assert found.shown is False
-        assert not found.contrary
-    assert findings.of("P4", made("gpu-vit", {"none": better})).contrary
-    assert findings.of("P1", made("mlp", {"none": better})).contrary
-
-
 @pytest.mark.control("P5")
 @pytest.mark.control("P6")
 def test_symptoms_the_other_way_round_are_seen(made):
-    made("mlp", {"none": KEPT})
-    folder = made("remedies", {"none": LOST})
+    made("mlp", beside("mlp", {"none": KEPT}))
+    folder = made("remedies", beside("remedies", {"none": LOST}))
     assert findings.of("P5", folder).shown
     assert findings.of("P6", folder).shown
-    folder = made("mlp-medium", {"none": LOST | {DEAD: (0.6, 0.1), RANK: (5.0, 50.0)}})
+    healthy = LOST | {DEAD: (0.6, 0.1), RANK: (5.0, 50.0)}
+    folder = made("mlp-medium", beside("mlp-medium", {"none": healthy}))
     assert not findings.of("P5", folder).shown
     assert not findings.of("P6", folder).shown
 
@@ -156,19 +197,21 @@ def test_symptoms_the_other_way_round_are_seen(made):
 @pytest.mark.control("P5")
 @pytest.mark.control("P6")
 def test_symptoms_that_come_with_and_without_a_loss_tell_nothing(made):
-    made("mlp", {"none": LOST | {ACCURACY: (0.8, 0.8)}})
-    folder = made("remedies", {"none": LOST})
+    made("mlp", beside("mlp", {"none": LOST | {ACCURACY: (0.8, 0.8)}}))
+    folder = made("remedies", beside("remedies", {"none": LOST}))
     for claim in ("P5", "P6"):
         found = findings.of(claim, folder)
         assert found.shown is False
-        assert "in 5 of 5 runs that lose it and 3 of 3 runs that keep it" in found.words
+        assert "in 5 of 5 runs that lose accuracy and 3 of 3 runs that keep it" in found.words
         assert "p = 1)" in found.words
 
 
-def test_symptoms_of_runs_that_keep_their_accuracy_are_told(made):
-    made("remedies", {"none": LOST})
-    words = findings.of("P5", made("mlp", {"none": LOST | {ACCURACY: (0.8, 0.8)}})).words
-    assert re.search(r"remedies: none, .* with accuracy .*\. Where accuracy is kept: mlp: none, 0\.1\d → ", words)
+def test_runs_without_a_fresh_network_are_told_and_not_counted(made):
+    made("mlp", {"none": LOST})
+    found = findings.of("P5", made("remedies", beside("remedies", {"none": LOST})))
+    assert found.seeds == 5
+    assert "Without a fresh network, not counted: mlp: none" in found.words
+    assert "remedies: none, 0.11 → 0.59 (5 of 5)" in found.words
 
 
 @pytest.mark.control("P7")
@@ -183,12 +226,25 @@ def test_a_norm_whose_rank_falls_holds_no_rank(made):
 
 
 @pytest.mark.control("P8")
-def test_a_norm_with_less_rank_than_none_holds_no_rank(made):
-    for name in ("cnn", "vit"):
-        folder = made(name, {"none": LOST, findings.LAYER: KEPT})
-    assert findings.of("P8", folder).shown
-    made("vit", {"none": KEPT, findings.LAYER: LOST})
-    assert not findings.of("P8", folder).shown
+@pytest.mark.control("P16")
+@pytest.mark.parametrize(("claim", "names"), [("P8", (findings.CNN, findings.VIT)), ("P16", (findings.RESNET,))])
+def test_a_norm_with_less_rank_than_none_holds_no_rank(made, claim, names):
+    norms = (findings.BATCH, findings.LAYER)
+    for name in names:
+        folder = made(name, {"none": LOST} | dict.fromkeys(norms, KEPT))
+    assert findings.of(claim, folder).shown
+    made(names[-1], {"none": KEPT, findings.LAYER: LOST})
+    assert not findings.of(claim, folder).shown
+    for name in names:
+        made(name, {"none": KEPT} | dict.fromkeys(norms, LOST))
+    assert findings.of(claim, folder).contrary
+
+
+def test_a_place_with_one_seed_is_what_a_statement_on_several_rests_on(made):
+    norms = {"none": LOST, findings.LAYER: KEPT}
+    made(findings.CNN, norms)
+    assert findings.of("P8", made(findings.VIT, norms, seeds=(0,))).seeds == 1
+    assert findings.of("P8", made(findings.VIT, norms)).seeds == 6
 
 
 @pytest.mark.control("P9")
@@ -225,8 +281,8 @@ def test_missing_records_are_never_a_finding(tmp_path):
 def test_what_is_no_number_or_not_measured_is_never_a_finding(made):
     broken = dict.fromkeys(KEPT, (np.nan, np.nan))
     cells = dict.fromkeys(("none", *findings.NORMS, "cbp"), broken)
-    for name in ("mlp", "mlp-medium", "cnn", "vit", "remedies"):
-        folder = made(name, cells)
+    for name in ("mlp", findings.MLP, findings.CNN, findings.VIT, findings.RESNET, "remedies"):
+        folder = made(name, beside(name, cells, broken))
     runs = [claim for claim in findings.FINDINGS if claim not in ("P10", "P11", "P12")]
     for found in (findings.of(claim, folder) for claim in runs):
         assert found.shown is None
@@ -234,6 +290,8 @@ def test_what_is_no_number_or_not_measured_is_never_a_finding(made):
         assert "missing or no number: " in found.words
     del broken[DUPLICATE]
     assert "duplicate_fraction (none)" in findings.of("P1", made("mlp", {"none": broken})).words
+    made(findings.MLP, beside(findings.MLP, {"none": LOST}, broken))
+    assert "missing or no number: online_accuracy (fresh beside none)" in findings.of("P2", folder).words
 
 
 def test_seeds_that_no_two_cells_share_are_never_a_finding(made):

@@ -54,7 +54,7 @@ def test_without_records_every_item_is_said_to_be_missing(tmp_path):
         section = text.split(f"## Item `{name}`")[1].split("\n## ")[0]
         assert "**Not run yet**" in section
         assert f"`lop campaign {name}" in section
-    every = (findings, language, *page.AGENTS)
+    every = (findings, language, page.deck, *page.AGENTS)
     assert text.count("| open |") == sum(len(module.FINDINGS) for module in every)
     assert "## Agents" in text
     assert "No record." in text
@@ -65,7 +65,7 @@ def test_a_missing_cell_and_seed_are_named(made):
     folder = made("mlp", {"none": LOST | {UNMASKED: (0.8, 0.1)}})
     next((folder / "mlp").glob("*.parquet")).unlink()
     text = page.text(folder)
-    assert "2 of 21 runs (cells × seeds) are finished" in text
+    assert "2 of 27 runs (cells × seeds) are finished" in text
     assert re.search(r"Missing: none \(seed [012]\); none, as published \(seed 0, 1, 2\);", text)
     assert "| mlp: none | accuracy | 0.884 → 0.389 | 0.764 (0.764–0.764) → 0.136 (0.136–0.136) | yes |" in text
     assert "2 core-hours by the clock" in text
