@@ -46,8 +46,8 @@ REGIMES: tuple[e01_cloning.Regime, ...] = ("momentum", "adam", "noisy-elementwis
 PUBLISHED = "none, as published"
 BOTH = ("none", "layer, affine")
 THREE = ("none", "batch, affine", "layer, affine")
-SMALL: Mapping[str, Any] = {"size": 16, "padding": 2, "batch": 64}  # a quarter of the edge, and of the crop's
-LONG: Mapping[str, Any] = {"steps": 10_000, "measure_every": 2_000}  # as the code that drew JL25's figures has them
+SMALL: dict[str, Any] = {"size": 16, "padding": 2, "batch": 64}  # a quarter of the edge, and of the crop's
+LONG: dict[str, Any] = {"steps": 10_000, "measure_every": 2_000}  # as the code that drew JL25's figures has them
 Settings = Mapping[str, Any]
 Place = tuple[str, int, str]  # architecture, seed and regime of a run of `CLONING`
 
