@@ -207,7 +207,7 @@ ITEMS: Mapping[str, Item] = {
         "MLP at its published size on Tiny ImageNet, 40 tasks of 2,000 steps", _medium, (0,), controlled=BOTH
     ),
     "mlp-paper": Item(
-        "MLP at its published size on Tiny ImageNet, 40 tasks of 10,000 steps", _paper, (0,), controlled=("none",)
+        "MLP at its published size on Tiny ImageNet, 40 tasks of 10,000 steps", _paper, SEEDS, controlled=("none",)
     ),
     "remedies": Item(
         "MLP on permuted digits, 20 tasks of 200 steps, Adam at a rate of 0.01, at which plain training collapses",

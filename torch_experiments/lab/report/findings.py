@@ -36,6 +36,7 @@ from torch_experiments.lab.report.tables import number, with_interval
 SIGNIFICANT = 0.05  # p of a symptom that tells runs which lose accuracy from runs which keep it
 NORMS = tuple(cell for cell in e03_normalisation.configs("quick") if cell.startswith(("batch", "layer")))
 PLAIN, BATCH, LAYER = "none", "batch, affine", "layer, affine"
+PAPER = "mlp-paper"
 MLP, CNN, VIT, RESNET = "mlp-long", "cnn-long", "vit-long", "resnet18"  # items with the published length of a task
 OF_SYMPTOMS: tuple[tuple[str, str], ...] = (
     *((name, PLAIN) for name in ("mlp", "mlp-medium", "mlp-paper", MLP, "cnn", CNN, RESNET, "remedies")),
@@ -129,14 +130,20 @@ def mlp_text(folder: Path) -> Finding:
 
 
 def mlp_longer(folder: Path) -> Finding:
-    """P2: the MLP with longer tasks, as the paper's figures have it."""
-    about = "a plain MLP loses plasticity, 10,000 steps a task (the figures)"
-    return _loses("P2", about, MLP, PLAIN, folder, beside=("mlp-paper", "mlp-medium"))
+    """P2: the MLP of full size with longer tasks, as the paper's figures have it."""
+    about = "a plain MLP loses plasticity, 40 tasks of 10,000 steps (the figures)"
+    return _loses("P2", about, PAPER, PLAIN, folder, beside=("mlp-medium",))
+
+
+def mlp_small(folder: Path) -> Finding:
+    """P17: the same of smaller images and half as many tasks."""
+    about = "a plain MLP loses plasticity on images of 16×16 within 20 tasks of 10,000 steps"
+    return _loses("P17", about, MLP, PLAIN, folder)
 
 
 def mlp_with_norm(folder: Path) -> Finding:
-    """P14: the MLP of P2 with layer norm."""
-    about = "with layer norm the MLP of P2 keeps its plasticity"
+    """P14: the MLP of P17 with layer norm."""
+    about = "with layer norm the MLP of P17 keeps its plasticity"
     return _loses("P14", about, MLP, LAYER, folder, keeps=True, beside=("mlp-medium", "mlp"))
 
 
@@ -468,6 +475,7 @@ FINDINGS: Mapping[str, Callable[[Path], Finding]] = {
     "P14": mlp_with_norm,
     "P15": resnet,
     "P16": norm_rank_resnet,
+    "P17": mlp_small,
 }
 
 

@@ -43,7 +43,7 @@ READING = """\
 ## How to read the tables
 
 JL25's numbers are read off the vector graphics of its figures. Metrics have the names of
-[NOTATION.md](NOTATION.md), and P1 to P16 are claims of [claims/CLAIMS.md](claims/CLAIMS.md), where their
+[NOTATION.md](NOTATION.md), and P1 to P17 are claims of [claims/CLAIMS.md](claims/CLAIMS.md), where their
 verdicts, scales and limits stand.
 
 `start → end` are means over the first and last eighth of the tasks (five of 40, at least one), averaged over

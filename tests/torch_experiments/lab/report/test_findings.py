@@ -79,8 +79,13 @@ def test_norms_hold_the_rank_of_resnet():
     settled(findings.of("P16"))
 
 
-LOSES = {"P1": "mlp", "P2": findings.MLP, "P4": findings.VIT}
-REFUTABLE = ("P1", "P2", "P3", "P4", "P14", "P15", "P16")  # that records can contradict
+@pytest.mark.claim("P17", "training")
+def test_the_mlp_on_small_images_loses_plasticity():
+    settled(findings.of("P17"))
+
+
+LOSES = {"P1": "mlp", "P2": findings.PAPER, "P4": findings.VIT, "P17": findings.MLP}
+REFUTABLE = ("P1", "P2", "P3", "P4", "P14", "P15", "P16", "P17")  # that records can contradict
 
 
 def against(claim):
@@ -95,6 +100,7 @@ def test_records_that_contradict_a_claim(claim):
 @pytest.mark.control("P1")
 @pytest.mark.control("P2")
 @pytest.mark.control("P4")
+@pytest.mark.control("P17")
 @pytest.mark.parametrize("claim", LOSES)
 def test_what_a_fresh_network_learns_no_better_is_not_lost(made, claim):
     name = LOSES[claim]
@@ -121,15 +127,15 @@ def test_a_statement_without_a_fresh_network_is_open_and_says_so(made):
 
 
 def test_one_seed_contradicts_nothing(made):
-    found = findings.of("P2", made(findings.MLP, beside(findings.MLP, {"none": KEPT}), seeds=(0,)))
+    found = findings.of("P17", made(findings.MLP, beside(findings.MLP, {"none": KEPT}), seeds=(0,)))
     assert (found.shown, found.contrary, found.seeds) == (False, False, 1)
 
 
 def test_other_sizes_stand_beside_and_judge_nothing(made):
-    made("mlp-paper", beside("mlp-paper", {"none": LOST}))
-    found = findings.of("P2", made(findings.MLP, beside(findings.MLP, {"none": KEPT})))
+    made("mlp-medium", beside("mlp-medium", {"none": LOST}))
+    found = findings.of("P2", made(findings.PAPER, beside(findings.PAPER, {"none": KEPT})))
     assert found.contrary
-    assert "item mlp-paper (one seed, 40 tasks of 10,000 steps): accuracy while learning 0.326" in found.words
+    assert "item mlp-medium (one seed, 40 tasks of 2,000 steps): accuracy while learning 0.326" in found.words
 
 
 def test_how_many_parameters_are_free_is_told(made):
@@ -281,7 +287,7 @@ def test_missing_records_are_never_a_finding(tmp_path):
 def test_what_is_no_number_or_not_measured_is_never_a_finding(made):
     broken = dict.fromkeys(KEPT, (np.nan, np.nan))
     cells = dict.fromkeys(("none", *findings.NORMS, "cbp"), broken)
-    for name in ("mlp", findings.MLP, findings.CNN, findings.VIT, findings.RESNET, "remedies"):
+    for name in ("mlp", findings.PAPER, findings.MLP, findings.CNN, findings.VIT, findings.RESNET, "remedies"):
         folder = made(name, beside(name, cells, broken))
     runs = [claim for claim in findings.FINDINGS if claim not in ("P10", "P11", "P12")]
     for found in (findings.of(claim, folder) for claim in runs):
@@ -291,7 +297,7 @@ def test_what_is_no_number_or_not_measured_is_never_a_finding(made):
     del broken[DUPLICATE]
     assert "duplicate_fraction (none)" in findings.of("P1", made("mlp", {"none": broken})).words
     made(findings.MLP, beside(findings.MLP, {"none": LOST}, broken))
-    assert "missing or no number: online_accuracy (fresh beside none)" in findings.of("P2", folder).words
+    assert "missing or no number: online_accuracy (fresh beside none)" in findings.of("P17", folder).words
 
 
 def test_seeds_that_no_two_cells_share_are_never_a_finding(made):
