@@ -274,7 +274,7 @@ ITEMS: Mapping[str, Item] = {
         last=2,
     ),
     "amplifiers": Item(
-        "MLP on random labels of digits, 16 tasks of 100 steps: optimizers, activations, norms, dropout",
+        "MLP on random labels of digits, 8 or 16 tasks, 100 steps each: optimizers, activations, norms, dropout",
         _digits(e10_amplifiers),
         tuple(range(10, 20)),
         real=False,

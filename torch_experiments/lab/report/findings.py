@@ -232,7 +232,8 @@ def _where_lost(
 ) -> Finding:
     texts: dict[bool, list[str]] = {True: [], False: []}  # by whether accuracy was lost
     counts = {True: [0, 0], False: [0, 0]}  # runs in which the metric moved, and others
-    verdicts, alone = [], []
+    settings: dict[bool, list[bool]] = {True: [], False: []}  # whether it moved in the mean: seeds of one are alike
+    alone = []
     for name, cell in OF_SYMPTOMS:
         runs = series.runs(name, folder)
         if not runs.seeds(cell):
@@ -251,18 +252,21 @@ def _where_lost(
                 counts[answer][0] += moved
                 counts[answer][1] += len(chosen) - moved
                 texts[answer].append(f"{name}: {cell}, {ends(values, digits)} ({moved} of {len(chosen)})")
-                if answer:
-                    verdicts.append(holds(float(first.mean()), float(final.mean())))
+                settings[answer].append(holds(float(first.mean()), float(final.mean())))
     left = f". Without a fresh network, not counted: {'; '.join(alone)}" if alone else ""
-    if not verdicts:
+    if not settings[True]:
         return Finding(claim, about, f"no record of a plain network that lost accuracy{left}")
-    p = float(fisher_exact([counts[True], counts[False]], alternative="greater").pvalue)
+    split = [[sum(found), len(found) - sum(found)] for found in settings.values()]
+    p = float(fisher_exact(split, alternative="greater").pvalue)
     told = {answer: f"{moved} of {moved + still} runs" for answer, (moved, still) in counts.items()}
-    words = f"in {told[True]} that lose accuracy and {told[False]} that keep it "
-    words += f"(Fisher's exact test, one-sided: p = {p:.2g}). Lost: {'; '.join(texts[True])}"
+    words = f"in {told[True]} that lose accuracy and {told[False]} that keep it, in the mean of {split[0][0]} of "
+    words += (
+        f"{len(settings[True])} settings against {split[1][0]} of {len(settings[False])} (Fisher's exact test of "
+    )
+    words += f"settings, one-sided: p = {p:.2g}). Lost: {'; '.join(texts[True])}"
     words += f". Kept: {'; '.join(texts[False])}" if texts[False] else ""
-    shown = all(verdicts) and p < SIGNIFICANT
-    contrary = sum(counts[True]) >= lost.FEWEST and not any(verdicts)
+    shown = all(settings[True]) and p < SIGNIFICANT
+    contrary = sum(counts[True]) >= lost.FEWEST and not any(settings[True])
     return Finding(claim, about, words + left, shown, contrary, sum(counts[True]))
 
 

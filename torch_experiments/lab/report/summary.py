@@ -230,7 +230,7 @@ def certificate(runs: Iterable[Runs]) -> str:
                 for seed, gone in lost.lost(one, cell).items():
                     shares[gone].append(float(series.end(one.over(cell, FREE, [seed]))[0]))
     ranges = [
-        f"from {min(shares[gone]):.3f} to {max(shares[gone]):.3f} in {len(shares[gone])} runs that {what} accuracy"
+        f"{_range(shares[gone])} that {what if len(shares[gone]) > 1 else f'{what}s'} accuracy"
         for gone, what in ((True, "lose"), (False, "keep"))
         if shares[gone]
     ]
@@ -274,3 +274,10 @@ def time(runs: Iterable[Runs]) -> str:
             ]
             rows.append((one.name, str(len(one.environments)), *(number(hours(part), 1) for part in parts)))
     return table(("item", "runs", "core-hours", "of controls"), rows)
+
+
+def _range(shares: Sequence[float]) -> str:
+    """Return where shares lie and of how many runs they are."""
+    if len(shares) == 1:
+        return f"at {shares[0]:.3f} in the one run"
+    return f"from {min(shares):.3f} to {max(shares):.3f} in {len(shares)} runs"

@@ -10,7 +10,7 @@ from claims import ledger
 from tests.torch_experiments.lab.report.agent_records import written
 from tests.torch_experiments.lab.report.verdicts import contradicted, settled
 from torch_experiments.lab.experiments import e09_reinforcement as e09
-from torch_experiments.lab.report import agents, page
+from torch_experiments.lab.report import agents, deck, page
 from torch_experiments.lab.report.series import DEAD, FREE, RANK
 from torch_experiments.lab.rl.measures import ENTROPY, GAP, RETURN
 
@@ -227,6 +227,6 @@ def test_only_the_second_half_of_the_tasks_counts(made):
 
 def test_every_finding_has_its_claim():
     named = {name for name in ledger.load() if name.startswith("Q") and int(name[1:]) > 10}
-    found = [claim for module in page.AGENTS for claim in module.FINDINGS]
+    found = [claim for module in (*page.AGENTS, deck) for claim in module.FINDINGS]
     assert len(found) == len(set(found))
     assert set(found) == named

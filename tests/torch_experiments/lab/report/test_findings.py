@@ -190,8 +190,10 @@ def plain_whole(row, metric):
 @pytest.mark.control("P5")
 @pytest.mark.control("P6")
 def test_symptoms_the_other_way_round_are_seen(made):
-    made("mlp", beside("mlp", {"none": KEPT}))
-    folder = made("remedies", beside("remedies", {"none": LOST}))
+    for name in ("mlp", findings.PAPER, findings.MLP):
+        made(name, beside(name, {"none": KEPT}))
+    losing = [cell for name, cell in findings.OF_SYMPTOMS if name == "generalisation"]
+    folder = made("generalisation", beside("generalisation", dict.fromkeys(losing, LOST)))
     assert findings.of("P5", folder).shown
     assert findings.of("P6", folder).shown
     healthy = LOST | {DEAD: (0.6, 0.1), RANK: (5.0, 50.0)}
@@ -210,6 +212,17 @@ def test_symptoms_that_come_with_and_without_a_loss_tell_nothing(made):
         assert found.shown is False
         assert "in 5 of 5 runs that lose accuracy and 3 of 3 runs that keep it" in found.words
         assert "p = 1)" in found.words
+
+
+@pytest.mark.control("P5")
+@pytest.mark.control("P6")
+def test_many_seeds_of_one_setting_count_once(made):
+    made("mlp", beside("mlp", {"none": KEPT}))
+    for claim in ("P5", "P6"):
+        found = findings.of(claim, made("remedies", beside("remedies", {"none": LOST})))
+        assert found.shown is False  # though all 5 runs that lose it move, and none of 3 that keep it
+        assert "in the mean of 1 of 1 settings against 0 of 1" in found.words
+        assert "p = 0.5)" in found.words
 
 
 def test_runs_without_a_fresh_network_are_told_and_not_counted(made):
