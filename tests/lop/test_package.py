@@ -76,7 +76,7 @@ def test_importing_is_light():
     ],
 )
 def test_commands_share_their_options(commands, shared, own, command):
-    names = {field.name.replace("_", "-") for field in dataclasses.fields(shared)} - {"model"}
+    names = {field.name.replace("_", "-").strip("-") for field in dataclasses.fields(shared)} - {"model"}
     for act in commands:
         text = command(act.__name__, "--help")[1]
         assert {name for name in names if f"--{name} " not in text} == set()

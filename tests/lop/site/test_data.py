@@ -89,7 +89,7 @@ OF_ONE_MACHINE = ("Muon in float64", "LBFGS")  # docs/optimizers.md says so
 def test_runs_are_those_of_the_records():
     found, item = series.runs("mlp"), items.found("mlp")
     cells = data.cells(item.table)
-    assert set(cells) == {cell for cell in found.cells if found.seeds(cell)}
+    assert set(cells) == {cell for cell in found.item.runs("") if found.seeds(cell)}
     for cell, metrics in cells.items():
         seeds = metrics["online_accuracy"]
         assert tuple(map(int, seeds)) == found.seeds(cell)
