@@ -17,6 +17,7 @@ from paper_figures.support.results import RESULTS, Profile
 from paper_figures.support.tables import Array
 from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import over_tasks
+from torch_experiments.lab.report import series
 from torch_experiments.lab.report.series import RANK, TEST
 
 NAME = "after_escape"
@@ -74,7 +75,7 @@ def checks(data: pa.Table) -> list[Check]:
         ),
         Check(
             f"Test accuracy, minus that of the trapped clone: {finished.differences(gained, 3)}.",
-            finished.sign(gained["scratch"]) == 1,
+            series.sign(gained["scratch"]) == 1,
         ),
     ]
 
@@ -85,7 +86,7 @@ def last(data: pa.Table, cell: str, metric: str) -> Array:
 
 
 def _all_have(found: Mapping[str, Array], sign: int) -> bool:
-    return all(finished.sign(values) == sign for values in found.values())
+    return all(series.sign(values) == sign for values in found.values())
 
 
 def _ratios(logarithms: Mapping[str, Array]) -> str:

@@ -65,9 +65,9 @@ def checks(data: pa.Table) -> list[Check]:
     return [
         Check(
             f"The plain agent learns less than a fresh one: {finished.told(lost, 0)}.",
-            finished.sign(lost) == -1,
+            series.sign(lost) == -1,
         ),
-        Check(f"More of its units are dead: {finished.told(dead, 2)}.", finished.sign(dead) == 1),
+        Check(f"More of its units are dead: {finished.told(dead, 2)}.", series.sign(dead) == 1),
     ]
 
 

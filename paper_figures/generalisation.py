@@ -83,13 +83,13 @@ def checks(data: pa.Table) -> list[Check]:
         Check(
             f"Within a setting (its means removed) it is {with_interval(within[0], 2)} for the rank and "
             f"{with_interval(within[1], 2)} for the test accuracy: signs both positive, neither near 1.",
-            all(finished.sign(values) == 1 and _reach(values) < 0.7 for values in within),
+            all(series.sign(values) == 1 and _reach(values) < 0.7 for values in within),
         ),
         Check(
             "Rank and learning both drift over the tasks: with a line over the tasks taken out of every run it is "
             f"{finished.told(steady[0], 2)}, for the rank and {finished.told(steady[1], 2)}, for the test "
             "accuracy.",
-            all(finished.sign(values) == 0 for values in steady),
+            all(series.sign(values) == 0 for values in steady),
         ),
         *(_of_intervention(data, name, noise) for name, noise in product(HELD, NOISES)),
     ]

@@ -88,20 +88,20 @@ def checks(data: pa.Table) -> list[Check]:
     found = [
         Check(
             f"With layer norm plasticity is lost, by {finished.told(loss[PLAIN], 2)} nats.",
-            finished.sign(loss[PLAIN]) == 1,
+            series.sign(loss[PLAIN]) == 1,
         ),
         Check(
             f"Without norm the network ends better than fresh ones, by {finished.told(loss[BARE], 2)}.",
-            finished.sign(loss[BARE]) == -1,
+            series.sign(loss[BARE]) == -1,
         ),
         Check(
             f"Natural text loses nothing ({finished.told(loss[DOMAINS], 2)}), nor do labels alone by more than "
             f"{MARGIN} ({finished.told(loss[LABELS], 2)}).",
-            finished.sign(loss[DOMAINS]) == -1 and _most(loss[LABELS]) < MARGIN,
+            series.sign(loss[DOMAINS]) == -1 and _most(loss[LABELS]) < MARGIN,
         ),
         Check(
             f"The rank goes with it: against fresh networks {finished.differences(rank, 1)}.",
-            finished.sign(rank[PLAIN]) == -1 and finished.sign(rank[BARE]) == 1,
+            series.sign(rank[PLAIN]) == -1 and series.sign(rank[BARE]) == 1,
         ),
     ]
     return [*found, *(_remedied(loss) if set(REMEDIES) <= set(loss) else [])]

@@ -76,7 +76,7 @@ def _lost(data: pa.Table) -> list[Check]:
         Check(
             "Without remedy plasticity is lost: a fresh network learns better, by "
             f"{finished.told(differ, 3)}, seed by seed.",
-            finished.sign(differ) == 1,
+            series.sign(differ) == 1,
         )
     ]
 
@@ -107,7 +107,7 @@ def _against(data: pa.Table, reference: str, name: str) -> list[str]:
 def _differs(data: pa.Table, cell: str, reference: str) -> int:
     """Return 1 or -1 where the paired interval over common seeds lies on one side of zero, else 0."""
     own = fresh_of(cell) if reference == PROBE else reference
-    return finished.sign(_difference(data, cell, own)) if finished.cells(data, [own]) else 0
+    return series.sign(_difference(data, cell, own)) if finished.cells(data, [own]) else 0
 
 
 def _difference(data: pa.Table, cell: str, reference: str) -> Array:

@@ -54,20 +54,20 @@ def checks(data: pa.Table) -> list[Check]:
         Check(
             "In the second half of the tasks the plain network lags a fresh one in all three streams, by "
             f"{finished.differences(plain, 3)}.",
-            all(finished.sign(values) == -1 for values in plain.values()),
+            all(series.sign(values) == -1 for values in plain.values()),
         ),
         Check(
             f"Layer norm is no cure by itself: {finished.differences(norm, 3)}.",
-            all(finished.sign(values) == -1 for values in norm.values()),
+            all(series.sign(values) == -1 for values in norm.values()),
         ),
         Check(
             f"With the pull towards the initial weights it is {finished.differences(pull, 3)}: it "
             "is lost with pairs all the same.",
-            finished.sign(pull["pairs"]) == -1,
+            series.sign(pull["pairs"]) == -1,
         ),
         Check(
             f"The warm start of these small data costs nothing that can be told: {finished.differences(gaps, 3)}.",
-            not any(finished.sign(values) for values in gaps.values()),
+            not any(series.sign(values) for values in gaps.values()),
         ),
     ]
 

@@ -210,15 +210,9 @@ def interval(values: Array) -> Interval:
     return Interval(float(values.mean()), (high - low) / 2)
 
 
-def sign(values: Array) -> int:
-    """Return 1 or −1 where the interval of values, one a seed, lies on that side of zero, else 0."""
-    found = interval(values)
-    return int(len(values) > 1) * (int(found.mean > found.half) - int(-found.mean > found.half))
-
-
 def told(values: Array, digits: int) -> str:
     """Return the mean of differences, one a seed, with its interval, and whether that leaves zero out."""
-    return f"{with_interval(values, digits)}{'' if sign(values) else ', not told from none'}"
+    return f"{with_interval(values, digits)}{'' if series.sign(values) else ', not told from none'}"
 
 
 def differences(found: Mapping[str, Array], digits: int) -> str:

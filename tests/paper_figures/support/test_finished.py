@@ -38,7 +38,7 @@ def test_an_interval_is_students():
 
 def test_a_sign_is_told_where_the_interval_leaves_zero_out():
     above, about = np.array([1.0, 2.0, 3.0, 4.0]), np.array([-1.0, 2.0, 3.0])
-    assert [finished.sign(values) for values in (above, -above, about, above[:1])] == [1, -1, 0, 0]
+    assert [series.sign(values) for values in (above, -above, about, above[:1])] == [1, -1, 0, 0]
     assert finished.told(above, 1) == "+2.5 [0.4, 4.6]"
     assert finished.told(about, 1) == "+1.3 [−3.8, 6.5], not told from none"
 

@@ -98,8 +98,8 @@ def main(
     """
     if budget is not None and budget <= 0:
         raise ValueError(f"budget: got {budget}; it has to be more than 0 seconds")
-    now = time.monotonic()
-    left = None if budget is None else max(budget - (now - (now if began is None else began)), SOONEST)
+    spent = 0.0 if began is None else time.monotonic() - began
+    left = None if budget is None else max(budget - spent, SOONEST)
     seeds = experiments.seeds_of(order["seeds"]) if order["seeds"] is not None else None
     chosen = Order(**{**order, "seeds": seeds})
     found = _names(names, gpu)

@@ -89,7 +89,7 @@ class Item:
         [(35, 5), (35, 5)]
         """
         cells = self.configs(data)
-        controls = {label: _fresh(cells[label], self.last) for label in self.controlled}
+        controls = {label: e04_remedies.fresh_on_last(cells[label], self.last) for label in self.controlled}
         return cells | {control_of(label): config for label, config in controls.items()}
 
     def control(self, cell: str) -> str | None:
@@ -121,10 +121,6 @@ def control_of(label: str) -> str:
     'fresh beside layer, affine'
     """
     return f"fresh beside {label}"
-
-
-def _fresh(config: Config, last: int) -> Config:
-    return dataclasses.replace(config, remedy="fresh", remedy_settings=(), first=config.tasks - last, tasks=last)
 
 
 def _mlp(data: str) -> dict[str, Config]:

@@ -55,6 +55,25 @@ def configs(profile: str, arch: str = "mlp", data: str | None = None) -> dict[st
     return found | norms | probes
 
 
+def fresh_on_last(config: Config, tasks: int) -> Config:
+    """Return fresh networks on the last tasks of a configuration; they see what its network sees there.
+
+    >>> found = fresh_on_last(Config(tasks=5, first=1), 2)
+    >>> found.first, found.tasks, found.remedy
+    (4, 2, 'fresh')
+    """
+    return dataclasses.replace(last_of(config, tasks), remedy=FRESH, remedy_settings=())
+
+
+def last_of(config: Config, tasks: int) -> Config:
+    """Return a configuration of so many of the last tasks alone.
+
+    >>> last_of(Config(tasks=5), 2).first
+    3
+    """
+    return dataclasses.replace(config, first=config.first + config.tasks - tasks, tasks=tasks)
+
+
 def fresh_of(label: str) -> str:
     """Return the label of the fresh network that a cell is set against, which has the same norm."""
     return f"{FRESH}, {label}" if label.endswith("-norm") else FRESH

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.experiments.e04_remedies import FRESH
+from torch_experiments.lab.experiments.e04_remedies import FRESH, fresh_on_last
 from torch_experiments.lab.training import Config
 
 NAME = "e10"
@@ -63,14 +63,8 @@ def with_fresh(cells: Mapping[str, Config]) -> dict[str, Config]:
     >>> [(label, config.first, config.tasks) for label, config in with_fresh({"plain": Config(tasks=5)}).items()]
     [('plain', 0, 5), ('fresh, plain', 2, 3)]
     """
-    return {**cells, **{fresh_of(label): _fresh(config) for label, config in cells.items()}}
-
-
-def _fresh(config: Config) -> Config:
-    first = config.tasks // 2
-    return dataclasses.replace(
-        config, remedy=FRESH, remedy_settings=(), first=config.first + first, tasks=config.tasks - first
-    )
+    fresh = {fresh_of(label): fresh_on_last(config, -(-config.tasks // 2)) for label, config in cells.items()}
+    return {**cells, **fresh}
 
 
 def fresh_of(label: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch_experiments.lab.experiments import e02_symptoms
-from torch_experiments.lab.experiments.e04_remedies import FRESH
+from torch_experiments.lab.experiments.e04_remedies import fresh_on_last, last_of
 from torch_experiments.lab.experiments.e07_streams import STREAMS, label
 from torch_experiments.lab.experiments.e10_amplifiers import fresh_of, small
 from torch_experiments.lab.training import Config, Settings
@@ -101,6 +101,4 @@ def _of_case(plain: Config, case: Case, quick: bool) -> Config:
 
 def _fresh(config: Config, case: Case) -> Config:
     """Return the fresh networks on the last tasks of a case, which see what its network sees there."""
-    tasks = min(case.last, config.tasks)
-    last = dataclasses.replace(config, first=config.tasks - tasks, tasks=tasks)
-    return dataclasses.replace(last, remedy=FRESH) if case.anew else last
+    return (fresh_on_last if case.anew else last_of)(config, min(case.last, config.tasks))

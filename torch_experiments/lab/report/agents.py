@@ -118,16 +118,6 @@ def _read(found: Agents, stamp: tuple[tuple[str, int], ...]) -> Agents:
     return found
 
 
-def sign(values: Array) -> int:
-    """Return 1 or −1 where the interval of values, one a seed, lies on that side of zero, else 0.
-
-    >>> sign(np.array([1.0, 1.1, 0.9])), sign(np.array([-1.0, 1.0]))
-    (1, 0)
-    """
-    found = series.interval(values)
-    return 0 if found is None else int(found[0] > 0) - int(found[1] < 0)
-
-
 def missing(found: Agents, cells: Sequence[str]) -> str:
     """Return why these cells say nothing; empty if they do."""
     if lost := [cell for cell in cells if not found.seeds(cell)]:
@@ -163,7 +153,7 @@ def compared(claim: str, about: str, pairs: Sequence[tuple[str, str, str, int]],
             f"{metric.replace('_', ' ')}: {cell} {number(own, places)}, {other} {number(theirs, places)}, "
             f"difference {with_interval(values, places)}"
         )
-        signs.append(sign(values) * way)
+        signs.append(series.sign(values) * way)
     seeds = len(found.seeds(*(cell for pair in pairs for cell in pair[:2])))
     words = f"{'; '.join(texts)} ({series.counted(seeds)})"
     return Finding(claim, about, words, all(s > 0 for s in signs), all(s < 0 for s in signs), seeds)
@@ -206,8 +196,8 @@ def saturated(folder: Path) -> Finding:
         )
     counted = f"means of those of {series.counted(int(both.sum()))} with tasks of both kinds"
     words = f"{int(lost.sum())} of {lost.size} tasks return less than {LOST:.0f}; {'; '.join(texts)} ({counted})"
-    shown = (sign(gaps[0]), sign(gaps[1])) == (-1, 1)
-    contrary = (sign(gaps[0]), sign(gaps[1])) == (1, -1)
+    shown = (series.sign(gaps[0]), series.sign(gaps[1])) == (-1, 1)
+    contrary = (series.sign(gaps[0]), series.sign(gaps[1])) == (1, -1)
     return Finding("Q14", about, words, shown, contrary, int(both.sum()))
 
 
@@ -274,7 +264,7 @@ def _kept(claim: str, about: str, cell: str, folder: Path) -> Finding:
     told = _compared(claim, about, [(cell, fresh_of(cell), RETURN, 1)], folder)
     if told.shown is None:
         return told
-    low, high = series.interval(agents(folder).difference(cell, fresh_of(cell), RETURN)) or (-np.inf, np.inf)
+    low, high = series.limits(agents(folder).difference(cell, fresh_of(cell), RETURN))
     return Finding(claim, about, told.words, low > -KEPT, high < -KEPT, told.seeds)
 
 

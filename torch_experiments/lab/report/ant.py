@@ -13,7 +13,7 @@ from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e09_reinforcement as e09
 from torch_experiments.lab.experiments.e09_reinforcement import fresh_of
 from torch_experiments.lab.report import agents, series
-from torch_experiments.lab.report.agents import Agents, compared, missing, sign
+from torch_experiments.lab.report.agents import Agents, compared, missing
 from torch_experiments.lab.report.findings import Finding
 from torch_experiments.lab.report.series import DEAD, FREE, RANK
 from torch_experiments.lab.report.tables import number, with_interval
@@ -56,7 +56,7 @@ def change(folder: Path) -> Finding:
         f"{number(without.mean(), 0)} where it does not, difference {with_interval(values, 0)} "
         f"({series.counted(len(common))})"
     )
-    return Finding("Q22", about, words, sign(values) < 0, sign(values) > 0, len(common))
+    return Finding("Q22", about, words, series.sign(values) < 0, series.sign(values) > 0, len(common))
 
 
 def units(folder: Path) -> Finding:

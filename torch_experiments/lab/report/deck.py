@@ -16,7 +16,7 @@ from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e10_amplifiers, e11_transients
 from torch_experiments.lab.experiments.e07_streams import label
 from torch_experiments.lab.experiments.e10_amplifiers import FIXED, PLAIN, fresh_of
-from torch_experiments.lab.report import series
+from torch_experiments.lab.report import lost, series
 from torch_experiments.lab.report.findings import Finding
 from torch_experiments.lab.report.series import ACCURACY, DEAD, RANK, TEST, Array, Runs
 from torch_experiments.lab.report.tables import number, spread, table, with_interval
@@ -29,23 +29,17 @@ TRAIN, FIT = "train_accuracy", "train_loss"
 FEWEST = 5  # seeds
 
 
-def pair(runs: Runs, cell: str, metric: str = ACCURACY) -> tuple[Array, Array]:
+def pair(runs: Runs, cell: str, metric: str = ACCURACY, seeds: Sequence[int] | None = None) -> tuple[Array, Array]:
     """Return a metric of a cell and of the fresh networks beside it, means over their tasks, a number a seed."""
-    common = runs.seeds(cell, fresh_of(cell))
+    common = runs.seeds(cell, fresh_of(cell)) if seeds is None else seeds
     fresh = runs.over(fresh_of(cell), metric, common)
-    own = runs.over(cell, metric, common)[:, -fresh.shape[1] :]
-    return own.mean(axis=1), fresh.mean(axis=1)
+    return lost.over_last(runs, cell, metric, common, fresh.shape[1]), fresh.mean(axis=1)
 
 
-def behind(runs: Runs, cell: str, metric: str = ACCURACY) -> Array:
+def behind(runs: Runs, cell: str, metric: str = ACCURACY, seeds: Sequence[int] | None = None) -> Array:
     """Return a metric of a cell minus that of the fresh networks beside it, a number a seed."""
-    own, fresh = pair(runs, cell, metric)
+    own, fresh = pair(runs, cell, metric, seeds)
     return np.asarray(own - fresh)
-
-
-def limits(values: Array) -> tuple[float, float]:
-    """Return the ends of the interval; all numbers, for a single seed."""
-    return series.interval(values) or (-np.inf, np.inf)
 
 
 # ---------------------------------------------------------------------------------------- claims
@@ -73,14 +67,14 @@ def leaky(folder: Path) -> Finding:
     runs = series.runs(AMPLIFIERS, folder)
     if lacking := _missing(runs, (LEAKY, PLAIN)):
         return Finding("Q37", about, lacking)
-    lost, dead = behind(runs, LEAKY), runs.over(LEAKY, DEAD)
+    lag, dead = behind(runs, LEAKY), runs.over(LEAKY, DEAD)
     plain = runs.over(PLAIN, DEAD)[:, -1].mean()
     words = (
         f"largest dead fraction {dead.max():.3f}, with ReLU at the end {plain:.3f}; {_lag(runs, LEAKY)}; with ReLU "
-        f"{with_interval(behind(runs, PLAIN), 3)} ({series.counted(len(lost))})"
+        f"{with_interval(behind(runs, PLAIN), 3)} ({series.counted(len(lag))})"
     )
-    low, high = limits(lost)
-    return Finding("Q37", about, words, high < 0 and float(dead.max()) == 0.0, low > 0, len(lost))
+    low, high = series.limits(lag)
+    return Finding("Q37", about, words, high < 0 and float(dead.max()) == 0.0, low > 0, len(lag))
 
 
 def _amplified(claim: str, about: str, pairs: Sequence[tuple[str, str]], folder: Path) -> Finding:
@@ -93,7 +87,7 @@ def _amplified(claim: str, about: str, pairs: Sequence[tuple[str, str]], folder:
     ends = []
     for more, less in pairs:
         values = _apart(runs, more, less)
-        ends.append(limits(values))
+        ends.append(series.limits(values))
         texts.append(f"{more} minus {less} {with_interval(values, 3)}")
     seeds = len(runs.seeds(*cells, *map(fresh_of, cells)))
     words = f"accuracy while learning minus that of fresh networks: {'; '.join(texts)} ({series.counted(seeds)})"
@@ -102,12 +96,8 @@ def _amplified(claim: str, about: str, pairs: Sequence[tuple[str, str]], folder:
 
 def _apart(runs: Runs, more: str, less: str) -> Array:
     """Return what one cell lags its fresh networks minus what another lags its own, on common seeds."""
-    common = set(runs.seeds(more, less, fresh_of(more), fresh_of(less)))
-    lags = []
-    for cell in (more, less):
-        seeds = runs.seeds(cell, fresh_of(cell))
-        lags.append(behind(runs, cell)[[seed in common for seed in seeds]])
-    return np.asarray(lags[0] - lags[1])
+    common = runs.seeds(more, less, fresh_of(more), fresh_of(less))
+    return np.asarray(behind(runs, more, seeds=common) - behind(runs, less, seeds=common))
 
 
 def _lag(runs: Runs, cell: str) -> str:
@@ -243,16 +233,16 @@ def transients(runs: Runs) -> str:
     for cell in e11_transients.CASES:
         if not runs.seeds(cell, fresh_of(cell)):
             continue
-        metric, digits = (ACCURACY, 3) if cell.startswith(e11_transients.PAIRS) else (TEST, 3)
+        metric = ACCURACY if cell.startswith(e11_transients.PAIRS) else TEST
         values = behind(runs, cell, metric)
         rows.append(
             (
                 cell,
                 str(len(values)),
                 "while learning" if metric == ACCURACY else "test, at the end",
-                *(spread(side, digits) for side in pair(runs, cell, metric)),
-                f"{with_interval(values, digits)}, {told(values)}",
-                with_interval(behind(runs, cell, TRAIN), digits),
+                *(spread(side, 3) for side in pair(runs, cell, metric)),
+                f"{with_interval(values, 3)}, {told(values)}",
+                with_interval(behind(runs, cell, TRAIN), 3),
             )
         )
     return table(("case", "seeds", "accuracy", "case", "fresh", "minus fresh", "on training images"), rows)
@@ -264,5 +254,4 @@ def told(values: Array) -> str:
     >>> told(np.array([-0.1, -0.2, -0.15])), told(np.array([-0.1, 0.1]))
     ('behind', 'open')
     """
-    low, high = limits(values)
-    return "behind" if high < 0 else "ahead" if low > 0 else "open"
+    return {-1: "behind", 0: "open", 1: "ahead"}[series.sign(values)]

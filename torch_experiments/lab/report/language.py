@@ -60,11 +60,6 @@ def paired(own: Array, fresh: Array) -> tuple[Array, Array]:
     return own[:, step::step], fresh[:, 1:]
 
 
-def limits(values: Array) -> tuple[float, float]:
-    """Return the ends of the interval; all numbers, for a single seed."""
-    return series.interval(values) or (-np.inf, np.inf)
-
-
 def lost(folder: Path) -> Finding:
     """Q1: with layer norm at a high rate plasticity is lost on new alphabets, in our GPT and in GPT-2's class."""
     about = "with layer norm at a rate of 0.01 plasticity is lost on new alphabets, in our GPT and in GPT-2's class"
@@ -72,7 +67,7 @@ def lost(folder: Path) -> Finding:
         return Finding("Q1", about, missing)
     runs = series.runs(NAME, folder)
     found = {cell: behind(runs, cell) for cell in (PLAIN, GPT2)}
-    ends = [limits(values) for values in found.values()]
+    ends = [series.limits(values) for values in found.values()]
     shown, contrary = all(low > 0 for low, _ in ends), all(high < 0 for _, high in ends)
     gradual = ""
     if not _missing(folder, (GRADUAL,), (LOSS,)):
@@ -91,7 +86,7 @@ def bare(folder: Path) -> Finding:
     runs = series.runs(NAME, folder)
     found = {cell: behind(runs, cell) for cell in (BARE, SLOW)}
     apart = _apart(runs, SLOW, BARE)
-    better, worse, ahead = (limits(values) for values in (found[BARE], found[SLOW], apart))
+    better, worse, ahead = (series.limits(values) for values in (found[BARE], found[SLOW], apart))
     words = f"{_losses(runs, BARE)}; {_losses(runs, SLOW)}; with layer norm minus without {with_interval(apart, 2)}"
     shown = better[1] < 0 and worse[0] > 0 and ahead[0] > 0
     contrary = better[0] > 0 and worse[1] < 0
@@ -125,14 +120,14 @@ def rank(folder: Path) -> Finding:
         return Finding("Q5", about, missing)
     runs = series.runs(NAME, folder)
     found = {cell: behind(runs, cell, RANK) for cell in cells}
-    above = [limits(found[cell])[0] > 0 for cell in (BARE, DOMAINS)]
+    above = [series.limits(found[cell])[0] > 0 for cell in (BARE, DOMAINS)]
     words = _told(found, 1)
     if not _missing(folder, (RESET,), (RANK,)):
         words += (
             f"; where the optimizer is reset, and plasticity lost, {with_interval(behind(runs, RESET, RANK), 1)}"
         )
-    shown = limits(found[PLAIN])[1] < 0 and all(above)
-    return Finding("Q5", about, words, shown, limits(found[PLAIN])[0] > 0, len(found[PLAIN]))
+    shown = series.limits(found[PLAIN])[1] < 0 and all(above)
+    return Finding("Q5", about, words, shown, series.limits(found[PLAIN])[0] > 0, len(found[PLAIN]))
 
 
 def alive(folder: Path) -> Finding:
@@ -156,7 +151,7 @@ def saturated(folder: Path) -> Finding:
         return Finding("Q7", about, missing)
     runs = series.runs(NAME, folder)
     found = {cell: behind(runs, cell, ENTROPY) for cell in (PLAIN, LABELS, DOMAINS)}
-    ends = [limits(found[cell]) for cell in (LABELS, DOMAINS)]
+    ends = [series.limits(found[cell]) for cell in (LABELS, DOMAINS)]
     shown = all(high < 0 for _, high in ends)
     return Finding("Q7", about, _told(found, 3), shown, all(low > 0 for low, _ in ends), len(found[LABELS]))
 
@@ -168,7 +163,7 @@ def free(folder: Path) -> Finding:
         return Finding("Q8", about, missing)
     runs = series.runs(NAME, folder)
     found = {cell: behind(runs, cell, FREE) for cell in (PLAIN, BARE)}
-    low, high = limits(found[BARE])
+    low, high = series.limits(found[BARE])
     return Finding("Q8", about, _told(found, 3), high < 0, low > 0, len(found[BARE]))
 
 
@@ -179,7 +174,7 @@ def mitigations(folder: Path) -> Finding:
         return Finding("Q9", about, missing)
     runs = series.runs(NAME, folder)
     found = {cell: behind(runs, cell) for cell in (PLAIN, *REMEDIES)}
-    low, high = limits(found[SHRINK])
+    low, high = series.limits(found[SHRINK])
     return Finding("Q9", about, _told(found, 2), high < MARGIN, low > MARGIN, len(found[SHRINK]))
 
 
@@ -192,7 +187,7 @@ def _sided(claim: str, about: str, cell: str, holds: Sided, fails: Sided, folder
     runs = series.runs(NAME, folder)
     values = behind(runs, cell)
     words = f"{_losses(runs, cell)} ({series.counted(len(values))})"
-    return Finding(claim, about, words, holds(*limits(values)), fails(*limits(values)), len(values))
+    return Finding(claim, about, words, holds(*series.limits(values)), fails(*series.limits(values)), len(values))
 
 
 def _losses(runs: Runs, cell: str) -> str:

@@ -17,14 +17,9 @@ MARGIN = 0.05  # of the accuracy while learning
 FEWEST = 3  # seeds of a statement that is judged
 
 
-def control(runs: Runs, cell: str) -> str | None:
-    """Return the label of the fresh networks beside a cell, None where the item has none."""
-    return runs.item.control(cell)
-
-
 def seeds(runs: Runs, cell: str) -> tuple[int, ...]:
     """Return the seeds in which the cell and its fresh network are finished and their accuracy is a number."""
-    fresh = control(runs, cell)
+    fresh = runs.item.control(cell)
     if fresh is None or not all(runs.has(label, ACCURACY) for label in (cell, fresh)):
         return ()
     common = runs.seeds(cell, fresh)
@@ -58,7 +53,7 @@ def over_last(runs: Runs, cell: str, metric: str, chosen: Sequence[int], tasks: 
 
 def beside(runs: Runs, cell: str, metric: str) -> tuple[Array, Array]:
     """Return a metric of a cell and of its fresh network, means over the tasks that count, ``[seeds]`` each."""
-    fresh, chosen = control(runs, cell), seeds(runs, cell)
+    fresh, chosen = runs.item.control(cell), seeds(runs, cell)
     if fresh is None or not chosen:
         return np.empty(0), np.empty(0)
     tasks = last(runs, cell)
@@ -67,7 +62,7 @@ def beside(runs: Runs, cell: str, metric: str) -> tuple[Array, Array]:
 
 def behind(runs: Runs, cell: str) -> Array:
     """Return the accuracy while learning of a fresh network minus that of a cell, by seed; empty without one."""
-    fresh, chosen = control(runs, cell), seeds(runs, cell)
+    fresh, chosen = runs.item.control(cell), seeds(runs, cell)
     if fresh is None or not chosen:
         return np.empty(0)
     own, other = (runs.over(label, ACCURACY, chosen) for label in (cell, fresh))
@@ -94,7 +89,7 @@ def told(runs: Runs, cell: str) -> str:
     """Return how far a cell is behind a fresh network, for people."""
     found = behind(runs, cell)
     if not len(found):
-        why = "this item has none" if control(runs, cell) is None else "no record of it"
+        why = "this item has none" if runs.item.control(cell) is None else "no record of it"
         return f"no fresh network beside it ({why})"
     own, fresh = beside(runs, cell, ACCURACY)
     many = f", {series.counted(len(found))}" if len(found) != len(runs.seeds(cell)) else ""

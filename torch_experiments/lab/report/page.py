@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from torch_experiments.lab.report import (
     values,
 )
 from torch_experiments.lab.report.series import Clones, Runs
+from torch_experiments.lab.report.symptoms import Cell
 
 PAGE = Path(__file__).parents[3] / "RESULTS.md"
 DOCS = PAGE.parent / "docs"  # figures and their captions
@@ -127,14 +128,14 @@ BODIES: Mapping[str, Callable[[Runs], str]] = {
 def text(folder: Path = items.RESULTS) -> str:
     """Return the page for the records below ``folder``."""
     runs = {name: series.runs(name, folder) for name in items.every()}
-    clones = series.clones(folder)
+    clones, cells = series.clones(folder), symptoms.cells(folder)
     parts = [
         INTRODUCTION,
-        _findings(folder, runs),
+        _findings(folder, runs, cells),
         READING,
         _statements(folder),
         _lost(list(runs.values())),
-        _symptoms(folder),
+        _symptoms(cells),
         _certificates(list(runs.values())),
         f"## Beside the paper: continual training\n\n{prose.compared()}\n\n"
         f"{_folded('Every quantity', tables.beside_the_paper(runs))}\n",
@@ -150,9 +151,9 @@ def text(folder: Path = items.RESULTS) -> str:
     return "\n".join(parts)
 
 
-def _findings(folder: Path, runs: Mapping[str, Runs]) -> str:
+def _findings(folder: Path, runs: Mapping[str, Runs], cells: Sequence[Cell]) -> str:
     """Return the first page."""
-    cells, every = symptoms.cells(folder), list(runs.values())
+    every = list(runs.values())
     found = (
         f"**{title}** ([{kind}](#{place})):\n\n{summary.answers(judges, folder)}"
         for title, kind, place, judges in (
@@ -189,8 +190,7 @@ def _lost(runs: list[Runs]) -> str:
     return f"## What is lost\n\n{prose.lost_or_not()}\n\n{_folded('Every cell', summary.verdicts(runs))}\n"
 
 
-def _symptoms(folder: Path) -> str:
-    cells = symptoms.cells(folder)
+def _symptoms(cells: Sequence[Cell]) -> str:
     folded = _folded("Every symptom", summary.every_test(cells))
     parts = ("## Which symptom tells", prose.symptoms(), summary.telling(cells), summary.sentence(cells), folded)
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -217,6 +217,25 @@ def interval(values: Array) -> tuple[float, float] | None:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
+def limits(values: Array) -> tuple[float, float]:
+    """Return the ends of `interval`; all numbers, for a single seed.
+
+    >>> limits(np.array([1.0]))
+    (-inf, inf)
+    """
+    return interval(values) or (-math.inf, math.inf)
+
+
+def sign(values: Array) -> int:
+    """Return 1 or −1 where the interval of values, one a seed, lies on that side of zero, else 0.
+
+    >>> sign(np.array([1.0, 1.1, 0.9])), sign(np.array([-1.0, 1.0]))
+    (1, 0)
+    """
+    found = interval(values)
+    return 0 if found is None else int(found[0] > 0) - int(found[1] < 0)
+
+
 @dataclass(frozen=True)
 class Clones:
     """The finished runs of experiment 1, by architecture, seed and regime."""

@@ -12,14 +12,13 @@ import numpy as np
 from torch_experiments.lab.report import lost, published, series, symptoms
 from torch_experiments.lab.report.findings import Finding
 from torch_experiments.lab.report.series import ACCURACY, DEAD, FREE, Array, Runs
-from torch_experiments.lab.report.symptoms import SIDES, Cell, Test
+from torch_experiments.lab.report.symptoms import RELATIVE, SIDES, Cell, Test
 from torch_experiments.lab.report.tables import course, number, spread, table
 from torch_experiments.lab.training import Config
 
 Judges = Mapping[str, Callable[[Path], Finding]]
 ANSWERS = ("Holds", "Contradicted", "Neither shown nor contradicted", "Open")
 MARK = "◂"  # of a cell that start and end would judge otherwise
-RELATIVE = ("rank", "norm")  # symptoms of which ratios are compared
 
 
 def answer(found: Finding) -> str:
@@ -164,13 +163,13 @@ def alive(dead: Array, widths: Sequence[int]) -> Array:
 
     Args:
         dead: shares of dead units, ``[hidden layers, tasks]``.
-        widths: of the input, the hidden layers and the output.
+        widths: of the input, the hidden layers and the output; without the input, what is behind it is counted.
 
     >>> alive(np.array([[0.0, 0.5]]), (2, 2, 1))
     array([1.        , 0.55555556])
     """
     ends = np.ones((1, dead.shape[1]))
-    live = np.vstack([ends, 1 - dead, ends]) * np.array(widths)[:, None]
+    live = np.vstack([ends, 1 - dead, ends])[-len(widths) :] * np.array(widths)[:, None]
     return np.asarray(sum(n * m + m for n, m in pairwise(live)) / sum(n * m + m for n, m in pairwise(widths)))
 
 
@@ -200,12 +199,7 @@ def behind_the_input(runs: Runs, cell: str) -> Array | None:
     )
     if not all(same):
         return None
-    found = []
-    for one in dead:
-        ends = np.vstack([1 - one, np.ones((1, one.shape[1]))])
-        live = ends * np.array(shape[1:])[:, None]
-        found.append(sum(n * m + m for n, m in pairwise(live)) / sum(n * m + m for n, m in pairwise(shape[1:])))
-    return np.stack(found)
+    return np.stack([alive(one, shape[1:]) for one in dead])
 
 
 def free(runs: Iterable[Runs]) -> str:

@@ -109,7 +109,7 @@ def _stream(name: str, label: str) -> str:
 def _cell(runs: Runs, stream: str, label: str, answer: bool, chosen: Sequence[int]) -> Cell:
     against, moved = {}, {}
     for symptom, (metric, _) in SYMPTOMS.items():
-        control = lost.control(runs, label)
+        control = runs.item.control(label)
         if control is None or not (runs.has(label, metric) and runs.has(control, metric)):
             continue
         tasks = lost.last(runs, label)

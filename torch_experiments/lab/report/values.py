@@ -17,7 +17,7 @@ from torch_experiments.lab.campaign import items
 from torch_experiments.lab.experiments import e09_values as cells
 from torch_experiments.lab.experiments.e09_values import FRESH, fresh_of
 from torch_experiments.lab.report import agents, series
-from torch_experiments.lab.report.agents import FEWEST, PLAIN, Agents, compared, missing, sign
+from torch_experiments.lab.report.agents import FEWEST, PLAIN, Agents, compared, missing
 from torch_experiments.lab.report.findings import Finding
 from torch_experiments.lab.report.series import DEAD, Array
 from torch_experiments.lab.report.tables import number, with_interval
@@ -63,7 +63,7 @@ def dormant(folder: Path) -> Finding:
         f"dormant share: {shares}; moving minus start {with_interval(grown, 2)}, moving minus fixed "
         f"{with_interval(more, 2)} ({series.counted(len(more))})"
     )
-    signs = (sign(grown), sign(more))
+    signs = (series.sign(grown), series.sign(more))
     return Finding("Q28", about, words, signs == (1, 1), signs == (-1, -1), len(more))
 
 
